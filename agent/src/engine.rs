@@ -1,0 +1,1 @@
+//! Who runs containers, in our own words.

@@ -1,0 +1,14 @@
+//! The part of jq on the laptop.
+//!
+//! # Layout
+//!
+//! - [`cli`]: the command line; [`settings`]: flags and environment as typed settings, the only reader of either
+//! - [`commands`]: one verb a file
+//! - [`output`]: the only printing; [`error`]: what a failure tells the user
+//! - [`remote`]: hosts reached by ssh, or this machine; its folder is the only place that starts ssh
+//! - [`install`]: the agent on a host: probe, choose, upload, verify, rename
+//! - [`launch`]: the agent's start, and the one message each way over SSH
+//! - [`tunnel`]: the QUIC connection, its paths, and the listeners whose connections it carries
+//! - [`state`]: what is remembered from one run to the next
+
+pub mod error;

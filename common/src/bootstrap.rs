@@ -1,0 +1,277 @@
+//! What is said over SSH: the shell prints a nonce, then each side says one message, and SSH is done.
+//!
+//! A login shell may print anything before our script runs. Nothing is read as meant for us until a random [`Nonce`],
+//! which the script was given and no start-up file can know, appears alone on a line.
+
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    identity::Fingerprint,
+    protocol::{control::Failure, limits},
+};
+
+/// Marks the first meaningful byte on a shell's standard output. Not a secret.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Nonce(String);
+
+impl Nonce {
+    /// A fresh one.
+    ///
+    /// # Errors
+    /// Only when the system gives no randomness.
+    pub fn generate() -> Result<Self, getrandom::Error> {
+        Ok(Self(hex(&random::<16>()?)))
+    }
+
+    /// The nonce in `text`: 32 lower-case hexadecimal digits, as an argument of the agent.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let valid = text.len() == 32 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        valid.then(|| Self(text.to_owned()))
+    }
+}
+
+impl fmt::Display for Nonce {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Finds the line that is a nonce in bytes that arrive in pieces.
+pub struct NonceScanner {
+    line: Vec<u8>,
+    wanted: Vec<u8>,
+    overlong: bool,
+    seen: usize,
+    before: Vec<u8>,
+}
+
+/// What a [`NonceScanner`] has found.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Scan {
+    /// Not there yet.
+    Searching,
+    /// The nonce's line ended; this many bytes of the last piece were used, what follows is the message.
+    Found {
+        /// Bytes of the piece up to and with the line's end.
+        used: usize,
+    },
+    /// More than [`limits::BANNER`] bytes came without it.
+    GaveUp,
+}
+
+impl NonceScanner {
+    /// Looks for `nonce`.
+    #[must_use]
+    pub fn new(nonce: &Nonce) -> Self {
+        Self {
+            line: Vec::new(),
+            wanted: nonce.0.clone().into_bytes(),
+            overlong: false,
+            seen: 0,
+            before: Vec::new(),
+        }
+    }
+
+    /// Takes the next piece.
+    pub fn push(&mut self, piece: &[u8]) -> Scan {
+        for (at, &byte) in piece.iter().enumerate() {
+            self.seen += 1;
+            if byte == b'\n' {
+                let line = self.line.strip_suffix(b"\r").unwrap_or(&self.line);
+                if !self.overlong && line == self.wanted {
+                    return Scan::Found { used: at + 1 };
+                }
+                self.keep_for_the_user();
+                self.line.clear();
+                self.overlong = false;
+            } else if self.line.len() <= self.wanted.len() {
+                self.line.push(byte);
+            } else {
+                self.overlong = true;
+                if self.before.len() < SHOWN {
+                    self.line.push(byte);
+                }
+            }
+            if self.seen > limits::BANNER {
+                return Scan::GaveUp;
+            }
+        }
+        Scan::Searching
+    }
+
+    fn keep_for_the_user(&mut self) {
+        let room = SHOWN.saturating_sub(self.before.len());
+        self.before.extend(self.line.iter().copied().take(room));
+        self.before.push(b' ');
+        self.before.truncate(SHOWN);
+    }
+
+    /// The beginning of what came instead of the nonce, for an error message; not sanitised.
+    #[must_use]
+    pub fn seen_instead(&mut self) -> String {
+        self.keep_for_the_user();
+        String::from_utf8_lossy(&self.before).trim().to_owned()
+    }
+}
+
+/// How much of what a shell printed is kept for an error message, in bytes.
+const SHOWN: usize = 400;
+
+/// What the client says, once the agent printed the nonce. A frame of at most [`limits::BOOTSTRAP_FRAME`] bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BootstrapRequest {
+    /// To the agent on the GPU host.
+    Serve(ServeRequest),
+    /// To the agent on a gateway.
+    Relay(RelayRequest),
+}
+
+/// Let this client in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServeRequest {
+    /// The client's certificate.
+    pub client: Fingerprint,
+    /// How long the agent stays when nobody is connected, in seconds.
+    pub linger_s: u64,
+}
+
+/// Forward between this client and one agent.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RelayRequest {
+    /// Names the pair; random.
+    pub pair: PairId,
+    /// Proves to the relay who may use it.
+    pub secret: RelaySecret,
+    /// Where the agent listens, as the gateway reaches it.
+    pub agent: SocketAddr,
+}
+
+impl fmt::Debug for RelayRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RelayRequest")
+            .field("agent", &self.agent)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Names a relayed pair of addresses. Not a secret.
+pub type PairId = [u8; 16];
+
+/// What a client must know to use a relay. Given over SSH, sent nowhere else.
+pub type RelaySecret = [u8; 32];
+
+/// What the agent says. A frame of at most [`limits::BOOTSTRAP_FRAME`] bytes.
+pub type BootstrapReply = Result<Started, Failure>;
+
+/// The role runs and has taken the request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Started {
+    /// The agent on the GPU host.
+    Serve(ServeReply),
+    /// The relay on the gateway.
+    Relay(RelayReply),
+}
+
+/// How to reach the agent and how to know it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServeReply {
+    /// The agent's certificate.
+    pub agent: Fingerprint,
+    /// UDP port it listens on, on all addresses.
+    pub port: u16,
+    /// The host's own address on which SSH came in (`SSH_CONNECTION`, sshd(8)); none without SSH.
+    pub address: Option<IpAddr>,
+}
+
+/// How to reach the relay.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RelayReply {
+    /// UDP port it listens on, on all addresses.
+    pub port: u16,
+}
+
+/// `N` random bytes from the system.
+///
+/// # Errors
+/// Only when the system gives no randomness.
+pub fn random<const N: usize>() -> Result<[u8; N], getrandom::Error> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Lower-case hexadecimal digits of `bytes`.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    bytes
+        .iter()
+        .flat_map(|b| [b >> 4, b & 15])
+        .map(|d| char::from_digit(d.into(), 16).unwrap_or('0'))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nonce_is_found_behind_whatever_a_start_up_file_prints() {
+        let nonce = Nonce::generate().unwrap();
+        let wire = format!("Welcome!\x1b[2J\r\nno newline {nonce}\n{nonce}\nmessage");
+        for size in [1, 2, 7, wire.len()] {
+            let mut scanner = NonceScanner::new(&nonce);
+            let mut offset = 0;
+            let found = wire
+                .as_bytes()
+                .chunks(size)
+                .find_map(|piece| match scanner.push(piece) {
+                    Scan::Found { used } => Some(offset + used),
+                    _ => {
+                        offset += piece.len();
+                        None
+                    }
+                });
+            assert_eq!(found.map(|at| &wire[at..]), Some("message"), "pieces of {size}");
+        }
+    }
+
+    #[test]
+    fn endless_noise_is_given_up_with_its_beginning_kept() {
+        let mut scanner = NonceScanner::new(&Nonce::generate().unwrap());
+        let mut last = Scan::Searching;
+        for _ in 0..limits::BANNER / 1000 + 2 {
+            last = scanner.push(&[b'x'; 1000]);
+            if last == Scan::GaveUp {
+                break;
+            }
+        }
+        assert_eq!(last, Scan::GaveUp);
+        assert!(scanner.seen_instead().starts_with("xxx"));
+        assert!(scanner.seen_instead().len() <= SHOWN);
+        assert!(scanner.line.len() <= 2 * limits::BANNER);
+    }
+
+    #[test]
+    fn only_a_nonce_is_read_as_one() {
+        let nonce = Nonce::generate().unwrap();
+        assert!(Nonce::parse(&nonce.to_string()) == Some(nonce));
+        assert!(Nonce::parse("0123").is_none());
+        assert!(Nonce::parse(&"G".repeat(32)).is_none());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_panic_the_scanner(pieces: Vec<Vec<u8>>) {
+            let mut scanner = NonceScanner::new(&Nonce::parse(&"a".repeat(32)).unwrap());
+            for piece in pieces {
+                scanner.push(&piece);
+            }
+        }
+    }
+}

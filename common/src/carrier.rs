@@ -1,0 +1,3 @@
+//! How a QUIC packet travels when it does not go straight to the agent.
+
+pub mod relay;

@@ -1,0 +1,147 @@
+//! Messages as frames: a u32 length (big endian) and that many bytes of postcard.
+
+use std::{io, time::Duration};
+
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+/// Why a frame could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum FrameError {
+    /// The peer closed the stream where a frame could have begun.
+    #[error("the stream ended")]
+    Ended,
+    /// The stream failed, or ended inside a frame.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// The frame is longer than this place allows. Nothing was allocated for it.
+    #[error("frame of {length} bytes where {limit} are allowed")]
+    TooLong {
+        /// Length that the peer announced.
+        length: usize,
+        /// Most that is allowed here.
+        limit: usize,
+    },
+    /// The bytes are not the message expected here.
+    #[error("unreadable frame: {0}")]
+    Malformed(#[from] postcard::Error),
+    /// No whole frame came in time.
+    #[error("no message within {} s", .0.as_secs())]
+    TimedOut(Duration),
+}
+
+/// Encodes one frame.
+///
+/// # Errors
+/// [`FrameError::TooLong`] when the message is longer than `limit`: it would be refused at the other end.
+pub fn encode<T: Serialize>(message: &T, limit: usize) -> Result<Vec<u8>, FrameError> {
+    let mut frame = postcard::to_extend(message, vec![0; 4])?;
+    let length = frame.len() - 4;
+    match u32::try_from(length) {
+        Ok(prefix) if length <= limit => frame[..4].copy_from_slice(&prefix.to_be_bytes()),
+        _ => return Err(FrameError::TooLong { length, limit }),
+    }
+    Ok(frame)
+}
+
+/// Writes one frame and flushes.
+///
+/// # Errors
+/// As [`encode`], or the stream's.
+pub async fn write<T: Serialize>(
+    stream: &mut (impl AsyncWrite + Unpin),
+    message: &T,
+    limit: usize,
+) -> Result<(), FrameError> {
+    stream.write_all(&encode(message, limit)?).await?;
+    Ok(stream.flush().await?)
+}
+
+/// Reads one frame of at most `limit` bytes, and not a byte past it.
+///
+/// # Errors
+/// Any [`FrameError`] but `TimedOut`.
+pub async fn read<T: DeserializeOwned>(
+    stream: &mut (impl AsyncRead + Unpin),
+    limit: usize,
+) -> Result<T, FrameError> {
+    let mut prefix = [0; 4];
+    if stream.read(&mut prefix[..1]).await? == 0 {
+        return Err(FrameError::Ended);
+    }
+    stream.read_exact(&mut prefix[1..]).await?;
+    let length = u32::from_be_bytes(prefix) as usize;
+    if length > limit {
+        return Err(FrameError::TooLong { length, limit });
+    }
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).await?;
+    Ok(postcard::from_bytes(&body)?)
+}
+
+/// As [`read`], within `deadline`.
+///
+/// # Errors
+/// Any [`FrameError`].
+pub async fn read_within<T: DeserializeOwned>(
+    stream: &mut (impl AsyncRead + Unpin),
+    limit: usize,
+    deadline: Duration,
+) -> Result<T, FrameError> {
+    tokio::time::timeout(deadline, read(stream, limit))
+        .await
+        .map_err(|_| FrameError::TimedOut(deadline))?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::stream::{StreamHeader, Target};
+
+    #[tokio::test]
+    async fn a_frame_is_read_and_what_follows_is_left() {
+        let header = StreamHeader::Forward(Target::Workload { port: 8888 });
+        let mut wire = encode(&header, 1024).unwrap();
+        wire.extend_from_slice(b"GET /");
+        let mut stream = wire.as_slice();
+        assert_eq!(read::<StreamHeader>(&mut stream, 1024).await.unwrap(), header);
+        assert_eq!(stream, b"GET /");
+    }
+
+    #[tokio::test]
+    async fn an_announced_length_over_the_limit_is_refused_before_any_allocation() {
+        let mut stream: &[u8] = &[0xff, 0xff, 0xff, 0xff, 0];
+        assert!(matches!(
+            read::<StreamHeader>(&mut stream, 1024).await,
+            Err(FrameError::TooLong { .. })
+        ));
+    }
+
+    #[tokio::test]
+    async fn an_end_inside_a_frame_is_an_error_and_not_an_end() {
+        let mut stream: &[u8] = &[0, 0, 0, 9, 1];
+        assert!(matches!(
+            read::<StreamHeader>(&mut stream, 1024).await,
+            Err(FrameError::Io(_))
+        ));
+        let mut stream: &[u8] = &[];
+        assert!(matches!(
+            read::<StreamHeader>(&mut stream, 1024).await,
+            Err(FrameError::Ended)
+        ));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_says_nothing_is_given_up() {
+        let (mut stream, _peer) = tokio::io::duplex(64);
+        let got = read_within::<StreamHeader>(&mut stream, 1024, Duration::from_secs(10)).await;
+        assert!(matches!(got, Err(FrameError::TimedOut(_))));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_input_panics(bytes: Vec<u8>) {
+            let _ = postcard::from_bytes::<StreamHeader>(&bytes);
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! Who the two ends are: a certificate made for the session, known to the other side by its SHA-256 only.
+//!
+//! No name, date or authority is looked at. A peer is who it claims when its certificate is the very one whose
+//! fingerprint came over SSH, and when it signs the TLS 1.3 handshake with that certificate's key.
+
+use std::{
+    collections::HashSet,
+    fmt,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use rustls::{
+    DigitallySignedStruct, DistinguishedName, Error, SignatureScheme,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    crypto::{CryptoProvider, WebPkiSupportedAlgorithms, ring, verify_tls13_signature},
+    pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime},
+    server::danger::{ClientCertVerified, ClientCertVerifier},
+    sign::{CertifiedKey, SingleCertAndKey},
+};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// The one choice of a cryptography provider.
+#[must_use]
+pub fn provider() -> Arc<CryptoProvider> {
+    Arc::new(ring::default_provider())
+}
+
+/// SHA-256 of a certificate's DER.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Fingerprint([u8; 32]);
+
+impl Fingerprint {
+    /// The fingerprint of a certificate.
+    #[must_use]
+    pub fn of(certificate: &CertificateDer<'_>) -> Self {
+        Self(Sha256::digest(certificate.as_ref()).into())
+    }
+}
+
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0[..8].iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// A certificate and its private key, made for one process or session. Never written to disk.
+pub struct Identity {
+    certificate: CertificateDer<'static>,
+    key: PrivatePkcs8KeyDer<'static>,
+}
+
+impl Identity {
+    /// Makes a new one (ECDSA P-256, self-signed).
+    ///
+    /// # Errors
+    /// Only when the system gives no randomness.
+    pub fn generate() -> Result<Self, rcgen::Error> {
+        let made = rcgen::generate_simple_self_signed([SERVER_NAME.to_owned()])?;
+        Ok(Self {
+            certificate: made.cert.der().clone(),
+            key: PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()),
+        })
+    }
+
+    /// What the other side pins.
+    #[must_use]
+    pub fn fingerprint(&self) -> Fingerprint {
+        Fingerprint::of(&self.certificate)
+    }
+
+    /// What TLS shows and signs with, on either side.
+    pub(crate) fn resolver(&self) -> Result<Arc<SingleCertAndKey>, Error> {
+        let key = PrivateKeyDer::Pkcs8(self.key.clone_key());
+        let key = provider().key_provider.load_private_key(key)?;
+        Ok(Arc::new(SingleCertAndKey::from(CertifiedKey::new(
+            vec![self.certificate.clone()],
+            key,
+        ))))
+    }
+}
+
+#[cfg(test)]
+impl Identity {
+    /// Another's certificate with a key that is not its own: what a thief of the public part has.
+    pub(crate) fn with_key_of_another(self, owner: &Self) -> Self {
+        Self {
+            certificate: owner.certificate.clone(),
+            key: self.key,
+        }
+    }
+}
+
+/// The name in every certificate and SNI. It means nothing; TLS wants one.
+pub(crate) const SERVER_NAME: &str = "jq";
+
+/// Accepts the agent whose fingerprint came over SSH, and no other.
+#[derive(Debug)]
+pub(crate) struct PinnedAgent {
+    pin: Fingerprint,
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl PinnedAgent {
+    pub(crate) fn new(pin: Fingerprint) -> Self {
+        Self {
+            pin,
+            algorithms: provider().signature_verification_algorithms,
+        }
+    }
+}
+
+impl ServerCertVerifier for PinnedAgent {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        if Fingerprint::of(end_entity) == self.pin {
+            Ok(ServerCertVerified::assertion())
+        } else {
+            Err(Error::InvalidCertificate(
+                rustls::CertificateError::ApplicationVerificationFailure,
+            ))
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Err(Error::General("TLS 1.2 is not spoken here".to_owned()))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, cert, dss, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
+
+/// The clients an agent lets in: those whose fingerprints came over SSH. Shared; changes take effect at once.
+#[derive(Clone, Debug, Default)]
+pub struct AllowedClients(Arc<RwLock<HashSet<Fingerprint>>>);
+
+impl AllowedClients {
+    /// Lets a client in from now on.
+    pub fn allow(&self, client: Fingerprint) {
+        self.0
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(client);
+    }
+
+    /// Lets it in no longer. Connections that it has stay.
+    pub fn forget(&self, client: &Fingerprint) {
+        self.0
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(client);
+    }
+
+    /// Whether this client may connect.
+    #[must_use]
+    pub fn contains(&self, client: &Fingerprint) -> bool {
+        self.0
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains(client)
+    }
+}
+
+/// Accepts the clients of an [`AllowedClients`], and no other.
+#[derive(Debug)]
+pub(crate) struct PinnedClients {
+    allowed: AllowedClients,
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl PinnedClients {
+    pub(crate) fn new(allowed: AllowedClients) -> Self {
+        Self {
+            allowed,
+            algorithms: provider().signature_verification_algorithms,
+        }
+    }
+}
+
+impl ClientCertVerifier for PinnedClients {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        if self.allowed.contains(&Fingerprint::of(end_entity)) {
+            Ok(ClientCertVerified::assertion())
+        } else {
+            Err(Error::InvalidCertificate(
+                rustls::CertificateError::ApplicationVerificationFailure,
+            ))
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Err(Error::General("TLS 1.2 is not spoken here".to_owned()))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, cert, dss, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}

@@ -1,0 +1,23 @@
+//! What jq's client and agent must agree on: the protocol, how it is framed, who is trusted, and how QUIC is set up.
+//!
+//! # Layout
+//!
+//! - [`protocol`]: every message either side may send, with its limits and version
+//! - [`codec`]: messages as length-prefixed frames over any byte stream
+//! - [`bootstrap`]: what is said over SSH, once, before QUIC
+//! - [`identity`]: certificates made for a session, and the verifiers that pin them
+//! - [`quic`]: endpoint and transport configuration
+//! - [`carrier`]: how a QUIC packet travels when it does not go straight to the agent
+//! - [`forward`]: copying a TCP connection to a QUIC stream and back
+//! - [`text`]: making remote text safe to print
+//!
+//! This crate starts no process, opens no file, prints nothing and knows neither SSH nor Docker.
+
+pub mod bootstrap;
+pub mod carrier;
+pub mod codec;
+pub mod forward;
+pub mod identity;
+pub mod protocol;
+pub mod quic;
+pub mod text;

@@ -1,0 +1,9 @@
+//! Every message the two ends may send each other over QUIC.
+//!
+//! A client opens a bidirectional stream and sends one [`StreamHeader`](stream::StreamHeader) frame. A request stream
+//! then carries [`Event`](control::Event) frames back until a final one; a forward stream carries raw bytes both ways.
+
+pub mod control;
+pub mod limits;
+pub mod stream;
+pub mod version;

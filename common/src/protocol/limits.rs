@@ -1,0 +1,24 @@
+//! Bounds on what a peer may make this process hold or wait for.
+
+use std::time::Duration;
+
+/// Longest control frame in bytes (a request or an event).
+pub const CONTROL_FRAME: usize = 256 * 1024;
+
+/// Longest stream header in bytes. A request travels in its header.
+pub const HEADER_FRAME: usize = CONTROL_FRAME;
+
+/// How long the first frame of a stream may take.
+pub const FIRST_FRAME: Duration = Duration::from_secs(10);
+
+/// How many streams a client may have open at once, each a forwarded connection or a request.
+pub const STREAMS: u32 = 16_384;
+
+/// How long dialling a forward's target may take.
+pub const DIAL: Duration = Duration::from_secs(10);
+
+/// How much may be read from a shell before the nonce appears, in bytes (banners and start-up files that print).
+pub const BANNER: usize = 1024 * 1024;
+
+/// Longest bootstrap message in bytes.
+pub const BOOTSTRAP_FRAME: usize = 64 * 1024;

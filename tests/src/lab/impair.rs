@@ -1,0 +1,193 @@
+//! What happens to a packet on one direction of a link: a pure state machine without I/O or clock.
+//!
+//! The dice for each kind of trouble are a sequence of their own, and every packet throws all of them. So the fate of
+//! the n-th packet depends on the seed and on n, and not on timing or on which other troubles are switched on.
+
+use std::time::Duration;
+
+use super::conditions::{Conditions, Loss};
+use super::random::Random;
+
+/// What the state machine must know of a packet.
+#[derive(Clone, Copy, Debug)]
+pub struct Packet {
+    /// Length in bytes, IP header included.
+    pub len: usize,
+    /// Whether it carries UDP.
+    pub udp: bool,
+}
+
+/// What becomes of a packet.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Fate {
+    /// It does not arrive.
+    Dropped(Cause),
+    /// It arrives, and perhaps once more.
+    Delivered(Delivery, Option<Delivery>),
+}
+
+/// One arrival.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Delivery {
+    /// When, on the clock that the caller passes in.
+    pub at: Duration,
+    /// The bit to flip: byte offset in the packet, and the mask.
+    pub flip: Option<(usize, u8)>,
+}
+
+/// Why a packet does not arrive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The link is down.
+    Down,
+    /// UDP is blocked.
+    Udp,
+    /// Longer than the path carries.
+    TooBig,
+    /// Bad luck.
+    Loss,
+    /// No room in the queue.
+    Queue,
+}
+
+/// One direction of a link. Feed it packets in order, with a clock that never goes back.
+#[derive(Debug)]
+pub struct Impair {
+    conditions: Conditions,
+    dice: Dice,
+    /// Gilbert-Elliott: whether the link is in its bad state.
+    bad: bool,
+    /// When the last bit of what is queued will have been sent.
+    busy_until: Duration,
+    /// The latest arrival promised so far to a packet that keeps its place.
+    last: Duration,
+}
+
+#[derive(Debug)]
+struct Dice {
+    loss: Random,
+    jitter: Random,
+    reorder: Random,
+    duplicate: Random,
+    corrupt: Random,
+}
+
+/// One throw of all dice.
+struct Throw {
+    loss: f64,
+    jitter: f64,
+    reorder: f64,
+    hold: f64,
+    duplicate: f64,
+    corrupt: f64,
+    bit: u64,
+}
+
+impl Dice {
+    fn throw(&mut self) -> Throw {
+        Throw {
+            loss: self.loss.unit(),
+            jitter: self.jitter.unit(),
+            reorder: self.reorder.unit(),
+            hold: self.reorder.unit(),
+            duplicate: self.duplicate.unit(),
+            corrupt: self.corrupt.unit(),
+            bit: self.corrupt.next(),
+        }
+    }
+}
+
+impl Impair {
+    /// A direction in `conditions` whose luck is settled by `seed`.
+    pub fn new(seed: u64, conditions: Conditions) -> Self {
+        let dice = Dice {
+            loss: Random::new(seed, 1),
+            jitter: Random::new(seed, 2),
+            reorder: Random::new(seed, 3),
+            duplicate: Random::new(seed, 4),
+            corrupt: Random::new(seed, 5),
+        };
+        Self { conditions, dice, bad: false, busy_until: Duration::ZERO, last: Duration::ZERO }
+    }
+
+    /// What this direction is like now.
+    pub fn conditions(&self) -> &Conditions {
+        &self.conditions
+    }
+
+    /// Changes what this direction is like. Packets that have a fate keep it.
+    pub fn set(&mut self, conditions: Conditions) {
+        self.conditions = conditions;
+    }
+
+    /// Settles what becomes of a packet that is handed in at `now`.
+    pub fn fate(&mut self, now: Duration, packet: Packet) -> Fate {
+        let throw = self.dice.throw();
+        let lost = self.lost(throw.loss);
+        let it = &self.conditions;
+        if !it.up {
+            return Fate::Dropped(Cause::Down);
+        }
+        if it.block_udp && packet.udp {
+            return Fate::Dropped(Cause::Udp);
+        }
+        if it.mtu.is_some_and(|mtu| packet.len > mtu) {
+            return Fate::Dropped(Cause::TooBig);
+        }
+        if lost {
+            return Fate::Dropped(Cause::Loss);
+        }
+        let Some(sent) = self.enqueue(now, packet.len) else { return Fate::Dropped(Cause::Queue) };
+        let at = self.arrival(sent, &throw);
+        let flip = (throw.corrupt < self.conditions.corrupt).then(|| flip(throw.bit, packet.len));
+        let again = (throw.duplicate < self.conditions.duplicate).then_some(Delivery { at, flip: None });
+        Fate::Delivered(Delivery { at, flip }, again)
+    }
+
+    fn lost(&mut self, throw: f64) -> bool {
+        match self.conditions.loss {
+            Loss::None => false,
+            Loss::Random(share) => throw < share,
+            Loss::Bursts { enter, leave } => {
+                self.bad = if self.bad { throw >= leave } else { throw < enter };
+                self.bad
+            }
+        }
+    }
+
+    /// Puts a packet behind what waits already. Gives the time when its last bit has been sent, or none without room.
+    fn enqueue(&mut self, now: Duration, len: usize) -> Option<Duration> {
+        let Some(rate) = self.conditions.rate else { return Some(now) };
+        let rate = rate.max(1) as f64;
+        let start = self.busy_until.max(now);
+        let backlog = (start - now).as_secs_f64() * rate / 8.0;
+        // An idle link takes any packet, however small its queue: that packet is being sent, it does not wait.
+        if backlog > 0.0 && backlog + len as f64 > self.conditions.queue as f64 {
+            return None;
+        }
+        self.busy_until = start + Duration::from_secs_f64(len as f64 * 8.0 / rate);
+        Some(self.busy_until)
+    }
+
+    fn arrival(&mut self, sent: Duration, throw: &Throw) -> Duration {
+        let it = &self.conditions;
+        let swing = it.jitter.mul_f64(throw.jitter * 2.0);
+        let at = (sent + it.delay + swing).saturating_sub(it.jitter).max(sent);
+        if throw.reorder < it.reorder {
+            return at.max(self.last) + it.reorder_by.mul_f64(throw.hold);
+        }
+        self.last = self.last.max(at);
+        self.last
+    }
+}
+
+/// A bit behind the IP header, so that the packet still finds its way and the checksum above has something to find.
+fn flip(random: u64, len: usize) -> (usize, u8) {
+    const HEADER: usize = 20;
+    let room = len.saturating_sub(HEADER).max(1) as u64;
+    let byte = HEADER.min(len.saturating_sub(1)) + (random >> 3) as usize % room as usize;
+    (byte, 1 << (random & 7))
+}
+
+#[cfg(test)]
+mod tests;

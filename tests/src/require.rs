@@ -1,0 +1,45 @@
+//! What a test needs of the machine. A need that is not met is an error under `CI=true`, and elsewhere a line on stderr
+//! and `false`, upon which the test returns early.
+
+use std::path::Path;
+
+use crate::lab::tools;
+
+/// For tests that bring up a [`crate::lab::Lab`]: root, TUN devices and the programs that make hosts.
+///
+/// # Panics
+/// When something is missing and `CI` is `true`.
+pub fn lab() -> bool {
+    met(lab_problem())
+}
+
+/// For tests whose lab has an engine: everything of [`lab`], and dockerd.
+///
+/// # Panics
+/// When something is missing and `CI` is `true`.
+pub fn docker() -> bool {
+    met(lab_problem().or_else(|| missing(&["dockerd", "docker", "containerd", "runc", "debootstrap"])))
+}
+
+fn lab_problem() -> Option<String> {
+    if !rustix::process::geteuid().is_root() {
+        return Some("root is needed to make hosts (network namespaces, users)".into());
+    }
+    if !Path::new("/dev/net/tun").exists() {
+        return Some("/dev/net/tun is missing: the kernel has no TUN devices".into());
+    }
+    missing(&["ip", "nsenter", "setpriv", "useradd", "ssh", "ssh-keygen", "sshd", "sysctl"])
+}
+
+fn missing(programs: &[&str]) -> Option<String> {
+    let absent: Vec<_> = programs.iter().copied().filter(|program| tools::find(program).is_none()).collect();
+    (!absent.is_empty()).then(|| format!("not installed: {}", absent.join(", ")))
+}
+
+#[expect(clippy::print_stderr, reason = "a test that does not run must say so to whoever reads its output")]
+fn met(problem: Option<String>) -> bool {
+    let Some(problem) = problem else { return true };
+    assert!(std::env::var("CI").as_deref() != Ok("true"), "cannot run in CI: {problem}");
+    eprintln!("NOT RUN: {problem}");
+    false
+}
