@@ -76,6 +76,36 @@ impl Kind {
     }
 }
 
+impl Kind {
+    /// The name in `--json`.
+    #[must_use]
+    pub fn name(self) -> String {
+        let name = match self {
+            Self::Usage => "usage",
+            Self::UnknownHost => "unknown_host",
+            Self::Unreachable => "unreachable",
+            Self::LoginRefused => "login_refused",
+            Self::HostKeyChanged => "host_key_changed",
+            Self::HostKeyUnknown => "host_key_unknown",
+            Self::NoShell => "no_shell",
+            Self::UnsupportedHost => "unsupported_host",
+            Self::InstallFailed => "install_failed",
+            Self::AgentFailed => "agent_failed",
+            Self::UdpBlocked => "udp_blocked",
+            Self::ConnectionLost => "connection_lost",
+            Self::Local => "local",
+            Self::Interrupted => "interrupted",
+            Self::Agent(kind) => {
+                return serde_json::to_value(kind)
+                    .ok()
+                    .and_then(|name| name.as_str().map(str::to_owned))
+                    .unwrap_or_default();
+            }
+        };
+        name.to_owned()
+    }
+}
+
 impl Failure {
     /// A failure with nothing but its kind and what failed.
     pub fn new(kind: Kind, what: impl Into<String>) -> Self {

@@ -11,4 +11,14 @@
 //! - [`tunnel`]: the QUIC connection, its paths, and the listeners whose connections it carries
 //! - [`state`]: what is remembered from one run to the next
 
+pub mod bundle;
+pub mod cli;
+pub mod commands;
 pub mod error;
+pub mod install;
+pub mod launch;
+pub mod output;
+pub mod remote;
+pub mod settings;
+pub mod state;
+pub mod tunnel;

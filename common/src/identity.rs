@@ -36,6 +36,16 @@ impl Fingerprint {
     pub fn of(certificate: &CertificateDer<'_>) -> Self {
         Self(Sha256::digest(certificate.as_ref()).into())
     }
+
+    /// The fingerprint of a connection's peer. None when the peer showed no certificate.
+    #[must_use]
+    pub fn of_peer(connection: &quinn::Connection) -> Option<Self> {
+        let chain = connection
+            .peer_identity()?
+            .downcast::<Vec<CertificateDer<'static>>>()
+            .ok()?;
+        chain.first().map(Self::of)
+    }
 }
 
 impl fmt::Debug for Fingerprint {
@@ -43,6 +53,9 @@ impl fmt::Debug for Fingerprint {
         self.0[..8].iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }
+
+/// No certificate could be made: the system gave no randomness.
+pub use rcgen::Error as GenerateError;
 
 /// A certificate and its private key, made for one process or session. Never written to disk.
 pub struct Identity {
@@ -55,7 +68,7 @@ impl Identity {
     ///
     /// # Errors
     /// Only when the system gives no randomness.
-    pub fn generate() -> Result<Self, rcgen::Error> {
+    pub fn generate() -> Result<Self, GenerateError> {
         let made = rcgen::generate_simple_self_signed([SERVER_NAME.to_owned()])?;
         Ok(Self {
             certificate: made.cert.der().clone(),

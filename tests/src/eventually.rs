@@ -12,8 +12,8 @@ pub fn eventually(what: &str, within: Duration, mut condition: impl FnMut() -> b
     eventually_some(what, within, || Ok(condition().then_some(())))
 }
 
-/// Asks `probe` again and again until it has something to give. Fails after `within`, naming `what` was awaited and the
-/// last error that `probe` gave.
+/// Asks `probe` again and again until it has something to give. Fails after `within`, naming `what` was
+/// awaited and the last error that `probe` gave.
 pub fn eventually_some<T>(
     what: &str,
     within: Duration,
@@ -27,9 +27,19 @@ pub fn eventually_some<T>(
             Err(error) => Some(error),
         };
         if Instant::now() >= deadline {
-            let Some(error) = last else { bail!("waited {within:?} in vain for: {what}") };
+            let Some(error) = last else {
+                bail!("waited {within:?} in vain for: {what}")
+            };
             return Err(error).with_context(|| format!("waited {within:?} in vain for: {what}"));
         }
-        thread::sleep(STEP);
+        pause();
     }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "waiting for a condition, with a deadline, is done here for all others"
+)]
+fn pause() {
+    thread::sleep(STEP);
 }

@@ -1,14 +1,15 @@
 //! The lab and the helpers that the integration tests share.
 //!
-//! [`lab::Lab`] makes real hosts on one machine: network namespaces joined by links whose delay, loss and rate can be
-//! set, each with a Unix user of its own, a real sshd and, on the GPU host, a real dockerd. `jq-lab` is the same for use
-//! by hand.
+//! [`lab::Lab`] makes real hosts on one machine: network namespaces joined by links whose delay, loss and
+//! rate can be set, each with a Unix user of its own, a real sshd and, on the GPU host, a real dockerd.
+//! `jq-lab` is the same for use by hand.
 //!
 //! # Layout
 //! - [`lab`]: hosts, links, daemons, images, and their removal.
 //! - [`eventually`]: waiting for a condition with a deadline, instead of sleeping.
 //! - [`require`]: what a test needs of the machine, said aloud when it is missing.
 
+mod environment;
 mod eventually;
 pub mod lab;
 pub mod require;

@@ -1,8 +1,9 @@
-//! What a test needs of the machine. A need that is not met is an error under `CI=true`, and elsewhere a line on stderr
-//! and `false`, upon which the test returns early.
+//! What a test needs of the machine. A need that is not met is an error under `CI=true`, and elsewhere a line
+//! on stderr and `false`, upon which the test returns early.
 
 use std::path::Path;
 
+use crate::environment;
 use crate::lab::tools;
 
 /// For tests that bring up a [`crate::lab::Lab`]: root, TUN devices and the programs that make hosts.
@@ -21,6 +22,14 @@ pub fn docker() -> bool {
     met(lab_problem().or_else(|| missing(&["dockerd", "docker", "containerd", "runc", "debootstrap"])))
 }
 
+/// For tests that let a browser look at what the engine runs: everything of [`docker`], and Chromium.
+///
+/// # Panics
+/// When something is missing and `CI` is `true`.
+pub fn browser() -> bool {
+    docker() && met(missing(&["chromium"]))
+}
+
 fn lab_problem() -> Option<String> {
     if !rustix::process::geteuid().is_root() {
         return Some("root is needed to make hosts (network namespaces, users)".into());
@@ -28,18 +37,37 @@ fn lab_problem() -> Option<String> {
     if !Path::new("/dev/net/tun").exists() {
         return Some("/dev/net/tun is missing: the kernel has no TUN devices".into());
     }
-    missing(&["ip", "nsenter", "setpriv", "useradd", "ssh", "ssh-keygen", "sshd", "sysctl"])
+    missing(&[
+        "ip",
+        "nsenter",
+        "setpriv",
+        "useradd",
+        "ssh",
+        "ssh-keygen",
+        "sshd",
+        "sysctl",
+    ])
 }
 
 fn missing(programs: &[&str]) -> Option<String> {
-    let absent: Vec<_> = programs.iter().copied().filter(|program| tools::find(program).is_none()).collect();
+    let absent: Vec<_> = programs
+        .iter()
+        .copied()
+        .filter(|program| tools::find(program).is_none())
+        .collect();
     (!absent.is_empty()).then(|| format!("not installed: {}", absent.join(", ")))
 }
 
-#[expect(clippy::print_stderr, reason = "a test that does not run must say so to whoever reads its output")]
+#[expect(
+    clippy::print_stderr,
+    reason = "a test that does not run must say so to whoever reads its output"
+)]
 fn met(problem: Option<String>) -> bool {
     let Some(problem) = problem else { return true };
-    assert!(std::env::var("CI").as_deref() != Ok("true"), "cannot run in CI: {problem}");
+    assert!(
+        environment::var("CI").as_deref() != Some("true"),
+        "cannot run in CI: {problem}"
+    );
     eprintln!("NOT RUN: {problem}");
     false
 }

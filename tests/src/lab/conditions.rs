@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// The state of one direction of a link. The default is a perfect one: no delay, no loss, as fast as the machine.
+/// The state of one direction of a link. The default is a perfect one: no delay, no loss, as fast as the
+/// machine.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Conditions {
@@ -62,7 +63,8 @@ pub enum Loss {
     None,
     /// Each on its own, with this probability (0 to 1).
     Random(f64),
-    /// In bursts, after Gilbert and Elliott: a good state that loses nothing and a bad one that loses everything.
+    /// In bursts, after Gilbert and Elliott: a good state that loses nothing and a bad one that loses
+    /// everything.
     Bursts {
         /// The probability to go from good to bad, at each packet.
         enter: f64,
@@ -72,14 +74,22 @@ pub enum Loss {
 }
 
 impl Loss {
-    /// Bursts that lose `share` (0 to 1, below 1) of all packets, `length` packets (1 or more) at a time on average.
+    /// Bursts that lose `share` (0 to 1, below 1) of all packets, `length` packets (1 or more) at a time on
+    /// average.
     pub fn bursts(share: f64, length: f64) -> Self {
         let leave = 1.0 / length;
-        Self::Bursts { enter: leave * share / (1.0 - share), leave }
+        Self::Bursts {
+            enter: leave * share / (1.0 - share),
+            leave,
+        }
     }
 
     /// Random loss of `share` (0 to 1) of all packets; none for 0.
     pub fn random(share: f64) -> Self {
-        if share > 0.0 { Self::Random(share) } else { Self::None }
+        if share > 0.0 {
+            Self::Random(share)
+        } else {
+            Self::None
+        }
     }
 }

@@ -1,7 +1,8 @@
 //! What happens to a packet on one direction of a link: a pure state machine without I/O or clock.
 //!
-//! The dice for each kind of trouble are a sequence of their own, and every packet throws all of them. So the fate of
-//! the n-th packet depends on the seed and on n, and not on timing or on which other troubles are switched on.
+//! The dice for each kind of trouble are a sequence of their own, and every packet throws all of them. So the
+//! fate of the n-th packet depends on the seed and on n, and not on timing or on which other troubles are
+//! switched on.
 
 use std::time::Duration;
 
@@ -107,7 +108,13 @@ impl Impair {
             duplicate: Random::new(seed, 4),
             corrupt: Random::new(seed, 5),
         };
-        Self { conditions, dice, bad: false, busy_until: Duration::ZERO, last: Duration::ZERO }
+        Self {
+            conditions,
+            dice,
+            bad: false,
+            busy_until: Duration::ZERO,
+            last: Duration::ZERO,
+        }
     }
 
     /// What this direction is like now.
@@ -137,7 +144,9 @@ impl Impair {
         if lost {
             return Fate::Dropped(Cause::Loss);
         }
-        let Some(sent) = self.enqueue(now, packet.len) else { return Fate::Dropped(Cause::Queue) };
+        let Some(sent) = self.enqueue(now, packet.len) else {
+            return Fate::Dropped(Cause::Queue);
+        };
         let at = self.arrival(sent, &throw);
         let flip = (throw.corrupt < self.conditions.corrupt).then(|| flip(throw.bit, packet.len));
         let again = (throw.duplicate < self.conditions.duplicate).then_some(Delivery { at, flip: None });
@@ -155,13 +164,17 @@ impl Impair {
         }
     }
 
-    /// Puts a packet behind what waits already. Gives the time when its last bit has been sent, or none without room.
+    /// Puts a packet behind what waits already. Gives the time when its last bit has been sent, or none
+    /// without room.
     fn enqueue(&mut self, now: Duration, len: usize) -> Option<Duration> {
-        let Some(rate) = self.conditions.rate else { return Some(now) };
+        let Some(rate) = self.conditions.rate else {
+            return Some(now);
+        };
         let rate = rate.max(1) as f64;
         let start = self.busy_until.max(now);
         let backlog = (start - now).as_secs_f64() * rate / 8.0;
-        // An idle link takes any packet, however small its queue: that packet is being sent, it does not wait.
+        // An idle link takes any packet, however small its queue: that packet is being sent, it does not
+        // wait.
         if backlog > 0.0 && backlog + len as f64 > self.conditions.queue as f64 {
             return None;
         }
@@ -181,7 +194,8 @@ impl Impair {
     }
 }
 
-/// A bit behind the IP header, so that the packet still finds its way and the checksum above has something to find.
+/// A bit behind the IP header, so that the packet still finds its way and the checksum above has something to
+/// find.
 fn flip(random: u64, len: usize) -> (usize, u8) {
     const HEADER: usize = 20;
     let room = len.saturating_sub(HEADER).max(1) as u64;

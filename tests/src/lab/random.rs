@@ -1,4 +1,5 @@
-//! A small generator of random numbers that gives the same sequence for the same seed, on every machine and for ever.
+//! A small generator of random numbers that gives the same sequence for the same seed, on every machine and
+//! for ever.
 
 /// SplitMix64: one word of state, good enough for dice.
 #[derive(Clone, Debug)]

@@ -1,0 +1,3 @@
+//! One verb a file: settings and printer in, an end out.
+
+pub mod connect;

@@ -1,0 +1,68 @@
+# Takes the agent from standard input and puts it in its place, or leaves nothing.
+# Before this: nonce, folder, agent (its file name), sha256, packed (not empty: gzip-compressed).
+# Answers with one line: done; unverified (no sha256sum: the file waits as .new-NONCE); damaged; or failed with the free
+# space in KiB, where it is known, and the reason.
+
+newline='
+'
+
+installed() {
+    chmod 700 "$new" && mv -f "$new" "$folder/$agent"
+}
+
+# Of other versions the two newest stay. A running agent does not need its file.
+tidy() {
+    count=0
+    for file in $(ls -t "$folder" 2>/dev/null); do
+        case $file in
+        "$agent" | agent-*[!0-9a-f]*) ;;
+        agent-????????????????)
+            count=$((count + 1))
+            [ "$count" -le 2 ] || rm -f "$folder/$file"
+            ;;
+        esac
+    done
+    # What uploads left behind that were cut off.
+    find "$folder" -name '.new-*' -mmin +1440 -exec rm -f {} \;
+} 2>/dev/null
+
+failed() {
+    rm -f "$new" 2>/dev/null || : >"$new"
+    free=$(df -Pk "$folder" 2>/dev/null | {
+        read -r line
+        read -r device size used free rest
+        printf '%s' "$free"
+    })
+    printf 'failed\t%s\t%s\n' "$free" "${1%%"$newline"*}"
+}
+
+main() {
+    umask 077
+    new=$folder/.new-$nonce
+    printf '\n%s\n' "$nonce"
+    why=$({ if [ -n "$packed" ]; then gzip -dc; else cat; fi >"$new"; } 2>&1) || {
+        failed "$why"
+        return
+    }
+    if command -v sha256sum >/dev/null 2>&1; then
+        case $(sha256sum <"$new") in
+        "$sha256"*) ;;
+        *)
+            rm -f "$new"
+            printf 'damaged\n'
+            return
+            ;;
+        esac
+    else
+        printf 'unverified\n'
+        return
+    fi
+    why=$(installed 2>&1) || {
+        failed "$why"
+        return
+    }
+    tidy
+    printf 'done\n'
+}
+
+main; exit

@@ -1,0 +1,277 @@
+//! The only printing. Progress and prose go to standard error, data to standard output; nothing from a remote machine
+//! passes without being sanitised here.
+
+mod json;
+mod steps;
+
+use std::{
+    io::{self, Write},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use jq_common::{
+    protocol::control::{Progress, Ready, Unit},
+    text::one_line,
+};
+
+use self::steps::Steps;
+use crate::{error::Failure, remote::Reporter, settings::Environment};
+
+/// Longest text of one line that came from elsewhere, in characters.
+const LINE: usize = 1000;
+
+/// What a connection brought, for the user.
+pub struct Opened<'a> {
+    /// Where the page is; none without Jupyter.
+    pub url: Option<String>,
+    /// What the agent says of the workload.
+    pub ready: &'a Ready,
+    /// The way that packets take.
+    pub path: String,
+    /// Its round-trip time in milliseconds.
+    pub round_trip_ms: f64,
+    /// Local port and target of each `-L`.
+    pub forwards: Vec<(u16, String)>,
+}
+
+/// Prints. Cheap to clone; all clones share one terminal.
+#[derive(Clone)]
+pub struct Printer(Arc<Mutex<Inner>>);
+
+struct Inner {
+    json: bool,
+    colours: bool,
+    steps: Steps,
+}
+
+impl Printer {
+    /// A printer for this terminal, or of JSON lines.
+    #[must_use]
+    pub fn new(environment: &Environment, json: bool) -> Self {
+        let steps = Steps::new(environment.draws && !json);
+        Self(Arc::new(Mutex::new(Inner {
+            json,
+            colours: environment.colours,
+            steps,
+        })))
+    }
+
+    /// A printer for when nothing is known of the terminal.
+    #[must_use]
+    pub fn plain(json: bool) -> Self {
+        Self(Arc::new(Mutex::new(Inner {
+            json,
+            colours: false,
+            steps: Steps::new(false),
+        })))
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A step on `host` has begun; its last one is done.
+    pub fn begin(&self, host: &str, text: &str) {
+        let text = one_line(text, LINE);
+        let inner = &mut *self.inner();
+        let done = inner.steps.begin(host, &text);
+        inner.step_done(done);
+        if inner.json {
+            json::step(&text, host);
+        }
+    }
+
+    /// The last step on `host` is done.
+    pub fn end(&self, host: &str) {
+        let inner = &mut *self.inner();
+        let done = inner.steps.end(host);
+        inner.step_done(done);
+    }
+
+    /// How far the step at hand has come.
+    pub fn progress(&self, progress: &Progress) {
+        let inner = &mut *self.inner();
+        let detail = one_line(&progress.detail, 60);
+        if let Some(line) = inner.steps.progress(progress, &detail) {
+            if inner.json {
+                json::progress(progress, &detail);
+            } else {
+                say(&line);
+            }
+        }
+    }
+
+    /// Something worth knowing.
+    pub fn note(&self, text: &str) {
+        let text = one_line(text, LINE);
+        let inner = &mut *self.inner();
+        if inner.json {
+            json::message("note", &text);
+        } else {
+            inner.steps.above(|| say(&format!("  {text}")));
+        }
+    }
+
+    /// Something that the user would not expect.
+    pub fn warning(&self, text: &str) {
+        let text = one_line(text, LINE);
+        let inner = &mut *self.inner();
+        if inner.json {
+            json::message("warning", &text);
+        } else {
+            let word = inner.colour("33;1", "warning:");
+            inner.steps.above(|| say(&format!("{word} {text}")));
+        }
+    }
+
+    /// All steps are done: the terminal is as it was, whatever comes next.
+    pub fn settle(&self) {
+        let inner = &mut *self.inner();
+        let done = inner.steps.end_all();
+        for step in done {
+            inner.step_done(Some(step));
+        }
+    }
+
+    /// Steps that will never be done are dropped from the terminal.
+    pub fn abandon(&self) {
+        self.inner().steps.abandon();
+    }
+
+    /// The connection stands.
+    pub fn opened(&self, opened: &Opened<'_>) {
+        self.settle();
+        let inner = self.inner();
+        if inner.json {
+            json::ready(opened);
+            return;
+        }
+        for line in summary(opened) {
+            say(&line);
+        }
+        if let Some(url) = &opened.url {
+            print(url);
+        }
+        say("Ctrl-C disconnects; what runs on the host goes on.");
+    }
+
+    /// The user disconnected.
+    pub fn closed(&self, target: &str) {
+        let inner = self.inner();
+        if inner.json {
+            json::message("closed", target);
+        } else {
+            say(&format!(
+                "Disconnected from {}. The same command connects again.",
+                one_line(target, LINE)
+            ));
+        }
+    }
+
+    /// What failed, where, why, and what to do.
+    pub fn failure(&self, failure: &Failure) {
+        self.abandon();
+        let inner = self.inner();
+        if inner.json {
+            json::failure(failure);
+            return;
+        }
+        let mut lines = failure
+            .to_string()
+            .lines()
+            .map(|line| one_line(line, LINE))
+            .collect::<Vec<_>>()
+            .into_iter();
+        say(&format!(
+            "{} {}",
+            inner.colour("31;1", "error:"),
+            lines.next().unwrap_or_default()
+        ));
+        for line in lines {
+            say(&format!("    {line}"));
+        }
+        for line in failure.hint.lines().map(|line| one_line(line, LINE)) {
+            say(&format!("  {line}"));
+        }
+    }
+}
+
+impl Reporter for Printer {
+    fn step(&self, host: &str, text: &str) {
+        self.begin(host, text);
+    }
+
+    fn progress(&self, done: u64, total: u64) {
+        let progress = Progress {
+            done,
+            total: Some(total),
+            unit: Unit::Bytes,
+            detail: String::new(),
+        };
+        Printer::progress(self, &progress);
+    }
+
+    fn notice(&self, text: &str) {
+        self.note(text);
+    }
+
+    fn prompting(&self, may_ask: bool) {
+        self.inner().steps.hide(may_ask);
+    }
+}
+
+impl Inner {
+    fn step_done(&self, done: Option<steps::Done>) {
+        let Some(done) = done else { return };
+        if self.json {
+            json::step_done(&done.text, &done.host, done.took);
+            return;
+        }
+        let mark = self.colour("32", "✓");
+        let text = format!("{}: {}", done.host, done.text);
+        let line = format!("{mark} {text:<62} {:>6.1} s", done.took.as_secs_f64());
+        self.steps.above(|| say(&line));
+    }
+
+    fn colour(&self, code: &str, text: &str) -> String {
+        if self.colours {
+            format!("\x1b[{code}m{text}\x1b[0m")
+        } else {
+            text.to_owned()
+        }
+    }
+}
+
+fn summary(opened: &Opened<'_>) -> Vec<String> {
+    let ready = opened.ready;
+    let mut lines = vec![String::new()];
+    let mut line = |name: &str, text: String| lines.push(format!("  {name:<11}{}", one_line(&text, LINE)));
+    line(
+        "connection",
+        format!("{}, {:.0} ms", opened.path, opened.round_trip_ms),
+    );
+    match &ready.container {
+        Some(container) => line("container", format!("{} ({})", container.name, ready.engine)),
+        None => line("engine", ready.engine.clone()),
+    }
+    for gpu in &ready.gpus {
+        line("gpu", gpu.clone());
+    }
+    for (port, target) in &opened.forwards {
+        line("port", format!("127.0.0.1:{port} -> {target}"));
+    }
+    lines.push(String::new());
+    lines
+}
+
+/// One line on standard error. Where that is closed there is nobody to tell.
+fn say(line: &str) {
+    let _ = writeln!(io::stderr().lock(), "{line}");
+}
+
+/// One line on standard output. Where that is closed the reader has what it wanted.
+fn print(line: &str) {
+    let mut output = io::stdout().lock();
+    let _ = writeln!(output, "{line}");
+    let _ = output.flush();
+}

@@ -1,0 +1,97 @@
+//! `--json`: one object a line on standard output, each with the version of this format.
+
+use std::time::Duration;
+
+use jq_common::{
+    protocol::control::{Origin, Progress, Unit},
+    text::one_line,
+};
+use serde_json::{Value, json};
+
+use super::{LINE, Opened, print};
+use crate::error::Failure;
+
+/// Rises when a field changes its meaning or goes; new fields leave it.
+const VERSION: u32 = 1;
+
+fn emit(event: &str, mut value: Value) {
+    value["v"] = VERSION.into();
+    value["event"] = event.into();
+    print(&value.to_string());
+}
+
+pub(super) fn step(text: &str, host: &str) {
+    emit("step", json!({ "text": text, "host": host }));
+}
+
+pub(super) fn step_done(text: &str, host: &str, took: Duration) {
+    emit(
+        "step_done",
+        json!({ "text": text, "host": host, "seconds": took.as_secs_f64() }),
+    );
+}
+
+pub(super) fn progress(progress: &Progress, detail: &str) {
+    let unit = match progress.unit {
+        Unit::Bytes => "bytes",
+        Unit::Items => "items",
+    };
+    emit(
+        "progress",
+        json!({ "done": progress.done, "total": progress.total, "unit": unit, "detail": detail }),
+    );
+}
+
+pub(super) fn message(event: &str, text: &str) {
+    emit(event, json!({ "text": text }));
+}
+
+pub(super) fn ready(opened: &Opened<'_>) {
+    let container = opened.ready.container.as_ref().map(|container| {
+        let origin = match container.origin {
+            Origin::Created => "created",
+            Origin::Started => "started",
+            Origin::Found => "found",
+        };
+        let text = |text: &str| one_line(text, LINE);
+        json!({ "id": text(&container.id), "name": text(&container.name), "image": text(&container.image), "origin": origin })
+    });
+    let forwards: Vec<_> = opened
+        .forwards
+        .iter()
+        .map(|(port, target)| json!({ "port": port, "target": one_line(target, LINE) }))
+        .collect();
+    let gpus: Vec<_> = opened.ready.gpus.iter().map(|gpu| one_line(gpu, LINE)).collect();
+    emit(
+        "ready",
+        json!({
+            "url": opened.url,
+            "engine": one_line(&opened.ready.engine, LINE),
+            "container": container,
+            "jupyter_was_running": opened.ready.jupyter.as_ref().map(|jupyter| jupyter.was_running),
+            "gpus": gpus,
+            "path": opened.path,
+            "round_trip_ms": opened.round_trip_ms,
+            "forwards": forwards,
+        }),
+    );
+}
+
+pub(super) fn failure(failure: &Failure) {
+    let text = |text: &str| {
+        text.lines()
+            .map(|line| one_line(line, LINE))
+            .collect::<Vec<_>>()
+            .join("\n")
+    };
+    emit(
+        "failure",
+        json!({
+            "kind": failure.kind.name(),
+            "what": text(&failure.what),
+            "host": failure.host.as_deref().map(text),
+            "why": text(&failure.why),
+            "hint": text(&failure.hint),
+        }),
+    );
+}

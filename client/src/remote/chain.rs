@@ -1,0 +1,247 @@
+//! The hosts on the way to a host: ProxyJump followed as ssh follows it, so that each can be connected to in turn.
+
+use super::{Destination, config::Resolved};
+use crate::error::{Failure, Kind};
+
+/// One host of a chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hop {
+    /// As its user or the configuration calls it.
+    pub destination: Destination,
+    /// What ssh's configuration says about it.
+    pub resolved: Resolved,
+    /// Options of the user (`KEY=VALUE`) that apply to it: those of the command line reach the last hop alone, as with
+    /// ssh itself.
+    pub options: Vec<String>,
+}
+
+/// Most hosts in a chain.
+const LONGEST: usize = 8;
+
+/// Looks a host up with further options (`KEY=VALUE`).
+pub type Resolve<'a> = dyn FnMut(&Destination, &[String]) -> Result<Resolved, Failure> + 'a;
+
+/// The hosts to go through, the target last. `options` are the user's for the target.
+///
+/// # Errors
+/// What `resolve` returns; a malformed ProxyJump; a chain that leads back to itself or is longer than 8 hosts.
+pub fn chain(
+    target: &Destination,
+    options: &[String],
+    resolve: &mut Resolve<'_>,
+) -> Result<Vec<Hop>, Failure> {
+    let mut from_target = Vec::new();
+    let mut next = Some((target.clone(), Vec::new()));
+    while let Some((destination, through)) = next {
+        let options = if from_target.is_empty() { options } else { &[] };
+        let hop = look_up(destination, &through, options, resolve)?;
+        let jumps = match &hop.resolved.proxy_jump {
+            _ if !through.is_empty() => through,
+            Some(list) => jumps(&expanded(list, &hop)).map_err(|e| refused(target, e))?,
+            None => Vec::new(),
+        };
+        let seen = from_target.iter().any(|other: &Hop| is_same(other, &hop));
+        from_target.push(hop);
+        if seen {
+            return Err(refused(
+                target,
+                format!("it leads back to itself: {}", route(&from_target)),
+            ));
+        }
+        if from_target.len() > LONGEST {
+            return Err(refused(
+                target,
+                format!("more than {LONGEST} hosts: {}", route(&from_target)),
+            ));
+        }
+        next = split_last(jumps);
+    }
+    from_target.reverse();
+    Ok(from_target)
+}
+
+/// `through` is the part of a ProxyJump list before this host: it takes the place of the host's own ProxyJump.
+fn look_up(
+    destination: Destination,
+    through: &[Destination],
+    options: &[String],
+    resolve: &mut Resolve<'_>,
+) -> Result<Hop, Failure> {
+    let mut asked = Vec::new();
+    if !through.is_empty() {
+        let list: Vec<_> = through.iter().map(Destination::written).collect();
+        asked.push(format!("ProxyJump={}", list.join(",")));
+    }
+    asked.extend_from_slice(options);
+    let resolved = resolve(&destination, &asked)?;
+    Ok(Hop {
+        destination,
+        resolved,
+        options: options.to_vec(),
+    })
+}
+
+fn jumps(list: &str) -> Result<Vec<Destination>, super::destination::BadDestination> {
+    list.split(',').map(Destination::jump).collect()
+}
+
+/// ssh_config(5), TOKENS: what `ProxyJump` may say about the host it leads to.
+fn expanded(list: &str, hop: &Hop) -> String {
+    let port = hop.resolved.port.to_string();
+    let mut text = String::with_capacity(list.len());
+    let mut rest = list.chars();
+    while let Some(c) = rest.next() {
+        match (c, if c == '%' { rest.next() } else { None }) {
+            ('%', Some('%')) => text.push('%'),
+            ('%', Some('h')) => text.push_str(&hop.resolved.hostname),
+            ('%', Some('n')) => text.push_str(hop.destination.host()),
+            ('%', Some('p')) => text.push_str(&port),
+            ('%', Some('r')) => text.push_str(&hop.resolved.user),
+            (c, other) => text.extend(std::iter::once(c).chain(other)),
+        }
+    }
+    text
+}
+
+fn split_last(mut jumps: Vec<Destination>) -> Option<(Destination, Vec<Destination>)> {
+    let last = jumps.pop()?;
+    Some((last, jumps))
+}
+
+fn is_same(a: &Hop, b: &Hop) -> bool {
+    let key = |hop: &Hop| {
+        (
+            hop.resolved.hostname.clone(),
+            hop.resolved.port,
+            hop.resolved.user.clone(),
+        )
+    };
+    key(a) == key(b)
+}
+
+fn route(from_target: &[Hop]) -> String {
+    let names: Vec<_> = from_target.iter().map(|hop| hop.destination.written()).collect();
+    names.join(" through ")
+}
+
+fn refused(target: &Destination, why: impl std::fmt::Display) -> Failure {
+    Failure::new(Kind::Usage, "cannot follow ProxyJump")
+        .on(target.written())
+        .because(why)
+        .hint(format!(
+            "correct ProxyJump for {} in ~/.ssh/config",
+            target.host()
+        ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Resolves from lines `host: ProxyJump`, as ssh does: what is asked for with `-o` comes first.
+    fn resolver(
+        config: &'static [(&'static str, &'static str)],
+    ) -> impl FnMut(&Destination, &[String]) -> Result<Resolved, Failure> {
+        move |destination, options| {
+            let asked = options
+                .iter()
+                .find_map(|o| o.strip_prefix("ProxyJump=").map(str::to_owned));
+            let configured = config.iter().find(|(host, _)| *host == destination.host());
+            Ok(Resolved {
+                hostname: format!("{}.example", destination.host()),
+                user: destination.user().unwrap_or("ana").to_owned(),
+                port: destination.port().unwrap_or(22),
+                proxy_jump: asked.or_else(|| configured.map(|(_, jump)| (*jump).to_owned())),
+                proxy_command: None,
+                has_connect_timeout: false,
+            })
+        }
+    }
+
+    fn names(
+        config: &'static [(&'static str, &'static str)],
+        options: &[&str],
+    ) -> Result<Vec<String>, Failure> {
+        let options: Vec<String> = options.iter().map(|&o| o.to_owned()).collect();
+        let hops = chain(
+            &Destination::target("gpu").unwrap(),
+            &options,
+            &mut resolver(config),
+        )?;
+        assert!(hops[..hops.len() - 1].iter().all(|hop| hop.options.is_empty()));
+        assert_eq!(hops.last().unwrap().options, options);
+        Ok(hops
+            .iter()
+            .map(|hop| hop.destination.written().to_owned())
+            .collect())
+    }
+
+    /// Configuration, options of the command line, and the hosts that come of them.
+    type Case = (
+        &'static [(&'static str, &'static str)],
+        &'static [&'static str],
+        &'static [&'static str],
+    );
+
+    #[test]
+    fn hosts_come_in_the_order_in_which_they_are_reached() {
+        let cases: [Case; 7] = [
+            (&[("gpu", "%r@gw-%n:2%p")], &[], &["ana@gw-gpu:222", "gpu"]),
+            (&[], &[], &["gpu"]),
+            (&[("gpu", "gw")], &[], &["gw", "gpu"]),
+            (&[("gpu", "a,b")], &[], &["a", "b", "gpu"]),
+            // A list's first host is reached by its own ProxyJump, the others through the list.
+            (
+                &[("gpu", "a,b"), ("a", "x"), ("b", "y")],
+                &[],
+                &["x", "a", "b", "gpu"],
+            ),
+            (
+                &[("gpu", "u@b:2222"), ("b", "ssh://y:1")],
+                &[],
+                &["ssh://y:1", "u@b:2222", "gpu"],
+            ),
+            (&[("gpu", "a"), ("z", "y")], &["ProxyJump=z"], &["y", "z", "gpu"]),
+        ];
+        for (config, options, want) in cases {
+            assert_eq!(names(config, options).unwrap(), want, "{config:?}");
+        }
+    }
+
+    #[test]
+    fn a_chain_that_cannot_end_is_refused_and_shown() {
+        let failure = names(&[("gpu", "a"), ("a", "b"), ("b", "a")], &[]).unwrap_err();
+        assert_eq!(failure.kind, Kind::Usage);
+        assert!(
+            failure.why.contains("gpu through a through b through a"),
+            "{}",
+            failure.why
+        );
+        let failure = names(&[("gpu", "a1,a2,a3,a4,a5,a6,a7,a8,a9")], &[]).unwrap_err();
+        assert!(failure.why.contains("more than 8"), "{}", failure.why);
+        assert!(names(&[("gpu", "a,-oProxyCommand=id")], &[]).is_err());
+        assert!(names(&[("gpu", "a,,b")], &[]).is_err());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_list_panics_or_runs_on(list: String, other: String) {
+            let target = Destination::target("gpu").unwrap();
+            let hops = chain(&target, &[], &mut |destination, options| {
+                let jump = if destination.host() == "gpu" { &list } else { &other };
+                let asked = options.iter().find_map(|o| o.strip_prefix("ProxyJump="));
+                Ok(Resolved {
+                    hostname: destination.host().to_owned(),
+                    user: "u".to_owned(),
+                    port: destination.port().unwrap_or(22),
+                    proxy_jump: Some(asked.unwrap_or(jump).to_owned()),
+                    proxy_command: None,
+                    has_connect_timeout: false,
+                })
+            });
+            if let Ok(hops) = hops {
+                proptest::prop_assert!(hops.len() <= LONGEST);
+            }
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! Arguments for ssh: plain functions, so that what reaches a shell or another machine can be tested.
+
+use std::ffi::OsString;
+
+use super::{
+    chain::Hop,
+    ssh::{Socket, SshOptions},
+};
+
+/// A connection that carries sessions and passes connections on, and is nothing else: no shell of its own (a gateway
+/// may allow none), nothing that the user's configuration would forward, run or keep.
+const CONNECTION: [&str; 11] = [
+    "ControlPersist=no",
+    "ForwardAgent=no",
+    "ForwardX11=no",
+    "ClearAllForwardings=yes",
+    "ExitOnForwardFailure=no",
+    "PermitLocalCommand=no",
+    "RemoteCommand=none",
+    "RequestTTY=no",
+    "Tunnel=no",
+    "ServerAliveInterval=15",
+    "ServerAliveCountMax=4",
+];
+
+/// How long a connection may take, in seconds, where the user's configuration does not say.
+const CONNECT_TIMEOUT: &str = "ConnectTimeout=15";
+
+/// Runs ssh for as long as its own standard input, a pipe from this process, is open. However this process ends, the
+/// pipe closes; then ssh is told to end. `$$` in the part behind stays the number of the process that becomes ssh.
+pub(super) const HELD: &str = "exec 3<&0
+(while read -r line; do :; done; kill $$) <&3 3<&- >/dev/null 2>&1 &
+exec \"$@\" </dev/null 3<&-";
+
+/// ssh's arguments for a question about its configuration.
+pub(super) fn configuration(
+    options: &SshOptions,
+    asked: &[String],
+    destination: &super::Destination,
+) -> Vec<OsString> {
+    let mut arguments = vec!["-G".into()];
+    arguments.extend(file(options));
+    arguments.extend(settings(asked));
+    arguments.extend(destination.arguments().into_iter().map(OsString::from));
+    arguments
+}
+
+/// ssh's arguments for the connection to `hop`, through the connection `previous` where there is one.
+pub(super) fn connection(
+    options: &SshOptions,
+    hop: &Hop,
+    socket: &Socket,
+    previous: Option<(&Hop, &Socket)>,
+) -> Option<Vec<OsString>> {
+    let mut arguments: Vec<OsString> = vec![
+        "-M".into(),
+        "-N".into(),
+        "-T".into(),
+        "-S".into(),
+        socket.escaped().into(),
+    ];
+    arguments.extend(file(options));
+    // ssh takes the first value that it sees for each option: these come before the user's.
+    if let Some((through, its_socket)) = previous {
+        arguments.extend(settings(&[
+            format!("ProxyCommand={}", pass_on(options, through, its_socket, hop)?),
+            "ProxyUseFdpass=no".to_owned(),
+        ]));
+    }
+    arguments.extend(settings(&CONNECTION));
+    if !hop.resolved.has_connect_timeout {
+        arguments.extend(settings(&[CONNECT_TIMEOUT]));
+    }
+    arguments.extend(settings(&hop.options));
+    arguments.extend(hop.destination.arguments().into_iter().map(OsString::from));
+    Some(arguments)
+}
+
+/// ssh's arguments for one more shell over the connection `socket`.
+pub(super) fn shell(hop: &Hop, socket: &Socket) -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = over(socket).into_iter().map(OsString::from).collect();
+    arguments.extend(["-T", "--", &hop.resolved.hostname, "/bin/sh -s"].map(OsString::from));
+    arguments
+}
+
+/// A ProxyCommand that reaches `next` over the connection `socket` to `through`. None when it cannot be quoted.
+fn pass_on(options: &SshOptions, through: &Hop, socket: &Socket, next: &Hop) -> Option<String> {
+    let mut words = vec![options.program.to_str()?.to_owned()];
+    words.extend(over(socket));
+    words.extend([
+        "-W".to_owned(),
+        format!("[{}]:{}", next.resolved.hostname, next.resolved.port),
+        "--".to_owned(),
+        through.resolved.hostname.clone(),
+    ]);
+    let line = shlex::try_join(words.iter().map(String::as_str)).ok()?;
+    Some(without_tokens(&line))
+}
+
+/// Arguments that use the connection `socket` and nothing else: no configuration is read, and without that connection
+/// ssh fails instead of making one of its own.
+fn over(socket: &Socket) -> Vec<String> {
+    let mut words: Vec<String> = ["-F", "/dev/null", "-S"].map(str::to_owned).into();
+    words.push(socket.escaped());
+    for option in ["BatchMode=yes", "ControlMaster=no", "ProxyCommand=false"] {
+        words.extend(["-o".to_owned(), option.to_owned()]);
+    }
+    words
+}
+
+fn file(options: &SshOptions) -> Vec<OsString> {
+    match &options.config {
+        Some(path) => vec!["-F".into(), path.into()],
+        None => Vec::new(),
+    }
+}
+
+fn settings<S: AsRef<str>>(options: &[S]) -> Vec<OsString> {
+    options
+        .iter()
+        .flat_map(|o| [OsString::from("-o"), OsString::from(o.as_ref())])
+        .collect()
+}
+
+/// ssh replaces tokens that begin with `%`.
+pub(super) fn without_tokens(text: &str) -> String {
+    text.replace('%', "%%")
+}

@@ -1,0 +1,91 @@
+//! What ssh's configuration says about a host, as `ssh -G` prints it.
+
+/// What ssh would do for one host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resolved {
+    /// Name or address that is connected to.
+    pub hostname: String,
+    /// User who logs in there.
+    pub user: String,
+    /// Port of its sshd.
+    pub port: u16,
+    /// The ProxyJump list.
+    pub proxy_jump: Option<String>,
+    /// The user's own ProxyCommand.
+    pub proxy_command: Option<String>,
+    /// Whether the user has set how long a connection may take.
+    pub has_connect_timeout: bool,
+}
+
+impl Resolved {
+    /// Reads the output of `ssh -G`. None when it names no host, user or port.
+    #[must_use]
+    pub fn parse(output: &str) -> Option<Self> {
+        let value = |key: &str| {
+            output.lines().find_map(|line| {
+                let (k, value) = line.trim().split_once(' ')?;
+                k.eq_ignore_ascii_case(key).then(|| value.trim())
+            })
+        };
+        let set = |key: &str| value(key).filter(|v| !v.is_empty() && !v.eq_ignore_ascii_case("none"));
+        Some(Self {
+            hostname: set("hostname")?.to_owned(),
+            user: set("user")?.to_owned(),
+            port: value("port")?.parse().ok().filter(|&port| port > 0)?,
+            proxy_jump: set("proxyjump").map(str::to_owned),
+            proxy_command: set("proxycommand").map(str::to_owned),
+            has_connect_timeout: set("connecttimeout").is_some(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_ssh_prints_is_read() {
+        let resolved = Resolved::parse(
+            "host ok\nuser root\nhostname 127.0.0.1\nport 42201\nproxyusefdpass no\nidentityfile ~/.ssh/a b\n\
+             connecttimeout none\ncontrolpersist no\nproxyjump a,root@[::1]:22\n",
+        )
+        .unwrap();
+        assert_eq!(resolved.hostname, "127.0.0.1");
+        assert_eq!(resolved.user, "root");
+        assert_eq!(resolved.port, 42201);
+        assert_eq!(resolved.proxy_jump.as_deref(), Some("a,root@[::1]:22"));
+        assert_eq!(resolved.proxy_command, None);
+        assert!(!resolved.has_connect_timeout);
+    }
+
+    #[test]
+    fn none_means_none() {
+        let resolved = Resolved::parse(
+            "User a\nHostName h\nPort 22\nProxyCommand none\nproxyjump none\nconnecttimeout 3\n",
+        );
+        let resolved = resolved.unwrap();
+        assert_eq!((resolved.proxy_jump, resolved.proxy_command), (None, None));
+        assert!(resolved.has_connect_timeout);
+    }
+
+    #[test]
+    fn an_output_without_the_host_is_no_answer() {
+        for text in [
+            "",
+            "hostname h",
+            "hostname h\nuser u\nport 0",
+            "hostname h\nuser u\nport x",
+            "hostname \nuser u\nport 22",
+        ] {
+            assert_eq!(Resolved::parse(text), None, "{text:?}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_output_panics(text: String) {
+            let _ = Resolved::parse(&text);
+            let _ = Resolved::parse(&format!("hostname h\nuser u\nport 22\n{text}"));
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! A listener on this machine's loopback, whose connections the agent's connection carries.
+
+use std::{
+    collections::HashSet,
+    io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Mutex,
+    time::Duration,
+};
+
+use jq_common::protocol::stream::Target;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    time::sleep,
+};
+use tokio_util::task::TaskTracker;
+
+use super::connection::{AgentConnection, explain};
+
+/// How many ports after a taken one are tried.
+const TRIES: u16 = 100;
+
+/// How long accepting pauses when the process is out of descriptors.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// A port on 127.0.0.1 and, where this machine has it, ::1.
+pub struct Listener {
+    v4: TcpListener,
+    v6: Option<TcpListener>,
+    port: u16,
+}
+
+impl Listener {
+    /// Listens on `wanted` or, where it is taken, on the next port that is free.
+    ///
+    /// # Errors
+    /// When a hundred ports in a row are taken or may not be used.
+    pub async fn bind(wanted: u16) -> io::Result<Self> {
+        let mut last = io::Error::from(io::ErrorKind::AddrInUse);
+        for port in wanted..=wanted.saturating_add(TRIES) {
+            match Self::on(port).await {
+                Ok(listener) => return Ok(listener),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    /// Both addresses or neither: a browser may take either for `localhost`, and must not reach a stranger there.
+    async fn on(port: u16) -> io::Result<Self> {
+        let v4 = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
+        let port = v4.local_addr()?.port();
+        let v6 = match TcpListener::bind((Ipv6Addr::LOCALHOST, port)).await {
+            Ok(listener) => Some(listener),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => return Err(error),
+            // This machine has no ::1.
+            Err(_) => None,
+        };
+        Ok(Self { v4, v6, port })
+    }
+
+    /// The port it got.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Accepts for ever, and has `agent` carry each connection to `target`. Dropped, it closes the listener; the
+    /// connections belong to `carried`. `note` hears, once for each reason, why connections fail.
+    pub async fn serve(
+        self,
+        agent: AgentConnection,
+        target: Target,
+        carried: TaskTracker,
+        note: impl Fn(&str) + Clone + Send + Sync + 'static,
+    ) {
+        let said = std::sync::Arc::new(Mutex::new(HashSet::new()));
+        loop {
+            let tcp = self.accept().await;
+            let (agent, target, note, said) = (agent.clone(), target.clone(), note.clone(), said.clone());
+            carried.spawn(async move {
+                let Err(error) = agent.carry(tcp, target).await else {
+                    return;
+                };
+                tracing::debug!(%error, "forward reset");
+                if let Some(reason) = explain(&error)
+                    && said.lock().is_ok_and(|mut said| said.insert(reason))
+                {
+                    note(reason);
+                }
+            });
+        }
+    }
+
+    async fn accept(&self) -> TcpStream {
+        loop {
+            let accepted = match &self.v6 {
+                Some(v6) => tokio::select! {
+                    accepted = self.v4.accept() => accepted,
+                    accepted = v6.accept() => accepted,
+                },
+                None => self.v4.accept().await,
+            };
+            match accepted {
+                Ok((tcp, peer)) if is_loopback(peer) => return tcp,
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "accept");
+                    sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+fn is_loopback(peer: SocketAddr) -> bool {
+    peer.ip().to_canonical().is_loopback()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_taken_port_moves_the_listener_to_the_next_free_one() {
+        let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let wanted = taken.local_addr().unwrap().port();
+        let listener = Listener::bind(wanted).await.unwrap();
+        assert!(listener.port() > wanted && listener.port() <= wanted + TRIES);
+    }
+
+    #[tokio::test]
+    async fn a_port_taken_on_ipv6_only_is_not_shared_with_a_stranger() {
+        let Ok(taken) = TcpListener::bind("[::1]:0").await else {
+            // This machine has no ::1, and so no stranger there.
+            return;
+        };
+        let wanted = taken.local_addr().unwrap().port();
+        let listener = Listener::bind(wanted).await.unwrap();
+        assert_ne!(listener.port(), wanted);
+    }
+}

@@ -1,0 +1,14 @@
+//! The only reader of the process's environment.
+#![expect(clippy::disallowed_methods, reason = "this is the one place that may")]
+
+use std::ffi::OsString;
+
+/// A variable of the environment; none if it is unset or empty.
+pub(crate) fn var_os(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
+}
+
+/// A variable of the environment; none if it is unset, empty or not text.
+pub(crate) fn var(name: &str) -> Option<String> {
+    var_os(name)?.into_string().ok()
+}

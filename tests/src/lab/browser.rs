@@ -1,0 +1,89 @@
+//! A real browser on a host of the lab, driven by a script.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use serde::Deserialize;
+
+use super::host::Host;
+use super::place::{self, Lock};
+use super::tools;
+
+const SCRIPT: &str = include_str!("../../browser/jupyter.py");
+
+/// Chromium, driven through Playwright.
+#[derive(Debug)]
+pub struct Browser {
+    python: PathBuf,
+}
+
+/// What a visit to JupyterLab came to.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct Visit {
+    /// The notebook that was used.
+    pub notebook: String,
+    /// Seconds from the browser's start to the end of each step.
+    pub seconds: BTreeMap<String, f64>,
+}
+
+impl Browser {
+    /// Installs the driver into the cache if it is not there yet, from the package index that the machine is
+    /// set up for. Chromium itself must be installed.
+    pub fn install() -> Result<Self> {
+        tools::must_find("chromium")?;
+        let dir = place::cache().join("browser");
+        let _turn = Lock::wait(&place::cache().join("browser.lock"))?;
+        let python = dir.join("bin/python");
+        let done = dir.join("done");
+        if !done.exists() {
+            // The system's Python, since hosts' users cannot reach one that lies in root's home.
+            tools::run(
+                "/usr/bin/python3",
+                ["-m", "venv", "--clear", &dir.to_string_lossy()],
+            )?;
+            tools::run(
+                &python.to_string_lossy(),
+                ["-m", "pip", "install", "--quiet", "playwright"],
+            )?;
+            fs::write(&done, "").context("cannot note that the browser driver is there")?;
+        }
+        Ok(Self { python })
+    }
+
+    /// As the host's user: opens JupyterLab's `url`, makes a notebook, prints, plots and sets a variable in
+    /// it. Fails unless all of it is seen on the page. The screenshot (PNG) is written in either case.
+    pub fn use_jupyter(&self, host: &Host, url: &str, screenshot: &Path) -> Result<Visit> {
+        self.visit(host, "first", url, screenshot, &[])
+    }
+
+    /// As the host's user, with a browser that was never there before: opens the notebook of an earlier
+    /// [`Self::use_jupyter`]. Fails unless its kernel still has the variable.
+    pub fn use_jupyter_again(
+        &self,
+        host: &Host,
+        url: &str,
+        notebook: &str,
+        screenshot: &Path,
+    ) -> Result<Visit> {
+        self.visit(host, "again", url, screenshot, &["--notebook", notebook])
+    }
+
+    fn visit(&self, host: &Host, mode: &str, url: &str, screenshot: &Path, more: &[&str]) -> Result<Visit> {
+        host.write("jupyter.py", SCRIPT)?;
+        let picture = host.home().join("screenshot.png");
+        let mut command = host.command(&self.python);
+        command
+            .arg(host.home().join("jupyter.py"))
+            .args([mode, url, "--screenshot"])
+            .arg(&picture)
+            .args(more);
+        let said = tools::output(&mut command);
+        if picture.exists() {
+            fs::copy(&picture, screenshot)
+                .with_context(|| format!("cannot write {}", screenshot.display()))?;
+        }
+        serde_json::from_str(said?.trim()).context("the browser driver said something else than expected")
+    }
+}

@@ -1,0 +1,195 @@
+//! A link between two hosts: a TUN device in each, and two threads that carry packets from one to the other.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result};
+use rustix::event::EventfdFlags;
+use serde::{Deserialize, Serialize};
+
+use super::conditions::Conditions;
+use super::impair::Impair;
+use super::plan::HostName;
+use super::pump::{self, Pump};
+use super::{netns, tools, tun};
+
+/// A link that is up. Dropping it takes the devices away.
+pub struct Link {
+    ends: [HostName; 2],
+    /// What leaves `ends[0]`, and what leaves `ends[1]`.
+    ways: [Arc<Way>; 2],
+    stop: Arc<std::os::fd::OwnedFd>,
+    pumps: Vec<JoinHandle<()>>,
+}
+
+/// One direction, as the pump and the lab share it.
+pub(crate) struct Way {
+    pub(crate) impair: Mutex<Impair>,
+    pub(crate) counters: Mutex<Counters>,
+}
+
+/// What one direction has carried so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counters {
+    /// Packets handed in.
+    pub packets: u64,
+    /// Bytes handed in, IP headers included.
+    pub bytes: u64,
+    /// Packets lost by chance.
+    pub lost: u64,
+    /// Packets for which the queue had no room.
+    pub queue_full: u64,
+    /// Packets dropped because the link was down, UDP blocked, or the packet too big.
+    pub refused: u64,
+}
+
+/// One end of a link: in which namespace, and what the device is called there.
+pub(crate) struct End<'a> {
+    pub(crate) host: HostName,
+    pub(crate) netns: &'a str,
+    pub(crate) device: &'a str,
+}
+
+impl Link {
+    /// Makes the devices and starts carrying packets. The devices have no addresses yet.
+    pub(crate) fn open(ends: &[End<'_>; 2], seed: u64, start: &Conditions) -> Result<Self> {
+        let [a, b] = ends;
+        let devices = (open_end(a)?, open_end(b)?);
+        let stop = rustix::event::eventfd(0, EventfdFlags::CLOEXEC).context("cannot make an eventfd")?;
+        let (stop, clock) = (Arc::new(stop), Instant::now());
+        let way = |salt| Arc::new(Way::new(seed.wrapping_add(salt), start.clone()));
+        let ways = [way(0), way(1)];
+        let mut link = Self {
+            ends: [a.host, b.host],
+            ways,
+            stop,
+            pumps: Vec::new(),
+        };
+        let (first, second) = (Arc::new(devices.0), Arc::new(devices.1));
+        for (index, (from, to)) in [(&first, &second), (&second, &first)].into_iter().enumerate() {
+            let pump = Pump {
+                way: Arc::clone(&link.ways[index]),
+                from: Arc::clone(from),
+                to: Arc::clone(to),
+                stop: Arc::clone(&link.stop),
+                clock,
+            };
+            link.pumps.push(pump::start(
+                format!("{}->{}", ends[index].host, ends[1 - index].host),
+                pump,
+            )?);
+        }
+        Ok(link)
+    }
+
+    /// The two hosts that it joins.
+    pub fn ends(&self) -> [HostName; 2] {
+        self.ends
+    }
+
+    /// Changes both directions.
+    pub fn set(&self, change: impl Fn(&mut Conditions)) {
+        for way in &self.ways {
+            way.change(&change);
+        }
+    }
+
+    /// Changes the direction that leaves `host`. Nothing happens if `host` is not at either end.
+    pub fn set_from(&self, host: HostName, change: impl FnOnce(&mut Conditions)) {
+        if let Some(way) = self.way(host) {
+            way.change(change);
+        }
+    }
+
+    /// Takes the link down (everything on its way is lost) or up, both ways.
+    pub fn set_up(&self, up: bool) {
+        self.set(|it| it.up = up);
+    }
+
+    /// What the direction that leaves `host` is like now; none if `host` is not at either end.
+    pub fn conditions_from(&self, host: HostName) -> Option<Conditions> {
+        self.way(host).map(|way| lock(&way.impair).conditions().clone())
+    }
+
+    /// What the direction that leaves `host` has carried; none if `host` is not at either end.
+    pub fn counters_from(&self, host: HostName) -> Option<Counters> {
+        self.way(host).map(|way| *lock(&way.counters))
+    }
+
+    /// Throws the dice anew from `seed`, so that the packets from now on meet the same luck each time.
+    pub fn reseed(&self, seed: u64) {
+        for (way, salt) in self.ways.iter().zip(0..) {
+            let mut impair = lock(&way.impair);
+            *impair = Impair::new(seed.wrapping_add(salt), impair.conditions().clone());
+        }
+    }
+
+    fn way(&self, host: HostName) -> Option<&Way> {
+        let index = self.ends.iter().position(|end| *end == host)?;
+        Some(&self.ways[index])
+    }
+}
+
+impl Way {
+    fn new(seed: u64, conditions: Conditions) -> Self {
+        Self {
+            impair: Mutex::new(Impair::new(seed, conditions)),
+            counters: Mutex::default(),
+        }
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Conditions)) {
+        let mut impair = lock(&self.impair);
+        let mut conditions = impair.conditions().clone();
+        change(&mut conditions);
+        impair.set(conditions);
+    }
+}
+
+/// Locks, whatever became of the thread that held the lock before: a test that panicked must still be cleaned
+/// up.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn open_end(end: &End<'_>) -> Result<std::os::fd::OwnedFd> {
+    let device = netns::enter(end.netns, || tun::open(end.device))??;
+    // Without multicast nobody but the hosts' programs sends packets, so the dice meet the same packets each
+    // time. The link's own queue is the one that counts: the device's must never be the first to overflow.
+    tools::run(
+        "ip",
+        [
+            "-n",
+            end.netns,
+            "link",
+            "set",
+            end.device,
+            "up",
+            "mtu",
+            "1500",
+            "txqueuelen",
+            "10000",
+            "multicast",
+            "off",
+        ],
+    )?;
+    Ok(device)
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        // Cannot fail on an eventfd that is open and far from full.
+        let _ = rustix::io::write(&self.stop, &1_u64.to_ne_bytes());
+        for pump in self.pumps.drain(..) {
+            let _ = pump.join();
+        }
+    }
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Link({}-{})", self.ends[0], self.ends[1])
+    }
+}

@@ -1,0 +1,138 @@
+//! Which hosts and links a topology has, and their names and addresses. Values only.
+
+use std::fmt;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
+
+use anyhow::{Result, bail};
+use serde::{Deserialize, Serialize};
+
+/// How the hosts are joined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Topology {
+    /// laptop - gateway - gpu. The gateway does not forward packets, so only it reaches the GPU host.
+    Gateway,
+    /// laptop - gpu.
+    Direct,
+}
+
+/// A host's part in the picture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HostName {
+    /// Where the user sits. Runs no daemon.
+    Laptop,
+    /// Between laptop and GPU host. Runs sshd.
+    Gateway,
+    /// Where the engine is. Runs sshd and, if asked for, dockerd.
+    Gpu,
+}
+
+impl HostName {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Laptop, Self::Gateway, Self::Gpu];
+
+    /// As it is written in names and on the command line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Laptop => "laptop",
+            Self::Gateway => "gateway",
+            Self::Gpu => "gpu",
+        }
+    }
+}
+
+impl fmt::Display for HostName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for HostName {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let found = Self::ALL.into_iter().find(|name| name.as_str() == text);
+        let Some(name) = found else {
+            bail!("no host {text}: there are laptop, gateway and gpu")
+        };
+        Ok(name)
+    }
+}
+
+impl FromStr for Topology {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "gateway" => Ok(Self::Gateway),
+            "direct" => Ok(Self::Direct),
+            other => bail!("no topology {other}: there are gateway and direct"),
+        }
+    }
+}
+
+/// A link of a topology. The first end has `.1` in its subnet, the second `.2`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Wire {
+    pub(crate) ends: [HostName; 2],
+    subnet: u8,
+}
+
+impl Topology {
+    pub(crate) fn hosts(self) -> &'static [HostName] {
+        match self {
+            Self::Gateway => &HostName::ALL,
+            Self::Direct => &[HostName::Laptop, HostName::Gpu],
+        }
+    }
+
+    pub(crate) fn wires(self) -> &'static [Wire] {
+        const VIA: [Wire; 2] = [
+            Wire {
+                ends: [HostName::Laptop, HostName::Gateway],
+                subnet: 1,
+            },
+            Wire {
+                ends: [HostName::Gateway, HostName::Gpu],
+                subnet: 2,
+            },
+        ];
+        const STRAIGHT: [Wire; 1] = [Wire {
+            ends: [HostName::Laptop, HostName::Gpu],
+            subnet: 3,
+        }];
+        match self {
+            Self::Gateway => &VIA,
+            Self::Direct => &STRAIGHT,
+        }
+    }
+
+    /// Where `host` is reached from its neighbour on the laptop's side; for the laptop, from its only one.
+    pub(crate) fn addresses(self, host: HostName) -> (Ipv4Addr, Ipv6Addr) {
+        let wire = self.wires().iter().find(|wire| wire.ends.contains(&host));
+        wire.map_or((Ipv4Addr::LOCALHOST, Ipv6Addr::LOCALHOST), |wire| {
+            wire.addresses(host)
+        })
+    }
+}
+
+impl Wire {
+    /// The addresses of one of the two ends.
+    pub(crate) fn addresses(&self, host: HostName) -> (Ipv4Addr, Ipv6Addr) {
+        let number = if self.ends[0] == host { 1 } else { 2 };
+        let v6 = Ipv6Addr::new(0xfd77, self.subnet.into(), 0, 0, 0, 0, 0, number.into());
+        (Ipv4Addr::new(10, 77, self.subnet, number), v6)
+    }
+
+    /// What the device of `host` is called: after where it leads.
+    pub(crate) fn device(&self, host: HostName) -> String {
+        let peer = if self.ends[0] == host {
+            self.ends[1]
+        } else {
+            self.ends[0]
+        };
+        format!("to-{peer}")
+    }
+}

@@ -1,0 +1,92 @@
+//! The user's side of SSH: keys, `~/.ssh/config`, known_hosts, authorized_keys.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+
+use super::host::Host;
+use super::plan::{HostName, Topology};
+use super::tools;
+
+/// Makes an ed25519 key without passphrase at `path`, replacing what is there. Gives the public half as one
+/// line.
+pub(crate) fn make_key(path: &Path, comment: &str) -> Result<String> {
+    let public = path.with_extension("pub");
+    for old in [path, &public] {
+        if old.exists() {
+            fs::remove_file(old).with_context(|| format!("cannot remove {}", old.display()))?;
+        }
+    }
+    let file = path.to_string_lossy();
+    tools::run(
+        "ssh-keygen",
+        ["-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", &file],
+    )?;
+    let line = fs::read_to_string(&public).with_context(|| format!("cannot read {}", public.display()))?;
+    Ok(line.trim().to_owned())
+}
+
+/// Where a host keeps the key that it proves itself with.
+pub(crate) fn host_key(host: &Host) -> PathBuf {
+    host.dir.join("ssh_host_ed25519_key")
+}
+
+/// Makes the keys of hosts and users, and lets the users in where they belong: the laptop's on gateway and
+/// GPU host, the gateway's on the GPU host.
+pub(crate) fn introduce(topology: Topology, hosts: &[Host]) -> Result<()> {
+    let mut known = String::new();
+    for host in hosts.iter().filter(|host| host.name != HostName::Laptop) {
+        let line = make_key(&host_key(host), &host.name.to_string())?;
+        let key = line.rsplit_once(' ').map_or(line.as_str(), |(key, _comment)| key);
+        let _ = writeln!(known, "{},{} {key}", host.address, host.address6);
+    }
+    let mut welcome = String::new();
+    for host in hosts {
+        if host.name != HostName::Laptop {
+            host.user
+                .write(&host.home().join(".ssh/authorized_keys"), &welcome, 0o600)?;
+        }
+        if host.name != HostName::Gpu {
+            let _ = writeln!(welcome, "{}", make_user(topology, host, hosts, &known)?);
+        }
+    }
+    Ok(())
+}
+
+fn make_user(topology: Topology, host: &Host, hosts: &[Host], known: &str) -> Result<String> {
+    let ssh = host.home().join(".ssh");
+    if !ssh.exists() {
+        host.user.make_dir(&ssh)?;
+    }
+    let key = ssh.join("id_ed25519");
+    let public = make_key(&key, &format!("{}@{}", host.user.name, host.name))?;
+    host.user.own(&key, 0o600)?;
+    host.user.own(&key.with_extension("pub"), 0o644)?;
+    host.user
+        .write(&ssh.join("config"), config(topology, host, hosts), 0o600)?;
+    host.user.write(&ssh.join("known_hosts"), known, 0o600)?;
+    Ok(public)
+}
+
+/// An ordinary `~/.ssh/config`: an alias a host, and a jump where the picture has one.
+fn config(topology: Topology, from: &Host, hosts: &[Host]) -> String {
+    let mut text = String::new();
+    for host in hosts
+        .iter()
+        .filter(|host| host.name != HostName::Laptop && host.name != from.name)
+    {
+        let _ = writeln!(
+            text,
+            "Host {}\n    HostName {}\n    User {}",
+            host.name, host.address, host.user.name
+        );
+        let _ = writeln!(text, "    IdentityFile ~/.ssh/id_ed25519");
+        if topology == Topology::Gateway && from.name == HostName::Laptop && host.name == HostName::Gpu {
+            let _ = writeln!(text, "    ProxyJump {}", HostName::Gateway);
+        }
+        let _ = writeln!(text);
+    }
+    text
+}

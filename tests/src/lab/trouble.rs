@@ -1,0 +1,86 @@
+//! What can be wrong with a host, to be set up by a test.
+
+use std::{fs, path::Path};
+
+use anyhow::{Context as _, Result};
+
+use super::host::Host;
+use super::{ssh, sweep, tools};
+
+impl Host {
+    /// Makes the shell print `text` whenever it reads its start-up files, for logins and for commands over
+    /// SSH alike. The text may hold escapes; it may not hold a line that is `JQ_LAB_END`.
+    pub fn print_at_login(&self, text: &str) -> Result<()> {
+        let script = format!("cat <<'JQ_LAB_END'\n{text}\nJQ_LAB_END\n");
+        self.write(".bashrc", &script)?;
+        self.write(".profile", &script)
+    }
+
+    /// Makes the home read-only for its user, SSH still working. Undone by [`Self::make_home_writable`].
+    pub fn make_home_read_only(&self) -> Result<()> {
+        let home = self.home().to_string_lossy();
+        // A mount, so that the user cannot take the right back as with a mode.
+        tools::run("mount", ["--bind", &home, &home])?;
+        tools::run("mount", ["-o", "remount,bind,ro", &home]).map(drop)
+    }
+
+    /// Takes the last mount off the home: that of [`Self::make_home_read_only`] or [`Self::limit_home`].
+    pub fn make_home_writable(&self) -> Result<()> {
+        sweep::unmount(self.home())
+    }
+
+    /// Puts a file system of its own under the home, with `free_kib` KiB free in it and the files of
+    /// `~/.ssh`. Whatever else is in the home is out of sight until the lab is gone.
+    pub fn limit_home(&self, free_kib: u64) -> Result<()> {
+        let home = self.home().to_string_lossy().into_owned();
+        let kept = self.dir.join("kept-ssh");
+        let kept = kept.to_string_lossy();
+        tools::run("cp", ["-a", &format!("{home}/.ssh"), &kept])?;
+        let options = format!(
+            "size={}k,mode=0700,uid={},gid={}",
+            free_kib + 64,
+            self.user.uid,
+            self.user.gid
+        );
+        tools::run("mount", ["-t", "tmpfs", "-o", &options, "jq-lab", &home])?;
+        tools::run("cp", ["-a", &kept, &format!("{home}/.ssh")])?;
+        fs::remove_dir_all(&*kept).context("cannot remove the copy of the keys")
+    }
+
+    /// Makes the home a file system from which no program can be started, otherwise empty but for `~/.ssh`.
+    pub fn make_home_noexec(&self) -> Result<()> {
+        self.limit_home(256 * 1024)?;
+        tools::run("mount", ["-o", "remount,noexec", &*self.home().to_string_lossy()]).map(drop)
+    }
+
+    /// Makes `uname -m` say `machine`.
+    pub fn pretend_machine(&self, machine: &str) -> Result<()> {
+        let script = [
+            "#!/bin/sh".into(),
+            "case $* in".into(),
+            format!("-m) echo {machine} ;;"),
+            format!("-sm | -ms) echo Linux {machine} ;;"),
+            "*) exec /usr/bin/uname \"$@\" ;;".into(),
+            "esac\n".into(),
+        ];
+        self.install_script("uname", &script.join("\n"))
+    }
+
+    /// Gives the user another login shell.
+    pub fn set_shell(&self, shell: &Path) -> Result<()> {
+        tools::run("usermod", ["--shell", &*shell.to_string_lossy(), &self.user.name]).map(drop)
+    }
+
+    /// Replaces the user's key by one that nobody knows.
+    pub fn forget_key(&self) -> Result<()> {
+        let key = self.home().join(".ssh/id_ed25519");
+        ssh::make_key(&key, "unknown")?;
+        self.user.own(&key, 0o600)?;
+        self.user.own(&key.with_extension("pub"), 0o644)
+    }
+
+    /// Empties the user's known_hosts, so that every host is met for the first time.
+    pub fn forget_hosts(&self) -> Result<()> {
+        self.user.write(&self.home().join(".ssh/known_hosts"), "", 0o600)
+    }
+}
