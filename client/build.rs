@@ -1,5 +1,5 @@
-//! Puts the agents of the folder `JQ_AGENT_DIR` (files `jq-agent-MACHINE`) into the client, packed. Without that
-//! variable the client carries none and looks for them at run time.
+//! Puts the agents of the folder `JQ_AGENT_DIR` (files `jq-agent-MACHINE`; a relative path starts at the workspace) into
+//! the client, packed. Without that variable the client carries none and looks for them at run time.
 
 use std::{
     env,
@@ -24,8 +24,10 @@ fn main() -> io::Result<()> {
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or(io::ErrorKind::NotFound)?);
     let mut table = String::from("&[\n");
     if let Some(folder) = env::var_os("JQ_AGENT_DIR").filter(|folder| !folder.is_empty()) {
+        let package = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").ok_or(io::ErrorKind::NotFound)?);
+        let folder = package.join("..").join(folder);
         for machine in MACHINES {
-            embed(machine, Path::new(&folder), &out, &mut table)?;
+            embed(machine, &folder, &out, &mut table)?;
         }
     }
     table.push(']');

@@ -1,1 +1,195 @@
-//! Not yet.
+//! The SSH channel's end on a host: prints the nonce, passes one message each way between the client and the role's
+//! long-living process, and starts that process unless it runs.
+
+use std::{
+    io::{self, Read},
+    net::IpAddr,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use jq_common::{
+    bootstrap::{BootstrapReply, BootstrapRequest, Nonce, Started},
+    codec,
+    protocol::{
+        control::{Failure, FailureKind},
+        limits,
+    },
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, stdin, stdout},
+    net::UnixStream,
+    time::{Instant, sleep, timeout},
+};
+
+use crate::rundir::RunDir;
+
+/// Which long-living process a bootstrap is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Role {
+    /// The agent on the GPU host.
+    Serve,
+    /// The relay on a gateway.
+    Relay,
+}
+
+impl Role {
+    /// The name of its command.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Serve => "serve",
+            Self::Relay => "relay",
+        }
+    }
+}
+
+/// What the bootstrap needs to know of its surroundings.
+pub struct Bootstrap {
+    /// The role wanted.
+    pub role: Role,
+    /// Printed before anything else.
+    pub nonce: Nonce,
+    /// This program's own file.
+    pub binary: PathBuf,
+    /// This host's address on the SSH connection, where there is one.
+    pub address: Option<IpAddr>,
+}
+
+/// How long the role's process may take to be ready.
+const START: Duration = Duration::from_secs(10);
+
+/// How long the client may take to say its message. It waits for other hosts first.
+const REQUEST: Duration = Duration::from_secs(300);
+
+/// Runs the bootstrap on standard input and output.
+///
+/// # Errors
+/// When the client's side cannot be read or written. A failure on this side is told to the client instead.
+pub async fn run(bootstrap: Bootstrap) -> Result<(), codec::FrameError> {
+    let mut output = stdout();
+    output
+        .write_all(format!("{}\n", bootstrap.nonce).as_bytes())
+        .await?;
+    output.flush().await?;
+
+    let mut input = stdin();
+    let (process, request) = tokio::join!(
+        reach(&bootstrap),
+        codec::read_within::<BootstrapRequest>(&mut input, limits::BOOTSTRAP_FRAME, REQUEST)
+    );
+    let request = request?;
+    let reply = match process {
+        Ok(stream) => exchange(stream, &request, bootstrap.address).await,
+        Err(failure) => Err(failure),
+    };
+    codec::write(&mut output, &reply, limits::BOOTSTRAP_FRAME).await
+}
+
+async fn exchange(
+    mut process: UnixStream,
+    request: &BootstrapRequest,
+    address: Option<IpAddr>,
+) -> BootstrapReply {
+    let reply = async {
+        codec::write(&mut process, request, limits::BOOTSTRAP_FRAME).await?;
+        codec::read_within::<BootstrapReply>(&mut process, limits::BOOTSTRAP_FRAME, START).await
+    };
+    let reply = reply
+        .await
+        .map_err(|error| failed("the agent does not answer", error))?;
+    reply.map(|started| match started {
+        Started::Serve(mut serve) => {
+            serve.address = address;
+            Started::Serve(serve)
+        }
+        Started::Relay(relay) => Started::Relay(relay),
+    })
+}
+
+/// Connects to the role's process, starting it first when there is none.
+async fn reach(bootstrap: &Bootstrap) -> Result<UnixStream, Failure> {
+    let folder = RunDir::open(&bootstrap.binary, bootstrap.role)
+        .map_err(|error| failed("cannot make the agent's private folder", error))?;
+    if let Ok(stream) = folder.connect().await {
+        return Ok(stream);
+    }
+    let deadline = Instant::now() + START;
+    start(bootstrap, &folder).await?;
+    loop {
+        match folder.connect().await {
+            Ok(stream) => return Ok(stream),
+            // Another bootstrap's process is on its way to its socket.
+            Err(_) if Instant::now() < deadline => sleep(Duration::from_millis(10)).await,
+            Err(error) => return Err(failed("the agent does not come up", error)),
+        }
+    }
+}
+
+/// Starts the role's process in a session of its own and waits until it says how that went.
+async fn start(bootstrap: &Bootstrap, folder: &RunDir) -> Result<(), Failure> {
+    let spawn = || -> io::Result<_> {
+        Command::new(&bootstrap.binary)
+            .arg(bootstrap.role.name())
+            .arg("--run-dir")
+            .arg(folder.path())
+            .current_dir("/")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(folder.log()?)
+            .spawn()
+    };
+    let mut child = spawn().map_err(|error| failed("cannot start the agent", error))?;
+    let Some(output) = child.stdout.take() else {
+        return Err(failed("cannot start the agent", "it has no output"));
+    };
+    let mut output = tokio::process::ChildStdout::from_std(output)
+        .map_err(|error| failed("cannot start the agent", error))?;
+    let mut said = Vec::new();
+    let heard = timeout(START, output.read_to_end(&mut said)).await;
+    match (
+        heard,
+        codec::read::<Result<(), Failure>>(&mut said.as_slice(), limits::BOOTSTRAP_FRAME).await,
+    ) {
+        (Ok(Ok(_)), Ok(result)) => result,
+        _ => Err(failed(
+            "the agent does not start",
+            last_words(&folder.path().join("log")),
+        )),
+    }
+}
+
+/// The end of the role's log: why it died, when it died before it could say so.
+fn last_words(log: &Path) -> String {
+    let mut text = String::new();
+    // Without a log there is nothing to add to the failure.
+    let _ = std::fs::File::open(log).and_then(|file| file.take(64 * 1024).read_to_string(&mut text));
+    text.lines()
+        .next_back()
+        .unwrap_or("it ended without a word")
+        .to_owned()
+}
+
+/// The role's process tells its bootstrap how its start went, and lets go of the SSH channel's descriptors.
+///
+/// # Errors
+/// When standard output cannot be written or replaced.
+pub async fn report_start(result: &Result<(), Failure>) -> io::Result<()> {
+    let mut output = stdout();
+    codec::write(&mut output, result, limits::BOOTSTRAP_FRAME)
+        .await
+        .map_err(io::Error::other)?;
+    let null = std::fs::OpenOptions::new().write(true).open("/dev/null")?;
+    Ok(rustix::stdio::dup2_stdout(null)?)
+}
+
+/// A failure of the host or of this program, in the client's words.
+pub fn failed(what: &str, why: impl std::fmt::Display) -> Failure {
+    Failure {
+        kind: FailureKind::HostUnfit,
+        what: what.to_owned(),
+        why: why.to_string(),
+        hint: String::new(),
+    }
+}

@@ -1,1 +1,455 @@
 //! Who runs containers, in our own words.
+//!
+//! The traits say what the workload needs and what each call promises; `engine/docker` is the only place that speaks an
+//! engine's API. `engine/process` is for hosts without any.
+
+mod archive;
+pub(crate) mod docker;
+#[cfg(test)]
+pub(crate) mod fake;
+pub(crate) mod host;
+pub(crate) mod process;
+pub(crate) mod socket;
+pub(crate) mod venv;
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+
+/// What a call to an engine comes to.
+pub type Answer<'a, T> = BoxFuture<'a, Result<T, EngineError>>;
+
+/// Runs containers from images.
+pub trait ContainerEngine: Images + Containers {
+    /// What was learnt when it was connected to.
+    fn facts(&self) -> &EngineFacts;
+}
+
+/// The engine's images.
+pub trait Images: Send + Sync {
+    /// The image of this reference; none when the engine does not have it.
+    fn image<'a>(&'a self, reference: &'a str) -> Answer<'a, Option<ImageFacts>>;
+
+    /// Pulls the image with the caller's own registry credentials. An error inside the engine's stream is an error.
+    /// `progress` is called often; it must not block.
+    fn pull<'a>(
+        &'a self,
+        reference: &'a str,
+        progress: &'a (dyn Fn(PullProgress) + Send + Sync),
+    ) -> Answer<'a, ()>;
+
+    /// Makes an image of one layer out of `entries`, and returns its id.
+    fn import<'a>(&'a self, image: &'a ImportSpec, entries: Vec<Entry>) -> Answer<'a, String>;
+
+    /// Removes the images that carry all of `labels`, except `keep` (an id) and those in use.
+    fn retire<'a>(&'a self, labels: &'a BTreeMap<String, String>, keep: &'a str) -> Answer<'a, ()>;
+}
+
+/// The engine's containers.
+pub trait Containers: Send + Sync {
+    /// The container of this name or id; none when there is none.
+    fn container<'a>(&'a self, name: &'a str) -> Answer<'a, Option<ContainerState>>;
+
+    /// Makes a container, without starting it, and returns its full id. Never pulls.
+    fn create<'a>(&'a self, spec: &'a ContainerSpec) -> Answer<'a, String>;
+
+    /// Starts it. A container that was asked for something the engine cannot give fails here, and stays.
+    fn start<'a>(&'a self, id: &'a str) -> Answer<'a, ()>;
+
+    /// Removes it, running or not, with its anonymous volumes. One that is gone already is no error.
+    fn remove<'a>(&'a self, id: &'a str) -> Answer<'a, ()>;
+
+    /// Resolves once it runs no longer.
+    fn exited<'a>(&'a self, id: &'a str) -> Answer<'a, Exit>;
+
+    /// The last lines it has written.
+    fn log_tail<'a>(&'a self, id: &'a str, lines: usize) -> Answer<'a, Vec<String>>;
+
+    /// Runs a command in it until that ends. What it writes goes to `output` as it comes. Dropping the future leaves
+    /// the command running.
+    fn exec<'a>(&'a self, id: &'a str, command: &'a Exec, output: &'a Tail) -> Answer<'a, Option<i64>>;
+
+    /// A file's bytes and owner (at most 1 MiB); none when it is not there or is not a plain file.
+    fn read<'a>(&'a self, id: &'a str, path: &'a str) -> Answer<'a, Option<Vec<u8>>>;
+
+    /// Puts files and folders into it; folders on the way are made. It need not run.
+    fn put<'a>(&'a self, id: &'a str, entries: Vec<Entry>) -> Answer<'a, ()>;
+}
+
+/// What is known about a connected engine.
+#[derive(Clone, Debug)]
+pub struct EngineFacts {
+    /// Docker or Podman.
+    pub kind: EngineKind,
+    /// Its version, as it says.
+    pub version: String,
+    /// Where it listens.
+    pub socket: PathBuf,
+    /// How that place was found, for the user: `DOCKER_HOST`, `docker context desktop`, `default socket`.
+    pub found_by: String,
+    /// It runs as a user who is not root, so that root in a container is that user.
+    pub rootless: bool,
+    /// It maps every container's users away from the host's (`userns-remap`).
+    pub remapped: bool,
+    /// Memory of the machine in bytes; 0 when it does not say.
+    pub memory: u64,
+    /// CDI devices that it says it has found.
+    pub cdi_devices: Vec<String>,
+    /// It takes CDI devices.
+    pub cdi: bool,
+    /// The NVIDIA runtime is registered with it.
+    pub nvidia_runtime: bool,
+}
+
+impl EngineFacts {
+    /// Name, version and place, for the user.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        format!(
+            "{} {} ({})",
+            self.kind.name(),
+            self.version,
+            self.socket.display()
+        )
+    }
+
+    /// Major and minor version; zeros when they cannot be read.
+    #[must_use]
+    pub fn version_pair(&self) -> (u32, u32) {
+        let mut parts = self
+            .version
+            .split(|c: char| !c.is_ascii_digit())
+            .map(|part| part.parse().unwrap_or(0));
+        (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
+    }
+}
+
+/// Whose engine it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EngineKind {
+    /// Docker Engine.
+    Docker,
+    /// Podman's Docker-compatible service.
+    Podman,
+}
+
+impl EngineKind {
+    /// Its name for the user.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Docker => "Docker",
+            Self::Podman => "Podman",
+        }
+    }
+}
+
+/// What an image says about itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ImageFacts {
+    /// Its id.
+    pub id: String,
+    /// `USER`; empty when it is root.
+    pub user: String,
+    /// Its environment.
+    pub env: Vec<(String, String)>,
+    /// Its entry point.
+    pub entrypoint: Vec<String>,
+    /// Its own command.
+    pub command: Vec<String>,
+    /// `WORKDIR`; empty when it is `/`.
+    pub workdir: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// An image to be made from files.
+#[derive(Clone, Debug)]
+pub struct ImportSpec {
+    /// Repository, without a tag.
+    pub repository: String,
+    /// Tag.
+    pub tag: String,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// A file or folder to be put into an image or container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Absolute path.
+    pub path: String,
+    /// What it holds; none for a folder.
+    pub content: Option<Bytes>,
+    /// Permission bits.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+}
+
+/// How far a pull has come.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PullProgress {
+    /// Bytes fetched.
+    pub done: u64,
+    /// Bytes of the layers seen so far; none until the first is known.
+    pub total: Option<u64>,
+    /// What is going on, in few words.
+    pub detail: String,
+}
+
+/// A container to be made.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ContainerSpec {
+    /// Its name.
+    pub name: String,
+    /// Image reference or id, present in the engine.
+    pub image: String,
+    /// Entry point in place of the image's.
+    pub entrypoint: Option<Vec<String>>,
+    /// Command in place of the image's.
+    pub command: Option<Vec<String>>,
+    /// `uid:gid` in place of the image's user.
+    pub user: Option<String>,
+    /// Environment on top of the image's.
+    pub env: Vec<(String, String)>,
+    /// Working directory in place of the image's.
+    pub workdir: Option<String>,
+    /// Host name.
+    pub hostname: Option<String>,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Folders and volumes seen in it.
+    pub mounts: Vec<Mount>,
+    /// Bytes of /dev/shm.
+    pub shm_size: Option<u64>,
+    /// Resource limits.
+    pub limits: Vec<Limit>,
+    /// A small init as process 1, which reaps.
+    pub init: bool,
+    /// GPUs.
+    pub gpus: Option<GpuRequest>,
+    /// Shares this container's network (full id); none: the engine's default network.
+    pub network_of: Option<String>,
+    /// A helper of ours: read-only, no capabilities, no new privileges, removed when it ends.
+    pub confined: bool,
+    /// Users are the host's even where the engine maps them.
+    pub host_users: bool,
+}
+
+/// A folder or volume seen in a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mount {
+    /// Where it comes from.
+    pub source: MountSource,
+    /// Absolute path in the container.
+    pub destination: String,
+    /// Not writable there.
+    pub read_only: bool,
+}
+
+/// Where a mount comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MountSource {
+    /// An absolute path of the host. It must exist; the engine never makes it.
+    Host(String),
+    /// A volume of the engine, made when it is missing.
+    Volume(String),
+}
+
+/// A resource limit, soft and hard alike; -1 is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit {
+    /// The engine's name of it: `nofile`.
+    pub name: &'static str,
+    /// Soft limit.
+    pub soft: i64,
+    /// Hard limit.
+    pub hard: i64,
+}
+
+/// GPUs in the way that an engine understands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GpuRequest {
+    /// NVIDIA's hook or runtime: these UUIDs; all when empty.
+    Nvidia(Vec<String>),
+    /// These CDI devices, by their full names.
+    Cdi(Vec<String>),
+    /// Device nodes of the host, and the groups that may open them.
+    Nodes {
+        /// Paths.
+        paths: Vec<String>,
+        /// Group ids.
+        groups: Vec<u32>,
+    },
+}
+
+/// A container as the engine has it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ContainerState {
+    /// Full id.
+    pub id: String,
+    /// Name without the slash.
+    pub name: String,
+    /// The image reference it was made from.
+    pub image: String,
+    /// What it is doing.
+    pub phase: Phase,
+    /// When it was last started, in the engine's words; changes with each start.
+    pub started_at: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Its user, as configured; empty for root.
+    pub user: String,
+    /// Its working directory; empty for `/`.
+    pub workdir: String,
+}
+
+/// What a container is doing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Phase {
+    /// Made, never started.
+    #[default]
+    Created,
+    /// Running.
+    Running,
+    /// Frozen.
+    Paused,
+    /// It has run and has ended.
+    Exited,
+    /// Between two of these, or broken.
+    Other,
+}
+
+/// How a container ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Exit {
+    /// Exit code; none when the container is gone and took it along.
+    pub code: Option<i64>,
+    /// The kernel killed it for want of memory.
+    pub out_of_memory: bool,
+    /// The engine's own words, often empty.
+    pub error: String,
+}
+
+/// A command to be run in a container.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Exec {
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// Environment on top of the container's.
+    pub env: Vec<(String, String)>,
+    /// Working directory in place of the container's.
+    pub workdir: Option<String>,
+}
+
+/// The last lines that something has written; shared between who writes and who reads.
+#[derive(Clone, Debug, Default)]
+pub struct Tail(Arc<Mutex<TailLines>>);
+
+#[derive(Debug, Default)]
+struct TailLines {
+    whole: VecDeque<String>,
+    /// A line whose end has not come yet.
+    open: String,
+}
+
+impl Tail {
+    /// Lines kept.
+    const LINES: usize = 64;
+    /// Bytes kept of a line.
+    const LINE: usize = 2000;
+
+    /// Takes what was written.
+    pub fn write(&self, bytes: &[u8]) {
+        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for c in String::from_utf8_lossy(bytes).chars() {
+            if c == '\n' || lines.open.len() >= Self::LINE {
+                let line = std::mem::take(&mut lines.open);
+                lines.whole.push_back(line);
+                if lines.whole.len() > Self::LINES {
+                    lines.whole.pop_front();
+                }
+            }
+            if c != '\n' {
+                lines.open.push(c);
+            }
+        }
+    }
+
+    /// The last lines that are not empty, at most `count`.
+    #[must_use]
+    pub fn last(&self, count: usize) -> Vec<String> {
+        let lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let all: Vec<&String> = lines
+            .whole
+            .iter()
+            .chain([&lines.open])
+            .filter(|line| !line.trim().is_empty())
+            .collect();
+        all[all.len().saturating_sub(count)..]
+            .iter()
+            .map(|line| line.trim_end().to_owned())
+            .collect()
+    }
+}
+
+/// Why a call to an engine failed. The text is the engine's own.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EngineError {
+    /// No such image or container.
+    #[error("{0}")]
+    NotFound(String),
+    /// The name is in use, or the thing is.
+    #[error("{0}")]
+    Conflict(String),
+    /// The command is not in the image.
+    #[error("{0}")]
+    CommandMissing(String),
+    /// The engine has no init to give.
+    #[error("{0}")]
+    InitMissing(String),
+    /// A resource limit may not be set.
+    #[error("{0}")]
+    LimitRefused(String),
+    /// The GPUs cannot be given.
+    #[error("{0}")]
+    GpuRefused(String),
+    /// A folder cannot be mounted.
+    #[error("{0}")]
+    MountRefused(String),
+    /// No space is left on the host.
+    #[error("{0}")]
+    NoSpace(String),
+    /// Anything else it said.
+    #[error("{0}")]
+    Refused(String),
+    /// It does not answer.
+    #[error("{0}")]
+    Lost(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tail_keeps_the_last_lines_and_bounds_them() {
+        let tail = Tail::default();
+        for n in 0..200 {
+            tail.write(format!("line {n}\n\n").as_bytes());
+        }
+        tail.write(b"un");
+        tail.write(b"finished");
+        assert_eq!(tail.last(2), ["line 199", "unfinished"]);
+        tail.write(&vec![b'x'; 1_000_000]);
+        assert!(tail.last(100).iter().all(|line| line.len() <= Tail::LINE + 10));
+    }
+}

@@ -3,15 +3,18 @@
 //! # Layout
 //!
 //! - [`bootstrap`]: the SSH channel's end: starts a role's process unless it runs, and passes one message each way
+//! - [`cli`]: the command line; the only reading of the environment
 //! - [`serve`]: the role on the GPU host: lets clients in over QUIC, dials what they forward to
 //! - [`relay`]: the role on a gateway: passes sealed QUIC packets between a client and an agent
 //! - [`inside`]: the role in a container's network namespace: dials there, hands the socket out
 //! - [`workload`]: what a client asked for, compared with what is there, turned into steps and carried out
 //! - [`engine`]: who runs containers, in our own words; its folder holds the real ones
 //! - [`jupyter`], [`gpu`]: what is known about each, without doing it
-//! - [`rundir`]: the private folder of a running role
+//! - [`rundir`]: the private folder of a running role; [`control`]: accepting on its socket; [`udp`]: its UDP port
 
 pub mod bootstrap;
+pub mod cli;
+pub mod control;
 pub mod engine;
 pub mod gpu;
 pub mod inside;
@@ -19,4 +22,5 @@ pub mod jupyter;
 pub mod relay;
 pub mod rundir;
 pub mod serve;
+pub mod udp;
 pub mod workload;

@@ -1,1 +1,142 @@
-fn main() {}
+//! `jq-agent`: started over SSH by `jq-client`.
+
+use std::{path::Path, process::ExitCode, time::Duration};
+
+use clap::Parser;
+use jq_agent::{
+    bootstrap::{self, failed},
+    cli::{self, Cli, Command},
+    inside,
+    relay::{self, Relay},
+    rundir::RunDir,
+    serve::{self, Server},
+};
+use tokio::{
+    runtime::{Builder, Runtime},
+    signal::unix::{SignalKind, signal},
+};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    tracing_subscriber::fmt()
+        .with_env_filter(cli::log_filter())
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .init();
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    match run(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Bootstrap { role, nonce } => {
+            let runtime = Builder::new_current_thread().enable_all().build()?;
+            let result = runtime.block_on(bootstrap::run(cli::bootstrap(role, &nonce)?));
+            end(runtime);
+            Ok(result?)
+        }
+        Command::Serve { run_dir } => {
+            leave_ssh();
+            let runtime = Builder::new_multi_thread()
+                .worker_threads(2)
+                .enable_all()
+                .build()?;
+            let result = runtime.block_on(serve(&run_dir));
+            end(runtime);
+            result
+        }
+        Command::Relay { run_dir } => {
+            leave_ssh();
+            let runtime = Builder::new_multi_thread()
+                .worker_threads(2)
+                .enable_all()
+                .build()?;
+            let result = runtime.block_on(relay(&run_dir));
+            end(runtime);
+            result
+        }
+        Command::Inside { socket } => {
+            let runtime = Builder::new_current_thread().enable_all().build()?;
+            let result = runtime.block_on(async {
+                tokio::select! {
+                    result = inside::run(&socket) => result,
+                    result = asked_to_end() => result,
+                }
+            });
+            end(runtime);
+            Ok(result?)
+        }
+    }
+}
+
+async fn serve(run_dir: &Path) -> anyhow::Result<()> {
+    let bound = RunDir::at(run_dir.to_owned())
+        .map_err(serve::BindError::Folder)
+        .and_then(|folder| {
+            let host = cli::host_context(run_dir).map_err(serve::BindError::Folder)?;
+            Server::bind(&folder, host)
+        });
+    let server = match bound {
+        Ok(server) => server,
+        Err(serve::BindError::Running) => return Ok(bootstrap::report_start(&Ok(())).await?),
+        Err(error) => {
+            bootstrap::report_start(&Err(failed("the agent cannot start", &error))).await?;
+            return Err(error.into());
+        }
+    };
+    bootstrap::report_start(&Ok(())).await?;
+    tokio::select! {
+        () = server.join() => {}
+        result = asked_to_end() => result?,
+    }
+    server.shutdown().await;
+    Ok(())
+}
+
+async fn relay(run_dir: &Path) -> anyhow::Result<()> {
+    let bound = RunDir::at(run_dir.to_owned())
+        .map_err(relay::BindError::Folder)
+        .and_then(|folder| Relay::bind(&folder));
+    let relay = match bound {
+        Ok(relay) => relay,
+        Err(relay::BindError::Running) => return Ok(bootstrap::report_start(&Ok(())).await?),
+        Err(error) => {
+            bootstrap::report_start(&Err(failed("the relay cannot start", &error))).await?;
+            return Err(error.into());
+        }
+    };
+    bootstrap::report_start(&Ok(())).await?;
+    tokio::select! {
+        () = relay.join() => {}
+        result = asked_to_end() => result?,
+    }
+    relay.shutdown().await;
+    Ok(())
+}
+
+/// Makes this process its own session, so that the end of the SSH login does not end it.
+fn leave_ssh() {
+    // Fails only for a process that leads a group already, and then there is nothing to leave.
+    let _ = rustix::process::setsid();
+}
+
+async fn asked_to_end() -> std::io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+/// Ends without waiting for a blocked read of standard input.
+fn end(runtime: Runtime) {
+    runtime.shutdown_timeout(Duration::from_millis(100));
+}

@@ -1,1 +1,171 @@
-//! Not yet.
+//! The role on a gateway: passes sealed QUIC packets between a client and an agent.
+//!
+//! It sees packets that it can neither read nor forge. Whom it serves comes over SSH (the control socket); a stranger's
+//! packet gets no answer at all. The wire format and its rules are in [`jq_common::carrier::relay`].
+
+mod packets;
+mod pairs;
+
+use std::{fs::File, io, sync::Arc, time::Duration};
+
+use jq_common::{
+    bootstrap::{BootstrapReply, BootstrapRequest, RelayReply, Started},
+    carrier::relay::CookieKey,
+    codec::{self, FrameError},
+    protocol::limits,
+};
+use tokio::{
+    net::{UnixListener, UnixStream},
+    time::{Instant, interval},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use self::{
+    packets::Socket,
+    pairs::{Pair, Pairs},
+};
+use crate::{bootstrap::failed, control::accept_own, rundir::RunDir, udp};
+
+/// How long a pair is kept without a packet, and the process without a pair.
+const IDLE: Duration = Duration::from_secs(300);
+
+/// How often idle pairs are looked for.
+const SWEEP: Duration = Duration::from_secs(10);
+
+/// Why the role cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// Another process of this role runs; it will answer.
+    #[error("this relay runs already")]
+    Running,
+    /// The private folder, its lock or its socket.
+    #[error("private folder: {0}")]
+    Folder(#[source] io::Error),
+    /// The UDP socket.
+    #[error("UDP port: {0}")]
+    Udp(#[source] io::Error),
+    /// The system gives no randomness.
+    #[error("randomness: {0}")]
+    Random(String),
+}
+
+/// The running role.
+pub struct Relay {
+    shared: Arc<Shared>,
+    control: UnixListener,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    _lock: File,
+}
+
+/// What every task of the role needs.
+struct Shared {
+    /// Where clients send.
+    socket: Socket,
+    pairs: Pairs,
+    cookies: CookieKey,
+    port: u16,
+}
+
+impl Relay {
+    /// Takes the lock, the control socket and a UDP port.
+    ///
+    /// # Errors
+    /// Any [`BindError`]. Must be called within a tokio runtime.
+    pub fn bind(folder: &RunDir) -> Result<Self, BindError> {
+        let lock = folder
+            .lock()
+            .map_err(BindError::Folder)?
+            .ok_or(BindError::Running)?;
+        let socket = udp::bind().map_err(BindError::Udp)?;
+        let port = socket.local_addr().map_err(BindError::Udp)?.port();
+        let key = jq_common::bootstrap::random().map_err(|error| BindError::Random(error.to_string()))?;
+        let shared = Shared {
+            socket: Socket::new(socket).map_err(BindError::Udp)?,
+            pairs: Pairs::default(),
+            cookies: CookieKey::new(&key),
+            port,
+        };
+        let control = folder.listen().map_err(BindError::Folder)?;
+        tracing::info!(port, "relaying");
+        Ok(Self {
+            shared: Arc::new(shared),
+            control,
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            _lock: lock,
+        })
+    }
+
+    /// Relays until no pair has been used for five minutes.
+    pub async fn join(&self) {
+        tokio::select! {
+            () = self.shared.pass_outward() => {}
+            () = self.accept_bootstraps() => {}
+            () = self.idle() => tracing::info!("nobody used the relay for long enough"),
+        }
+    }
+
+    /// Ends: every pair is forgotten.
+    pub async fn shutdown(self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    async fn accept_bootstraps(&self) {
+        loop {
+            let stream = accept_own(&self.control).await;
+            let (shared, tasks, stop) = (self.shared.clone(), self.tasks.clone(), self.stop.clone());
+            self.tasks.spawn(async move {
+                let answered = stop
+                    .clone()
+                    .run_until_cancelled_owned(answer(stream, shared, tasks, stop))
+                    .await;
+                if let Some(Err(error)) = answered {
+                    tracing::info!(%error, "a bootstrap ended early");
+                }
+            });
+        }
+    }
+
+    async fn idle(&self) {
+        let mut sweep = interval(SWEEP);
+        let mut last_used = Instant::now();
+        while last_used.elapsed() < IDLE {
+            sweep.tick().await;
+            if self.shared.pairs.forget_idle(IDLE) > 0 {
+                last_used = Instant::now();
+            }
+        }
+    }
+}
+
+async fn answer(
+    mut stream: UnixStream,
+    shared: Arc<Shared>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+) -> Result<(), FrameError> {
+    let request = codec::read_within(&mut stream, limits::BOOTSTRAP_FRAME, limits::FIRST_FRAME).await?;
+    let reply: BootstrapReply = match request {
+        BootstrapRequest::Relay(request) => match Pair::new(&request) {
+            Ok(pair) => {
+                let pair = shared.pairs.insert(request.pair, pair);
+                let port = shared.port;
+                tasks.spawn(async move {
+                    let gone = pair.gone();
+                    tokio::select! {
+                        () = shared.pass_inward(&pair) => {}
+                        () = gone.cancelled() => {}
+                        () = stop.cancelled() => {}
+                    }
+                });
+                Ok(Started::Relay(RelayReply { port }))
+            }
+            Err(error) => Err(failed("the gateway cannot send to the GPU host", error)),
+        },
+        BootstrapRequest::Serve(_) => Err(failed("wrong role", "this is a relay and not an agent")),
+    };
+    codec::write(&mut stream, &reply, limits::BOOTSTRAP_FRAME).await
+}

@@ -1,1 +1,186 @@
-//! Not yet.
+//! The private folder of a running role: its control socket, its lock and its log.
+//!
+//! It lies beside the agent's binary, under the host's name (homes are shared between hosts) and the binary's (builds
+//! run side by side). Nobody else may enter it; that, and the peer's user id, is what guards the control socket.
+
+use std::{
+    fs::{DirBuilder, File, OpenOptions},
+    io,
+    os::{
+        fd::{AsFd, AsRawFd, OwnedFd},
+        unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
+    },
+    path::{Path, PathBuf},
+};
+
+use rustix::fs::{FlockOperation, Mode, OFlags, flock};
+use tokio::net::{UnixListener, UnixStream};
+
+use crate::bootstrap::Role;
+
+/// A role's private folder, held open.
+pub struct RunDir {
+    path: PathBuf,
+    handle: OwnedFd,
+}
+
+impl RunDir {
+    /// Opens the folder of `role` of the agent at `binary`, making it where it is missing.
+    ///
+    /// # Errors
+    /// When it cannot be made, or is not a folder of ours alone.
+    pub fn open(binary: &Path, role: Role) -> io::Result<Self> {
+        let (Some(base), Some(name)) = (binary.parent(), binary.file_name()) else {
+            return Err(io::Error::other(format!("{} has no folder", binary.display())));
+        };
+        let host = host_name();
+        let mut folder = name.to_owned();
+        folder.push(".");
+        folder.push(role.name());
+        Self::at(base.join("run").join(host).join(folder))
+    }
+
+    /// Opens this very folder, making it where it is missing.
+    ///
+    /// # Errors
+    /// As [`RunDir::open`].
+    pub fn at(path: PathBuf) -> io::Result<Self> {
+        make_private(&path)?;
+        let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY;
+        let handle = rustix::fs::open(&path, flags, Mode::empty())?;
+        Ok(Self { path, handle })
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Takes the lock that one process of a role holds while it lives. None when another has it.
+    ///
+    /// # Errors
+    /// When the lock file cannot be made.
+    pub fn lock(&self) -> io::Result<Option<File>> {
+        let file = private_file(&self.path.join("lock"), false)?;
+        match flock(file.as_fd(), FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(file)),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The log file, emptied.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn log(&self) -> io::Result<File> {
+        private_file(&self.path.join("log"), true)
+    }
+
+    /// Listens on the control socket. Call it with the lock held: a socket left by a dead process is replaced.
+    ///
+    /// # Errors
+    /// When the socket cannot be made.
+    pub fn listen(&self) -> io::Result<UnixListener> {
+        let socket = self.socket();
+        match std::fs::remove_file(&socket) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        UnixListener::bind(socket)
+    }
+
+    /// Connects to the control socket.
+    ///
+    /// # Errors
+    /// `NotFound` or `ConnectionRefused` when no process of the role runs.
+    pub async fn connect(&self) -> io::Result<UnixStream> {
+        UnixStream::connect(self.socket()).await
+    }
+
+    /// The socket's path by way of the open folder: a home's path may be longer than a socket's may be (unix(7)).
+    fn socket(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}/control", self.handle.as_raw_fd()))
+    }
+}
+
+/// Makes `path` and its missing parents, 0700, and checks that the folder is ours alone.
+///
+/// # Errors
+/// When it cannot be made, or belongs to someone else, or is a link.
+pub fn make_private(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+    let found = std::fs::symlink_metadata(path)?;
+    if !found.is_dir() || found.uid() != rustix::process::geteuid().as_raw() {
+        let message = format!("{} is not a folder of this user", path.display());
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, message));
+    }
+    if found.mode() & 0o077 != 0 {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700))?;
+    }
+    Ok(())
+}
+
+/// This host's name as the kernel has it, safe as a file name.
+#[must_use]
+pub fn host_name() -> String {
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let name: String = name
+        .chars()
+        .map(|c| {
+            if c.is_ascii_alphanumeric() || c == '-' {
+                c
+            } else {
+                '_'
+            }
+        })
+        .collect();
+    if name.is_empty() { "host".to_owned() } else { name }
+}
+
+fn private_file(path: &Path, empty: bool) -> io::Result<File> {
+    OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(empty)
+        .mode(0o600)
+        .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
+        .open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_role_is_reached_even_under_a_path_too_long_for_a_socket() {
+        let base = tempfile::tempdir().unwrap();
+        let deep = base.path().join("d".repeat(120)).join("e".repeat(120));
+        let folder = RunDir::at(deep).unwrap();
+        let listener = folder.listen().unwrap();
+        let (accepted, connected) = tokio::join!(listener.accept(), folder.connect());
+        accepted.unwrap();
+        connected.unwrap();
+    }
+
+    #[test]
+    fn the_folder_is_ours_alone_and_one_process_holds_its_lock() {
+        let base = tempfile::tempdir().unwrap();
+        let folder = RunDir::open(&base.path().join("agent-0123"), Role::Serve).unwrap();
+        assert_eq!(std::fs::metadata(folder.path()).unwrap().mode() & 0o777, 0o700);
+        let held = folder.lock().unwrap();
+        assert!(held.is_some());
+        assert!(folder.lock().unwrap().is_none());
+        drop(held);
+        assert!(folder.lock().unwrap().is_some());
+    }
+
+    #[test]
+    fn a_link_put_in_our_place_is_refused() {
+        let base = tempfile::tempdir().unwrap();
+        let link = base.path().join("link");
+        std::os::unix::fs::symlink(base.path(), &link).unwrap();
+        assert!(RunDir::at(link).is_err());
+    }
+}

@@ -11,6 +11,8 @@ use jq_common::{
     text,
 };
 
+use tokio::time::timeout;
+
 use crate::{
     bundle::Bundle,
     error::{Failure, Kind},
@@ -18,7 +20,10 @@ use crate::{
         self,
         probe::{self, Experience, Report},
     },
-    remote::{RemoteHost, Reporter, Shell, shell::NoMarker},
+    remote::{
+        RemoteHost, Reporter, Shell,
+        shell::{self, NoMarker},
+    },
 };
 
 /// What an agent is started for.
@@ -46,6 +51,9 @@ const LINE: Duration = Duration::from_secs(30);
 
 /// How long the agent may take to answer.
 const ANSWER: Duration = Duration::from_secs(30);
+
+/// How long the shell may take to end after the answer.
+const ENDS: Duration = Duration::from_millis(500);
 
 /// An agent that waits for its request. Dropping it ends the shell it runs in, and the agent with it.
 pub struct Prepared {
@@ -85,7 +93,7 @@ pub async fn prepare(
             return Err(vanished(host.name()));
         }
         let Some(folder) = &report.folder else {
-            let refusals = [report.unfit, experience.refused].concat();
+            let refusals = [experience.refused, report.unfit].concat();
             return Err(install::nowhere(host.name(), agent, &refusals));
         };
         reporter.step(host.name(), "uploading the agent");
@@ -118,10 +126,8 @@ async fn look(
     experience: &Experience,
 ) -> Result<(Shell, Nonce, Report), Failure> {
     let nonce = Nonce::generate().map_err(|e| Failure::new(Kind::Local, "no randomness").because(e))?;
-    let mut shell = host.shell()?;
-    shell
-        .run(&probe::script(&nonce, role, bundle, experience), &nonce)
-        .await?;
+    let script = probe::script(&nonce, role, bundle, experience);
+    let mut shell = shell::run(host, &script, &nonce).await?;
     let mut report = Report::default();
     while !report.take(&shell.line(LINE).await?) {}
     Ok((shell, nonce, report))
@@ -192,7 +198,8 @@ impl Prepared {
         let read = codec::read_within::<BootstrapReply>(self.shell.output(), limits::BOOTSTRAP_FRAME, ANSWER);
         match read.await {
             Ok(Ok(started)) => {
-                self.shell.close().await;
+                // What it started may keep the channel open; nothing more is expected of it.
+                let _ = timeout(ENDS, self.shell.close()).await;
                 Ok(started)
             }
             Ok(Err(failure)) => Err(Failure::new(Kind::Agent(failure.kind), failure.what)

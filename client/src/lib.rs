@@ -6,6 +6,7 @@
 //! - [`commands`]: one verb a file
 //! - [`output`]: the only printing; [`error`]: what a failure tells the user
 //! - [`remote`]: hosts reached by ssh, or this machine; its folder is the only place that starts ssh
+//! - [`bundle`]: the agent's binaries, built in or beside this one
 //! - [`install`]: the agent on a host: probe, choose, upload, verify, rename
 //! - [`launch`]: the agent's start, and the one message each way over SSH
 //! - [`tunnel`]: the QUIC connection, its paths, and the listeners whose connections it carries

@@ -38,28 +38,56 @@ def arguments():
     return parser.parse_args()
 
 
+# Tabs in the background are on the page too, hidden.
+NOTEBOOK = ".jp-NotebookPanel:not(.lm-mod-hidden)"
+
+
 def run_cell(page, code):
     """Puts code into the last cell, which must be empty, and runs it. Gives the cell."""
-    cells = page.locator(".jp-Notebook .jp-CodeCell")
+    cells = page.locator(f"{NOTEBOOK} .jp-CodeCell")
+    # Cells appear one after the other; the empty one is the last.
+    expect(cells.last.locator(".cm-content")).to_have_text("")
     count = cells.count()
     cell = cells.nth(count - 1)
-    cell.locator(".cm-content").click()
+    editor = cell.locator(".cm-content")
+    editor.click()
+    expect(editor).to_be_focused()
     page.keyboard.insert_text(code)
+    expect(editor).to_contain_text(code.splitlines()[0])
     page.keyboard.press("Shift+Enter")
     # Running the last cell makes a new one below it.
     expect(cells).to_have_count(count + 1)
     return cell
 
 
+def wait_for_kernel(page):
+    """Until the kernel is there, JupyterLab replaces what it shows, and with it what has been typed."""
+    page.locator(f"{NOTEBOOK} .cm-content").first.wait_for()
+    expect(page.locator("#jp-main-statusbar")).to_contain_text("| Idle")
+
+
 def new_notebook(page):
     page.locator('.jp-LauncherCard[data-category="Notebook"]').first.click()
-    page.locator(".jp-Notebook .jp-CodeCell .cm-content").first.wait_for()
-    page.wait_for_url("**/lab/tree/*.ipynb*")
-    return urlsplit(page.url).path.rsplit("/", 1)[1]
+    wait_for_kernel(page)
+    return page.locator("#jp-main-dock-panel .lm-TabBar-tab.jp-mod-current .lm-TabBar-tabLabel").inner_text()
+
+
+def save(page):
+    page.keyboard.press("Control+s")
+    # The first time JupyterLab asks for a name; the one it offers will do.
+    dialog = page.locator(".jp-Dialog")
+    dirty = page.locator("#jp-main-dock-panel .lm-TabBar-tab.jp-mod-current.jp-mod-dirty")
+    dialog.get_by_role("button", name="Rename").click()
+    expect(dialog).to_have_count(0)
+    expect(dirty).to_have_count(0)
 
 
 def first(page, url, took):
     page.goto(url)
+    # JupyterLab opens what was open before; only with nothing to open does it show the launcher by itself.
+    page.locator(f".jp-Launcher, {NOTEBOOK}").first.wait_for()
+    if page.locator(".jp-Launcher").count() == 0:
+        page.get_by_role("button", name="New Launcher").first.click()
     page.locator(".jp-Launcher").first.wait_for()
     took("page")
     notebook = new_notebook(page)
@@ -73,8 +101,7 @@ def first(page, url, took):
     run_cell(page, SET)
     shown = run_cell(page, SHOW)
     expect(shown.locator(".jp-OutputArea-output")).to_contain_text("still value-42000")
-    page.keyboard.press("Control+s")
-    page.wait_for_function("!document.querySelector('.jp-mod-current.jp-mod-dirty')")
+    save(page)
     took("variable")
     plot.scroll_into_view_if_needed()
     return notebook
@@ -85,7 +112,10 @@ def again(page, url, notebook, took):
     parts = urlsplit(url)
     base = parts.path.split("/lab", 1)[0].rstrip("/")
     page.goto(urlunsplit(parts._replace(path=f"{base}/lab/tree/{quote(notebook)}")))
-    page.locator(".jp-Notebook .jp-CodeCell .cm-content").first.wait_for()
+    # What was open before comes back too, and not always behind what was asked for.
+    wait_for_kernel(page)
+    page.locator("#jp-main-dock-panel .lm-TabBar-tab", has_text=notebook).click()
+    wait_for_kernel(page)
     took("page")
     shown = run_cell(page, SHOW)
     expect(shown.locator(".jp-OutputArea-output")).to_contain_text("still value-42000")

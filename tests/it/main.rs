@@ -1,3 +1,11 @@
 //! The integration tests: one binary, a topic a file.
 
+mod agent_binary;
+mod connect;
+mod containers;
+mod endings;
+mod forwards;
+mod gpus;
 mod lab;
+mod local;
+mod troubles;

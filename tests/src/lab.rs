@@ -51,14 +51,15 @@ pub use self::gpu::Gpus;
 pub use self::host::Host;
 pub use self::impair::{Cause, Delivery, Fate, Impair, Packet};
 pub use self::link::{Counters, Link};
-pub use self::place::LabId;
+pub use self::place::{LabId, forget_logs};
 pub use self::plan::{HostName, Topology};
 pub use self::sshd::Sshd;
 pub use self::state::State;
 pub use self::sweep::remains;
 pub use self::user::User;
 
-/// A lab that is up. Dropping it removes everything that it made, after a panic too.
+/// A lab that is up. Dropping it removes everything that it made, after a panic too, and keeps its daemons'
+/// logs.
 pub struct Lab {
     state: State,
     links: Vec<Link>,
@@ -156,12 +157,13 @@ impl Lab {
         engine.docker(args)
     }
 
-    /// Brings the lab down and says what went wrong with that, which a drop cannot.
+    /// Brings the lab down and says what went wrong with that, which a drop cannot. A test that comes this
+    /// far has passed, so no logs are kept.
     pub fn down(mut self) -> Result<()> {
-        self.take_down()
+        self.take_down(false)
     }
 
-    fn take_down(&mut self) -> Result<()> {
+    fn take_down(&mut self, keep_logs: bool) -> Result<()> {
         // Containers first, while the engine can still end them in order; then who uses the network; then the
         // network.
         let engine = self.engine.take().map_or(Ok(()), Engine::shutdown);
@@ -170,7 +172,7 @@ impl Lab {
             let _ = sshd.stop();
         }
         self.links.clear();
-        if std::thread::panicking() {
+        if keep_logs {
             // Without logs a failure is only half as useful, but still one.
             let _ = self.keep_logs();
         }
@@ -205,7 +207,8 @@ impl Drop for Lab {
         reason = "a drop has no other way to say that something was left behind"
     )]
     fn drop(&mut self) {
-        if let Err(error) = self.take_down() {
+        // A second time after `down`, then with nothing left to do.
+        if let Err(error) = self.take_down(true) {
             eprintln!("{error:#}");
         }
     }

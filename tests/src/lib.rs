@@ -7,11 +7,14 @@
 //! # Layout
 //! - [`lab`]: hosts, links, daemons, images, and their removal.
 //! - [`eventually`]: waiting for a condition with a deadline, instead of sleeping.
+//! - [`product`]: `jq-client` as a process; [`http`]: enough of it to talk to Jupyter.
 //! - [`require`]: what a test needs of the machine, said aloud when it is missing.
 
 mod environment;
 mod eventually;
+pub mod http;
 pub mod lab;
+pub mod product;
 pub mod require;
 
 pub use eventually::{eventually, eventually_some};

@@ -10,7 +10,7 @@ use super::with_variables;
 use crate::{
     bundle::Agent,
     error::{Failure, Kind},
-    remote::{RemoteHost, Reporter, Shell},
+    remote::{RemoteHost, Reporter, Shell, shell},
 };
 
 /// How an upload ended; in every case but `Done` nothing of it is left.
@@ -43,7 +43,6 @@ pub(super) async fn upload(
 ) -> Result<Outcome, Failure> {
     let content = content(agent, packed).await?;
     let nonce = nonce()?;
-    let mut shell = host.shell()?;
     let script = with_variables(
         &[
             ("nonce", &nonce.to_string()),
@@ -54,7 +53,7 @@ pub(super) async fn upload(
         ],
         include_str!("receive.sh"),
     );
-    shell.run(&script, &nonce).await?;
+    let mut shell = shell::run(host, &script, &nonce).await?;
     send(&mut shell, &content, reporter).await;
     shell.end_input();
     let answer = shell.line(SETTLES).await?;
@@ -94,7 +93,6 @@ async fn send(shell: &mut Shell, content: &[u8], reporter: &dyn Reporter) {
 /// Reads the file back and verifies it here, for a host that cannot.
 async fn confirm(host: &dyn RemoteHost, agent: &Agent, folder: &str, new: &str) -> Result<Outcome, Failure> {
     let nonce = nonce()?;
-    let mut shell = host.shell()?;
     let script = with_variables(
         &[
             ("nonce", &nonce.to_string()),
@@ -104,7 +102,7 @@ async fn confirm(host: &dyn RemoteHost, agent: &Agent, folder: &str, new: &str) 
         ],
         include_str!("confirm.sh"),
     );
-    shell.run(&script, &nonce).await?;
+    let mut shell = shell::run(host, &script, &nonce).await?;
     let is_right = match timeout(SETTLES, read_back(&mut shell, agent.length(), &nonce)).await {
         Ok(Ok(content)) => hex(&Sha256::digest(&content)) == agent.sha256(),
         _ => false,

@@ -1,20 +1,18 @@
 //! A launch on this machine, by real shells, with a script in the agent's place.
 
-use std::{
-    fs,
-    os::unix::fs::{PermissionsExt, symlink},
-    path::{Path, PathBuf},
-    sync::Mutex,
-};
+use std::sync::Mutex;
 
 use jq_common::{
     identity::Fingerprint,
     protocol::control::{self, FailureKind},
 };
-use tempfile::TempDir;
 
 use super::*;
 use crate::{bundle::Agent, remote::Local};
+
+mod home;
+mod installing;
+use home::{Home, installed};
 
 /// Shells that a host's `/bin/sh` may be; those that are not installed are left out.
 fn shells() -> Vec<Vec<&'static str>> {
@@ -103,122 +101,6 @@ fn script(text: &str) -> Bundle {
     Bundle::of(["x86_64", "aarch64"].map(|machine| Agent::new(machine, text.clone())))
 }
 
-/// A home of its own on this machine, and an `id` of its own, after which temporary folders are named.
-struct Home {
-    folder: TempDir,
-    words: Vec<&'static str>,
-    id: String,
-}
-
-impl Home {
-    fn new(words: &[&'static str]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        for name in ["home", "tmp", "own"] {
-            fs::create_dir(folder.path().join(name)).unwrap();
-        }
-        let home = Self {
-            folder,
-            words: words.to_vec(),
-            id: Nonce::generate().unwrap().to_string(),
-        };
-        home.set("id", &format!("echo {}", home.id));
-        home
-    }
-
-    fn sh() -> Self {
-        Self::new(&["/bin/sh", "-s"])
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    /// The folder for agents that comes first.
-    fn cache(&self) -> PathBuf {
-        self.path("home/.cache/jq")
-    }
-
-    /// The one that comes next. busybox has an `id` of its own, which no PATH replaces.
-    fn temporary(&self) -> PathBuf {
-        let made = names(&self.path("tmp")).pop();
-        self.path("tmp")
-            .join(made.unwrap_or_else(|| format!("jq-{}", self.id)))
-    }
-
-    /// A command that comes before the system's of that name.
-    fn set(&self, command: &str, script: &str) {
-        write_executable(&self.path("own").join(command), &format!("#!/bin/sh\n{script}\n"));
-    }
-
-    fn host(&self) -> Local {
-        self.host_with_path(&format!("{}:/usr/bin:/bin", self.path("own").display()))
-    }
-
-    fn host_with_path(&self, path: &str) -> Local {
-        Local::new()
-            .with_shell(self.words.iter().copied())
-            .with_variable("HOME", self.path("home"))
-            .with_variable("TMPDIR", self.path("tmp"))
-            .with_variable("PATH", path)
-    }
-
-    /// This machine with no commands but these.
-    fn host_with(&self, commands: &[&str]) -> Local {
-        let bin = self.path("bin");
-        fs::create_dir(&bin).unwrap();
-        for command in commands {
-            let own = self.path("own").join(command);
-            let places = [
-                own,
-                Path::new("/usr/bin").join(command),
-                Path::new("/bin").join(command),
-            ];
-            symlink(
-                places.iter().find(|path| path.exists()).unwrap(),
-                bin.join(command),
-            )
-            .unwrap();
-        }
-        self.host_with_path(bin.to_str().unwrap())
-    }
-}
-
-impl Drop for Home {
-    fn drop(&mut self) {
-        for parent in ["/var/tmp", "/dev/shm"] {
-            let _ = fs::remove_dir_all(Path::new(parent).join(format!("jq-{}", self.id)));
-        }
-    }
-}
-
-fn write_executable(path: &Path, text: &str) {
-    fs::write(path, text).unwrap();
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
-}
-
-fn names(folder: &Path) -> Vec<String> {
-    let mut names: Vec<_> = fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
-    names.sort();
-    names
-}
-
-fn installed(folder: &Path, bundle: &Bundle) {
-    let agent = &bundle.agents()[0];
-    assert_eq!(
-        names(folder),
-        [agent.file_name()],
-        "nothing but the agent is left"
-    );
-    assert_eq!(
-        fs::read(folder.join(agent.file_name())).unwrap(),
-        agent.raw().unwrap()
-    );
-    assert_eq!(folder.metadata().unwrap().permissions().mode() & 0o777, 0o700);
-}
-
 async fn launch(host: &Local, bundle: &Bundle, heard: &Heard) -> Result<ServeReply, Failure> {
     prepare(host, Role::Serve, bundle, heard)
         .await?
@@ -255,16 +137,6 @@ async fn the_first_launch_uploads_and_the_second_finds_all_in_place() {
 }
 
 #[tokio::test]
-async fn ten_at_once_do_each_other_no_harm() {
-    let bundle = agent(&Ok(Started::Serve(reply())));
-    let home = Home::sh();
-    let (host, heard) = (home.host(), Heard::default());
-    let all = futures_util::future::join_all((0..10).map(|_| launch(&host, &bundle, &heard))).await;
-    assert!(all.iter().all(|one| *one == Ok(reply())), "{all:?}");
-    installed(&home.cache(), &bundle);
-}
-
-#[tokio::test]
 async fn a_start_up_file_may_print_what_it_likes() {
     let bundle = agent(&Ok(Started::Serve(reply())));
     let home = Home::new(&[
@@ -276,166 +148,6 @@ async fn a_start_up_file_may_print_what_it_likes() {
         launch(&home.host(), &bundle, &Heard::default()).await,
         Ok(reply())
     );
-}
-
-#[tokio::test]
-async fn a_host_with_nothing_but_the_bare_commands_will_do() {
-    let bundle = agent(&Ok(Started::Serve(reply())));
-    let home = Home::sh();
-    let host = home.host_with(&["sh", "cat", "chmod", "mv", "mkdir", "uname", "dd"]);
-    assert_eq!(launch(&host, &bundle, &Heard::default()).await, Ok(reply()));
-    let file = home.cache().join(bundle.agents()[0].file_name());
-    assert!(fs::read(file).unwrap() == bundle.agents()[0].raw().unwrap());
-}
-
-#[tokio::test]
-async fn a_host_without_sha256sum_is_verified_from_here() {
-    let bundle = agent(&Ok(Started::Serve(reply())));
-    let home = Home::sh();
-    home.set("gzip", "/bin/gzip \"$@\"; echo more");
-    let host = home.host_with(&["sh", "cat", "chmod", "mv", "mkdir", "uname", "dd", "rm", "gzip"]);
-    assert_eq!(launch(&host, &bundle, &Heard::default()).await, Ok(reply()));
-    installed(&home.cache(), &bundle);
-}
-
-#[tokio::test]
-async fn what_arrives_damaged_is_sent_once_more() {
-    let bundle = agent(&Ok(Started::Serve(reply())));
-    let home = Home::sh();
-    home.set("gzip", "/bin/gzip \"$@\"; echo more");
-    assert_eq!(
-        launch(&home.host(), &bundle, &Heard::default()).await,
-        Ok(reply())
-    );
-    installed(&home.cache(), &bundle);
-}
-
-#[tokio::test]
-async fn what_always_arrives_damaged_is_never_run() {
-    let bundle = agent(&Ok(Started::Serve(reply())));
-    let home = Home::sh();
-    home.set("id", ":");
-    home.set("cat", "/bin/cat \"$@\"; echo more");
-    home.set("gzip", "exit 1");
-    let failure = launch(&home.host(), &bundle, &Heard::default())
-        .await
-        .unwrap_err();
-    assert_eq!(failure.kind, Kind::InstallFailed);
-    assert!(failure.why.contains("damaged"), "{failure}");
-    assert_eq!(names(&home.cache()), [""; 0]);
-}
-
-#[tokio::test]
-async fn a_home_that_cannot_be_used_is_passed_over() {
-    let bundle = agent(&Ok(Started::Serve(reply())));
-    for words in shells() {
-        let home = Home::new(&words);
-        fs::write(home.path("home/.cache"), "a file in the way").unwrap();
-        assert_eq!(
-            launch(&home.host(), &bundle, &Heard::default()).await,
-            Ok(reply()),
-            "{words:?}"
-        );
-        installed(&home.temporary(), &bundle);
-    }
-}
-
-#[tokio::test]
-async fn a_folder_that_others_could_have_made_is_not_used() {
-    let bundle = agent(&Ok(Started::Serve(reply())));
-    let name = bundle.agents()[0].file_name();
-    let home = Home::sh();
-    fs::write(home.path("home/.cache"), "a file in the way").unwrap();
-    fs::create_dir(home.path("elsewhere")).unwrap();
-    symlink(home.path("elsewhere"), home.temporary()).unwrap();
-    write_executable(&home.path("elsewhere").join(&name), "#!/bin/sh\nexit 99\n");
-    assert_eq!(
-        launch(&home.host(), &bundle, &Heard::default()).await,
-        Ok(reply())
-    );
-    assert_eq!(names(&home.path("elsewhere")), [name]);
-    installed(&Path::new("/var/tmp").join(format!("jq-{}", home.id)), &bundle);
-}
-
-#[tokio::test]
-async fn when_no_folder_will_do_each_is_named_with_its_reason() {
-    let home = Home::sh();
-    fs::write(home.path("home/.cache"), "a file in the way").unwrap();
-    home.set("id", ":");
-    let failure = launch(&home.host(), &script(""), &Heard::default())
-        .await
-        .unwrap_err();
-    assert_eq!(failure.kind, Kind::InstallFailed);
-    assert!(failure.why.contains("/home/.cache/jq: "), "{failure}");
-    assert!(failure.why.contains("no id command"), "{failure}");
-}
-
-#[tokio::test]
-async fn a_full_folder_leaves_nothing_and_the_next_is_taken() {
-    let bundle = agent(&Ok(Started::Serve(reply())));
-    let home = Home::sh();
-    // Full the first time.
-    home.set(
-        "gzip",
-        &format!(
-            "[ -e {0} ] && exec /bin/gzip \"$@\"; : >{0}; cat >/dev/null; echo half\n\
-             echo 'gzip: stdout: No space left on device' >&2; exit 1",
-            home.path("once").display(),
-        ),
-    );
-    assert_eq!(
-        launch(&home.host(), &bundle, &Heard::default()).await,
-        Ok(reply())
-    );
-    assert_eq!(names(&home.cache()), [""; 0], "nothing partial is left");
-    installed(&home.temporary(), &bundle);
-}
-
-#[tokio::test]
-async fn an_agent_that_was_cut_short_is_put_there_anew() {
-    let bundle = agent(&Ok(Started::Serve(reply())));
-    for words in shells() {
-        let home = Home::new(&words);
-        fs::create_dir_all(home.cache()).unwrap();
-        let file = home.cache().join(bundle.agents()[0].file_name());
-        for broken in [
-            &b"\x7fELF\x02\x01\x01\x00cut"[..],
-            b"",
-            b"#!/no/such/interpreter\n",
-        ] {
-            fs::write(&file, broken).unwrap();
-            fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
-            assert_eq!(
-                launch(&home.host(), &bundle, &Heard::default()).await,
-                Ok(reply()),
-                "{words:?}"
-            );
-            installed(&home.cache(), &bundle);
-        }
-    }
-}
-
-#[tokio::test]
-async fn of_other_versions_two_are_kept() {
-    let bundle = agent(&Ok(Started::Serve(reply())));
-    let home = Home::sh();
-    fs::create_dir_all(home.cache()).unwrap();
-    let others: Vec<_> = (0..5).map(|i| format!("agent-{i:016x}")).collect();
-    for (age, name) in others.iter().rev().enumerate() {
-        let file = fs::File::create(home.cache().join(name)).unwrap();
-        let time = std::time::SystemTime::now() - Duration::from_secs(3600 * (age as u64 + 1));
-        file.set_modified(time).unwrap();
-    }
-    fs::write(home.cache().join("agent-of-mine"), "").unwrap();
-    launch(&home.host(), &bundle, &Heard::default()).await.unwrap();
-    let mut want = vec![
-        others[3].clone(),
-        others[4].clone(),
-        "agent-of-mine".into(),
-        bundle.agents()[0].file_name(),
-    ];
-    want.sort();
-    assert_eq!(names(&home.cache()), want);
 }
 
 #[tokio::test]

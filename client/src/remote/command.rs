@@ -126,3 +126,85 @@ fn settings<S: AsRef<str>>(options: &[S]) -> Vec<OsString> {
 pub(super) fn without_tokens(text: &str) -> String {
     text.replace('%', "%%")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+    use crate::remote::{Destination, config::Resolved};
+
+    fn hop(host: &str, hostname: &str) -> Hop {
+        Hop {
+            destination: Destination::target(host).unwrap(),
+            resolved: Resolved {
+                hostname: hostname.to_owned(),
+                user: "ana".to_owned(),
+                port: 2222,
+                proxy_jump: None,
+                proxy_command: None,
+                has_connect_timeout: false,
+            },
+            options: Vec::new(),
+        }
+    }
+
+    fn words(arguments: &[OsString]) -> Vec<&str> {
+        arguments.iter().map(|a| a.to_str().unwrap()).collect()
+    }
+
+    #[test]
+    fn what_is_forwarded_run_or_kept_is_decided_before_the_user_is_heard() {
+        let mut gpu = hop("ana@gpu", "10.0.0.2");
+        gpu.options = vec!["ForwardAgent=yes".into(), "ProxyCommand=evil".into()];
+        let options = SshOptions {
+            config: Some("my config".into()),
+            ..SshOptions::new("/run/jq")
+        };
+        let through = (&hop("gw", "gw.example"), &Socket::from("/run/jq/s-1/0"));
+        let arguments = connection(&options, &gpu, &Socket::from("/run/jq/s-1/1"), Some(through)).unwrap();
+        let words = words(&arguments);
+        let at = |text: &str| {
+            words
+                .iter()
+                .position(|w| w.starts_with(text))
+                .unwrap_or_else(|| panic!("{text}"))
+        };
+        assert_eq!(
+            words[..7],
+            ["-M", "-N", "-T", "-S", "/run/jq/s-1/1", "-F", "my config"]
+        );
+        assert_eq!(words[words.len() - 4..], ["-l", "ana", "--", "gpu"]);
+        assert!(at("ForwardAgent=no") < at("ForwardAgent=yes"));
+        assert!(at("ProxyCommand=ssh -F /dev/null -S /run/jq/s-1/0 ") < at("ProxyCommand=evil"));
+        assert!(words.contains(&CONNECT_TIMEOUT));
+    }
+
+    #[test]
+    fn a_shell_uses_its_connection_and_nothing_else() {
+        let arguments = shell(&hop("gpu", "10.0.0.2"), &Socket::from("/run/50%/1"));
+        let words = words(&arguments);
+        assert_eq!(words[..4], ["-F", "/dev/null", "-S", "/run/50%%/1"]);
+        assert!(words.contains(&"ProxyCommand=false") && words.contains(&"ControlMaster=no"));
+        assert_eq!(words[words.len() - 3..], ["--", "10.0.0.2", "/bin/sh -s"]);
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+        #[test]
+        fn a_shell_takes_the_words_of_a_proxy_command_for_what_they_are(path in "/[^\0\n]{0,40}", name in "[a-z:.%]{1,10}") {
+            let (through, next) = (hop("gw", "gw.example"), hop("gpu", &name));
+            let options = SshOptions::new("/run/jq");
+            let Some(line) = pass_on(&options, &through, &Socket::from(path.as_str()), &next) else { return Ok(()) };
+            // ssh replaces %% by % before it gives the line to a shell, and again in what follows -S.
+            let line = line.replace("%%", "%");
+            let output = Command::new("/bin/sh").arg("-c").arg(format!("printf '%s\\n' {line}")).output().unwrap();
+            let said = String::from_utf8(output.stdout).unwrap();
+            let words: Vec<_> = said.trim_end_matches('\n').split('\n').collect();
+            let escaped = without_tokens(&path);
+            let target = format!("[{name}]:2222");
+            proptest::prop_assert_eq!(&words[..5], &["ssh", "-F", "/dev/null", "-S", &escaped]);
+            proptest::prop_assert_eq!(&words[words.len() - 4..], &["-W", &target, "--", "gw.example"]);
+        }
+    }
+}

@@ -8,6 +8,7 @@ use std::{os::unix::process::ExitStatusExt, process::ExitStatus};
 use crate::error::{Failure, Kind};
 
 mod shell;
+pub(super) use shell::is_refused_session;
 pub use shell::{shell, silent, too_loud};
 
 /// The host whose connection failed, and its place.

@@ -9,10 +9,10 @@ use jq_common::{
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     process::{Child, ChildStdin, ChildStdout, Command},
-    time::{Instant, timeout, timeout_at},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 
-use super::{diagnose, stderr::Collected};
+use super::{RemoteHost, diagnose, stderr::Collected};
 use crate::error::{Failure, Kind};
 
 /// How long a shell may take until it has said the first thing that was asked of it.
@@ -46,6 +46,32 @@ pub struct Shell {
     input: Option<ChildStdin>,
     output: BufReader<ChildStdout>,
     complaints: Collected,
+}
+
+/// How long to wait before asking again a host that opened no session: one that allows a single session at a time may
+/// not have noticed yet that the last has ended.
+const ASK_AGAIN: [Duration; 3] = [
+    Duration::from_millis(50),
+    Duration::from_millis(200),
+    Duration::from_millis(500),
+];
+
+/// Starts a shell on `host`, gives it `script` and reads up to the line that is `nonce`, which the script prints.
+///
+/// # Errors
+/// As [`RemoteHost::shell`] and [`Shell::run`].
+pub async fn run(host: &dyn RemoteHost, script: &str, nonce: &Nonce) -> Result<Shell, Failure> {
+    let mut pauses = ASK_AGAIN.into_iter();
+    loop {
+        let mut shell = host.shell()?;
+        let Err(failure) = shell.run(script, nonce).await else {
+            return Ok(shell);
+        };
+        match pauses.next() {
+            Some(pause) if shell.was_refused() => sleep(pause).await,
+            _ => return Err(failure),
+        }
+    }
 }
 
 impl Shell {
@@ -157,6 +183,10 @@ impl Shell {
         self.complaints.settle(SETTLES).await;
         let complaints = self.complaints.lines().all();
         diagnose::shell(&self.host, &complaints, status, &text::one_line(printed, 200))
+    }
+
+    fn was_refused(&self) -> bool {
+        diagnose::is_refused_session(&self.complaints.lines().all())
     }
 
     /// What was written to standard error before the shell ended, as one line, safe to print.

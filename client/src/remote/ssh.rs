@@ -221,10 +221,8 @@ impl SshHost {
             .arg("ssh")
             .arg(&options.program)
             .args(arguments);
-        command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .kill_on_drop(true);
+        // Not killed on drop: ssh may be asking, and is to leave the terminal as it was. It ends with its input.
+        command.stdin(Stdio::piped()).stdout(Stdio::null());
         let seen = if options.terminal { terminal().ok() } else { None };
         let seen = match seen {
             Some((theirs, ours)) => {
@@ -302,3 +300,6 @@ impl RemoteHost for SshHost {
         Shell::start(self.name(), command).map_err(|e| cannot_start(&self.program.to_string_lossy(), &e))
     }
 }
+
+#[cfg(test)]
+mod tests;

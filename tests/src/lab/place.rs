@@ -96,9 +96,18 @@ pub(crate) fn cache() -> PathBuf {
     environment::var_os("JQ_LAB_CACHE").map_or_else(|| "/var/cache/jq-lab".into(), PathBuf::from)
 }
 
-/// Where the logs of a lab that came down in a panic are kept.
+/// Where the logs of a lab are kept that was dropped without [`super::Lab::down`], as after a failure.
 pub(crate) fn kept_logs(id: &LabId) -> PathBuf {
     labs().join("logs").join(id.as_str())
+}
+
+/// Removes all logs that labs of this machine left for reading.
+pub fn forget_logs() -> Result<()> {
+    let logs = labs().join("logs");
+    if !logs.exists() {
+        return Ok(());
+    }
+    fs::remove_dir_all(&logs).with_context(|| format!("cannot remove {}", logs.display()))
 }
 
 /// A lock that lasts until it is dropped or the process ends, however it ends.

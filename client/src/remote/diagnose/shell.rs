@@ -14,7 +14,7 @@ pub fn shell(host: &str, lines: &[String], status: Option<ExitStatus>, printed: 
     if interrupted(lines, status) {
         return Failure::new(Kind::Interrupted, "interrupted").on(host);
     }
-    if line_with(lines, &["session request failed", "open failed"]).is_some() {
+    if is_refused_session(lines) {
         return Failure::new(Kind::NoShell, "cannot run anything")
             .on(host)
             .because("the login works, but its sshd opens no session for it")
@@ -66,6 +66,11 @@ pub fn shell(host: &str, lines: &[String], status: Option<ExitStatus>, printed: 
         .hint(hint)
 }
 
+/// Whether the host opened no session at all.
+pub(in crate::remote) fn is_refused_session(lines: &[String]) -> bool {
+    line_with(lines, &["session request failed", "open failed"]).is_some()
+}
+
 /// A shell that does not say what it was asked for in time.
 #[must_use]
 pub fn silent(host: &str, printed: &str) -> Failure {
@@ -78,7 +83,7 @@ pub fn silent(host: &str, printed: &str) -> Failure {
     Failure::new(Kind::NoShell, "the shell does not answer within 30 s")
         .on(host)
         .because(why)
-        .hint("a start-up file there may wait for an answer or start another program: test with `ssh HOST true`")
+        .hint("a start-up file there may wait for an answer or start another program: log in with `ssh` and look")
 }
 
 /// A shell whose start-up files never stop printing.

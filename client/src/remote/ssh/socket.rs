@@ -4,6 +4,7 @@ use std::{
     fs::Permissions,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use tempfile::TempDir;
@@ -20,6 +21,8 @@ pub(super) struct Sockets(TempDir);
 /// makes the socket under a name that is 17 bytes longer.
 const LONGEST: usize = 104 - 1 - 17;
 
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
 /// What a folder's name and a socket's add to the path.
 const ADDED: usize = "/s-123456/12".len();
 
@@ -30,6 +33,7 @@ impl Sockets {
     /// When no folder can be made.
     pub(super) fn create(within: &Path) -> Result<Self, Failure> {
         let within = if fits(within) { within } else { Path::new("/tmp") };
+        remove_forgotten(within);
         let made = tempfile::Builder::new()
             .prefix("s-")
             .rand_bytes(6)
@@ -47,6 +51,22 @@ impl Sockets {
     /// The socket of the connection with this number.
     pub(super) fn get(&self, number: usize) -> Socket {
         Socket(self.0.path().join(number.to_string()))
+    }
+}
+
+/// Removes the folders of clients that were killed; ssh has removed its sockets itself. A folder is empty for as long as
+/// ssh waits for its user, which is not a day.
+fn remove_forgotten(within: &Path) {
+    let is_old = |path: &Path| {
+        let modified = path.symlink_metadata().and_then(|m| m.modified()).ok();
+        modified
+            .and_then(|at| at.elapsed().ok())
+            .is_some_and(|age| age > DAY)
+    };
+    for entry in within.read_dir().into_iter().flatten().flatten() {
+        if entry.file_name().as_encoded_bytes().starts_with(b"s-") && is_old(&entry.path()) {
+            let _ = std::fs::remove_dir(entry.path());
+        }
     }
 }
 
@@ -101,6 +121,26 @@ mod tests {
             drop(sockets);
             assert!(!folder.exists());
         }
+    }
+
+    #[test]
+    fn folders_of_clients_that_were_killed_are_removed() {
+        let within = tempfile::tempdir_in("/tmp").unwrap();
+        for (name, age) in [("s-aaaaaa", 2), ("s-bbbbbb", 0), ("sockets", 2)] {
+            let path = within.path().join(name);
+            std::fs::create_dir(&path).unwrap();
+            let then = std::time::SystemTime::now() - DAY * age;
+            std::fs::File::open(&path).unwrap().set_modified(then).unwrap();
+        }
+        drop(Sockets::create(within.path()).unwrap());
+        let mut left: Vec<_> = within
+            .path()
+            .read_dir()
+            .unwrap()
+            .map(|e| e.unwrap().file_name())
+            .collect();
+        left.sort();
+        assert_eq!(left, ["s-bbbbbb", "sockets"]);
     }
 
     #[test]

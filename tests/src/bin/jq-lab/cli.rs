@@ -26,7 +26,7 @@ pub(crate) enum Command {
     Hold(UpArgs),
     /// Bring a lab down.
     Down {
-        /// All of them, and whatever killed ones left behind.
+        /// All of them, and whatever killed and failed ones left behind, logs included.
         #[arg(long)]
         all: bool,
     },

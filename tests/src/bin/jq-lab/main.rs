@@ -82,6 +82,7 @@ fn down(chosen: Option<&str>, all: bool) -> Result<()> {
             )),
         }
     }
+    lab::forget_logs()?;
     for id in lab::sweep_all()? {
         say(&format!("removed what was left of lab {}", id.as_str()));
     }

@@ -1,0 +1,156 @@
+//! Containers: find, create, start, watch, remove, files in and out.
+
+use bollard::{
+    errors::Error,
+    query_parameters::{
+        CreateContainerOptionsBuilder, DownloadFromContainerOptionsBuilder, LogsOptionsBuilder,
+        RemoveContainerOptionsBuilder, UploadToContainerOptionsBuilder, WaitContainerOptionsBuilder,
+    },
+};
+use futures_util::StreamExt;
+
+use super::{Docker, convert, lost_or};
+use crate::engine::{
+    Answer, ContainerSpec, ContainerState, Containers, EngineError, Entry, Exec, Exit, Phase, Tail, archive,
+};
+
+impl Containers for Docker {
+    fn container<'a>(&'a self, name: &'a str) -> Answer<'a, Option<ContainerState>> {
+        Box::pin(async move {
+            match self.client.inspect_container(name, None).await.map_err(lost_or) {
+                Ok(container) => Ok(Some(convert::container_state(container))),
+                Err(EngineError::NotFound(_)) => Ok(None),
+                Err(error) => Err(error),
+            }
+        })
+    }
+
+    fn create<'a>(&'a self, spec: &'a ContainerSpec) -> Answer<'a, String> {
+        Box::pin(async move {
+            let options = CreateContainerOptionsBuilder::new().name(&spec.name).build();
+            let made = self
+                .client
+                .create_container(Some(options), convert::create_body(spec))
+                .await
+                .map_err(lost_or)?;
+            for warning in made.warnings {
+                tracing::debug!(%warning, "engine");
+            }
+            Ok(made.id)
+        })
+    }
+
+    fn start<'a>(&'a self, id: &'a str) -> Answer<'a, ()> {
+        Box::pin(async move { self.client.start_container(id, None).await.map_err(lost_or) })
+    }
+
+    fn remove<'a>(&'a self, id: &'a str) -> Answer<'a, ()> {
+        Box::pin(async move {
+            let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
+            match self
+                .client
+                .remove_container(id, Some(options))
+                .await
+                .map_err(lost_or)
+            {
+                // A helper removes itself; being at it is as good as done.
+                Err(EngineError::NotFound(_) | EngineError::Conflict(_)) => Ok(()),
+                other => other,
+            }
+        })
+    }
+
+    fn exited<'a>(&'a self, id: &'a str) -> Answer<'a, Exit> {
+        Box::pin(async move {
+            loop {
+                let options = WaitContainerOptionsBuilder::new()
+                    .condition("not-running")
+                    .build();
+                let mut wait = std::pin::pin!(self.client.wait_container(id, Some(options)));
+                let waited = wait.next().await;
+                // The code that was waited for is kept for a container that removes itself.
+                let code = match &waited {
+                    Some(Ok(ended)) => Some(ended.status_code),
+                    Some(Err(Error::DockerContainerWaitError { code, .. })) => Some(*code),
+                    // Engines that send the headers at the end only (Podman) run into the limit on these.
+                    Some(Err(Error::RequestTimeoutError)) => None,
+                    Some(Err(Error::DockerResponseServerError { status_code: 404, .. })) => None,
+                    Some(Err(error)) => return Err(EngineError::Lost(error.to_string())),
+                    None => None,
+                };
+                match self.client.inspect_container(id, None).await.map_err(lost_or) {
+                    Ok(container) => {
+                        let state = container.state.clone().unwrap_or_default();
+                        let phase = convert::container_state(container).phase;
+                        if code.is_some() || !matches!(phase, Phase::Running | Phase::Paused) {
+                            return Ok(Exit {
+                                code: code.or(state.exit_code),
+                                out_of_memory: state.oom_killed.unwrap_or(false),
+                                error: state.error.unwrap_or_default(),
+                            });
+                        }
+                    }
+                    Err(EngineError::NotFound(_)) => {
+                        return Ok(Exit {
+                            code,
+                            ..Default::default()
+                        });
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+        })
+    }
+
+    fn log_tail<'a>(&'a self, id: &'a str, lines: usize) -> Answer<'a, Vec<String>> {
+        Box::pin(async move {
+            let options = LogsOptionsBuilder::new()
+                .stdout(true)
+                .stderr(true)
+                .tail(&lines.to_string())
+                .build();
+            let mut log = std::pin::pin!(self.client.logs(id, Some(options)));
+            let tail = Tail::default();
+            while let Some(output) = log.next().await {
+                tail.write(output.map_err(lost_or)?.as_ref());
+            }
+            Ok(tail.last(lines))
+        })
+    }
+
+    fn exec<'a>(&'a self, id: &'a str, command: &'a Exec, output: &'a Tail) -> Answer<'a, Option<i64>> {
+        Box::pin(self.run_exec(id, command, output))
+    }
+
+    fn read<'a>(&'a self, id: &'a str, path: &'a str) -> Answer<'a, Option<Vec<u8>>> {
+        Box::pin(async move {
+            let options = DownloadFromContainerOptionsBuilder::new().path(path).build();
+            let mut stream = std::pin::pin!(self.client.download_from_container(id, Some(options)));
+            let mut tar = Vec::new();
+            while let Some(chunk) = stream.next().await {
+                match chunk.map_err(lost_or) {
+                    Ok(chunk) => tar.extend_from_slice(&chunk),
+                    Err(EngineError::NotFound(_)) => return Ok(None),
+                    Err(error) => return Err(error),
+                }
+                // A header block or two come with the file.
+                if tar.len() > archive::FILE_LIMIT + 4096 {
+                    return Ok(None);
+                }
+            }
+            archive::unpack_file(&tar).map_err(|error| EngineError::Refused(error.to_string()))
+        })
+    }
+
+    fn put<'a>(&'a self, id: &'a str, entries: Vec<Entry>) -> Answer<'a, ()> {
+        Box::pin(async move {
+            let tar = archive::pack(&entries).map_err(|error| EngineError::Refused(error.to_string()))?;
+            // With copy_uidgid the engine would give everything to the container's user.
+            let options = UploadToContainerOptionsBuilder::new().path("/").build();
+            self.client
+                .upload_to_container(id, Some(options), bollard::body_full(tar.into()))
+                .await
+                .map_err(lost_or)
+        })
+    }
+}

@@ -1,0 +1,60 @@
+//! Commands in a running container.
+
+use std::time::Duration;
+
+use bollard::{
+    exec::{CreateExecOptions, StartExecResults},
+    models::ExecInspectResponse,
+};
+use futures_util::StreamExt;
+use tokio::time::sleep;
+
+use super::{Docker, convert, lost_or};
+use crate::engine::{EngineError, Exec, Tail};
+
+impl Docker {
+    /// Runs a command to its end and returns its exit code, as far as the engine knows it.
+    pub(super) async fn run_exec(
+        &self,
+        id: &str,
+        command: &Exec,
+        output: &Tail,
+    ) -> Result<Option<i64>, EngineError> {
+        let options = CreateExecOptions {
+            cmd: Some(command.command.clone()),
+            env: Some(convert::environment(&command.env)),
+            working_dir: command.workdir.clone(),
+            attach_stdout: Some(true),
+            attach_stderr: Some(true),
+            ..Default::default()
+        };
+        let exec = self.client.create_exec(id, options).await.map_err(lost_or)?.id;
+        let started = self.client.start_exec(&exec, None).await.map_err(lost_or)?;
+        if let StartExecResults::Attached {
+            output: mut written,
+            input,
+        } = started
+        {
+            // Held: closing it would make some engines hang up.
+            let _input = input;
+            while let Some(chunk) = written.next().await {
+                output.write(chunk.map_err(lost_or)?.as_ref());
+            }
+        }
+        self.exit_code(&exec).await
+    }
+
+    /// The output's end comes a moment before the engine knows the exit code.
+    async fn exit_code(&self, exec: &str) -> Result<Option<i64>, EngineError> {
+        for _ in 0..20 {
+            let ExecInspectResponse {
+                running, exit_code, ..
+            } = self.client.inspect_exec(exec).await.map_err(lost_or)?;
+            if running != Some(true) {
+                return Ok(exit_code);
+            }
+            sleep(Duration::from_millis(100)).await;
+        }
+        Ok(None)
+    }
+}

@@ -1,0 +1,173 @@
+//! Images: find, pull, import, retire.
+
+use std::collections::{BTreeMap, HashMap};
+
+use bollard::{
+    auth::DockerCredentials,
+    query_parameters::{CreateImageOptionsBuilder, ListImagesOptionsBuilder, RemoveImageOptionsBuilder},
+};
+use docker_credential::DockerCredential;
+use futures_util::{StreamExt, TryStreamExt};
+
+use super::{
+    Docker, convert, lost_or,
+    pull::{LayerReport, Layers},
+};
+use crate::engine::{Answer, EngineError, Entry, ImageFacts, Images, ImportSpec, PullProgress, archive};
+
+impl Images for Docker {
+    fn image<'a>(&'a self, reference: &'a str) -> Answer<'a, Option<ImageFacts>> {
+        Box::pin(async move {
+            match self.client.inspect_image(reference).await.map_err(lost_or) {
+                Ok(image) => Ok(Some(convert::image_facts(image))),
+                Err(EngineError::NotFound(_)) => Ok(None),
+                Err(error) => Err(error),
+            }
+        })
+    }
+
+    fn pull<'a>(
+        &'a self,
+        reference: &'a str,
+        progress: &'a (dyn Fn(PullProgress) + Send + Sync),
+    ) -> Answer<'a, ()> {
+        Box::pin(async move {
+            let reference = with_tag(reference);
+            let options = CreateImageOptionsBuilder::new().from_image(&reference).build();
+            let credentials = self.credentials(registry(&reference)).await;
+            let mut stream = self.client.create_image(Some(options), None, credentials);
+            let mut layers = Layers::default();
+            while let Some(info) = stream.next().await {
+                let info = info.map_err(lost_or)?;
+                let bytes = |count: Option<i64>| count.and_then(|count| u64::try_from(count).ok());
+                let detail = info.progress_detail.unwrap_or_default();
+                let report = LayerReport {
+                    id: info.id,
+                    status: info.status.unwrap_or_default(),
+                    current: bytes(detail.current),
+                    total: bytes(detail.total),
+                };
+                if let Some(sum) = layers.report(report) {
+                    progress(sum);
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn import<'a>(&'a self, image: &'a ImportSpec, entries: Vec<Entry>) -> Answer<'a, String> {
+        Box::pin(async move {
+            let tar = archive::pack(&entries).map_err(|error| EngineError::Refused(error.to_string()))?;
+            drop(entries);
+            let changes = image
+                .labels
+                .iter()
+                .map(|(key, value)| format!("LABEL {key}={value}"))
+                .collect();
+            let options = CreateImageOptionsBuilder::new()
+                .from_src("-")
+                .repo(&image.repository)
+                .tag(&image.tag)
+                .changes(changes)
+                .build();
+            let body = bollard::body_full(tar.into());
+            self.client
+                .create_image(Some(options), Some(body), None)
+                .try_for_each(|_| async { Ok(()) })
+                .await
+                .map_err(lost_or)?;
+            let name = format!("{}:{}", image.repository, image.tag);
+            let made = self.client.inspect_image(&name).await.map_err(lost_or)?;
+            Ok(made.id.unwrap_or(name))
+        })
+    }
+
+    fn retire<'a>(&'a self, labels: &'a BTreeMap<String, String>, keep: &'a str) -> Answer<'a, ()> {
+        Box::pin(async move {
+            let wanted: Vec<String> = convert::environment(
+                &labels
+                    .iter()
+                    .map(|(key, value)| (key.clone(), value.clone()))
+                    .collect::<Vec<_>>(),
+            );
+            let filters = HashMap::from([("label".to_owned(), wanted)]);
+            let options = ListImagesOptionsBuilder::new().filters(&filters).build();
+            let images = self.client.list_images(Some(options)).await.map_err(lost_or)?;
+            for image in images.iter().filter(|image| image.id != keep) {
+                // Without force the engine keeps what a container uses, which is what we want.
+                let options = RemoveImageOptionsBuilder::new().force(false).build();
+                if let Err(error) = self.client.remove_image(&image.id, Some(options), None).await {
+                    tracing::debug!(image = %image.id, %error, "an older helper image stays");
+                }
+            }
+            Ok(())
+        })
+    }
+}
+
+impl Docker {
+    /// The user's own credentials for a registry; none when there are none, or when their helper fails: many images
+    /// need none, and the registry's refusal says the rest.
+    async fn credentials(&self, registry: String) -> Option<DockerCredentials> {
+        let file = self.config.join("config.json");
+        let server = registry.clone();
+        let read = tokio::task::spawn_blocking(move || {
+            let file = std::fs::File::open(file).ok()?;
+            docker_credential::get_credential_from_reader(std::io::BufReader::new(file), &server)
+                .inspect_err(|error| tracing::debug!(%error, "no registry credentials"))
+                .ok()
+        });
+        let credential = read.await.ok().flatten()?;
+        let mut credentials = DockerCredentials {
+            serveraddress: Some(registry),
+            ..Default::default()
+        };
+        match credential {
+            DockerCredential::IdentityToken(token) => credentials.identitytoken = Some(token),
+            DockerCredential::UsernamePassword(user, password) => {
+                credentials.username = Some(user);
+                credentials.password = Some(password);
+            }
+        }
+        Some(credentials)
+    }
+}
+
+/// The reference with `:latest` where it names neither tag nor digest; without one the engine would pull every tag.
+fn with_tag(reference: &str) -> String {
+    let last = reference.rsplit('/').next().unwrap_or(reference);
+    if last.contains(':') || last.contains('@') {
+        reference.to_owned()
+    } else {
+        format!("{reference}:latest")
+    }
+}
+
+/// The registry of a reference, by the name under which `docker login` keeps it.
+fn registry(reference: &str) -> String {
+    match reference.split_once('/') {
+        Some((host, _)) if host.contains(['.', ':']) || host == "localhost" => host.to_owned(),
+        _ => "https://index.docker.io/v1/".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reference_always_names_one_image() {
+        assert_eq!(with_tag("quay.io/jupyter/base"), "quay.io/jupyter/base:latest");
+        assert_eq!(with_tag("localhost:5000/x"), "localhost:5000/x:latest");
+        assert_eq!(with_tag("x:1"), "x:1");
+        assert_eq!(with_tag("x@sha256:0"), "x@sha256:0");
+    }
+
+    #[test]
+    fn credentials_are_looked_up_where_docker_login_puts_them() {
+        assert_eq!(registry("quay.io/jupyter/base"), "quay.io");
+        assert_eq!(registry("localhost:5000/x"), "localhost:5000");
+        assert_eq!(registry("jupyter/base"), "https://index.docker.io/v1/");
+        assert_eq!(registry("ubuntu:24.04"), "https://index.docker.io/v1/");
+    }
+}

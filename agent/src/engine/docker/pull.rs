@@ -1,0 +1,108 @@
+//! A pull's progress, summed over its layers.
+
+use std::collections::HashMap;
+
+use crate::engine::PullProgress;
+
+/// What the engine tells about one layer.
+#[derive(Clone, Debug, Default)]
+pub(super) struct LayerReport {
+    pub(super) id: Option<String>,
+    pub(super) status: String,
+    pub(super) current: Option<u64>,
+    pub(super) total: Option<u64>,
+}
+
+/// The layers seen so far.
+#[derive(Debug, Default)]
+pub(super) struct Layers {
+    layers: HashMap<String, Layer>,
+}
+
+#[derive(Debug, Default)]
+struct Layer {
+    done: u64,
+    total: u64,
+    fetched: bool,
+    unpacked: bool,
+}
+
+impl Layers {
+    /// Takes a report and returns where the pull stands; none when nothing has changed for the user.
+    pub(super) fn report(&mut self, report: LayerReport) -> Option<PullProgress> {
+        let id = report.id?;
+        // The first report names the tag as if it were a layer.
+        if report.status.starts_with("Pulling from") {
+            return None;
+        }
+        let layer = self.layers.entry(id).or_default();
+        match report.status.as_str() {
+            "Downloading" => {
+                layer.total = report.total.unwrap_or(layer.total).max(layer.total);
+                // A layer that starts anew after a broken connection must not take the sum back.
+                layer.done = report.current.unwrap_or(0).max(layer.done).min(layer.total);
+            }
+            "Verifying Checksum" | "Download complete" | "Extracting" => {
+                layer.fetched = true;
+                layer.done = layer.total;
+            }
+            "Pull complete" | "Already exists" => {
+                layer.fetched = true;
+                layer.unpacked = true;
+                layer.done = layer.total;
+            }
+            _ => {}
+        }
+        Some(self.sum())
+    }
+
+    fn sum(&self) -> PullProgress {
+        let total: u64 = self.layers.values().map(|layer| layer.total).sum();
+        let unpacked = self.layers.values().filter(|layer| layer.unpacked).count();
+        let all = self.layers.len();
+        let fetching = self.layers.values().any(|layer| !layer.fetched);
+        PullProgress {
+            done: self.layers.values().map(|layer| layer.done).sum(),
+            total: (total > 0).then_some(total),
+            detail: if fetching {
+                format!("{unpacked} of {all} layers")
+            } else {
+                format!("unpacking, {unpacked} of {all} layers")
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(id: &str, status: &str, current: u64, total: u64) -> LayerReport {
+        LayerReport {
+            id: Some(id.into()),
+            status: status.into(),
+            current: Some(current),
+            total: Some(total),
+        }
+    }
+
+    #[test]
+    fn layers_are_summed_and_never_go_back() {
+        let mut layers = Layers::default();
+        assert_eq!(
+            layers.report(report("latest", "Pulling from library/x", 0, 0)),
+            None
+        );
+        layers.report(report("a", "Downloading", 10, 100));
+        let sum = layers.report(report("b", "Downloading", 50, 200)).unwrap();
+        assert_eq!((sum.done, sum.total), (60, Some(300)));
+        let again = layers.report(report("b", "Downloading", 0, 200)).unwrap();
+        assert_eq!(again.done, 60);
+        // While unpacking the engine counts other bytes, which are not added.
+        layers.report(report("a", "Extracting", 5, 1000));
+        layers.report(report("a", "Pull complete", 0, 0));
+        let last = layers.report(report("b", "Pull complete", 0, 0)).unwrap();
+        assert_eq!((last.done, last.total), (300, Some(300)));
+        assert_eq!(last.detail, "unpacking, 2 of 2 layers");
+    }
+}

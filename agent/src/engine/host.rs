@@ -1,0 +1,70 @@
+//! Commands of the host, run with a deadline and a limit on what they may say.
+
+use std::{
+    ffi::OsStr,
+    io,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::{Output, Stdio},
+    time::Duration,
+};
+
+use tokio::{process::Command, time::timeout};
+
+/// The first executable file of this name in the folders of `path`.
+pub(crate) fn find(name: &str, path: &OsStr) -> Option<PathBuf> {
+    find_all(name, path).next()
+}
+
+/// Every executable file of this name in the folders of `path`, in its order.
+pub(crate) fn find_all<'a>(name: &'a str, path: &'a OsStr) -> impl Iterator<Item = PathBuf> + 'a {
+    std::env::split_paths(path)
+        .filter(|folder| folder.is_absolute())
+        .map(move |folder| folder.join(name))
+        .filter(|file| is_executable(file))
+}
+
+fn is_executable(file: &Path) -> bool {
+    std::fs::metadata(file)
+        .is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
+}
+
+/// Runs a command of the host to its end. It is killed when it takes longer than `deadline`.
+///
+/// # Errors
+/// When it cannot be started; `TimedOut` after the deadline.
+pub(crate) async fn output(program: &Path, arguments: &[&str], deadline: Duration) -> io::Result<Output> {
+    let command = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    timeout(deadline, command).await.map_err(|_| {
+        io::Error::new(
+            io::ErrorKind::TimedOut,
+            format!("{} does not answer", program.display()),
+        )
+    })?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_executable_files_of_absolute_folders_are_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let tool = dir.path().join("tool");
+        std::fs::write(&tool, "").unwrap();
+        assert_eq!(find("tool", dir.path().as_os_str()), None);
+        std::fs::set_permissions(&tool, std::fs::Permissions::from_mode(0o755)).unwrap();
+        assert_eq!(find("tool", dir.path().as_os_str()), Some(tool));
+        assert_eq!(find("tool", OsStr::new("relative:")), None);
+    }
+
+    #[tokio::test]
+    async fn a_command_that_hangs_is_an_error() {
+        let slow = output(Path::new("/bin/sleep"), &["60"], Duration::from_millis(50)).await;
+        assert_eq!(slow.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    }
+}

@@ -1,0 +1,168 @@
+//! Moving packets: several a system call, each with its length and congestion mark kept (GRO and GSO, udp(7)).
+
+use std::{
+    io::{self, IoSliceMut},
+    net::SocketAddr,
+    sync::Arc,
+};
+
+use jq_common::carrier::relay::{Kind, Packet};
+use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSocketState};
+use tokio::{io::Interest, net::UdpSocket};
+
+use super::{Shared, pairs::Pair};
+
+/// Most bytes that one receive of coalesced packets can bring.
+const COALESCED: usize = 64 * 1024;
+
+/// QUIC's fixed bit and its long-header bit (RFC 9000, section 17): our own packets carry neither.
+const QUIC_BITS: u8 = 0xc0;
+
+/// A UDP socket that sends and receives in batches.
+pub(super) struct Socket {
+    socket: UdpSocket,
+    state: UdpSocketState,
+}
+
+impl Socket {
+    pub(super) fn new(socket: std::net::UdpSocket) -> io::Result<Self> {
+        let state = UdpSocketState::new((&socket).into())?;
+        // The system's own limits decide in the end.
+        let buffers = socket2::SockRef::from(&socket);
+        let _ = buffers.set_recv_buffer_size(4 * 1024 * 1024);
+        let _ = buffers.set_send_buffer_size(4 * 1024 * 1024);
+        Ok(Self {
+            socket: UdpSocket::from_std(socket)?,
+            state,
+        })
+    }
+
+    /// Receives into `buffers`; the count says how many of `meta` are filled.
+    async fn receive(&self, buffers: &mut [Vec<u8>], meta: &mut [RecvMeta]) -> io::Result<usize> {
+        self.socket
+            .async_io(Interest::READABLE, || {
+                let mut slices: Vec<_> = buffers.iter_mut().map(|buffer| IoSliceMut::new(buffer)).collect();
+                self.state.recv((&self.socket).into(), &mut slices, meta)
+            })
+            .await
+    }
+
+    /// Sends `packets`, of `stride` bytes each but the last, on to `to`. A full queue drops them: QUIC repeats.
+    fn send(&self, to: SocketAddr, packets: &[u8], meta: &RecvMeta) {
+        let stride = meta.stride.max(1);
+        for batch in packets.chunks(stride.saturating_mul(self.state.max_gso_segments())) {
+            let transmit = Transmit {
+                destination: to,
+                ecn: meta.ecn,
+                contents: batch,
+                segment_size: (batch.len() > stride).then_some(stride),
+                src_ip: None,
+            };
+            if let Err(error) = self.socket.try_io(Interest::WRITABLE, || {
+                self.state.try_send((&self.socket).into(), &transmit)
+            }) {
+                tracing::trace!(%error, %to, "dropped");
+            }
+        }
+    }
+}
+
+/// Where packets are received into.
+struct Batch {
+    buffers: Vec<Vec<u8>>,
+    meta: Vec<RecvMeta>,
+}
+
+impl Batch {
+    fn new() -> Self {
+        Self {
+            buffers: vec![vec![0; COALESCED]; BATCH_SIZE],
+            meta: vec![RecvMeta::default(); BATCH_SIZE],
+        }
+    }
+
+    /// Receives, and gives each filled buffer with what is known of it.
+    async fn fill(&mut self, socket: &Socket) -> impl Iterator<Item = (&[u8], &RecvMeta)> {
+        let filled = match socket.receive(&mut self.buffers, &mut self.meta).await {
+            Ok(filled) => filled,
+            Err(error) => {
+                // An ICMP error of an earlier packet; nothing was received.
+                tracing::trace!(%error, "receive");
+                0
+            }
+        };
+        self.buffers
+            .iter()
+            .zip(&self.meta)
+            .take(filled)
+            .map(|(buffer, meta)| (&buffer[..meta.len], meta))
+    }
+}
+
+impl Shared {
+    /// Passes what clients send on to their agents, for ever.
+    pub(super) async fn pass_outward(&self) {
+        let mut batch = Batch::new();
+        loop {
+            for (packets, meta) in batch.fill(&self.socket).await {
+                if packets.first().is_some_and(|first| first & QUIC_BITS == 0) {
+                    for packet in packets.chunks(meta.stride.max(1)) {
+                        self.answer(packet, meta.addr);
+                    }
+                } else if let Some(pair) = self.pairs.of_client(meta.addr) {
+                    pair.touch();
+                    pair.upstream.send(pair.agent, packets, meta);
+                }
+            }
+        }
+    }
+
+    /// Passes what the agent of `pair` sends on to its client, for ever.
+    pub(super) async fn pass_inward(&self, pair: &Arc<Pair>) {
+        let mut batch = Batch::new();
+        loop {
+            for (packets, meta) in batch.fill(&pair.upstream).await {
+                if let Some(client) = pair.client() {
+                    pair.touch();
+                    self.socket.send(client, packets, meta);
+                }
+            }
+        }
+    }
+
+    /// Answers a packet of the relay's own format; nothing at all when its sender does not know the pair's secret.
+    fn answer(&self, wire: &[u8], from: SocketAddr) {
+        let Some(pair) = Packet::claimed_pair(wire).and_then(|id| self.pairs.get(&id)) else {
+            return;
+        };
+        let Some(packet) = Packet::decode(wire, &pair.secret) else {
+            return;
+        };
+        let reply = match packet.kind {
+            Kind::Bind => Packet {
+                kind: Kind::Challenge,
+                cookie: self.cookies.cookie(from, &packet.pair, packet.generation),
+                ..packet
+            },
+            Kind::Answer => {
+                let proven = self
+                    .cookies
+                    .accepts(&packet.cookie, from, &packet.pair, packet.generation);
+                if !proven || !self.pairs.bind(&packet.pair, from, packet.generation) {
+                    return;
+                }
+                Packet {
+                    kind: Kind::Bound,
+                    ..packet
+                }
+            }
+            Kind::Challenge | Kind::Bound => return,
+        };
+        let reply = reply.encode(&pair.secret);
+        let meta = RecvMeta {
+            stride: reply.len(),
+            ..RecvMeta::default()
+        };
+        self.socket.send(from, &reply, &meta);
+    }
+}

@@ -1,0 +1,214 @@
+//! Which client is bound to which agent.
+
+use std::{
+    collections::HashMap,
+    io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    sync::{Arc, Mutex, PoisonError, RwLock},
+    time::{Duration, Instant},
+};
+
+use jq_common::bootstrap::{PairId, RelayRequest, RelaySecret};
+use tokio_util::sync::CancellationToken;
+
+use super::packets::Socket;
+
+/// One client and one agent.
+pub(super) struct Pair {
+    pub(super) secret: RelaySecret,
+    pub(super) agent: SocketAddr,
+    /// A socket that talks to the agent and to nobody else.
+    pub(super) upstream: Socket,
+    state: Mutex<State>,
+    gone: CancellationToken,
+}
+
+struct State {
+    client: Option<SocketAddr>,
+    generation: u64,
+    last_used: Instant,
+}
+
+impl Pair {
+    /// A pair whose client is not bound yet.
+    pub(super) fn new(request: &RelayRequest) -> io::Result<Self> {
+        let upstream = match request.agent {
+            SocketAddr::V4(_) => UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?,
+            SocketAddr::V6(_) => UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0))?,
+        };
+        upstream.connect(request.agent)?;
+        Ok(Self {
+            secret: request.secret,
+            agent: request.agent,
+            upstream: Socket::new(upstream)?,
+            state: Mutex::new(State {
+                client: None,
+                generation: 0,
+                last_used: Instant::now(),
+            }),
+            gone: CancellationToken::new(),
+        })
+    }
+
+    /// Where the client is, once it is bound.
+    pub(super) fn client(&self) -> Option<SocketAddr> {
+        self.state().client
+    }
+
+    /// A packet has passed.
+    pub(super) fn touch(&self) {
+        self.state().last_used = Instant::now();
+    }
+
+    /// Cancelled when the pair is forgotten.
+    pub(super) fn gone(&self) -> CancellationToken {
+        self.gone.clone()
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// All pairs, by name and by their client's address.
+#[derive(Default)]
+pub(super) struct Pairs(RwLock<Index>);
+
+#[derive(Default)]
+struct Index {
+    by_id: HashMap<PairId, Arc<Pair>>,
+    by_client: HashMap<SocketAddr, Arc<Pair>>,
+}
+
+impl Pairs {
+    /// Adds a pair; one of the same name is forgotten.
+    pub(super) fn insert(&self, id: PairId, pair: Pair) -> Arc<Pair> {
+        let pair = Arc::new(pair);
+        let mut index = self.write();
+        if let Some(old) = index.by_id.insert(id, pair.clone()) {
+            index.forget(&old);
+        }
+        pair
+    }
+
+    pub(super) fn get(&self, id: &PairId) -> Option<Arc<Pair>> {
+        self.read().by_id.get(id).cloned()
+    }
+
+    /// The pair whose client is bound at `address`.
+    pub(super) fn of_client(&self, address: SocketAddr) -> Option<Arc<Pair>> {
+        self.read().by_client.get(&address).cloned()
+    }
+
+    /// Binds a pair's client to an address that it proved. False for a generation that is not newer than the bound
+    /// one, unless it is the same binding again (its BOUND was lost).
+    pub(super) fn bind(&self, id: &PairId, client: SocketAddr, generation: u64) -> bool {
+        let mut index = self.write();
+        let Some(pair) = index.by_id.get(id).cloned() else {
+            return false;
+        };
+        let previous = {
+            let mut state = pair.state();
+            if state.generation == generation && state.client == Some(client) {
+                return true;
+            }
+            if generation <= state.generation {
+                return false;
+            }
+            state.generation = generation;
+            state.last_used = Instant::now();
+            state.client.replace(client)
+        };
+        if let Some(previous) = previous {
+            index.unbind(previous, &pair);
+        }
+        index.by_client.insert(client, pair);
+        true
+    }
+
+    /// Forgets the pairs that have been idle for `limit`; returns how many are left.
+    pub(super) fn forget_idle(&self, limit: Duration) -> usize {
+        let mut index = self.write();
+        let idle: Vec<_> = index
+            .by_id
+            .iter()
+            .filter(|(_, pair)| pair.state().last_used.elapsed() >= limit)
+            .map(|(id, pair)| (*id, pair.clone()))
+            .collect();
+        for (id, pair) in idle {
+            index.by_id.remove(&id);
+            index.forget(&pair);
+        }
+        index.by_id.len()
+    }
+
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, Index> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> std::sync::RwLockWriteGuard<'_, Index> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Index {
+    fn forget(&mut self, pair: &Arc<Pair>) {
+        if let Some(client) = pair.client() {
+            self.unbind(client, pair);
+        }
+        pair.gone.cancel();
+    }
+
+    /// Removes an address, unless another pair's client is bound there by now.
+    fn unbind(&mut self, client: SocketAddr, pair: &Arc<Pair>) {
+        if self
+            .by_client
+            .get(&client)
+            .is_some_and(|bound| Arc::ptr_eq(bound, pair))
+        {
+            self.by_client.remove(&client);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(pair: u8) -> RelayRequest {
+        RelayRequest {
+            pair: [pair; 16],
+            secret: [1; 32],
+            agent: "127.0.0.1:9".parse().unwrap(),
+        }
+    }
+
+    fn client(port: u16) -> SocketAddr {
+        SocketAddr::from(([192, 0, 2, 1], port))
+    }
+
+    #[tokio::test]
+    async fn only_a_newer_generation_moves_a_client() {
+        let pairs = Pairs::default();
+        pairs.insert([1; 16], Pair::new(&request(1)).unwrap());
+        assert!(pairs.bind(&[1; 16], client(1), 5));
+        assert!(pairs.bind(&[1; 16], client(1), 5), "the same again is fine");
+        assert!(!pairs.bind(&[1; 16], client(2), 5));
+        assert!(!pairs.bind(&[1; 16], client(2), 4));
+        assert!(pairs.bind(&[1; 16], client(2), 6));
+        assert!(pairs.of_client(client(1)).is_none());
+        assert!(pairs.of_client(client(2)).is_some());
+        assert!(!pairs.bind(&[2; 16], client(3), 1), "a pair nobody announced");
+    }
+
+    #[tokio::test]
+    async fn an_idle_pair_is_forgotten_and_its_task_told() {
+        let pairs = Pairs::default();
+        let pair = pairs.insert([1; 16], Pair::new(&request(1)).unwrap());
+        assert!(pairs.bind(&[1; 16], client(1), 1));
+        assert_eq!(pairs.forget_idle(Duration::from_secs(300)), 1);
+        assert_eq!(pairs.forget_idle(Duration::ZERO), 0);
+        assert!(pair.gone().is_cancelled());
+        assert!(pairs.of_client(client(1)).is_none());
+    }
+}

@@ -1,0 +1,143 @@
+//! From a stream's target to a connected socket.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+};
+
+use jq_common::protocol::{
+    limits,
+    stream::{ResetCode, Target},
+};
+use tokio::{net::TcpStream, process::Command, time::timeout};
+
+use crate::workload::Network;
+
+/// Longest host name (RFC 1035, section 2.3.4).
+const LONGEST_NAME: usize = 253;
+
+/// Connects to `target`, within [`limits::DIAL`].
+///
+/// # Errors
+/// The code that the stream is reset with.
+pub(super) async fn dial(target: &Target, network: Option<&Network>) -> Result<TcpStream, ResetCode> {
+    let connected = async {
+        match target {
+            Target::Workload { port } => {
+                let network = network.ok_or(ResetCode::NoWorkload)?;
+                network.dial(*port).await.map_err(|error| code_of(&error))
+            }
+            Target::Host { host, port } => dial_host(host, *port).await,
+        }
+    };
+    timeout(limits::DIAL, connected)
+        .await
+        .unwrap_or(Err(ResetCode::TimedOut))
+}
+
+async fn dial_host(host: &str, port: u16) -> Result<TcpStream, ResetCode> {
+    let mut code = ResetCode::Unreachable;
+    for ip in addresses(host).await? {
+        match TcpStream::connect(SocketAddr::new(ip, port)).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => {
+                tracing::debug!(host, %ip, port, %error, "dial");
+                code = code_of(&error);
+            }
+        }
+    }
+    Err(code)
+}
+
+fn code_of(error: &io::Error) -> ResetCode {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => ResetCode::Refused,
+        io::ErrorKind::TimedOut => ResetCode::TimedOut,
+        io::ErrorKind::ConnectionReset => ResetCode::ConnectionReset,
+        _ => ResetCode::Unreachable,
+    }
+}
+
+/// The addresses of `host`, in the host's own order of preference.
+async fn addresses(host: &str) -> Result<Vec<IpAddr>, ResetCode> {
+    if let Ok(ip) = host.parse() {
+        return Ok(vec![ip]);
+    }
+    if host.eq_ignore_ascii_case("localhost") {
+        return Ok(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]);
+    }
+    if !is_host_name(host) {
+        return Err(ResetCode::Unreachable);
+    }
+    // A static binary must not load the host's name service (getaddrinfo would), so the host's own tool asks it.
+    let output = Command::new("getent")
+        .args(["ahosts", "--", host])
+        .output()
+        .await
+        .map_err(|error| {
+            tracing::warn!(host, %error, "getent");
+            ResetCode::Unreachable
+        })?;
+    let found = parse_ahosts(&String::from_utf8_lossy(&output.stdout));
+    if found.is_empty() {
+        Err(ResetCode::Unreachable)
+    } else {
+        Ok(found)
+    }
+}
+
+fn is_host_name(host: &str) -> bool {
+    !host.starts_with('-')
+        && (1..=LONGEST_NAME).contains(&host.len())
+        && host
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'))
+}
+
+/// The addresses in the output of `getent ahosts`, each once.
+fn parse_ahosts(output: &str) -> Vec<IpAddr> {
+    let mut found = Vec::new();
+    for ip in output
+        .lines()
+        .filter_map(|line| line.split_whitespace().next()?.parse().ok())
+    {
+        if !found.contains(&ip) {
+            found.push(ip);
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_address_that_getent_lists_is_taken_once_in_its_order() {
+        let output = "2001:db8::1     STREAM db.example\n2001:db8::1     DGRAM  \n192.0.2.7       STREAM \n";
+        assert_eq!(
+            parse_ahosts(output),
+            [
+                "2001:db8::1".parse::<IpAddr>().unwrap(),
+                "192.0.2.7".parse().unwrap()
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_no_name_reaches_no_other_program() {
+        for host in ["-s", "a b", "$(id)", "", "a/b", &"x".repeat(254)] {
+            assert!(!is_host_name(host), "{host}");
+        }
+        assert!(is_host_name("db-1.example_x.org"));
+    }
+
+    #[tokio::test]
+    async fn localhost_and_numbers_need_no_lookup() {
+        assert_eq!(
+            addresses("192.0.2.7").await.unwrap(),
+            ["192.0.2.7".parse::<IpAddr>().unwrap()]
+        );
+        assert_eq!(addresses("localhost").await.unwrap().len(), 2);
+    }
+}

@@ -1,0 +1,101 @@
+//! When the agent ends by itself: nobody has been connected for a time that clients set.
+
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::{sync::Notify, time::sleep};
+
+/// How long the agent stays before any client has said how long.
+const DEFAULT_LINGER: Duration = Duration::from_secs(600);
+
+/// Counts who is connected, and tells when the agent has been alone for long enough.
+pub(super) struct Lifetime {
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+struct State {
+    connected: usize,
+    linger: Duration,
+}
+
+impl Default for Lifetime {
+    fn default() -> Self {
+        Self {
+            state: Mutex::new(State {
+                connected: 0,
+                linger: DEFAULT_LINGER,
+            }),
+            changed: Notify::new(),
+        }
+    }
+}
+
+/// Somebody is connected for as long as this lives.
+pub(super) struct Presence<'a>(&'a Lifetime);
+
+impl Lifetime {
+    /// Sets how long the agent stays alone; time alone starts anew.
+    pub(super) fn set_linger(&self, linger: Duration) {
+        self.update(|state| state.linger = linger);
+    }
+
+    /// Somebody is connected.
+    pub(super) fn enter(&self) -> Presence<'_> {
+        self.update(|state| state.connected += 1);
+        Presence(self)
+    }
+
+    /// Returns when nobody has been connected for the set time.
+    pub(super) async fn ended(&self) {
+        loop {
+            let changed = self.changed.notified();
+            let (alone, linger) = {
+                let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+                (state.connected == 0, state.linger)
+            };
+            if !alone {
+                changed.await;
+                continue;
+            }
+            tokio::select! {
+                () = sleep(linger) => return,
+                () = changed => {}
+            }
+        }
+    }
+
+    fn update(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner));
+        self.changed.notify_waiters();
+    }
+}
+
+impl Drop for Presence<'_> {
+    fn drop(&mut self) {
+        self.0.update(|state| state.connected -= 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::{Instant, advance};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_agent_ends_when_alone_for_the_set_time_and_not_before() {
+        let lifetime = Lifetime::default();
+        lifetime.set_linger(Duration::from_secs(60));
+        let start = Instant::now();
+        let presence = async {
+            let presence = lifetime.enter();
+            advance(Duration::from_secs(1000)).await;
+            drop(presence);
+        };
+        let ((), ()) = tokio::join!(lifetime.ended(), presence);
+        assert_eq!(start.elapsed().as_secs(), 1060);
+    }
+}

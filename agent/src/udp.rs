@@ -1,0 +1,64 @@
+//! The UDP socket a role listens on.
+
+use std::{
+    io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+/// Where a port is looked for first: the range that mosh made customary, so that many firewalls let it pass.
+const CUSTOMARY: std::ops::Range<u16> = 60_000..61_000;
+
+/// How many ports of the customary range are tried before any other is taken.
+const TRIES: usize = 16;
+
+/// Binds a socket on all addresses of the host, IPv6 and IPv4.
+///
+/// # Errors
+/// When the host gives no port at all.
+pub fn bind() -> io::Result<UdpSocket> {
+    let random = jq_common::bootstrap::random::<{ TRIES * 2 }>().map_err(io::Error::other)?;
+    let customary = random.chunks_exact(2).map(|pair| {
+        let offset = u16::from_be_bytes([pair[0], pair[1]]) % (CUSTOMARY.end - CUSTOMARY.start);
+        CUSTOMARY.start + offset
+    });
+    let mut last = io::Error::from(io::ErrorKind::AddrInUse);
+    for port in customary.chain([0]) {
+        match on_port(port) {
+            Ok(socket) => return Ok(socket),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+fn on_port(port: u16) -> io::Result<UdpSocket> {
+    let dual = || -> io::Result<UdpSocket> {
+        let socket = Socket::new(Domain::IPV6, Type::DGRAM, Some(Protocol::UDP))?;
+        socket.set_only_v6(false)?;
+        socket.bind(&SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)).into())?;
+        Ok(socket.into())
+    };
+    // A kernel without IPv6 has no such sockets at all.
+    dual().or_else(|_| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_socket_is_reached_over_ipv4() {
+        let socket = bind().unwrap();
+        let port = socket.local_addr().unwrap().port();
+        let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+        sender.send_to(b"x", ("127.0.0.1", port)).unwrap();
+        assert_eq!(socket.recv(&mut [0; 4]).unwrap(), 1);
+    }
+
+    #[test]
+    fn ports_come_from_the_customary_range() {
+        assert!(CUSTOMARY.contains(&bind().unwrap().local_addr().unwrap().port()));
+    }
+}

@@ -1,0 +1,213 @@
+//! The container made for a request: the defaults that one would choose after a year of trouble, in one place.
+
+use jq_common::protocol::control::WorkloadSpec;
+
+use super::{
+    HostContext,
+    options::Options,
+    ours, passwd,
+    user::{HOME, UserPlan},
+};
+use crate::{
+    engine::{ContainerSpec, EngineFacts, Entry, ImageFacts, Limit, Mount},
+    gpu::GpuPlan,
+    jupyter,
+};
+
+/// The most shared memory that is given unasked, in bytes.
+const SHM_MOST: u64 = 16 << 30;
+/// Open files.
+const NOFILE: u64 = 1 << 20;
+/// Stack in bytes.
+const STACK: u64 = 64 << 20;
+
+/// All that decides what a container is.
+pub(super) struct Wish<'a> {
+    pub(super) spec: &'a WorkloadSpec,
+    pub(super) options: &'a Options,
+    pub(super) host: &'a HostContext,
+    pub(super) engine: &'a EngineFacts,
+    pub(super) image: &'a ImageFacts,
+    pub(super) mounts: Vec<Mount>,
+    pub(super) user: &'a UserPlan,
+    pub(super) gpus: &'a GpuPlan,
+    pub(super) nonce: &'a str,
+    pub(super) hard: HardLimits,
+}
+
+/// The container to be made.
+pub(super) fn container(wish: Wish) -> ContainerSpec {
+    let Wish {
+        spec,
+        image,
+        user,
+        host,
+        ..
+    } = wish;
+    let workdir = workdir(spec.workdir.as_deref(), &wish.mounts, user, image);
+    let as_root = user.runs_as.map_or(is_root(&image.user), |(uid, _)| uid == 0);
+    let command = jupyter::command(spec.jupyter, jupyter::PORT, workdir.as_deref(), as_root);
+    let mut env = user.env.clone();
+    if command.is_some() {
+        set(&mut env, jupyter::TOKEN_FILE_VARIABLE, jupyter::TOKEN_FILE);
+    }
+    for (key, value) in &spec.env {
+        set(&mut env, key, value);
+    }
+    ContainerSpec {
+        name: ours::name(&host.user, &spec.session),
+        image: wish.options.image.clone(),
+        command,
+        user: user.user.clone(),
+        env,
+        workdir,
+        hostname: Some(host_name(&spec.session)),
+        labels: ours::labels(host, &spec.session, wish.nonce, wish.options, user.runs_as),
+        mounts: wish.mounts,
+        shm_size: Some(spec.shm_size.unwrap_or_else(|| shared_memory(wish.engine.memory))),
+        limits: limits(wish.engine.rootless, wish.hard),
+        init: !has_init(&image.entrypoint),
+        gpus: wish.gpus.request.clone(),
+        ..ContainerSpec::default()
+    }
+}
+
+/// `-w`; else the first volume; else a newcomer's home, where it can write; else the image's own.
+fn workdir(asked: Option<&str>, mounts: &[Mount], user: &UserPlan, image: &ImageFacts) -> Option<String> {
+    if let Some(workdir) = asked {
+        return Some(workdir.to_owned());
+    }
+    if let Some(mount) = mounts.first() {
+        return Some(mount.destination.clone());
+    }
+    if user.newcomer.is_some() {
+        return Some(HOME.to_owned());
+    }
+    (!image.workdir.is_empty()).then(|| image.workdir.clone())
+}
+
+fn set(env: &mut Vec<(String, String)>, key: &str, value: &str) {
+    env.retain(|(other, _)| other != key);
+    env.push((key.to_owned(), value.to_owned()));
+}
+
+pub(super) fn is_root(user: &str) -> bool {
+    matches!(user.split(':').next().unwrap_or_default(), "" | "0" | "root")
+}
+
+/// Half of the memory, 16 GiB at most: with Docker's 64 MB PyTorch's loaders die.
+fn shared_memory(memory: u64) -> u64 {
+    match memory {
+        0 => SHM_MOST / 2,
+        memory => (memory / 2).min(SHM_MOST),
+    }
+}
+
+/// Hard limits that bound what may be asked for.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct HardLimits {
+    /// The kernel's bound on open files.
+    pub(super) kernel_files: u64,
+    /// This process's own, which a rootless engine of the same user shares; none is unlimited.
+    pub(super) own_files: Option<u64>,
+    pub(super) own_stack: Option<u64>,
+    pub(super) own_memlock: Option<u64>,
+}
+
+fn limits(rootless: bool, hard: HardLimits) -> Vec<Limit> {
+    let bounded = |wanted: u64, own: Option<u64>| {
+        let own = if rootless { own } else { None };
+        wanted.min(own.unwrap_or(u64::MAX))
+    };
+    let mut limits = Vec::new();
+    if !rootless || hard.own_memlock.is_none() {
+        limits.push(limit("memlock", -1));
+    }
+    limits.push(limit("stack", saturate(bounded(STACK, hard.own_stack))));
+    let files = bounded(NOFILE.min(hard.kernel_files.max(1024)), hard.own_files);
+    limits.push(limit("nofile", saturate(files)));
+    limits
+}
+
+fn limit(name: &'static str, value: i64) -> Limit {
+    Limit {
+        name,
+        soft: value,
+        hard: value,
+    }
+}
+
+fn saturate(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// Images that bring an init of their own need no second one.
+fn has_init(entrypoint: &[String]) -> bool {
+    let program = entrypoint.first().and_then(|word| word.rsplit('/').next());
+    matches!(program, Some("tini" | "tini-static" | "dumb-init" | "init"))
+}
+
+fn host_name(session: &str) -> String {
+    let name: String = session
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
+        .collect();
+    let name = name.trim_matches('-');
+    if name.is_empty() { "jq".into() } else { name.into() }
+}
+
+/// The token's file, for who Jupyter runs as.
+pub(super) fn token_entries(token: &str, (uid, gid): (u32, u32)) -> Vec<Entry> {
+    let (folder, _) = jupyter::TOKEN_FILE.rsplit_once('/').unwrap_or_default();
+    vec![
+        folder_entry(folder, 0o755, (0, 0)),
+        file_entry(jupyter::TOKEN_FILE, token, 0o400, (uid, gid)),
+    ]
+}
+
+/// What a newcomer needs: a home, unless a mount is in its place, and a name.
+pub(super) fn newcomer_entries(
+    user: &UserPlan,
+    mounts: &[Mount],
+    lists: (Option<&str>, Option<&str>),
+) -> Vec<Entry> {
+    let Some(newcomer) = &user.newcomer else {
+        return Vec::new();
+    };
+    let mut entries = Vec::new();
+    if !mounts.iter().any(|mount| covers(&mount.destination, HOME)) {
+        entries.push(folder_entry(HOME, 0o700, (newcomer.uid, newcomer.gid)));
+    }
+    let (passwd, group) = lists;
+    if let Some(list) = passwd::with_user(passwd.unwrap_or_default(), newcomer) {
+        entries.push(file_entry("/etc/passwd", &list, 0o644, (0, 0)));
+    }
+    if let Some(list) = passwd::with_group(group.unwrap_or_default(), newcomer) {
+        entries.push(file_entry("/etc/group", &list, 0o644, (0, 0)));
+    }
+    entries
+}
+
+fn covers(destination: &str, path: &str) -> bool {
+    std::path::Path::new(path).starts_with(destination)
+}
+
+fn folder_entry(path: &str, mode: u32, (uid, gid): (u32, u32)) -> Entry {
+    Entry {
+        path: path.to_owned(),
+        content: None,
+        mode,
+        uid,
+        gid,
+    }
+}
+
+fn file_entry(path: &str, content: &str, mode: u32, owner: (u32, u32)) -> Entry {
+    Entry {
+        content: Some(content.to_owned().into()),
+        ..folder_entry(path, mode, owner)
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests;

@@ -1,0 +1,212 @@
+//! Waiting until Jupyter answers, and saying why it does not.
+
+use std::{future::Future, time::Duration};
+
+use jq_common::protocol::control::{Failure, FailureKind, JupyterKind};
+use tokio::time::{Instant, sleep};
+
+use super::{
+    events::EventSink,
+    failure::fail,
+    network::Network,
+    probe::{Found, probe},
+};
+use crate::{engine::Exit, jupyter};
+
+/// How long Jupyter may take to answer; big images on cold disks need most of it.
+pub(super) const PATIENCE: Duration = Duration::from_secs(120);
+/// How often it is asked.
+const BEAT: Duration = Duration::from_millis(250);
+/// How often the user sees what it says.
+const SHOW: Duration = Duration::from_secs(2);
+
+/// How the wait ended.
+#[derive(Debug)]
+pub(super) enum Waited<E> {
+    /// It answers.
+    Ready,
+    /// A Jupyter answers that does not know the token.
+    Stranger,
+    /// What runs it has ended.
+    Ended(E),
+    /// Time is up; what was found last.
+    Late(Found),
+}
+
+/// Asks until Jupyter answers, `ended` comes, or time is up. `last_line` is what it said last, for the user.
+pub(super) async fn wait<E, L>(
+    network: &Network,
+    port: u16,
+    token: &str,
+    ended: impl Future<Output = E>,
+    last_line: impl Fn() -> L,
+    events: &EventSink,
+) -> Waited<E>
+where
+    L: Future<Output = Option<String>>,
+{
+    let deadline = Instant::now() + PATIENCE;
+    let asking = async {
+        let (mut shown, mut beats) = (Instant::now(), 0);
+        loop {
+            match probe(network, port, token).await {
+                Found::Ours => return Waited::Ready,
+                Found::Stranger => return Waited::Stranger,
+                found if Instant::now() >= deadline => return Waited::Late(found),
+                Found::Nothing(_) | Found::Other(_) => {}
+            }
+            if shown.elapsed() >= SHOW {
+                shown = Instant::now();
+                beats += 1;
+                if let Some(line) = last_line().await {
+                    events.detail(beats, line);
+                }
+            }
+            sleep(BEAT).await;
+        }
+    };
+    tokio::select! {
+        waited = asking => waited,
+        end = ended => Waited::Ended(end),
+    }
+}
+
+/// What the user is told when Jupyter's command has ended.
+pub(super) fn ended(kind: JupyterKind, image: &str, exit: &Exit, log: &[String]) -> Failure {
+    let name = jupyter::name(kind);
+    if kind != JupyterKind::None && jupyter::is_missing(exit.code, log) {
+        return missing(kind, image, &last_words(log).unwrap_or_default());
+    }
+    let how = match exit {
+        Exit {
+            out_of_memory: true, ..
+        } => "it was killed for want of memory".to_owned(),
+        Exit { code: Some(137), .. } => "it was killed".to_owned(),
+        Exit { code: Some(code), .. } => format!("exit code {code}"),
+        Exit { code: None, .. } => "it is gone".to_owned(),
+    };
+    let what = if kind == JupyterKind::None {
+        "the image's own command ended at once".to_owned()
+    } else {
+        format!("{name} ended before it answered")
+    };
+    let hint = if kind == JupyterKind::None {
+        "`--jupyter none` runs what the image runs: use an image whose command goes on, or let jq start Jupyter"
+    } else {
+        "the lines above are its last words; `--image` with another image or tag is the usual remedy"
+    };
+    let why = match last_words(log) {
+        Some(words) => format!("{how}; it said: {words}"),
+        None if exit.error.is_empty() => format!("{how}, without a word"),
+        None => format!("{how}; {}", exit.error),
+    };
+    fail(FailureKind::StartFailed, what, why, hint)
+}
+
+/// What the user is told when Jupyter is not in the image.
+pub(super) fn missing(kind: JupyterKind, image: &str, words: &str) -> Failure {
+    let name = jupyter::name(kind);
+    if words.to_lowercase().contains("exec format error") {
+        return fail(
+            FailureKind::CommandMissing,
+            format!("`{image}` cannot run on this host"),
+            words,
+            "the image is for another processor architecture: use one for this host's",
+        );
+    }
+    let why = if words.is_empty() {
+        "its command `jupyter` was not found".to_owned()
+    } else {
+        words.to_owned()
+    };
+    fail(
+        FailureKind::CommandMissing,
+        format!("`{image}` has no {name}"),
+        why,
+        "use an image that has it (quay.io/jupyter/base-notebook, quay.io/jupyter/pytorch-notebook), \
+         or `--jupyter none` to run the image as it is",
+    )
+}
+
+/// What the user is told when a Jupyter answers that is not ours.
+pub(super) fn stranger(kind: JupyterKind, port: u16) -> Failure {
+    fail(
+        FailureKind::StartFailed,
+        format!(
+            "the {} on port {port} does not take this session's token",
+            jupyter::name(kind)
+        ),
+        "it was started by someone else, or its configuration sets a token or password of its own",
+        "remove `c.IdentityProvider.token` or `c.ServerApp.token` from its configuration; or use `--jupyter none`, \
+         forward the port with `-L`, and its own token",
+    )
+}
+
+/// What the user is told when time is up.
+pub(super) fn late(kind: JupyterKind, found: &Found, log: &[String]) -> Failure {
+    let last = match found {
+        Found::Nothing(why) | Found::Other(why) => why.clone(),
+        Found::Ours | Found::Stranger => String::new(),
+    };
+    let why = match last_words(log) {
+        Some(words) => format!("{last}; it said: {words}"),
+        None => last,
+    };
+    fail(
+        FailureKind::StartFailed,
+        format!(
+            "{} did not answer within {} seconds",
+            jupyter::name(kind),
+            PATIENCE.as_secs()
+        ),
+        why,
+        "it may still come up: run the same command again, or look at its log",
+    )
+}
+
+/// The last few lines as one.
+fn last_words(log: &[String]) -> Option<String> {
+    const LINES: usize = 6;
+    let last = &log[log.len().saturating_sub(LINES)..];
+    (!last.is_empty()).then(|| last.join(" | "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn exit(code: i64) -> Exit {
+        Exit {
+            code: Some(code),
+            ..Exit::default()
+        }
+    }
+
+    #[test]
+    fn a_missing_jupyter_is_told_from_a_broken_one() {
+        let log = ["Traceback".to_owned(), "PermissionError: /x".to_owned()];
+        let broken = ended(JupyterKind::Lab, "image", &exit(1), &log);
+        assert_eq!(broken.kind, FailureKind::StartFailed);
+        assert!(broken.why.contains("exit code 1") && broken.why.contains("PermissionError"));
+        let missing = ended(JupyterKind::Lab, "busybox", &exit(127), &[]);
+        assert_eq!(missing.kind, FailureKind::CommandMissing);
+        assert_eq!(missing.what, "`busybox` has no JupyterLab");
+        let short = ended(JupyterKind::None, "busybox", &exit(0), &[]);
+        assert!(short.what.contains("ended at once"));
+    }
+
+    #[test]
+    fn memory_and_architecture_are_named() {
+        let killed = Exit {
+            code: Some(137),
+            out_of_memory: true,
+            error: String::new(),
+        };
+        assert!(ended(JupyterKind::Lab, "i", &killed, &[]).why.contains("memory"));
+        assert!(
+            missing(JupyterKind::Lab, "i", "exec /x: exec format error")
+                .hint
+                .contains("architecture")
+        );
+    }
+}

@@ -1,0 +1,290 @@
+//! Carrying out the plan for a container, and telling the client about it.
+
+mod create;
+mod jupyter;
+
+use std::sync::Arc;
+
+use jq_common::protocol::control::{
+    ContainerInfo, Failure, FailureKind, GpuAsk, Origin, Ready, WorkloadSpec,
+};
+
+use super::{
+    HostContext, Started,
+    container::token_entries,
+    events::EventSink,
+    failure::{self, fail},
+    gpus,
+    helper::Networks,
+    options::Options,
+    ours, passwd,
+    plan::{Desired, Observed, Step, Target, plan},
+    store::Store,
+};
+use crate::{
+    engine::{ContainerEngine, ContainerState, PullProgress},
+    gpu::{self, HostGpus},
+};
+
+/// One request for a container.
+pub(super) struct Run<'a> {
+    pub(super) engine: Arc<dyn ContainerEngine>,
+    pub(super) host: &'a HostContext,
+    pub(super) store: &'a Store,
+    pub(super) networks: &'a dyn Networks,
+    pub(super) gpus: &'a HostGpus,
+    pub(super) spec: &'a WorkloadSpec,
+    pub(super) events: &'a EventSink,
+}
+
+impl Run<'_> {
+    /// Finds or makes the container and what is to run in it.
+    pub(super) async fn container(&self) -> Result<Started, Failure> {
+        let name = ours::name(&self.host.user, &self.spec.session);
+        let desired = Desired {
+            session: &self.spec.session,
+            owner: self.host.uid,
+            name: &name,
+            target: self.target()?,
+            pull: self.spec.pull,
+        };
+        let steps = plan(&desired, &self.observe(&desired).await?)?;
+        let token = self.store.token(&self.spec.session).map_err(|error| {
+            fail(
+                FailureKind::HostUnfit,
+                "cannot keep this session's token",
+                error.to_string(),
+                "free some space in your home on the host, or make it writable for you",
+            )
+        })?;
+        let mut runs = None;
+        for step in &steps {
+            let id = match step {
+                Step::Discard(id) => {
+                    self.engine
+                        .remove(id)
+                        .await
+                        .map_err(|error| failure::engine("cannot remove a half-made container", &error))?;
+                    continue;
+                }
+                Step::Pull => {
+                    self.pull().await?;
+                    continue;
+                }
+                Step::Create => self.create(&token).await?,
+                Step::Start(id) => {
+                    self.start(id, &token).await?;
+                    id.clone()
+                }
+                Step::Use(id) => id.clone(),
+            };
+            runs = step.origin().map(|origin| (id, origin));
+        }
+        let (id, origin) = runs.ok_or_else(|| {
+            fail(
+                FailureKind::Internal,
+                "nothing was to be done",
+                "the plan was empty",
+                "please report this",
+            )
+        })?;
+        self.finish(&id, origin, &token).await
+    }
+
+    fn target(&self) -> Result<Target, Failure> {
+        if let Some(container) = &self.spec.existing_container {
+            return Ok(Target::Existing(container.clone()));
+        }
+        let Some(image) = &self.spec.image else {
+            return Ok(Target::Whatever);
+        };
+        if self
+            .spec
+            .workdir
+            .as_ref()
+            .is_some_and(|dir| !dir.starts_with('/'))
+        {
+            return Err(fail(
+                FailureKind::BadRequest,
+                "the working directory is not absolute",
+                "a container does not know your home on the host",
+                "write it like `-w /work`",
+            ));
+        }
+        Ok(Target::Session(Options::of(self.spec, image, &self.host.home)?))
+    }
+
+    async fn observe(&self, desired: &Desired<'_>) -> Result<Observed, Failure> {
+        let lost = |error| failure::engine("cannot ask the engine", &error);
+        let name = match &desired.target {
+            Target::Existing(name) => name,
+            Target::Session(_) | Target::Whatever => desired.name,
+        };
+        let container = self.engine.container(name).await.map_err(lost)?;
+        let image = match &desired.target {
+            Target::Session(options) => self.engine.image(&options.image).await.map_err(lost)?,
+            Target::Existing(_) | Target::Whatever => None,
+        };
+        Ok(Observed {
+            container,
+            record: self.store.container(desired.session),
+            image: image.is_some(),
+        })
+    }
+
+    async fn pull(&self) -> Result<(), Failure> {
+        let image = self.spec.image.as_deref().unwrap_or_default();
+        self.events.step(format!("pulling {image}")).await;
+        let sink = self.events.clone();
+        let throttle = super::events::Throttle::default();
+        let progress = move |progress: PullProgress| {
+            if throttle.due() {
+                sink.bytes(progress.done, progress.total, progress.detail);
+            }
+        };
+        self.engine.pull(image, &progress).await.map_err(|error| {
+            let why = error.to_string();
+            if matches!(
+                error,
+                crate::engine::EngineError::NoSpace(_) | crate::engine::EngineError::Lost(_)
+            ) {
+                return failure::engine(&format!("cannot pull `{image}`"), &error);
+            }
+            let low = why.to_lowercase();
+            let hint = if [
+                "denied",
+                "unauthorized",
+                "authentication",
+                "not found",
+                "manifest unknown",
+            ]
+            .iter()
+            .any(|word| low.contains(word))
+            {
+                "check the image's name; if it is private, run `docker login` on the host"
+            } else {
+                "if the host is offline, bring the image with `docker save` and `docker load`"
+            };
+            fail(
+                FailureKind::ImageUnavailable,
+                format!("cannot pull `{image}`"),
+                why,
+                hint,
+            )
+        })
+    }
+
+    /// Starts a stopped container of ours. Its token is put there again: it may have been replaced since.
+    async fn start(&self, id: &str, token: &str) -> Result<(), Failure> {
+        let failed = |error| failure::engine("cannot start the session's container again", &error);
+        self.events.step("starting the container again").await;
+        let state = self.engine.container(id).await.map_err(failed)?;
+        let owner = self.runs_as(&state.unwrap_or_default()).await;
+        self.engine
+            .put(id, token_entries(token, owner))
+            .await
+            .map_err(failed)?;
+        self.engine.start(id).await.map_err(failed)
+    }
+
+    /// Uid and gid that Jupyter runs as in this container.
+    async fn runs_as(&self, container: &ContainerState) -> (u32, u32) {
+        if let Some(known) = ours::runs_as(container) {
+            return known;
+        }
+        let list = self.engine.read(&container.id, "/etc/passwd").await;
+        let list = list.ok().flatten().unwrap_or_default();
+        passwd::resolve(&container.user, &String::from_utf8_lossy(&list)).unwrap_or((0, 0))
+    }
+
+    /// The container runs: proves the GPUs, opens its network, brings Jupyter up.
+    async fn finish(&self, id: &str, origin: Origin, token: &str) -> Result<Started, Failure> {
+        let container = self
+            .engine
+            .container(id)
+            .await
+            .map_err(|error| failure::engine("cannot ask the engine", &error))?
+            .unwrap_or_default();
+        let made_with = self
+            .spec
+            .existing_container
+            .is_none()
+            .then(|| ours::options(&container))
+            .flatten();
+        let jupyter = self.bring_up(&container, origin, token, made_with.as_ref());
+        let (network, jupyter) = jupyter.await?;
+        let gpus = self.prove_gpus(id, origin, made_with.as_ref()).await?;
+        let ready = Ready {
+            engine: self.engine.facts().describe(),
+            container: Some(ContainerInfo {
+                id: container.id,
+                name: container.name,
+                image: container.image,
+                origin,
+            }),
+            jupyter,
+            gpus,
+        };
+        Ok(Started { ready, network })
+    }
+
+    /// What `nvidia-smi -L` lists inside; loud when something is missing, a failure when it was asked for by number.
+    async fn prove_gpus(
+        &self,
+        id: &str,
+        origin: Origin,
+        made_with: Option<&Options>,
+    ) -> Result<Vec<String>, Failure> {
+        let unwanted =
+            self.spec.gpus == GpuAsk::None || made_with.is_some_and(|options| options.gpus == "none");
+        if unwanted || self.gpus.nvidia.is_empty() {
+            let amd = !unwanted && !self.gpus.amd_nodes.is_empty() && origin == Origin::Created;
+            if amd {
+                self.events
+                    .note("the AMD GPUs were passed to the container; jq does not verify them")
+                    .await;
+            }
+            return Ok(Vec::new());
+        }
+        let expected: Vec<String> = gpu::choose(&self.spec.gpus, self.gpus)?
+            .into_iter()
+            .map(|gpu| gpu.uuid)
+            .collect();
+        let seen = gpus::inside(&*self.engine, id).await;
+        let lines = seen.iter().map(|gpu| gpu.line.clone()).collect();
+        let Some(missing) = gpu::missing(&expected, &seen) else {
+            return Ok(lines);
+        };
+        if matches!(self.spec.gpus, GpuAsk::Count(_) | GpuAsk::Ids(_)) {
+            if origin == Origin::Created {
+                // Made without what was insisted on; nobody has used it.
+                self.discard(id).await;
+            }
+            return Err(gpu::unavailable(&missing, self.gpus));
+        }
+        let remedy = if origin == Origin::Created {
+            "install the NVIDIA Container Toolkit on the host"
+        } else {
+            "the container was made without them; a new one (`--name`) may get them"
+        };
+        self.events
+            .warning(format!(
+                "{missing}, though the host has {}: {remedy}",
+                self.gpus.describe()
+            ))
+            .await;
+        Ok(lines)
+    }
+
+    /// Removes a container that was made for this very request.
+    async fn discard(&self, id: &str) {
+        if let Err(error) = self.engine.remove(id).await {
+            self.events
+                .warning(format!("a container could not be removed: {error}"))
+                .await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

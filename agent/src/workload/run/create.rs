@@ -1,0 +1,238 @@
+//! Making a container and starting it, and trying again without what the engine cannot give.
+
+use jq_common::protocol::control::{Failure, FailureKind, JupyterKind};
+
+use super::Run;
+use crate::{
+    engine::{ContainerSpec, EngineError, ImageFacts},
+    gpu::{self, GpuPlan},
+    workload::{
+        container::{HardLimits, Wish, container, is_root, newcomer_entries, token_entries},
+        failure::{self, fail},
+        jupyter_wait,
+        options::Options,
+        passwd,
+        store::{ContainerRecord, random_hex},
+        user::{self, UserPlan},
+        volumes,
+    },
+};
+
+impl Run<'_> {
+    /// Makes the session's container and starts it; returns its id. What cannot be started is removed again.
+    pub(super) async fn create(&self, token: &str) -> Result<String, Failure> {
+        let reference = self.spec.image.as_deref().unwrap_or_default();
+        let options = Options::of(self.spec, reference, &self.host.home)?;
+        let facts = self.engine.facts();
+        let gpus = gpu::plan(&self.spec.gpus, self.gpus, facts)?;
+        if let Some(warning) = &gpus.warning {
+            self.events.warning(warning.clone()).await;
+        }
+        let mounts = volumes::resolve(&self.spec.volumes, &self.host.home)?;
+        for made in volumes::prepare(&mounts, &self.host.home)? {
+            self.events
+                .note(format!("made {} on the host", made.display()))
+                .await;
+        }
+        let image = self.image(reference).await?;
+        let user = user::plan(self.spec.user, self.host, facts, &image, !mounts.is_empty());
+        if let Some(note) = &user.note {
+            self.events.note(note.clone()).await;
+        }
+        let nonce = random_hex::<16>().map_err(|error| state_failure(&error))?;
+        let spec = container(Wish {
+            spec: self.spec,
+            options: &options,
+            host: self.host,
+            engine: facts,
+            image: &image,
+            mounts,
+            user: &user,
+            gpus: &gpus,
+            nonce: &nonce,
+            hard: HardLimits::read(),
+        });
+        self.events
+            .step(format!("creating the container {}", spec.name))
+            .await;
+        self.attempts(spec, &user, &image, &gpus, &nonce, token).await
+    }
+
+    async fn image(&self, reference: &str) -> Result<ImageFacts, Failure> {
+        self.engine
+            .image(reference)
+            .await
+            .map_err(|error| failure::engine("cannot ask the engine", &error))?
+            .ok_or_else(|| {
+                fail(
+                    FailureKind::ImageUnavailable,
+                    format!("the engine has no image `{reference}`"),
+                    "it was pulled, and is not there",
+                    "check the image's name, and that it is made for this host's architecture",
+                )
+            })
+    }
+
+    /// Each refusal takes one thing out of the specification, so this ends.
+    async fn attempts(
+        &self,
+        mut spec: ContainerSpec,
+        user: &UserPlan,
+        image: &ImageFacts,
+        gpus: &GpuPlan,
+        nonce: &str,
+        token: &str,
+    ) -> Result<String, Failure> {
+        loop {
+            let error = match self.attempt(&spec, user, image, nonce, token).await? {
+                Ok(id) => return Ok(id),
+                Err(error) => error,
+            };
+            match error {
+                EngineError::GpuRefused(why) if spec.gpus.is_some() && !gpus.insists => {
+                    spec.gpus = None;
+                    self.events
+                        .warning(format!(
+                            "the engine cannot give GPUs, the container runs without: {why}; \
+                             the NVIDIA Container Toolkit on the host makes it able to"
+                        ))
+                        .await;
+                }
+                EngineError::GpuRefused(why) if spec.gpus.is_some() => {
+                    return Err(gpu::unavailable(&why, self.gpus));
+                }
+                EngineError::InitMissing(why) if spec.init => {
+                    spec.init = false;
+                    self.events
+                        .note(format!(
+                            "the engine has no init to give, so the container runs without: {why}"
+                        ))
+                        .await;
+                }
+                EngineError::LimitRefused(why) if !spec.limits.is_empty() => {
+                    spec.limits.clear();
+                    self.events
+                        .note(format!(
+                            "the engine may not raise limits, so they are its defaults: {why}"
+                        ))
+                        .await;
+                }
+                EngineError::Conflict(why) => {
+                    return Err(fail(
+                        FailureKind::NameTaken,
+                        format!("the container name `{}` is taken", spec.name),
+                        why,
+                        "use another session name (`--name`)",
+                    ));
+                }
+                EngineError::CommandMissing(why) if self.spec.jupyter != JupyterKind::None => {
+                    return Err(jupyter_wait::missing(self.spec.jupyter, &spec.image, &why));
+                }
+                error => return Err(failure::engine("cannot start the container", &error)),
+            }
+        }
+    }
+
+    /// One container, made, filled and started. The outer error is ours, the inner one the engine's; either way nothing
+    /// is left.
+    async fn attempt(
+        &self,
+        spec: &ContainerSpec,
+        user: &UserPlan,
+        image: &ImageFacts,
+        nonce: &str,
+        token: &str,
+    ) -> Result<Result<String, EngineError>, Failure> {
+        // Before the container is there, so that one whose making is cut off is known again.
+        self.record(nonce, None)?;
+        let id = match self.engine.create(spec).await {
+            Ok(id) => id,
+            Err(error) => return Ok(Err(error)),
+        };
+        if let Err(failure) = self.record(nonce, Some(&id)) {
+            self.discard(&id).await;
+            return Err(failure);
+        }
+        let filled = self.fill(&id, spec, user, image, token).await;
+        let started = match filled {
+            Ok(()) => self.engine.start(&id).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = started {
+            self.discard(&id).await;
+            return Ok(Err(error));
+        }
+        Ok(Ok(id))
+    }
+
+    fn record(&self, nonce: &str, id: Option<&str>) -> Result<(), Failure> {
+        let record = ContainerRecord {
+            nonce: nonce.to_owned(),
+            id: id.map(str::to_owned),
+        };
+        self.store
+            .set_container(&self.spec.session, &record)
+            .map_err(|error| state_failure(&error))
+    }
+
+    /// Puts in the token, and a home and a name for a user whom the image does not know.
+    async fn fill(
+        &self,
+        id: &str,
+        spec: &ContainerSpec,
+        user: &UserPlan,
+        image: &ImageFacts,
+        token: &str,
+    ) -> Result<(), EngineError> {
+        let passwd = self.list(id, "/etc/passwd").await?;
+        let mut entries = Vec::new();
+        if user.newcomer.is_some() {
+            let group = self.list(id, "/etc/group").await?;
+            entries = newcomer_entries(user, &spec.mounts, (passwd.as_deref(), group.as_deref()));
+        }
+        if self.spec.jupyter != JupyterKind::None {
+            let owner = user.runs_as.or_else(|| {
+                if is_root(&image.user) {
+                    Some((0, 0))
+                } else {
+                    passwd::resolve(&image.user, passwd.as_deref().unwrap_or_default())
+                }
+            });
+            entries.extend(token_entries(token, owner.unwrap_or((0, 0))));
+        }
+        if entries.is_empty() {
+            return Ok(());
+        }
+        self.engine.put(id, entries).await
+    }
+
+    async fn list(&self, id: &str, path: &str) -> Result<Option<String>, EngineError> {
+        let list = self.engine.read(id, path).await?;
+        Ok(list.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+    }
+}
+
+impl HardLimits {
+    /// This host's and this process's.
+    pub(super) fn read() -> Self {
+        use rustix::process::{Resource, getrlimit};
+        let kernel_files = std::fs::read_to_string("/proc/sys/fs/nr_open")
+            .ok()
+            .and_then(|text| text.trim().parse().ok());
+        Self {
+            kernel_files: kernel_files.unwrap_or(1 << 20),
+            own_files: getrlimit(Resource::Nofile).maximum,
+            own_stack: getrlimit(Resource::Stack).maximum,
+            own_memlock: getrlimit(Resource::Memlock).maximum,
+        }
+    }
+}
+
+fn state_failure(error: &std::io::Error) -> Failure {
+    fail(
+        FailureKind::HostUnfit,
+        "cannot keep this session's state",
+        error.to_string(),
+        "free some space in your home on the host, or make it writable for you",
+    )
+}

@@ -1,0 +1,152 @@
+//! The main job: from nothing to JupyterLab, and again.
+
+use std::{path::Path, time::Duration};
+
+use anyhow::{Result, ensure};
+use jq_tests::{
+    http,
+    lab::{HostName, Lab, Topology},
+    product::Client,
+    require,
+};
+
+const IMAGE: &str = "jq-lab/jupyter";
+
+fn listening(lab: &Lab, name: HostName) -> Result<String> {
+    lab.host(name).run_as_root("ss -Hltn | sort")
+}
+
+#[test]
+fn through_the_gateway_the_second_connect_finds_all_that_the_first_made() -> Result<()> {
+    if !require::docker() {
+        return Ok(());
+    }
+    let lab = Lab::builder()
+        .topology(Topology::Gateway)
+        .rtt(Duration::from_millis(40))
+        .docker(true)
+        .up()?;
+    lab.gpu().run("mkdir -p work && echo data > work/file")?;
+    let before = [
+        listening(&lab, HostName::Gateway)?,
+        listening(&lab, HostName::Gpu)?,
+    ];
+    // The laptop's shell has made the laptop's home of `~`; the GPU host's is meant.
+    let volume = format!("{}:/work", lab.laptop().home().join("work").display());
+    let arguments = ["gpu", "--image", IMAGE, "-v", &volume];
+
+    let mut first = Client::connect(lab.laptop(), &arguments)?;
+    let made = first.ready()?;
+    let container = made.container.clone().expect("a container");
+    ensure!(
+        container.origin == "created" && made.jupyter_was_running == Some(false),
+        "{made:?}"
+    );
+    ensure!(made.path == "through gateway", "{}", made.path);
+    ensure!(
+        first
+            .texts("step")
+            .iter()
+            .filter(|step| step.contains("upload"))
+            .count()
+            == 2
+    );
+    let (port, token) = (made.jupyter_port()?, made.token()?);
+    let dial = || http::dial(lab.laptop(), port);
+    ensure!(
+        http::request(dial()?, "GET", "/api/status", None)?.0 == 403,
+        "no token, no entry"
+    );
+    ensure!(http::request(dial()?, "GET", "/api/status", Some(token))?.0 == 200);
+    let (status, file) = http::request(dial()?, "GET", "/api/contents/file", Some(token))?;
+    ensure!(
+        status == 200 && file["content"] == "data\n",
+        "the volume is Jupyter's folder: {file}"
+    );
+    let (status, kernel) = http::request(dial()?, "POST", "/api/kernels", Some(token))?;
+    ensure!(status == 201, "{status} {kernel}");
+    let during = [
+        listening(&lab, HostName::Gateway)?,
+        listening(&lab, HostName::Gpu)?,
+    ];
+    ensure!(
+        during == before,
+        "nothing may listen on a shared machine: {before:#?} {during:#?}"
+    );
+    first.disconnect()?;
+
+    let mut second = Client::connect(lab.laptop(), &arguments)?;
+    let found = second.ready()?;
+    let same = found.container.clone().expect("a container");
+    ensure!(same.id == container.id && same.origin == "found", "{same:?}");
+    ensure!(found.jupyter_was_running == Some(true));
+    ensure!(found.url == made.url, "the same port and token");
+    ensure!(
+        !second.texts("step").iter().any(|step| step.contains("upload")),
+        "nothing is uploaded twice"
+    );
+    let (_, kernels) = http::request(dial()?, "GET", "/api/kernels", Some(token))?;
+    ensure!(
+        kernels[0]["id"] == kernel["id"],
+        "the kernel is still there: {kernels}"
+    );
+    second.disconnect()
+}
+
+#[test]
+fn a_host_reached_directly_needs_no_relay() -> Result<()> {
+    if !require::docker() {
+        return Ok(());
+    }
+    let lab = Lab::builder().topology(Topology::Direct).docker(true).up()?;
+    let mut client = Client::connect(lab.laptop(), &["gpu", "--image", IMAGE])?;
+    let ready = client.ready()?;
+    ensure!(ready.path == "direct", "{}", ready.path);
+    let dialled = http::dial(lab.laptop(), ready.jupyter_port()?)?;
+    ensure!(http::request(dialled, "GET", "/api/status", Some(ready.token()?))?.0 == 200);
+    client.disconnect()
+}
+
+#[test]
+fn a_direct_path_puts_nothing_on_the_gateway() -> Result<()> {
+    if !require::docker() {
+        return Ok(());
+    }
+    // The gateway of this lab forwards nothing, so the direct path fails; what counts is what it leaves.
+    let lab = Lab::builder().topology(Topology::Gateway).docker(true).up()?;
+    let mut client = Client::connect(lab.laptop(), &["gpu", "--image", IMAGE, "--path", "direct"])?;
+    let failure = client.failure()?;
+    ensure!(
+        failure.kind == "udp_blocked" && failure.status == Some(255),
+        "{failure:?}"
+    );
+    ensure!(
+        !Path::new(&lab.gateway().home().join(".cache/jq")).exists(),
+        "nothing on the gateway"
+    );
+    Ok(())
+}
+
+#[test]
+fn a_taken_local_port_moves_jupyter_and_the_next_connect_stays_where_it_moved() -> Result<()> {
+    if !require::docker() {
+        return Ok(());
+    }
+    let lab = Lab::builder().topology(Topology::Direct).docker(true).up()?;
+    let arguments = ["gpu", "--image", IMAGE];
+    let taken = lab
+        .laptop()
+        .enter(|| std::net::TcpListener::bind("127.0.0.1:8888"))??;
+    let mut first = Client::connect(lab.laptop(), &arguments)?;
+    let moved = first.ready()?;
+    ensure!(moved.jupyter_port()? == 8889, "{moved:?}");
+    ensure!(
+        first.texts("warning").iter().any(|text| text.contains("8888")),
+        "it must be said"
+    );
+    first.disconnect()?;
+    drop(taken);
+    let mut second = Client::connect(lab.laptop(), &arguments)?;
+    ensure!(second.ready()?.url == moved.url, "the same URL as before");
+    second.disconnect()
+}

@@ -1,0 +1,263 @@
+//! The container that a user gets: the defaults, the options, and what happens to one that is there.
+
+use std::os::unix::fs::MetadataExt;
+
+use anyhow::{Result, ensure};
+use jq_tests::{
+    http,
+    lab::{Lab, Topology},
+    product::Client,
+    require,
+};
+
+const IMAGE: &str = "jq-lab/jupyter";
+
+fn lab() -> Result<Lab> {
+    Lab::builder().topology(Topology::Direct).docker(true).up()
+}
+
+fn inspect(lab: &Lab, container: &str, format: &str) -> Result<String> {
+    Ok(lab
+        .docker(["inspect", "-f", format, container])?
+        .trim()
+        .to_owned())
+}
+
+#[test]
+fn files_made_in_a_volume_belong_to_the_caller() -> Result<()> {
+    if !require::docker() {
+        return Ok(());
+    }
+    let lab = lab()?;
+    for (image, session) in [(IMAGE, "plain"), ("jq-lab/stacks", "stacks")] {
+        let arguments = ["gpu", "--image", image, "--name", session, "-v", "~/fresh:/work"];
+        let mut client = Client::connect(lab.laptop(), &arguments)?;
+        let ready = client.ready()?;
+        let dialled = http::dial(lab.laptop(), ready.jupyter_port()?)?;
+        let (status, made) = http::request(dialled, "POST", "/api/contents", Some(ready.token()?))?;
+        ensure!(status == 201, "{image}: {status} {made}");
+        let path = lab
+            .gpu()
+            .home()
+            .join("fresh")
+            .join(made["path"].as_str().unwrap_or_default());
+        ensure!(
+            path.metadata()?.uid() == lab.gpu().user.uid,
+            "{image}: {}",
+            path.display()
+        );
+        client.disconnect()?;
+    }
+    Ok(())
+}
+
+#[test]
+fn the_defaults_are_those_that_training_needs_and_nothing_is_published() -> Result<()> {
+    if !require::docker() {
+        return Ok(());
+    }
+    let lab = lab()?;
+    let mut client = Client::connect(
+        lab.laptop(),
+        &["gpu", "--image", IMAGE, "-e", "COLOUR=blue", "-w", "/srv"],
+    )?;
+    let container = client.ready()?.container.expect("a container");
+    ensure!(
+        container.name == format!("jq-{}-gpu", lab.gpu().user.name),
+        "{}",
+        container.name
+    );
+    let id = &container.id;
+    let shm: u64 = inspect(&lab, id, "{{.HostConfig.ShmSize}}")?.parse()?;
+    ensure!(shm > 64 << 20, "shared memory of {shm} bytes");
+    ensure!(inspect(&lab, id, "{{.HostConfig.Init}}")? == "true");
+    ensure!(inspect(&lab, id, "{{.HostConfig.PortBindings}}")? == "map[]");
+    ensure!(inspect(&lab, id, "{{.HostConfig.Privileged}}")? == "false");
+    ensure!(inspect(&lab, id, "{{.HostConfig.AutoRemove}}")? == "false");
+    ensure!(inspect(&lab, id, "{{.Config.WorkingDir}}")? == "/srv");
+    let limits = lab.docker(["exec", id, "sh", "-c", "ulimit -l; ulimit -s"])?;
+    ensure!(limits == "unlimited\n65536\n", "{limits}");
+    let user = lab.docker([
+        "exec",
+        id,
+        "sh",
+        "-c",
+        "id -u; echo $HOME; touch $HOME/x; echo $COLOUR; whoami",
+    ])?;
+    let wanted = format!(
+        "{}\n/home/jq\nblue\n{}\n",
+        lab.gpu().user.uid,
+        lab.gpu().user.name
+    );
+    ensure!(user == wanted, "{user}");
+    client.disconnect()
+}
+
+#[test]
+fn the_token_is_in_no_argument_no_environment_and_no_log() -> Result<()> {
+    if !require::docker() {
+        return Ok(());
+    }
+    let lab = lab()?;
+    let mut client = Client::connect(lab.laptop(), &["gpu", "--image", IMAGE])?;
+    let ready = client.ready()?;
+    let token = ready.token()?.to_owned();
+    let id = ready.container.expect("a container").id;
+    ensure!(token.len() >= 32, "a token of {} characters", token.len());
+    ensure!(!lab.docker(["inspect", &id])?.contains(&token), "docker inspect");
+    ensure!(!lab.docker(["logs", &id])?.contains(&token), "docker logs");
+    ensure!(!lab.gpu().run_as_root("ps -eo args")?.contains(&token), "ps");
+    let logs = lab.gpu().run("cat .cache/jq/run/*/*/log")?;
+    ensure!(!logs.contains(&token), "the agent's log");
+    client.disconnect()
+}
+
+#[test]
+fn a_container_made_with_other_options_is_left_as_it_is_and_each_difference_named() -> Result<()> {
+    if !require::docker() {
+        return Ok(());
+    }
+    let lab = lab()?;
+    let mut client = Client::connect(lab.laptop(), &["gpu", "--image", IMAGE, "-e", "A=1"])?;
+    let id = client.ready()?.container.expect("a container").id;
+    client.disconnect()?;
+    let mut client = Client::connect(lab.laptop(), &["gpu", "--image", "jq-lab/stacks", "-e", "A=2"])?;
+    let failure = client.failure()?;
+    ensure!(failure.kind == "spec_differs", "{failure:#?}");
+    ensure!(
+        failure.why.contains("jq-lab/stacks") && failure.why.contains(IMAGE),
+        "{failure:#?}"
+    );
+    ensure!(failure.hint.contains("--name"), "{failure:#?}");
+    ensure!(inspect(&lab, &id, "{{.State.Running}}")? == "true");
+
+    // Without an image, the session's container is meant, whatever it was made with.
+    let mut client = Client::connect(lab.laptop(), &["gpu"])?;
+    ensure!(client.ready()?.container.expect("a container").id == id);
+    client.disconnect()
+}
+
+#[test]
+fn a_stopped_container_is_started_again_with_the_same_token() -> Result<()> {
+    if !require::docker() {
+        return Ok(());
+    }
+    let lab = lab()?;
+    let arguments = ["gpu", "--image", IMAGE];
+    let mut client = Client::connect(lab.laptop(), &arguments)?;
+    let first = client.ready()?;
+    client.disconnect()?;
+    let id = first.container.clone().expect("a container").id;
+    lab.docker(["stop", "-t", "2", &id])?;
+    let mut client = Client::connect(lab.laptop(), &arguments)?;
+    let again = client.ready()?;
+    let container = again.container.clone().expect("a container");
+    ensure!(
+        container.id == id && container.origin == "started" && again.url == first.url,
+        "{again:?}"
+    );
+    client.disconnect()
+}
+
+#[test]
+fn a_container_of_the_users_own_is_used_as_it_is() -> Result<()> {
+    if !require::docker() {
+        return Ok(());
+    }
+    let lab = lab()?;
+    let id = lab
+        .docker(["run", "-d", "--name", "mine", IMAGE, "sleep", "600"])?
+        .trim()
+        .to_owned();
+    let mut client = Client::connect(lab.laptop(), &["gpu", "-c", "mine"])?;
+    let ready = client.ready()?;
+    ensure!(
+        ready.container.clone().expect("a container").id == id,
+        "{ready:?}"
+    );
+    let dialled = http::dial(lab.laptop(), ready.jupyter_port()?)?;
+    ensure!(http::request(dialled, "GET", "/api/status", Some(ready.token()?))?.0 == 200);
+    client.disconnect()?;
+    let mut client = Client::connect(lab.laptop(), &["gpu", "-c", "mine"])?;
+    ensure!(client.ready()?.jupyter_was_running == Some(true));
+    client.disconnect()?;
+    ensure!(inspect(&lab, &id, "{{.State.Running}}")? == "true");
+
+    let mut client = Client::connect(lab.laptop(), &["gpu", "-c", "nobodys"])?;
+    ensure!(client.failure()?.kind == "container_unavailable");
+    Ok(())
+}
+
+#[test]
+fn a_port_on_the_loopback_of_any_container_is_reached() -> Result<()> {
+    if !require::docker() {
+        return Ok(());
+    }
+    use std::io::{Read, Write};
+    let lab = lab()?;
+    // No shell, a read-only root, and a user that is nobody: nothing can be put into it or run in it.
+    lab.docker([
+        "run",
+        "-d",
+        "--name",
+        "sealed",
+        "--read-only",
+        "--user",
+        "65534:65534",
+        "--cap-drop",
+        "ALL",
+        "jq-lab/static",
+    ])?;
+    let mut client = Client::connect(
+        lab.laptop(),
+        &["gpu", "-c", "sealed", "--jupyter", "none", "-L", "7000"],
+    )?;
+    client.ready()?;
+    let mut stream = http::dial(lab.laptop(), 7000)?;
+    stream.write_all(b"through")?;
+    let mut heard = [0; 7];
+    stream.read_exact(&mut heard)?;
+    ensure!(&heard == b"through");
+    client.disconnect()
+}
+
+#[test]
+fn a_missing_folder_is_made_at_home_and_named_elsewhere() -> Result<()> {
+    if !require::docker() {
+        return Ok(());
+    }
+    let lab = lab()?;
+    let mut client = Client::connect(
+        lab.laptop(),
+        &["gpu", "--image", IMAGE, "-v", "/no/such/data:/data"],
+    )?;
+    let failure = client.failure()?;
+    ensure!(
+        failure.kind == "volume_unavailable" && failure.all_words().contains("/no/such/data"),
+        "{failure:#?}"
+    );
+    let mut client = Client::connect(
+        lab.laptop(),
+        &["gpu", "--image", IMAGE, "-v", "~/new/folder:/data:ro"],
+    )?;
+    client.ready()?;
+    let made = lab.gpu().home().join("new/folder").metadata()?;
+    ensure!(made.uid() == lab.gpu().user.uid);
+    client.disconnect()
+}
+
+#[test]
+fn two_connects_at_once_make_one_container() -> Result<()> {
+    if !require::docker() {
+        return Ok(());
+    }
+    let lab = lab()?;
+    let arguments = ["gpu", "--image", IMAGE];
+    let mut one = Client::connect(lab.laptop(), &arguments)?;
+    let mut other = Client::spawn(lab.laptop().command("jq-client").arg("connect").args(arguments))?;
+    let (first, second) = (one.ready()?, other.ready()?);
+    ensure!(first.container.expect("a container").id == second.container.expect("a container").id);
+    ensure!(first.url != second.url, "each has a port of its own");
+    one.disconnect()?;
+    other.disconnect()
+}

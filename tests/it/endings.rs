@@ -1,0 +1,149 @@
+//! How things end, and what goes on.
+
+use std::{net::TcpStream, time::Duration};
+
+use anyhow::{Result, ensure};
+use jq_tests::{
+    eventually, http,
+    lab::{Lab, Topology},
+    product::Client,
+    require,
+};
+use rustix::process::Signal;
+
+const IMAGE: &str = "jq-lab/jupyter";
+
+/// How long an ending may take to show.
+const SOON: Duration = Duration::from_secs(20);
+
+fn helpers(lab: &Lab) -> usize {
+    let listed = lab.docker(["ps", "-a", "-q", "--filter", "label=dev.jq.role=inside"]);
+    listed.map_or(usize::MAX, |listed| listed.lines().count())
+}
+
+fn agents(lab: &Lab) -> usize {
+    let listed = lab.gpu().run(r#"pgrep -u "$(id -u)" -f -- '--run-dir' || true"#);
+    listed.map_or(usize::MAX, |listed| listed.lines().count())
+}
+
+fn is_running(lab: &Lab, container: &str) -> Result<bool> {
+    Ok(lab
+        .docker(["inspect", "-f", "{{.State.Running}}", container])?
+        .trim()
+        == "true")
+}
+
+#[test]
+fn ctrl_c_and_a_polite_kill_close_the_listeners_and_leave_the_container_running() -> Result<()> {
+    if !require::docker() {
+        return Ok(());
+    }
+    let lab = Lab::builder().topology(Topology::Gateway).docker(true).up()?;
+    for signal in [Signal::INT, Signal::TERM] {
+        let mut client = Client::connect(lab.laptop(), &["gpu", "--image", IMAGE])?;
+        let ready = client.ready()?;
+        let port = ready.jupyter_port()?;
+        drop(http::dial(lab.laptop(), port)?);
+        client.signal(signal)?;
+        ensure!(client.wait()?.code() == Some(0), "{signal:?}");
+        let dialled = lab.laptop().enter(|| TcpStream::connect(("127.0.0.1", port)))?;
+        ensure!(dialled.is_err(), "the listener is closed after {signal:?}");
+        ensure!(is_running(&lab, &ready.container.expect("a container").id)?);
+    }
+    Ok(())
+}
+
+#[test]
+fn an_interrupt_before_the_connection_stands_ends_with_130() -> Result<()> {
+    if !require::docker() {
+        return Ok(());
+    }
+    let lab = Lab::builder()
+        .topology(Topology::Gateway)
+        .rtt(Duration::from_millis(200))
+        .docker(true)
+        .up()?;
+    let mut client = Client::connect(lab.laptop(), &["gpu", "--image", IMAGE])?;
+    client.wait_for(&["step"], SOON)?;
+    client.signal(Signal::INT)?;
+    ensure!(client.wait()?.code() == Some(130));
+    eventually("no ssh is left behind", SOON, || {
+        lab.laptop()
+            .run(r#"pgrep -u "$(id -u)" ssh || true"#)
+            .is_ok_and(|left| left.is_empty())
+    })
+}
+
+#[test]
+fn an_agent_left_alone_ends_with_its_helper_and_leaves_the_container() -> Result<()> {
+    if !require::docker() {
+        return Ok(());
+    }
+    let lab = Lab::builder().topology(Topology::Direct).docker(true).up()?;
+    let other = lab.docker(["run", "-d", "--name", "strangers", "jq-lab/static"])?;
+    let mut client = Client::connect(lab.laptop(), &["gpu", "--image", IMAGE, "--linger", "2s"])?;
+    let container = client.ready()?.container.expect("a container");
+    ensure!(
+        helpers(&lab) == 1 && agents(&lab) == 1,
+        "{} helpers, {} agents",
+        helpers(&lab),
+        agents(&lab)
+    );
+    client.disconnect()?;
+    eventually("the agent has ended", SOON, || agents(&lab) == 0)?;
+    eventually("its helper is gone", SOON, || helpers(&lab) == 0)?;
+    ensure!(is_running(&lab, &container.id)?, "the container goes on");
+    ensure!(
+        is_running(&lab, other.trim())?,
+        "a stranger's container is not touched"
+    );
+
+    let mut client = Client::connect(lab.laptop(), &["gpu", "--image", IMAGE])?;
+    let again = client.ready()?;
+    ensure!(again.container.expect("a container").id == container.id);
+    ensure!(
+        again.jupyter_was_running == Some(true),
+        "a new agent finds what the old one left"
+    );
+    client.disconnect()
+}
+
+#[test]
+fn a_killed_agent_takes_its_helper_along_and_the_client_says_so() -> Result<()> {
+    if !require::docker() {
+        return Ok(());
+    }
+    let lab = Lab::builder().topology(Topology::Direct).docker(true).up()?;
+    let arguments = ["gpu", "--image", IMAGE];
+    let mut client = Client::connect(lab.laptop(), &arguments)?;
+    let container = client.ready()?.container.expect("a container");
+    lab.gpu().run(r#"pkill -KILL -u "$(id -u)" -f -- '--run-dir'"#)?;
+    eventually("the helper is gone", SOON, || helpers(&lab) == 0)?;
+    let lost = client.wait_for(&["failure"], Duration::from_secs(60))?;
+    ensure!(lost["kind"] == "connection_lost", "{lost}");
+    ensure!(is_running(&lab, &container.id)?);
+    let mut client = Client::connect(lab.laptop(), &arguments)?;
+    ensure!(client.ready()?.jupyter_was_running == Some(true));
+    client.disconnect()
+}
+
+#[test]
+fn a_killed_client_leaves_no_ssh_behind() -> Result<()> {
+    if !require::docker() {
+        return Ok(());
+    }
+    let lab = Lab::builder()
+        .topology(Topology::Gateway)
+        .rtt(Duration::from_millis(200))
+        .docker(true)
+        .up()?;
+    let mut client = Client::connect(lab.laptop(), &["gpu", "--image", IMAGE])?;
+    client.wait_for(&["step_done"], SOON)?;
+    client.signal(Signal::KILL)?;
+    client.wait()?;
+    eventually("no ssh is left behind", SOON, || {
+        lab.laptop()
+            .run(r#"pgrep -u "$(id -u)" ssh || true"#)
+            .is_ok_and(|left| left.is_empty())
+    })
+}

@@ -1,0 +1,115 @@
+//! `--gpus` on a real dockerd, with a stand-in for NVIDIA's hook: what is asked for is seen inside, or said.
+
+use anyhow::{Result, ensure};
+use jq_tests::{
+    lab::{Gpus, Lab, Topology},
+    product::{Client, Ready},
+    require,
+};
+
+const IMAGE: &str = "jq-lab/jupyter";
+
+fn lab(gpus: Gpus) -> Result<Lab> {
+    Lab::builder()
+        .topology(Topology::Direct)
+        .docker(true)
+        .gpus(gpus)
+        .up()
+}
+
+fn connect(lab: &Lab, session: &str, gpus: &[&str]) -> Result<(Ready, Vec<String>)> {
+    let mut arguments = vec!["gpu", "--image", IMAGE, "--name", session];
+    arguments.extend(gpus);
+    let mut client = Client::connect(lab.laptop(), &arguments)?;
+    let ready = client.ready()?;
+    let warnings = client.texts("warning");
+    client.disconnect()?;
+    Ok((ready, warnings))
+}
+
+#[test]
+fn the_gpus_asked_for_are_seen_inside() -> Result<()> {
+    if !require::docker() {
+        return Ok(());
+    }
+    let lab = lab(Gpus::Working(2))?;
+    let (ready, warnings) = connect(&lab, "default", &[])?;
+    ensure!(
+        ready.gpus.len() == 2 && warnings.is_empty(),
+        "{ready:?} {warnings:?}"
+    );
+    let (ready, _) = connect(&lab, "all", &["--gpus", "all"])?;
+    ensure!(ready.gpus.len() == 2, "{ready:?}");
+    let (ready, _) = connect(&lab, "one", &["--gpus", "1"])?;
+    ensure!(ready.gpus.len() == 1, "{ready:?}");
+    let (ready, _) = connect(&lab, "second", &["--gpus", "1,"])?;
+    ensure!(ready.gpus.len() == 1, "{ready:?}");
+    let (ready, warnings) = connect(&lab, "none", &["--gpus", "none"])?;
+    ensure!(
+        ready.gpus.is_empty() && warnings.is_empty(),
+        "{ready:?} {warnings:?}"
+    );
+    Ok(())
+}
+
+#[test]
+fn more_gpus_than_there_are_is_an_error_and_leaves_nothing() -> Result<()> {
+    if !require::docker() {
+        return Ok(());
+    }
+    let lab = lab(Gpus::Working(2))?;
+    for ask in ["3", "0,7", "GPU-no-such"] {
+        let mut client = Client::connect(lab.laptop(), &["gpu", "--image", IMAGE, "--gpus", ask])?;
+        let failure = client.failure()?;
+        ensure!(
+            failure.kind == "gpu_unavailable" && failure.status == Some(1),
+            "{ask}: {failure:#?}"
+        );
+    }
+    ensure!(lab.docker(["ps", "-a", "-q"])?.is_empty());
+    Ok(())
+}
+
+#[test]
+fn a_host_without_gpus_is_a_loud_warning_and_an_error_when_asked_by_number() -> Result<()> {
+    if !require::docker() {
+        return Ok(());
+    }
+    let lab = lab(Gpus::None)?;
+    let (ready, warnings) = connect(&lab, "default", &[])?;
+    ensure!(
+        ready.gpus.is_empty() && warnings.iter().any(|text| text.contains("GPU")),
+        "{warnings:?}"
+    );
+    let mut client = Client::connect(
+        lab.laptop(),
+        &["gpu", "--image", IMAGE, "--name", "b", "--gpus", "1"],
+    )?;
+    ensure!(client.failure()?.kind == "gpu_unavailable");
+    Ok(())
+}
+
+#[test]
+fn an_engine_that_cannot_give_the_hosts_gpus_is_never_silent() -> Result<()> {
+    if !require::docker() {
+        return Ok(());
+    }
+    for gpus in [Gpus::NoHook(2), Gpus::BrokenHook(2)] {
+        let lab = lab(gpus)?;
+        let (ready, warnings) = connect(&lab, "default", &[])?;
+        ensure!(
+            ready.gpus.is_empty() && warnings.iter().any(|text| text.contains("GPU")),
+            "{warnings:?}"
+        );
+        let mut client = Client::connect(
+            lab.laptop(),
+            &["gpu", "--image", IMAGE, "--name", "b", "--gpus", "1"],
+        )?;
+        ensure!(client.failure()?.kind == "gpu_unavailable");
+        ensure!(
+            lab.docker(["ps", "-a", "-q", "--filter", "label=dev.jq.session=b"])?
+                .is_empty()
+        );
+    }
+    Ok(())
+}

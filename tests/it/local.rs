@@ -1,0 +1,100 @@
+//! `connect local`: the same agent and protocol on this machine, with neither Docker nor ssh. Needs no root.
+
+use std::{
+    net::{Ipv4Addr, TcpStream},
+    path::Path,
+    process::Command,
+    time::Duration,
+};
+
+use anyhow::{Result, ensure};
+use jq_tests::{
+    eventually, http,
+    product::{Client, client_binary},
+};
+
+/// `jq-client connect local` with a home of its own, and nothing of Docker's or ssh's on its PATH.
+fn connect(home: &Path, arguments: &[&str]) -> Result<Client> {
+    let mut command = Command::new(client_binary());
+    command
+        .env("HOME", home)
+        .env("DOCKER_HOST", "unix:///no/such/socket")
+        .env_remove("XDG_STATE_HOME")
+        .env_remove("XDG_RUNTIME_DIR")
+        .env_remove("XDG_CONFIG_HOME")
+        .args(["connect", "local", "--linger", "2s"])
+        .args(arguments);
+    Client::spawn(&mut command)
+}
+
+/// Jupyter outlives its agent by design; a test must not leave it behind.
+struct Home(tempfile::TempDir);
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        // Matches only what was started from this temporary home; none is left when all went well.
+        let _ = Command::new("pkill")
+            .args(["-KILL", "-f", &self.0.path().to_string_lossy()])
+            .status();
+    }
+}
+
+#[test]
+fn jupyter_runs_without_an_engine_and_the_second_connect_finds_its_kernels() -> Result<()> {
+    let home = Home(tempfile::tempdir()?);
+    let dial = |port| -> Result<TcpStream> {
+        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+        stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+        Ok(stream)
+    };
+    let mut first = connect(home.0.path(), &["--engine", "process"])?;
+    let made = first.ready()?;
+    ensure!(
+        made.container.is_none() && made.jupyter_was_running == Some(false),
+        "{made:?}"
+    );
+    let port = made.jupyter_port()?;
+    ensure!(
+        http::request(dial(port)?, "GET", "/api/status", None)?.0 == 403,
+        "no token, no entry"
+    );
+    let (status, kernel) = http::request(dial(port)?, "POST", "/api/kernels", Some(made.token()?))?;
+    ensure!(status == 201, "{status} {kernel}");
+    first.disconnect()?;
+    eventually("the agent has ended", Duration::from_secs(20), || {
+        let pattern = format!("{}.*--run-dir", home.0.path().display());
+        Command::new("pgrep")
+            .args(["-f", &pattern])
+            .status()
+            .is_ok_and(|found| !found.success())
+    })?;
+
+    let mut second = connect(home.0.path(), &["--engine", "process"])?;
+    let found = second.ready()?;
+    ensure!(
+        found.url == made.url && found.jupyter_was_running == Some(true),
+        "{found:?}"
+    );
+    let (_, kernels) = http::request(dial(port)?, "GET", "/api/kernels", Some(made.token()?))?;
+    ensure!(kernels[0]["id"] == kernel["id"], "{kernels}");
+    ensure!(
+        !second.texts("step").iter().any(|step| step.contains("upload")),
+        "nothing is uploaded twice"
+    );
+    second.disconnect()
+}
+
+#[test]
+fn a_machine_without_an_engine_runs_a_process_and_says_why() -> Result<()> {
+    let home = Home(tempfile::tempdir()?);
+    let mut client = connect(home.0.path(), &["--jupyter", "none", "-L", "0:1"]);
+    ensure!(
+        client
+            .as_mut()
+            .is_ok_and(|client| client.failure().is_ok_and(|failure| failure.status == Some(2)))
+    );
+    let mut client = connect(home.0.path(), &["--jupyter", "none"])?;
+    let ready = client.ready()?;
+    ensure!(ready.container.is_none() && ready.url.is_none(), "{ready:?}");
+    client.disconnect()
+}

@@ -1,0 +1,319 @@
+//! The product as its user runs it: `jq-client` as a process, its JSON events and its end.
+
+use std::{
+    io::{BufRead, BufReader, Read},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::mpsc::{Receiver, RecvTimeoutError, channel},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::{environment, eventually_some, lab::Host};
+
+/// How long a connect may take, with an upload and a first start of Jupyter on two busy cores.
+const CONNECT: Duration = Duration::from_secs(180);
+
+/// How long the client may take to end.
+const END: Duration = Duration::from_secs(30);
+
+/// The client's binary: `JQ_TEST_CLIENT`, else what `deploy/build` made.
+///
+/// # Panics
+/// When it is not there.
+#[must_use]
+pub fn client_binary() -> PathBuf {
+    built("JQ_TEST_CLIENT", "release/jq-client")
+}
+
+/// The static agent for this machine: `JQ_TEST_AGENT`, else what `deploy/build` made.
+///
+/// # Panics
+/// When it is not there.
+#[must_use]
+pub fn agent_binary() -> PathBuf {
+    built("JQ_TEST_AGENT", "agents/jq-agent-x86_64")
+}
+
+fn built(variable: &str, name: &str) -> PathBuf {
+    let path = environment::var(variable).map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target").join(name),
+        PathBuf::from,
+    );
+    assert!(path.exists(), "{} is not built: run deploy/build", path.display());
+    path
+}
+
+/// A running `jq-client connect`. Dropped, it is killed.
+pub struct Client {
+    child: Child,
+    events: Receiver<Value>,
+    seen: Vec<Value>,
+    stderr: Option<thread::JoinHandle<String>>,
+}
+
+/// The event `ready`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Ready {
+    /// The page; none without Jupyter.
+    pub url: Option<String>,
+    /// The engine, for people.
+    pub engine: String,
+    /// The container; none for a process.
+    pub container: Option<Container>,
+    /// Whether Jupyter ran before.
+    pub jupyter_was_running: Option<bool>,
+    /// GPUs seen inside.
+    pub gpus: Vec<String>,
+    /// The way that packets take.
+    pub path: String,
+    /// Ports of `-L`.
+    pub forwards: Vec<Forwarded>,
+}
+
+/// The container of a [`Ready`].
+#[derive(Clone, Debug, Deserialize)]
+pub struct Container {
+    /// Full id.
+    pub id: String,
+    /// Name.
+    pub name: String,
+    /// Image.
+    pub image: String,
+    /// `created`, `started` or `found`.
+    pub origin: String,
+}
+
+/// One forward of a [`Ready`].
+#[derive(Clone, Debug, Deserialize)]
+pub struct Forwarded {
+    /// Local port.
+    pub port: u16,
+    /// What it reaches.
+    pub target: String,
+}
+
+/// The event `failure`, and how the process ended.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Failure {
+    /// Kind, for programs.
+    pub kind: String,
+    /// What failed.
+    pub what: String,
+    /// Where.
+    pub host: Option<String>,
+    /// Why.
+    pub why: String,
+    /// What to do.
+    pub hint: String,
+    /// Exit status.
+    #[serde(skip)]
+    pub status: Option<i32>,
+}
+
+impl Failure {
+    /// Everything it tells the user.
+    #[must_use]
+    pub fn all_words(&self) -> String {
+        format!("{}\n{}\n{}", self.what, self.why, self.hint)
+    }
+}
+
+impl Ready {
+    /// Jupyter's local port.
+    ///
+    /// # Errors
+    /// When there is no Jupyter.
+    pub fn jupyter_port(&self) -> Result<u16> {
+        let url = self.url.as_deref().context("no URL")?;
+        let port = url
+            .strip_prefix("http://127.0.0.1:")
+            .and_then(|rest| rest.split('/').next());
+        port.and_then(|port| port.parse().ok())
+            .with_context(|| format!("no port in {url}"))
+    }
+
+    /// Jupyter's token.
+    ///
+    /// # Errors
+    /// When there is no Jupyter.
+    pub fn token(&self) -> Result<&str> {
+        let url = self.url.as_deref().context("no URL")?;
+        url.split_once("?token=")
+            .map(|(_, token)| token)
+            .with_context(|| format!("no token in {url}"))
+    }
+}
+
+impl Client {
+    /// Runs `jq-client connect ARGS` on a host of the lab, as its user.
+    ///
+    /// # Errors
+    /// When it cannot be installed or started.
+    pub fn connect(host: &Host, args: &[&str]) -> Result<Self> {
+        host.install(&client_binary(), "jq-client")?;
+        Self::spawn(host.command("jq-client").arg("connect").args(args))
+    }
+
+    /// Runs `command`, a `jq-client connect` whose events are to be read.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn spawn(command: &mut Command) -> Result<Self> {
+        command.args(["--json", "--no-browser"]);
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .context("cannot start jq-client")?;
+        let stdout = child.stdout.take().context("no stdout")?;
+        let mut stderr = child.stderr.take().context("no stderr")?;
+        let (sender, events) = channel();
+        thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                let event = serde_json::from_str(&line)
+                    .unwrap_or_else(|_| serde_json::json!({ "event": "not json", "text": line }));
+                if sender.send(event).is_err() {
+                    break;
+                }
+            }
+        });
+        let stderr = thread::spawn(move || {
+            let mut text = String::new();
+            // What cannot be read is not there to be shown.
+            let _ = stderr.read_to_string(&mut text);
+            text
+        });
+        Ok(Self {
+            child,
+            events,
+            seen: Vec::new(),
+            stderr: Some(stderr),
+        })
+    }
+
+    /// The client's process.
+    #[must_use]
+    pub fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    /// Waits until the connection stands.
+    ///
+    /// # Errors
+    /// The client's failure, when it fails instead; that it took too long.
+    pub fn ready(&mut self) -> Result<Ready> {
+        let event = self.wait_for(&["ready", "failure"], CONNECT)?;
+        if event["event"] == "failure" {
+            bail!("jq-client failed: {event}\nevents before: {:#?}", self.seen);
+        }
+        Ok(serde_json::from_value(event)?)
+    }
+
+    /// Waits until the client fails and ends.
+    ///
+    /// # Errors
+    /// When it succeeds, or takes too long.
+    pub fn failure(&mut self) -> Result<Failure> {
+        let event = self.wait_for(&["ready", "failure"], CONNECT)?;
+        if event["event"] == "ready" {
+            bail!("jq-client connected where it should fail: {event}");
+        }
+        let mut failure: Failure = serde_json::from_value(event)?;
+        failure.status = self.wait()?.code();
+        Ok(failure)
+    }
+
+    /// Waits for the next event of one of these names.
+    ///
+    /// # Errors
+    /// When the client ends before, or the time is over.
+    pub fn wait_for(&mut self, names: &[&str], within: Duration) -> Result<Value> {
+        let deadline = Instant::now() + within;
+        loop {
+            match self
+                .events
+                .recv_timeout(deadline.saturating_duration_since(Instant::now()))
+            {
+                Ok(event) => {
+                    self.seen.push(event.clone());
+                    if names.iter().any(|name| event["event"] == *name) {
+                        return Ok(event);
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    bail!("no {names:?} within {within:?}; events so far: {:#?}", self.seen)
+                }
+                Err(RecvTimeoutError::Disconnected) => {
+                    let status = self.child.wait()?;
+                    let stderr = self
+                        .stderr
+                        .take()
+                        .and_then(|reader| reader.join().ok())
+                        .unwrap_or_default();
+                    bail!(
+                        "jq-client ended ({status}) before {names:?}; events: {:#?}\nstderr: {stderr}",
+                        self.seen
+                    )
+                }
+            }
+        }
+    }
+
+    /// Every event so far.
+    pub fn events(&mut self) -> &[Value] {
+        self.seen.extend(self.events.try_iter());
+        &self.seen
+    }
+
+    /// The texts of the events of this name so far.
+    pub fn texts(&mut self, name: &str) -> Vec<String> {
+        let events = self.events().iter().filter(|event| event["event"] == name);
+        events
+            .filter_map(|event| event["text"].as_str().map(str::to_owned))
+            .collect()
+    }
+
+    /// Sends a signal.
+    ///
+    /// # Errors
+    /// When the process is gone.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        Ok(kill_process(self.pid(), signal)?)
+    }
+
+    /// Waits until the client has ended.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn wait(&mut self) -> Result<ExitStatus> {
+        eventually_some("jq-client has ended", END, || Ok(self.child.try_wait()?))
+    }
+
+    /// Ends the client as Ctrl-C does.
+    ///
+    /// # Errors
+    /// When it does not end, or not with 0.
+    pub fn disconnect(mut self) -> Result<()> {
+        self.signal(Signal::INT)?;
+        let status = self.wait()?;
+        if !status.success() {
+            bail!("jq-client ended with {status}: {:#?}", self.events());
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        // Fails only when it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
