@@ -183,7 +183,7 @@ pub fn plan(ask: &GpuAsk, host: &HostGpus, engine: &EngineFacts) -> Result<GpuPl
     }
     let request = match request(ask, &chosen, host, engine) {
         Ok(request) => request,
-        Err(why) if insists => return Err(unavailable(&why, host)),
+        Err(why) if insists => return Err(refused(&why)),
         Err(why) => return warned(format!("the container runs without GPUs: {why}")),
     };
     Ok(GpuPlan {
@@ -258,7 +258,18 @@ pub fn missing(expected: &[String], seen: &[Gpu]) -> Option<String> {
     }
 }
 
-/// The failure of a request by number or id.
+/// The failure of a request by number or id that the engine cannot fulfil.
+#[must_use]
+pub fn refused(why: &str) -> Failure {
+    Failure {
+        kind: FailureKind::GpuUnavailable,
+        what: "the engine cannot give the GPUs asked for".into(),
+        why: why.into(),
+        hint: "install the NVIDIA Container Toolkit on the host, or ask for none (`--gpus none`)".into(),
+    }
+}
+
+/// The failure of a request by number or id that the host cannot fulfil.
 #[must_use]
 pub fn unavailable(why: &str, host: &HostGpus) -> Failure {
     Failure {

@@ -142,10 +142,10 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.what)?;
         if let Some(host) = &self.host {
-            write!(f, " on {host}")?;
+            write!(f, "{host}: ")?;
         }
+        f.write_str(&self.what)?;
         if !self.why.is_empty() {
             write!(f, ": {}", self.why)?;
         }

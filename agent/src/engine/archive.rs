@@ -1,6 +1,9 @@
 //! Files for a container as the tar streams that engines take and give.
 
-use std::io::{self, Read};
+use std::{
+    io::{self, Read},
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use super::Entry;
 
@@ -10,12 +13,15 @@ pub(super) const FILE_LIMIT: usize = 1024 * 1024;
 /// A tar of `entries`, their paths relative to `/`.
 pub(super) fn pack(entries: &[Entry]) -> io::Result<Vec<u8>> {
     let mut tar = tar::Builder::new(Vec::new());
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs());
     for entry in entries {
         let mut header = tar::Header::new_gnu();
         header.set_mode(entry.mode);
         header.set_uid(entry.uid.into());
         header.set_gid(entry.gid.into());
-        header.set_mtime(0);
+        header.set_mtime(now);
         let path = entry.path.trim_matches('/');
         match &entry.content {
             Some(content) => {

@@ -26,6 +26,10 @@ pub(crate) struct Launch {
     pub(crate) log: PathBuf,
 }
 
+/// Sets the usual umask for a program of the user's: the agent's own is strict, and what a notebook writes may be meant
+/// for others. `exec` keeps the process id.
+const AS_USUAL: &str = "umask 022 && exec \"$0\" \"$@\"";
+
 /// Starts it in a process group of its own, without a terminal. Dropping the child leaves it running.
 ///
 /// # Errors
@@ -37,7 +41,9 @@ pub(crate) fn spawn(launch: &Launch) -> io::Result<Child> {
         .truncate(true)
         .mode(0o600)
         .open(&launch.log)?;
-    Command::new(&launch.program)
+    Command::new("/bin/sh")
+        .args(["-c", AS_USUAL])
+        .arg(&launch.program)
         .args(&launch.arguments)
         .envs(launch.env.iter().map(|(key, value)| (key, value)))
         .current_dir(&launch.workdir)
@@ -124,7 +130,7 @@ mod tests {
         let log = dir.path().join("log");
         let mut child = spawn(&Launch {
             program: "/bin/sh".into(),
-            arguments: vec!["-c".into(), "echo $GREETING; pwd".into()],
+            arguments: vec!["-c".into(), "echo $GREETING; umask".into()],
             env: vec![("GREETING".into(), "hello".into())],
             workdir: dir.path().into(),
             log: log.clone(),
@@ -132,7 +138,7 @@ mod tests {
         .unwrap();
         assert!(child.wait().await.unwrap().success());
         let said = tail(&log, 5);
-        assert_eq!(said[0], "hello");
+        assert_eq!(said, ["hello", "0022"]);
         assert_eq!(
             std::fs::metadata(&log).unwrap().permissions().mode() & 0o777,
             0o600

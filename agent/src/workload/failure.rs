@@ -40,7 +40,7 @@ pub(super) fn engine(what: &str, error: &EngineError) -> Failure {
         ),
         EngineError::CommandMissing(_) => (
             FailureKind::CommandMissing,
-            "use an image that has the command, or `--jupyter none`",
+            "use an image that has a command of its own",
         ),
         _ => (FailureKind::StartFailed, "this is the engine's own message"),
     };

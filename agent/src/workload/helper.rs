@@ -158,7 +158,6 @@ struct Running {
     id: String,
     /// When the target was started, whose network this helper is in.
     target_started_at: String,
-    _shared: TempDir,
 }
 
 impl Helper {
@@ -213,7 +212,7 @@ impl Helper {
                         Ok(inside)
                     }
                     Err(error) => {
-                        tracing::warn!(container = %helper.target, %error, "no helper");
+                        tracing::info!(container = %helper.target, %error, "no helper");
                         state.failed = Some((Instant::now(), error.to_string()));
                         Err(error)
                     }
@@ -277,14 +276,13 @@ impl Helper {
     }
 
     async fn remove(&self, running: Running) {
-        // It ends by itself when the connection does; this makes sure.
-        let id = running.id.clone();
-        drop(running);
-        match timeout(COME_UP, self.engine.remove(&id)).await {
+        match timeout(COME_UP, self.engine.remove(&running.id)).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%error, helper = %id, "a helper could not be removed"),
-            Err(_) => tracing::warn!(helper = %id, "a helper could not be removed in time"),
+            Ok(Err(error)) => tracing::warn!(%error, helper = %running.id, "a helper could not be removed"),
+            Err(_) => tracing::warn!(helper = %running.id, "a helper could not be removed in time"),
         }
+        // After, not before: it ends with its connection and would be removing itself meanwhile.
+        drop(running);
     }
 
     async fn begin(&self) -> io::Result<Running> {
@@ -307,12 +305,14 @@ impl Helper {
                 })),
             }
         };
-        match come.await {
+        let come = come.await;
+        // Connected or not, nothing looks at the folder again.
+        drop(shared);
+        match come {
             Ok(inside) => Ok(Running {
                 inside: Arc::new(inside),
                 id,
                 target_started_at: target.started_at,
-                _shared: shared,
             }),
             Err(error) => {
                 if let Err(left) = self.engine.remove(&id).await {

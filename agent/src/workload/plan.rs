@@ -132,7 +132,7 @@ fn session(
             FailureKind::NameTaken,
             format!("the container name `{name}` is taken"),
             why,
-            format!("use another session name (`--name`); if you know the container, {remove}"),
+            format!("use another session name (`--name`); if it is of no use to anyone, {remove}"),
         ));
     }
     // Nobody has ever used it, so nothing is lost and its options do not matter.

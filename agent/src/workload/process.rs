@@ -104,12 +104,10 @@ fn check(host: &HostContext, spec: &WorkloadSpec) -> Result<(), Failure> {
 async fn gpus(host: &HostContext, spec: &WorkloadSpec, events: &EventSink) -> Result<Vec<String>, Failure> {
     let there = gpus::of_host(&spec.gpus, &host.path).await;
     let chosen = gpu::choose(&spec.gpus, &there)?;
-    if there.is_empty() && matches!(spec.gpus, GpuAsk::All) {
+    if there.is_empty() && spec.gpus != GpuAsk::None {
         events
             .warning("no GPU was found on the host (`nvidia-smi -L` lists none)")
             .await;
-    } else if there.is_empty() && spec.gpus == GpuAsk::Default {
-        events.note("no GPU was found on the host").await;
     }
     Ok(chosen.into_iter().map(|gpu| gpu.line).collect())
 }

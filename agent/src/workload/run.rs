@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     engine::{ContainerEngine, ContainerState, PullProgress},
-    gpu::{self, HostGpus},
+    gpu::{self, Gpu, HostGpus},
 };
 
 /// One request for a container.
@@ -58,6 +58,7 @@ impl Run<'_> {
             )
         })?;
         let mut runs = None;
+        let mut gpus_wanted = true;
         for step in &steps {
             let id = match step {
                 Step::Discard(id) => {
@@ -71,7 +72,11 @@ impl Run<'_> {
                     self.pull().await?;
                     continue;
                 }
-                Step::Create => self.create(&token).await?,
+                Step::Create => {
+                    let made = self.create(&token).await?;
+                    gpus_wanted = made.with_gpus;
+                    made.id
+                }
                 Step::Start(id) => {
                     self.start(id, &token).await?;
                     id.clone()
@@ -88,7 +93,7 @@ impl Run<'_> {
                 "please report this",
             )
         })?;
-        self.finish(&id, origin, &token).await
+        self.finish(&id, origin, &token, gpus_wanted).await
     }
 
     fn target(&self) -> Result<Target, Failure> {
@@ -197,8 +202,15 @@ impl Run<'_> {
         passwd::resolve(&container.user, &String::from_utf8_lossy(&list)).unwrap_or((0, 0))
     }
 
-    /// The container runs: proves the GPUs, opens its network, brings Jupyter up.
-    async fn finish(&self, id: &str, origin: Origin, token: &str) -> Result<Started, Failure> {
+    /// The container runs: opens its network, brings Jupyter up, proves the GPUs, unless it was said already that it
+    /// has none.
+    async fn finish(
+        &self,
+        id: &str,
+        origin: Origin,
+        token: &str,
+        gpus_wanted: bool,
+    ) -> Result<Started, Failure> {
         let container = self
             .engine
             .container(id)
@@ -211,9 +223,16 @@ impl Run<'_> {
             .is_none()
             .then(|| ours::options(&container))
             .flatten();
-        let jupyter = self.bring_up(&container, origin, token, made_with.as_ref());
-        let (network, jupyter) = jupyter.await?;
-        let gpus = self.prove_gpus(id, origin, made_with.as_ref()).await?;
+        // Looked at while Jupyter comes up, judged once it has.
+        let (jupyter, seen) = tokio::join!(
+            self.bring_up(&container, origin, token, made_with.as_ref()),
+            self.look_for_gpus(id, gpus_wanted, made_with.as_ref())
+        );
+        let (network, jupyter) = jupyter?;
+        let gpus = match seen {
+            Some(seen) => self.prove_gpus(id, origin, &seen).await?,
+            None => Vec::new(),
+        };
         let ready = Ready {
             engine: self.engine.facts().describe(),
             container: Some(ContainerInfo {
@@ -228,31 +247,24 @@ impl Run<'_> {
         Ok(Started { ready, network })
     }
 
-    /// What `nvidia-smi -L` lists inside; loud when something is missing, a failure when it was asked for by number.
-    async fn prove_gpus(
-        &self,
-        id: &str,
-        origin: Origin,
-        made_with: Option<&Options>,
-    ) -> Result<Vec<String>, Failure> {
+    /// The GPUs seen inside; none when none are wanted, or when there is nothing to compare them with.
+    async fn look_for_gpus(&self, id: &str, made_with: Option<&Options>) -> Option<Vec<Gpu>> {
         let unwanted =
             self.spec.gpus == GpuAsk::None || made_with.is_some_and(|options| options.gpus == "none");
         if unwanted || self.gpus.nvidia.is_empty() {
-            let amd = !unwanted && !self.gpus.amd_nodes.is_empty() && origin == Origin::Created;
-            if amd {
-                self.events
-                    .note("the AMD GPUs were passed to the container; jq does not verify them")
-                    .await;
-            }
-            return Ok(Vec::new());
+            return None;
         }
+        Some(gpus::inside(&*self.engine, id).await)
+    }
+
+    /// Lists what was seen inside; loud when something is missing, a failure when it was asked for by number.
+    async fn prove_gpus(&self, id: &str, origin: Origin, seen: &[Gpu]) -> Result<Vec<String>, Failure> {
         let expected: Vec<String> = gpu::choose(&self.spec.gpus, self.gpus)?
             .into_iter()
             .map(|gpu| gpu.uuid)
             .collect();
-        let seen = gpus::inside(&*self.engine, id).await;
         let lines = seen.iter().map(|gpu| gpu.line.clone()).collect();
-        let Some(missing) = gpu::missing(&expected, &seen) else {
+        let Some(missing) = gpu::missing(&expected, seen) else {
             return Ok(lines);
         };
         if matches!(self.spec.gpus, GpuAsk::Count(_) | GpuAsk::Ids(_)) {
@@ -260,7 +272,7 @@ impl Run<'_> {
                 // Made without what was insisted on; nobody has used it.
                 self.discard(id).await;
             }
-            return Err(gpu::unavailable(&missing, self.gpus));
+            return Err(gpu::refused(&missing));
         }
         let remedy = if origin == Origin::Created {
             "install the NVIDIA Container Toolkit on the host"
@@ -269,8 +281,8 @@ impl Run<'_> {
         };
         self.events
             .warning(format!(
-                "{missing}, though the host has {}: {remedy}",
-                self.gpus.describe()
+                "{missing}, though the host has {} of them: {remedy}",
+                self.gpus.nvidia.len()
             ))
             .await;
         Ok(lines)

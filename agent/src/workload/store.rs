@@ -1,6 +1,6 @@
 //! What outlives an agent: each session's token and the records by which its container or process is known again.
 //!
-//! Homes are shared between hosts, so each host has a folder of its own. Files are 0600 and replaced whole.
+//! Files are 0600 and replaced whole.
 
 use std::{
     fs::{self, DirBuilder, File},
@@ -46,21 +46,8 @@ pub(crate) struct SessionLock(#[expect(dead_code, reason = "the lock goes with t
 
 impl Store {
     pub(crate) fn new(state_dir: &Path) -> Self {
-        let host = rustix::system::uname();
-        let host: String = host
-            .nodename()
-            .to_string_lossy()
-            .chars()
-            .map(|c| {
-                if c.is_ascii_alphanumeric() || c == '-' {
-                    c
-                } else {
-                    '_'
-                }
-            })
-            .collect();
         Self {
-            dir: state_dir.join(format!("sessions-{host}")),
+            dir: state_dir.join("sessions"),
         }
     }
 

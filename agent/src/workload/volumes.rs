@@ -1,9 +1,9 @@
 //! Volumes: what their sources mean on this host, and the folders that are made for them.
 
 use std::{
-    fs::{self, DirBuilder},
+    fs::{self, Permissions},
     io,
-    os::unix::fs::DirBuilderExt,
+    os::unix::fs::PermissionsExt,
     path::{Component, Path, PathBuf},
 };
 
@@ -84,11 +84,7 @@ pub(super) fn prepare(mounts: &[Mount], home: &Path) -> Result<Vec<PathBuf>, Fai
         match fs::metadata(path) {
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound && is_under(path, home) => {
-                DirBuilder::new()
-                    .recursive(true)
-                    .mode(0o755)
-                    .create(path)
-                    .map_err(|error| unusable(path, &error.to_string()))?;
+                make(path).map_err(|error| unusable(path, &error.to_string()))?;
                 made.push(path.to_owned());
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -100,6 +96,17 @@ pub(super) fn prepare(mounts: &[Mount], home: &Path) -> Result<Vec<PathBuf>, Fai
         }
     }
     Ok(made)
+}
+
+/// Makes a folder and those on the way, 0755 whatever this process's umask is.
+fn make(path: &Path) -> io::Result<()> {
+    if let Some(parent) = path.parent()
+        && !parent.exists()
+    {
+        make(parent)?;
+    }
+    fs::create_dir(path)?;
+    fs::set_permissions(path, Permissions::from_mode(0o755))
 }
 
 fn is_under(path: &Path, home: &Path) -> bool {
@@ -162,7 +169,8 @@ mod tests {
         fs::create_dir(&home).unwrap();
         let mounts = resolve(&[volume("~/new/deep", "/x"), volume("name", "/y")], &home).unwrap();
         assert_eq!(prepare(&mounts, &home).unwrap(), [home.join("new/deep")]);
-        assert!(home.join("new/deep").is_dir());
+        let made = fs::metadata(home.join("new/deep")).unwrap();
+        assert_eq!(made.permissions().mode() & 0o777, 0o755);
         assert!(prepare(&mounts, &home).unwrap().is_empty());
 
         let elsewhere = dir.path().join("missing").display().to_string();

@@ -179,7 +179,9 @@ impl Engine {
     reason = "waiting for another lab must not look like a hang"
 )]
 fn turn() -> Result<Lock> {
-    let file = place::cache().join("engine.lock");
+    let cache = place::cache();
+    fs::create_dir_all(&cache).with_context(|| format!("cannot make {}", cache.display()))?;
+    let file = cache.join("engine.lock");
     if let Some(lock) = Lock::try_take(&file)? {
         return Ok(lock);
     }

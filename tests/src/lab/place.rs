@@ -2,6 +2,7 @@
 //! variables.
 
 use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
@@ -26,7 +27,7 @@ impl LabId {
             let id = Self(format!("{:04x}", u16::from_ne_bytes(random)));
             match fs::create_dir(id.dir()) {
                 Ok(()) => return Lock::wait(&id.owner_lock()).map(|lock| (id, lock)),
-                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(error).context("cannot make the lab's directory"),
             }
         }
@@ -115,17 +116,26 @@ pub fn forget_logs() -> Result<()> {
 pub(crate) struct Lock(#[expect(dead_code, reason = "closing the file is what gives the lock back")] File);
 
 impl Lock {
-    /// Waits until nobody else holds the lock of this file.
+    /// Waits until nobody else holds the lock of this file, which is made if it is not there.
     pub(crate) fn wait(path: &Path) -> Result<Self> {
-        let file = Self::file(path)?;
+        if let Some(dir) = path.parent() {
+            fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+        }
+        let file = Self::file(path).with_context(|| format!("cannot open the lock {}", path.display()))?;
         rustix::fs::flock(&file, FlockOperation::LockExclusive)
             .with_context(|| format!("cannot lock {}", path.display()))?;
         Ok(Self(file))
     }
 
-    /// Takes the lock, or gives none if somebody holds it.
+    /// Takes the lock, or gives none if somebody holds it or its directory is gone.
     pub(crate) fn try_take(path: &Path) -> Result<Option<Self>> {
-        let file = Self::file(path)?;
+        let file = match Self::file(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => {
+                return Err(error).with_context(|| format!("cannot open the lock {}", path.display()));
+            }
+        };
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Some(Self(file))),
             Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
@@ -133,14 +143,11 @@ impl Lock {
         }
     }
 
-    fn file(path: &Path) -> Result<File> {
-        if let Some(dir) = path.parent() {
-            fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
-        }
-        let mut options = File::options();
-        options.create(true).truncate(false).write(true);
-        options
+    fn file(path: &Path) -> io::Result<File> {
+        File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
             .open(path)
-            .with_context(|| format!("cannot open the lock {}", path.display()))
     }
 }

@@ -43,6 +43,11 @@ impl State {
         matches!(place::Lock::try_take(&self.id.owner_lock()), Ok(None))
     }
 
+    /// Whether `jq-lab up` holds it, rather than a test.
+    pub fn is_held(&self) -> bool {
+        self.id.control_socket().exists() && self.is_owned()
+    }
+
     /// A host of this lab; none in topologies without it.
     pub fn host(&self, name: HostName) -> Option<&Host> {
         self.hosts.iter().find(|host| host.name == name)

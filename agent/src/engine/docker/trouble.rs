@@ -33,6 +33,7 @@ pub(super) fn classify(status: Option<u16>, words: &str) -> EngineError {
         "executable file not found",
         "no such file or directory: unknown",
         "exec format error",
+        "no command specified",
     ]) || (says(&["no such file or directory"]) && says(&["exec:", "exec "]))
     {
         EngineError::CommandMissing(text)

@@ -4,7 +4,7 @@ use jq_common::protocol::control::{Failure, FailureKind, JupyterKind};
 
 use super::Run;
 use crate::{
-    engine::{ContainerSpec, EngineError, ImageFacts},
+    engine::{ContainerSpec, EngineError, GpuRequest, ImageFacts, Limit},
     gpu::{self, GpuPlan},
     workload::{
         container::{HardLimits, Wish, container, is_root, newcomer_entries, token_entries},
@@ -18,15 +18,27 @@ use crate::{
     },
 };
 
+/// A container that was made and started.
+pub(super) struct Made {
+    pub(super) id: String,
+    /// GPUs were asked for in the end.
+    pub(super) with_gpus: bool,
+}
+
 impl Run<'_> {
-    /// Makes the session's container and starts it; returns its id. What cannot be started is removed again.
-    pub(super) async fn create(&self, token: &str) -> Result<String, Failure> {
+    /// Makes the session's container and starts it. What cannot be started is removed again.
+    pub(super) async fn create(&self, token: &str) -> Result<Made, Failure> {
         let reference = self.spec.image.as_deref().unwrap_or_default();
         let options = Options::of(self.spec, reference, &self.host.home)?;
         let facts = self.engine.facts();
         let gpus = gpu::plan(&self.spec.gpus, self.gpus, facts)?;
         if let Some(warning) = &gpus.warning {
             self.events.warning(warning.clone()).await;
+        }
+        if matches!(gpus.request, Some(GpuRequest::Nodes { .. })) {
+            self.events
+                .note("the host's AMD GPUs are passed to the container; jq does not verify them inside")
+                .await;
         }
         let mounts = volumes::resolve(&self.spec.volumes, &self.host.home)?;
         for made in volumes::prepare(&mounts, &self.host.home)? {
@@ -82,10 +94,24 @@ impl Run<'_> {
         gpus: &GpuPlan,
         nonce: &str,
         token: &str,
-    ) -> Result<String, Failure> {
+    ) -> Result<Made, Failure> {
+        let mut refused: Vec<String> = Vec::new();
         loop {
             let error = match self.attempt(&spec, user, image, nonce, token).await? {
-                Ok(id) => return Ok(id),
+                Ok(id) => {
+                    if !refused.is_empty() {
+                        let names = refused.join(", ");
+                        self.events
+                            .note(format!(
+                                "the engine may not raise these limits on this host: {names}"
+                            ))
+                            .await;
+                    }
+                    return Ok(Made {
+                        id,
+                        with_gpus: spec.gpus.is_some(),
+                    });
+                }
                 Err(error) => error,
             };
             match error {
@@ -99,7 +125,7 @@ impl Run<'_> {
                         .await;
                 }
                 EngineError::GpuRefused(why) if spec.gpus.is_some() => {
-                    return Err(gpu::unavailable(&why, self.gpus));
+                    return Err(gpu::refused(&why));
                 }
                 EngineError::InitMissing(why) if spec.init => {
                     spec.init = false;
@@ -110,12 +136,7 @@ impl Run<'_> {
                         .await;
                 }
                 EngineError::LimitRefused(why) if !spec.limits.is_empty() => {
-                    spec.limits.clear();
-                    self.events
-                        .note(format!(
-                            "the engine may not raise limits, so they are its defaults: {why}"
-                        ))
-                        .await;
+                    refused.push(take_refused(&mut spec.limits, &why));
                 }
                 EngineError::Conflict(why) => {
                     return Err(fail(
@@ -226,6 +247,32 @@ impl HardLimits {
             own_memlock: getrlimit(Resource::Memlock).maximum,
         }
     }
+}
+
+/// Takes the limits out that the engine names by their number (`rlimit type 8`), or all, and returns their names.
+fn take_refused(limits: &mut Vec<Limit>, why: &str) -> String {
+    let number = why
+        .split_once("rlimit type ")
+        .and_then(|(_, rest)| rest.split(|c: char| !c.is_ascii_digit()).next());
+    // setrlimit(2)'s numbers on Linux.
+    let name = match number {
+        Some("3") => "stack",
+        Some("7") => "nofile",
+        Some("8") => "memlock",
+        _ => "",
+    };
+    let (refused, kept) = std::mem::take(limits)
+        .into_iter()
+        .partition(|limit| limit.name == name);
+    let refused: Vec<Limit> = refused;
+    let refused = if refused.is_empty() {
+        kept
+    } else {
+        *limits = kept;
+        refused
+    };
+    let names: Vec<&str> = refused.iter().map(|limit| limit.name).collect();
+    names.join(", ")
 }
 
 fn state_failure(error: &std::io::Error) -> Failure {

@@ -7,7 +7,7 @@ use tokio::time::{Duration, timeout};
 
 use super::Run;
 use crate::{
-    engine::{ContainerState, EngineError, Exec, Exit, Tail},
+    engine::{ContainerState, EngineError, Exec, Exit, Phase, Tail},
     jupyter,
     workload::{
         container::token_entries,
@@ -68,10 +68,14 @@ impl Run<'_> {
             .await
         {
             Ok(network) => Ok(network),
-            Err(failure) => match timeout(Duration::ZERO, self.engine.exited(&container.id)).await {
-                Ok(exit) => Err(self.ended(kind, container, origin, exit).await),
-                Err(_) => Err(failure),
-            },
+            Err(failure) => {
+                let state = self.engine.container(&container.id).await;
+                if state.is_ok_and(|state| state.is_some_and(|state| state.phase == Phase::Running)) {
+                    return Err(failure);
+                }
+                let exit = self.engine.exited(&container.id).await;
+                Err(self.ended(kind, container, origin, exit).await)
+            }
         }
     }
 

@@ -2,19 +2,27 @@
 //! that the lab is up.
 
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
+use std::sync::mpsc::{self, TryRecvError};
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use jq_tests::eventually_some;
 use jq_tests::lab::{Lab, LabId, State, control};
 
 use crate::cli::UpArgs;
-use crate::print::say;
+use crate::print::{complain, say};
+
+/// Longer than another lab keeps its engine and all images take together.
+const PATIENCE: Duration = Duration::from_secs(30 * 60);
 
 /// Brings a lab up in a process of its own that stays.
 pub(crate) fn up(_args: &UpArgs) -> Result<()> {
-    let mut errors = tempfile::tempfile().context("no temporary file")?;
+    // A file and not a pipe, so that the holder can write when nobody reads any more.
+    let errors = tempfile::NamedTempFile::new().context("no temporary file")?;
     let mut command = Command::new(std::env::current_exe().context("cannot find this program")?);
     // The same arguments: whatever `up` was told goes for the holder.
     command.args(
@@ -22,31 +30,48 @@ pub(crate) fn up(_args: &UpArgs) -> Result<()> {
             .skip(1)
             .map(|arg| if arg == "up" { "hold".into() } else { arg }),
     );
+    let stderr = errors.reopen().context("no temporary file")?;
     command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(copy(&errors)?)
+        .stderr(stderr)
         .process_group(0);
     let mut holder = command
         .spawn()
         .context("cannot start the process that holds the lab")?;
-    let mut line = String::new();
-    if let Some(stdout) = holder.stdout.take() {
-        BufReader::new(stdout)
-            .read_line(&mut line)
-            .context("cannot read what the holder says")?;
-    }
+    let stdout = holder.stdout.take().context("the holder has no stdout")?;
+    let (tell, told) = mpsc::channel();
+    thread::spawn(move || {
+        let mut line = String::new();
+        // Without an id in the line it did not come up; what went wrong is on stderr.
+        let _ = BufReader::new(stdout).read_line(&mut line);
+        let _ = tell.send(line);
+    });
+    let mut news = errors.reopen().context("no temporary file")?;
+    let line = eventually_some("the lab to come up", PATIENCE, || {
+        pass_on(&mut news);
+        match told.try_recv() {
+            Ok(line) => Ok(Some(line)),
+            Err(TryRecvError::Empty) => Ok(None),
+            Err(TryRecvError::Disconnected) => bail!("the holder fell silent"),
+        }
+    })?;
     let Some(id) = LabId::parse(line.trim()) else {
         holder.wait().context("cannot wait for the holder")?;
-        let mut text = String::new();
-        errors
-            .seek(SeekFrom::Start(0))
-            .and_then(|_| errors.read_to_string(&mut text))
-            .context("no error to show")?;
-        bail!("{}", text.trim());
+        pass_on(&mut news);
+        bail!("the lab did not come up");
     };
     say(&crate::manual(&State::load(&id)?));
     Ok(())
+}
+
+/// Shows what the holder has written since the last time.
+fn pass_on(news: &mut File) {
+    let mut text = String::new();
+    // It is for a person to read; half a character at the end of the file comes with the next look.
+    if news.read_to_string(&mut text).is_ok() && !text.is_empty() {
+        complain(text.trim_end());
+    }
 }
 
 /// Makes the lab, says its id on stdout, and serves until told to bring it down.
@@ -70,8 +95,4 @@ pub(crate) fn hold(args: UpArgs) -> Result<()> {
         // Whoever started us may have gone; the lab is up all the same.
         let _ = writeln!(stdout, "{id}").and_then(|()| stdout.flush());
     })
-}
-
-fn copy(file: &File) -> Result<File> {
-    file.try_clone().context("cannot share a file")
 }

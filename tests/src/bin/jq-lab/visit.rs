@@ -11,10 +11,13 @@ use jq_tests::lab::{Host, HostName, State};
 use crate::links::describe;
 use crate::print::say;
 
-/// The lab of that id, or the only one that is up.
+/// The lab of that id, or the only one that `jq-lab up` holds. Those of running tests must be named.
 pub(crate) fn chosen(id: Option<&str>) -> Result<State> {
     let mut labs = State::all();
-    labs.retain(|lab| lab.is_owned() && id.is_none_or(|id| lab.id.as_str() == id));
+    labs.retain(|lab| match id {
+        Some(id) => lab.is_owned() && lab.id.as_str() == id,
+        None => lab.is_held(),
+    });
     match labs.len() {
         0 => bail!("no lab is up; `jq-lab up` makes one"),
         1 => Ok(labs.remove(0)),
