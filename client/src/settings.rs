@@ -523,6 +523,7 @@ mod tests {
         assert!(parse_gpus("0").is_err());
         assert!(parse_gpus("").is_err());
         assert!(parse_gpus("a b").is_err());
+        assert!(parse_gpus("some").is_err() && parse_gpus("GPU-").is_err());
     }
 
     #[test]

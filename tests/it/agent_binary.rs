@@ -19,7 +19,7 @@ fn empty_root() -> Result<tempfile::TempDir> {
 }
 
 fn in_root(root: &Path) -> Command {
-    let mut command = Command::new("chroot");
+    let mut command = Command::new("/usr/sbin/chroot");
     command.arg(root).arg("/jq-agent").env_clear();
     command
 }

@@ -22,7 +22,7 @@ fn helpers(lab: &Lab) -> usize {
 }
 
 fn agents(lab: &Lab) -> usize {
-    let listed = lab.gpu().run(r#"pgrep -u "$(id -u)" -f -- '--run-dir' || true"#);
+    let listed = lab.gpu().run(r#"pgrep -u "$(id -u)" -f '[-]-run-dir' || true"#);
     listed.map_or(usize::MAX, |listed| listed.lines().count())
 }
 
@@ -117,7 +117,7 @@ fn a_killed_agent_takes_its_helper_along_and_the_client_says_so() -> Result<()> 
     let arguments = ["gpu", "--image", IMAGE];
     let mut client = Client::connect(lab.laptop(), &arguments)?;
     let container = client.ready()?.container.expect("a container");
-    lab.gpu().run(r#"pkill -KILL -u "$(id -u)" -f -- '--run-dir'"#)?;
+    lab.gpu().run(r#"pkill -KILL -u "$(id -u)" -f '[-]-run-dir'"#)?;
     eventually("the helper is gone", SOON, || helpers(&lab) == 0)?;
     let lost = client.wait_for(&["failure"], Duration::from_secs(60))?;
     ensure!(lost["kind"] == "connection_lost", "{lost}");

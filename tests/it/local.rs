@@ -62,7 +62,7 @@ fn jupyter_runs_without_an_engine_and_the_second_connect_finds_its_kernels() -> 
     ensure!(status == 201, "{status} {kernel}");
     first.disconnect()?;
     eventually("the agent has ended", Duration::from_secs(20), || {
-        let pattern = format!("{}.*--run-dir", home.0.path().display());
+        let pattern = format!("{}.*[-]-run-dir", home.0.path().display());
         Command::new("pgrep")
             .args(["-f", &pattern])
             .status()

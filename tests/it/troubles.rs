@@ -1,6 +1,11 @@
 //! Bad input and bad days: each a message that says what, where, why and what to do, and an exit status.
 
-use std::{net::TcpListener, path::Path, time::Duration};
+use std::{
+    net::TcpListener,
+    os::unix::{fs::PermissionsExt, net::UnixListener},
+    path::Path,
+    time::Duration,
+};
 
 use anyhow::{Result, ensure};
 use jq_tests::{
@@ -48,13 +53,22 @@ fn says(failure: &Failure, kind: &str, status: i32, host: &str, words: &[&str]) 
     Ok(())
 }
 
+/// A folder on the GPU host with the few tools that jq asks of a host, and nothing else.
+fn bare_tools(lab: &Lab) -> Result<String> {
+    lab.gpu().run(
+        "mkdir tools && for tool in sh cat chmod mv mkdir uname id rm; do ln -s /usr/bin/$tool tools/; done; echo $PWD/tools",
+    )
+    .map(|folder| folder.trim().to_owned())
+}
+
 #[test]
 fn an_unknown_host_is_named() -> Result<()> {
     if !require::lab() {
         return Ok(());
     }
-    let failure = fails(&hosts(Topology::Direct)?, &["nowhere.invalid", "--image", IMAGE])?;
-    says(&failure, "unknown_host", 255, "nowhere.invalid", &["resolve"])
+    // No name server is in the lab; a name that cannot be one is refused without asking.
+    let failure = fails(&hosts(Topology::Direct)?, &["nowhere..invalid", "--image", IMAGE])?;
+    says(&failure, "unknown_host", 255, "nowhere..invalid", &["resolve"])
 }
 
 #[test]
@@ -100,10 +114,11 @@ fn a_host_without_an_engine_says_how_to_do_without() -> Result<()> {
     if !require::lab() {
         return Ok(());
     }
-    let failure = fails(
-        &hosts(Topology::Direct)?,
-        &["gpu", "--image", IMAGE, "--engine", "docker"],
-    )?;
+    let mut lab = hosts(Topology::Direct)?;
+    let tools = bare_tools(&lab)?;
+    lab.sshd(HostName::Gpu)
+        .configure(&format!("SetEnv PATH={tools}"))?;
+    let failure = fails(&lab, &["gpu", "--image", IMAGE, "--engine", "docker"])?;
     says(&failure, "engine_missing", 1, "gpu", &["docker"])
 }
 
@@ -126,7 +141,11 @@ fn a_stopped_dockerd_is_told_from_a_missing_one() -> Result<()> {
         return Ok(());
     }
     let mut lab = with_engine()?;
-    lab.engine().kill()?;
+    lab.engine().stop()?;
+    // What a dockerd that died leaves: a socket at which nobody listens.
+    let socket = lab.engine().socket();
+    drop(UnixListener::bind(&socket)?);
+    std::fs::set_permissions(&socket, PermissionsExt::from_mode(0o666))?;
     let failure = fails(&lab, &["gpu", "--image", IMAGE])?;
     says(&failure, "engine_stopped", 1, "gpu", &["docker"])
 }

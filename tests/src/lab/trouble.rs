@@ -59,7 +59,7 @@ impl Host {
             "#!/bin/sh".into(),
             "case $* in".into(),
             format!("-m) echo {machine} ;;"),
-            format!("-sm | -ms) echo Linux {machine} ;;"),
+            format!("'-s -m' | -sm | -ms) echo Linux {machine} ;;"),
             "*) exec /usr/bin/uname \"$@\" ;;".into(),
             "esac\n".into(),
         ];
