@@ -90,7 +90,8 @@ fn through_the_gateway_the_second_connect_finds_all_that_the_first_made() -> Res
         kernels[0]["id"] == kernel["id"],
         "the kernel is still there: {kernels}"
     );
-    second.disconnect()
+    second.disconnect()?;
+    lab.down()
 }
 
 #[test]
@@ -104,7 +105,8 @@ fn a_host_reached_directly_needs_no_relay() -> Result<()> {
     ensure!(ready.path == "direct", "{}", ready.path);
     let dialled = http::dial(lab.laptop(), ready.jupyter_port()?)?;
     ensure!(http::request(dialled, "GET", "/api/status", Some(ready.token()?))?.0 == 200);
-    client.disconnect()
+    client.disconnect()?;
+    lab.down()
 }
 
 #[test]
@@ -124,7 +126,7 @@ fn a_direct_path_puts_nothing_on_the_gateway() -> Result<()> {
         !Path::new(&lab.gateway().home().join(".cache/jq")).exists(),
         "nothing on the gateway"
     );
-    Ok(())
+    lab.down()
 }
 
 #[test]
@@ -148,5 +150,6 @@ fn a_taken_local_port_moves_jupyter_and_the_next_connect_stays_where_it_moved() 
     drop(taken);
     let mut second = Client::connect(lab.laptop(), &arguments)?;
     ensure!(second.ready()?.url == moved.url, "the same URL as before");
-    second.disconnect()
+    second.disconnect()?;
+    lab.down()
 }

@@ -48,7 +48,7 @@ fn files_made_in_a_volume_belong_to_the_caller() -> Result<()> {
         );
         client.disconnect()?;
     }
-    Ok(())
+    lab.down()
 }
 
 #[test]
@@ -90,7 +90,8 @@ fn the_defaults_are_those_that_training_needs_and_nothing_is_published() -> Resu
         lab.gpu().user.name
     );
     ensure!(user == wanted, "{user}");
-    client.disconnect()
+    client.disconnect()?;
+    lab.down()
 }
 
 #[test]
@@ -109,7 +110,8 @@ fn the_token_is_in_no_argument_no_environment_and_no_log() -> Result<()> {
     ensure!(!lab.gpu().run_as_root("ps -eo args")?.contains(&token), "ps");
     let logs = lab.gpu().run("cat .cache/jq/run/*/*/log")?;
     ensure!(!logs.contains(&token), "the agent's log");
-    client.disconnect()
+    client.disconnect()?;
+    lab.down()
 }
 
 #[test]
@@ -134,7 +136,8 @@ fn a_container_made_with_other_options_is_left_as_it_is_and_each_difference_name
     // Without an image, the session's container is meant, whatever it was made with.
     let mut client = Client::connect(lab.laptop(), &["gpu"])?;
     ensure!(client.ready()?.container.expect("a container").id == id);
-    client.disconnect()
+    client.disconnect()?;
+    lab.down()
 }
 
 #[test]
@@ -156,7 +159,8 @@ fn a_stopped_container_is_started_again_with_the_same_token() -> Result<()> {
         container.id == id && container.origin == "started" && again.url == first.url,
         "{again:?}"
     );
-    client.disconnect()
+    client.disconnect()?;
+    lab.down()
 }
 
 #[test]
@@ -185,7 +189,7 @@ fn a_container_of_the_users_own_is_used_as_it_is() -> Result<()> {
 
     let mut client = Client::connect(lab.laptop(), &["gpu", "-c", "nobodys"])?;
     ensure!(client.failure()?.kind == "container_unavailable");
-    Ok(())
+    lab.down()
 }
 
 #[test]
@@ -218,7 +222,8 @@ fn a_port_on_the_loopback_of_any_container_is_reached() -> Result<()> {
     let mut heard = [0; 7];
     stream.read_exact(&mut heard)?;
     ensure!(&heard == b"through");
-    client.disconnect()
+    client.disconnect()?;
+    lab.down()
 }
 
 #[test]
@@ -243,7 +248,8 @@ fn a_missing_folder_is_made_at_home_and_named_elsewhere() -> Result<()> {
     client.ready()?;
     let made = lab.gpu().home().join("new/folder").metadata()?;
     ensure!(made.uid() == lab.gpu().user.uid);
-    client.disconnect()
+    client.disconnect()?;
+    lab.down()
 }
 
 #[test]
@@ -259,5 +265,6 @@ fn two_connects_at_once_make_one_container() -> Result<()> {
     ensure!(first.container.expect("a container").id == second.container.expect("a container").id);
     ensure!(first.url != second.url, "each has a port of its own");
     one.disconnect()?;
-    other.disconnect()
+    other.disconnect()?;
+    lab.down()
 }

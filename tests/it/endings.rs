@@ -50,7 +50,7 @@ fn ctrl_c_and_a_polite_kill_close_the_listeners_and_leave_the_container_running(
         ensure!(dialled.is_err(), "the listener is closed after {signal:?}");
         ensure!(is_running(&lab, &ready.container.expect("a container").id)?);
     }
-    Ok(())
+    lab.down()
 }
 
 #[test]
@@ -71,7 +71,8 @@ fn an_interrupt_before_the_connection_stands_ends_with_130() -> Result<()> {
         lab.laptop()
             .run(r#"pgrep -u "$(id -u)" ssh || true"#)
             .is_ok_and(|left| left.is_empty())
-    })
+    })?;
+    lab.down()
 }
 
 #[test]
@@ -105,7 +106,8 @@ fn an_agent_left_alone_ends_with_its_helper_and_leaves_the_container() -> Result
         again.jupyter_was_running == Some(true),
         "a new agent finds what the old one left"
     );
-    client.disconnect()
+    client.disconnect()?;
+    lab.down()
 }
 
 #[test]
@@ -124,7 +126,8 @@ fn a_killed_agent_takes_its_helper_along_and_the_client_says_so() -> Result<()> 
     ensure!(is_running(&lab, &container.id)?);
     let mut client = Client::connect(lab.laptop(), &arguments)?;
     ensure!(client.ready()?.jupyter_was_running == Some(true));
-    client.disconnect()
+    client.disconnect()?;
+    lab.down()
 }
 
 #[test]
@@ -145,5 +148,6 @@ fn a_killed_client_leaves_no_ssh_behind() -> Result<()> {
         lab.laptop()
             .run(r#"pgrep -u "$(id -u)" ssh || true"#)
             .is_ok_and(|left| left.is_empty())
-    })
+    })?;
+    lab.down()
 }

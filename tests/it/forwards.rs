@@ -83,7 +83,8 @@ fn two_hundred_connections_at_once_each_get_their_own_bytes_back() -> Result<()>
             .into_iter()
             .try_for_each(|echo| echo.join().expect("no panic"))
     })?;
-    client.disconnect()
+    client.disconnect()?;
+    lab.down()
 }
 
 #[test]
@@ -111,7 +112,8 @@ fn an_end_of_data_one_way_leaves_the_other_way_open() -> Result<()> {
         heard.len()
     );
     ensure!(replying.join().expect("no panic")? == 100_000);
-    client.disconnect()
+    client.disconnect()?;
+    lab.down()
 }
 
 /// Closes with a reset instead of an end.
@@ -145,7 +147,8 @@ fn a_reset_of_either_side_arrives_as_a_reset_and_not_as_an_end() -> Result<()> {
     reset(stream)?;
     let seen = accepted.read(&mut [0; 8]).expect_err("a reset, not an end");
     ensure!(seen.kind() == ErrorKind::ConnectionReset, "{seen}");
-    client.disconnect()
+    client.disconnect()?;
+    lab.down()
 }
 
 #[test]
@@ -166,7 +169,8 @@ fn a_port_that_nobody_serves_is_refused_and_said_once() -> Result<()> {
         .filter(|note| note.contains("nothing listens there"))
         .count();
     ensure!(said == 1, "said {said} times");
-    client.disconnect()
+    client.disconnect()?;
+    lab.down()
 }
 
 #[test]
@@ -190,5 +194,5 @@ fn a_lost_host_resets_what_is_open_and_never_ends_it_cleanly() -> Result<()> {
     let lost = client.wait_for(&["failure"], Duration::from_secs(60))?;
     ensure!(lost["kind"] == "connection_lost", "{lost}");
     ensure!(client.wait()?.code() == Some(255));
-    Ok(())
+    lab.down()
 }

@@ -49,7 +49,7 @@ fn the_gpus_asked_for_are_seen_inside() -> Result<()> {
         ready.gpus.is_empty() && warnings.is_empty(),
         "{ready:?} {warnings:?}"
     );
-    Ok(())
+    lab.down()
 }
 
 #[test]
@@ -67,7 +67,7 @@ fn more_gpus_than_there_are_is_an_error_and_leaves_nothing() -> Result<()> {
         );
     }
     ensure!(lab.docker(["ps", "-a", "-q"])?.is_empty());
-    Ok(())
+    lab.down()
 }
 
 #[test]
@@ -86,7 +86,7 @@ fn a_host_without_gpus_is_a_loud_warning_and_an_error_when_asked_by_number() -> 
         &["gpu", "--image", IMAGE, "--name", "b", "--gpus", "1"],
     )?;
     ensure!(client.failure()?.kind == "gpu_unavailable");
-    Ok(())
+    lab.down()
 }
 
 #[test]

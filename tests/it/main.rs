@@ -1,6 +1,7 @@
 //! The integration tests: one binary, a topic a file.
 
 mod agent_binary;
+mod browser;
 mod connect;
 mod containers;
 mod endings;

@@ -53,14 +53,6 @@ fn says(failure: &Failure, kind: &str, status: i32, host: &str, words: &[&str]) 
     Ok(())
 }
 
-/// A folder on the GPU host with the few tools that jq asks of a host, and nothing else.
-fn bare_tools(lab: &Lab) -> Result<String> {
-    lab.gpu().run(
-        "mkdir tools && for tool in sh cat chmod mv mkdir uname id rm; do ln -s /usr/bin/$tool tools/; done; echo $PWD/tools",
-    )
-    .map(|folder| folder.trim().to_owned())
-}
-
 #[test]
 fn an_unknown_host_is_named() -> Result<()> {
     if !require::lab() {
@@ -79,7 +71,8 @@ fn no_network_is_said_of_the_host_that_did_not_answer() -> Result<()> {
     let lab = hosts(Topology::Gateway)?;
     lab.link().set_up(false);
     let failure = fails(&lab, &["gpu", "--image", IMAGE, "-o", "ConnectTimeout=3"])?;
-    says(&failure, "unreachable", 255, "gateway", &[])
+    says(&failure, "unreachable", 255, "gateway", &[])?;
+    lab.down()
 }
 
 #[test]
@@ -90,7 +83,8 @@ fn a_wrong_key_names_the_host_that_refused_it() -> Result<()> {
     let lab = hosts(Topology::Gateway)?;
     lab.laptop().forget_key()?;
     let failure = fails(&lab, &["gpu", "--image", IMAGE])?;
-    says(&failure, "login_refused", 255, "gateway", &["Permission denied"])
+    says(&failure, "login_refused", 255, "gateway", &["Permission denied"])?;
+    lab.down()
 }
 
 #[test]
@@ -106,7 +100,7 @@ fn a_changed_host_key_stops_hard() -> Result<()> {
         !lab.gpu().home().join(".cache").exists(),
         "nothing was sent to that host"
     );
-    Ok(())
+    lab.down()
 }
 
 #[test]
@@ -114,12 +108,19 @@ fn a_host_without_an_engine_says_how_to_do_without() -> Result<()> {
     if !require::lab() {
         return Ok(());
     }
-    let mut lab = hosts(Topology::Direct)?;
-    let tools = bare_tools(&lab)?;
-    lab.sshd(HostName::Gpu)
-        .configure(&format!("SetEnv PATH={tools}"))?;
+    // The hosts of a lab share this machine's programs, Docker's among them; Podman is not.
+    let lab = hosts(Topology::Direct)?;
+    let failure = fails(&lab, &["gpu", "--image", IMAGE, "--engine", "podman"])?;
+    says(
+        &failure,
+        "engine_missing",
+        1,
+        "gpu",
+        &["podman", "--engine process"],
+    )?;
     let failure = fails(&lab, &["gpu", "--image", IMAGE, "--engine", "docker"])?;
-    says(&failure, "engine_missing", 1, "gpu", &["docker"])
+    says(&failure, "engine_stopped", 1, "gpu", &["docker"])?;
+    lab.down()
 }
 
 #[test]
@@ -132,7 +133,8 @@ fn a_socket_that_may_not_be_opened_names_the_group() -> Result<()> {
     lab.gpu()
         .run_as_root(&format!("chgrp root '{0}' && chmod 660 '{0}'", socket.display()))?;
     let failure = fails(&lab, &["gpu", "--image", IMAGE])?;
-    says(&failure, "engine_permission", 1, "gpu", &["group", "docker"])
+    says(&failure, "engine_permission", 1, "gpu", &["group", "docker"])?;
+    lab.down()
 }
 
 #[test]
@@ -147,7 +149,8 @@ fn a_stopped_dockerd_is_told_from_a_missing_one() -> Result<()> {
     drop(UnixListener::bind(&socket)?);
     std::fs::set_permissions(&socket, PermissionsExt::from_mode(0o666))?;
     let failure = fails(&lab, &["gpu", "--image", IMAGE])?;
-    says(&failure, "engine_stopped", 1, "gpu", &["docker"])
+    says(&failure, "engine_stopped", 1, "gpu", &["docker"])?;
+    lab.down()
 }
 
 #[test]
@@ -165,7 +168,8 @@ fn an_image_that_cannot_be_had_is_named_with_what_the_engine_said() -> Result<()
         &["127.0.0.1:9/no/such-image:1"],
     )?;
     let failure = fails(&lab, &["gpu", "--image", "no/such-image:1", "--pull", "never"])?;
-    says(&failure, "image_unavailable", 1, "gpu", &["no/such-image:1"])
+    says(&failure, "image_unavailable", 1, "gpu", &["no/such-image:1"])?;
+    lab.down()
 }
 
 #[test]
@@ -184,7 +188,8 @@ fn an_image_without_jupyter_is_said_to_be_one_and_nothing_of_it_is_left() -> Res
     )?;
     ensure!(lab.docker(["ps", "-a", "-q"])?.is_empty(), "no container is left");
     let failure = fails(&lab, &["gpu", "--image", "jq-lab/static"])?;
-    says(&failure, "command_missing", 1, "gpu", &["jq-lab/static"])
+    says(&failure, "command_missing", 1, "gpu", &["jq-lab/static"])?;
+    lab.down()
 }
 
 #[test]
@@ -202,7 +207,7 @@ fn a_container_of_somebody_else_with_our_name_is_not_touched() -> Result<()> {
             .trim()
             == "true"
     );
-    Ok(())
+    lab.down()
 }
 
 #[test]
@@ -226,7 +231,8 @@ fn a_home_that_is_full_gives_way_to_another_folder_or_is_named() -> Result<()> {
             );
             Ok(())
         }
-    }
+    }?;
+    lab.down()
 }
 
 #[test]
@@ -238,7 +244,8 @@ fn a_read_only_home_gives_way_to_another_folder() -> Result<()> {
     lab.gpu().make_home_read_only()?;
     let mut client = Client::connect(lab.laptop(), &["gpu", "--image", IMAGE])?;
     client.ready()?;
-    client.disconnect()
+    client.disconnect()?;
+    lab.down()
 }
 
 #[test]
@@ -250,7 +257,8 @@ fn a_noexec_home_gives_way_to_another_folder() -> Result<()> {
     lab.gpu().make_home_noexec()?;
     let mut client = Client::connect(lab.laptop(), &["gpu", "--image", IMAGE])?;
     client.ready()?;
-    client.disconnect()
+    client.disconnect()?;
+    lab.down()
 }
 
 #[test]
@@ -261,7 +269,8 @@ fn an_unsupported_processor_is_named_with_what_is_supported() -> Result<()> {
     let lab = hosts(Topology::Direct)?;
     lab.gpu().pretend_machine("riscv64")?;
     let failure = fails(&lab, &["gpu", "--image", IMAGE])?;
-    says(&failure, "unsupported_host", 1, "gpu", &["riscv64", "x86_64"])
+    says(&failure, "unsupported_host", 1, "gpu", &["riscv64", "x86_64"])?;
+    lab.down()
 }
 
 #[test]
@@ -277,7 +286,8 @@ fn start_up_files_that_print_do_not_disturb() -> Result<()> {
     lab.gpu().print_at_login(&noise)?;
     let mut client = Client::connect(lab.laptop(), &["gpu", "--image", IMAGE])?;
     client.ready()?;
-    client.disconnect()
+    client.disconnect()?;
+    lab.down()
 }
 
 #[test]
@@ -288,7 +298,8 @@ fn a_shell_that_says_too_much_is_given_up_with_its_beginning() -> Result<()> {
     let lab = hosts(Topology::Direct)?;
     lab.gpu().write(".bashrc", "yes 'so much to say'\n")?;
     let failure = fails(&lab, &["gpu", "--image", IMAGE])?;
-    says(&failure, "no_shell", 255, "gpu", &["so much to say"])
+    says(&failure, "no_shell", 255, "gpu", &["so much to say"])?;
+    lab.down()
 }
 
 #[test]
@@ -299,7 +310,8 @@ fn a_login_that_may_run_nothing_is_named() -> Result<()> {
     let lab = hosts(Topology::Direct)?;
     lab.gpu().set_shell(Path::new("/usr/sbin/nologin"))?;
     let failure = fails(&lab, &["gpu", "--image", IMAGE])?;
-    says(&failure, "no_shell", 255, "gpu", &[])
+    says(&failure, "no_shell", 255, "gpu", &[])?;
+    lab.down()
 }
 
 #[test]
@@ -310,7 +322,8 @@ fn blocked_udp_says_which_ports_to_ask_for() -> Result<()> {
     let lab = hosts(Topology::Gateway)?;
     lab.link().set(|conditions| conditions.block_udp = true);
     let failure = fails(&lab, &["gpu", "--image", IMAGE])?;
-    says(&failure, "udp_blocked", 255, "gpu", &["60000", "gateway", "UDP"])
+    says(&failure, "udp_blocked", 255, "gpu", &["60000", "gateway", "UDP"])?;
+    lab.down()
 }
 
 #[test]
@@ -342,7 +355,7 @@ fn no_free_local_port_in_a_hundred_is_an_error_that_names_them() -> Result<()> {
         "{failure:#?}"
     );
     drop(taken);
-    Ok(())
+    lab.down()
 }
 
 #[test]
@@ -364,7 +377,7 @@ fn wrong_flags_end_with_2_before_anything_is_started() -> Result<()> {
             "{arguments:?}: {failure:#?}"
         );
     }
-    Ok(())
+    lab.down()
 }
 
 #[test]
@@ -389,7 +402,7 @@ fn nothing_from_a_remote_machine_reaches_the_terminal_unsanitised() -> Result<()
         !output.stderr.contains(&0x1b) && !output.stderr.contains(&0x07),
         "{output:?}"
     );
-    Ok(())
+    lab.down()
 }
 
 #[test]
@@ -402,5 +415,5 @@ fn the_wait_for_udp_is_short() -> Result<()> {
     let began = std::time::Instant::now();
     fails(&lab, &["gpu", "--image", IMAGE])?;
     ensure!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
-    Ok(())
+    lab.down()
 }

@@ -1,0 +1,47 @@
+//! The main job as its user sees it: JupyterLab in a real browser, through the gateway.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use jq_tests::{
+    lab::{Browser, Gpus, Lab, Topology},
+    product::Client,
+    require,
+};
+use rustix::process::Signal;
+
+#[test]
+fn a_notebook_prints_and_plots_and_its_variables_outlive_a_killed_client() -> Result<()> {
+    if !require::browser() {
+        return Ok(());
+    }
+    let browser = Browser::install()?;
+    let lab = Lab::builder()
+        .topology(Topology::Gateway)
+        .rtt(Duration::from_millis(40))
+        .docker(true)
+        .gpus(Gpus::Working(2))
+        .up()?;
+    let pictures = tempfile::tempdir()?;
+    let arguments = ["gpu", "--image", "jq-lab/jupyter", "-v", "~/work:/work"];
+
+    let mut client = Client::connect(lab.laptop(), &arguments)?;
+    let url = client.ready()?.url.context("a URL")?;
+    let visit = browser.use_jupyter(lab.laptop(), &url, &pictures.path().join("first.png"))?;
+    client.signal(Signal::KILL)?;
+    client.wait()?;
+
+    let mut client = Client::connect(lab.laptop(), &arguments)?;
+    ensure!(
+        client.ready()?.url.as_deref() == Some(&*url),
+        "the same URL as before"
+    );
+    browser.use_jupyter_again(
+        lab.laptop(),
+        &url,
+        &visit.notebook,
+        &pictures.path().join("again.png"),
+    )?;
+    client.disconnect()?;
+    lab.down()
+}
