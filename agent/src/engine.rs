@@ -10,16 +10,18 @@ pub(crate) mod fake;
 pub(crate) mod host;
 pub(crate) mod process;
 pub(crate) mod socket;
+mod spec;
+mod tail;
 pub(crate) mod venv;
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{collections::BTreeMap, path::PathBuf};
 
-use bytes::Bytes;
 use futures_util::future::BoxFuture;
+
+pub use self::{
+    spec::{ContainerSpec, Entry, Exec, GpuRequest, ImportSpec, Limit, Mount, MountSource},
+    tail::Tail,
+};
 
 /// What a call to an engine comes to.
 pub type Answer<'a, T> = BoxFuture<'a, Result<T, EngineError>>;
@@ -168,32 +170,6 @@ pub struct ImageFacts {
     pub labels: BTreeMap<String, String>,
 }
 
-/// An image to be made from files.
-#[derive(Clone, Debug)]
-pub struct ImportSpec {
-    /// Repository, without a tag.
-    pub repository: String,
-    /// Tag.
-    pub tag: String,
-    /// Labels.
-    pub labels: BTreeMap<String, String>,
-}
-
-/// A file or folder to be put into an image or container.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// Absolute path.
-    pub path: String,
-    /// What it holds; none for a folder.
-    pub content: Option<Bytes>,
-    /// Permission bits.
-    pub mode: u32,
-    /// Owner.
-    pub uid: u32,
-    /// Group.
-    pub gid: u32,
-}
-
 /// How far a pull has come.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PullProgress {
@@ -203,92 +179,6 @@ pub struct PullProgress {
     pub total: Option<u64>,
     /// What is going on, in few words.
     pub detail: String,
-}
-
-/// A container to be made.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ContainerSpec {
-    /// Its name.
-    pub name: String,
-    /// Image reference or id, present in the engine.
-    pub image: String,
-    /// Entry point in place of the image's.
-    pub entrypoint: Option<Vec<String>>,
-    /// Command in place of the image's.
-    pub command: Option<Vec<String>>,
-    /// `uid:gid` in place of the image's user.
-    pub user: Option<String>,
-    /// Environment on top of the image's.
-    pub env: Vec<(String, String)>,
-    /// Working directory in place of the image's.
-    pub workdir: Option<String>,
-    /// Host name.
-    pub hostname: Option<String>,
-    /// Labels.
-    pub labels: BTreeMap<String, String>,
-    /// Folders and volumes seen in it.
-    pub mounts: Vec<Mount>,
-    /// Bytes of /dev/shm.
-    pub shm_size: Option<u64>,
-    /// Resource limits.
-    pub limits: Vec<Limit>,
-    /// A small init as process 1, which reaps.
-    pub init: bool,
-    /// GPUs.
-    pub gpus: Option<GpuRequest>,
-    /// Shares this container's network (full id); none: the engine's default network.
-    pub network_of: Option<String>,
-    /// A helper of ours: read-only, no capabilities, no new privileges, removed when it ends.
-    pub confined: bool,
-    /// Users are the host's even where the engine maps them.
-    pub host_users: bool,
-}
-
-/// A folder or volume seen in a container.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mount {
-    /// Where it comes from.
-    pub source: MountSource,
-    /// Absolute path in the container.
-    pub destination: String,
-    /// Not writable there.
-    pub read_only: bool,
-}
-
-/// Where a mount comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum MountSource {
-    /// An absolute path of the host. It must exist; the engine never makes it.
-    Host(String),
-    /// A volume of the engine, made when it is missing.
-    Volume(String),
-}
-
-/// A resource limit, soft and hard alike; -1 is none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limit {
-    /// The engine's name of it: `nofile`.
-    pub name: &'static str,
-    /// Soft limit.
-    pub soft: i64,
-    /// Hard limit.
-    pub hard: i64,
-}
-
-/// GPUs in the way that an engine understands.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum GpuRequest {
-    /// NVIDIA's hook or runtime: these UUIDs; all when empty.
-    Nvidia(Vec<String>),
-    /// These CDI devices, by their full names.
-    Cdi(Vec<String>),
-    /// Device nodes of the host, and the groups that may open them.
-    Nodes {
-        /// Paths.
-        paths: Vec<String>,
-        /// Group ids.
-        groups: Vec<u32>,
-    },
 }
 
 /// A container as the engine has it.
@@ -339,68 +229,6 @@ pub struct Exit {
     pub error: String,
 }
 
-/// A command to be run in a container.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Exec {
-    /// Program and arguments.
-    pub command: Vec<String>,
-    /// Environment on top of the container's.
-    pub env: Vec<(String, String)>,
-    /// Working directory in place of the container's.
-    pub workdir: Option<String>,
-}
-
-/// The last lines that something has written; shared between who writes and who reads.
-#[derive(Clone, Debug, Default)]
-pub struct Tail(Arc<Mutex<TailLines>>);
-
-#[derive(Debug, Default)]
-struct TailLines {
-    whole: VecDeque<String>,
-    /// A line whose end has not come yet.
-    open: String,
-}
-
-impl Tail {
-    /// Lines kept.
-    const LINES: usize = 64;
-    /// Bytes kept of a line.
-    const LINE: usize = 2000;
-
-    /// Takes what was written.
-    pub fn write(&self, bytes: &[u8]) {
-        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for c in String::from_utf8_lossy(bytes).chars() {
-            if c == '\n' || lines.open.len() >= Self::LINE {
-                let line = std::mem::take(&mut lines.open);
-                lines.whole.push_back(line);
-                if lines.whole.len() > Self::LINES {
-                    lines.whole.pop_front();
-                }
-            }
-            if c != '\n' {
-                lines.open.push(c);
-            }
-        }
-    }
-
-    /// The last lines that are not empty, at most `count`.
-    #[must_use]
-    pub fn last(&self, count: usize) -> Vec<String> {
-        let lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let all: Vec<&String> = lines
-            .whole
-            .iter()
-            .chain([&lines.open])
-            .filter(|line| !line.trim().is_empty())
-            .collect();
-        all[all.len().saturating_sub(count)..]
-            .iter()
-            .map(|line| line.trim_end().to_owned())
-            .collect()
-    }
-}
-
 /// Why a call to an engine failed. The text is the engine's own.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EngineError {
@@ -434,22 +262,4 @@ pub enum EngineError {
     /// It does not answer.
     #[error("{0}")]
     Lost(String),
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_tail_keeps_the_last_lines_and_bounds_them() {
-        let tail = Tail::default();
-        for n in 0..200 {
-            tail.write(format!("line {n}\n\n").as_bytes());
-        }
-        tail.write(b"un");
-        tail.write(b"finished");
-        assert_eq!(tail.last(2), ["line 199", "unfinished"]);
-        tail.write(&vec![b'x'; 1_000_000]);
-        assert!(tail.last(100).iter().all(|line| line.len() <= Tail::LINE + 10));
-    }
 }

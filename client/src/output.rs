@@ -201,6 +201,10 @@ impl Reporter for Printer {
         self.begin(host, text);
     }
 
+    fn done(&self, host: &str) {
+        self.end(host);
+    }
+
     fn progress(&self, done: u64, total: u64) {
         let progress = Progress {
             done,

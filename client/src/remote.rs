@@ -30,8 +30,10 @@ use crate::error::Failure;
 /// Hears what happens on the way, for the user. Every text may come from another machine; `notice` alone is given
 /// text that is already safe to print.
 pub trait Reporter: Send + Sync {
-    /// A step has begun on `host`; it ends when that host's next begins.
+    /// A step has begun on `host`; it ends when that host's next begins, or when [`Reporter::done`] says so.
     fn step(&self, host: &str, text: &str);
+    /// The step on `host` is done.
+    fn done(&self, host: &str);
     /// The step at hand has moved `done` of `total` bytes.
     fn progress(&self, done: u64, total: u64);
     /// ssh said something that is no error: a banner, a security key that wants a touch. One line.

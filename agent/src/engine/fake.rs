@@ -1,16 +1,19 @@
-//! An engine in memory, for tests of who uses one.
+//! An engine in memory, for tests of who uses one. A helper's container runs the helper's role as a task, in this
+//! machine's own network.
 
 use std::{
     collections::{BTreeMap, HashMap},
+    path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use tokio::sync::Notify;
+use tokio::{sync::Notify, task::JoinSet};
 
 use super::{
     Answer, ContainerEngine, ContainerSpec, ContainerState, Containers, EngineError, EngineFacts, Entry,
-    Exec, Exit, ImageFacts, Images, ImportSpec, Phase, PullProgress, Tail,
+    Exec, Exit, ImageFacts, Images, ImportSpec, MountSource, Phase, PullProgress, Tail,
 };
+use crate::inside;
 
 /// An engine whose every container runs until it is told otherwise.
 pub(crate) struct Fake {
@@ -37,6 +40,8 @@ pub(crate) struct State {
     pub(crate) log: Vec<String>,
     /// What `nvidia-smi -L` says inside.
     pub(crate) gpus_inside: String,
+    /// Helpers' roles, by container.
+    roles: HashMap<String, JoinSet<()>>,
     /// What any other command says and how it ends; none: it runs on.
     pub(crate) exec_ends: Option<(String, i64)>,
 }
@@ -85,6 +90,7 @@ impl Fake {
         let container = state.containers.get_mut(id).expect("no such container");
         container.phase = Phase::Exited;
         container.exit = exit;
+        state.roles.remove(id);
         drop(state);
         self.changed.notify_waiters();
     }
@@ -133,7 +139,18 @@ impl Images for Fake {
     }
 
     fn import<'a>(&'a self, image: &'a ImportSpec, _: Vec<Entry>) -> Answer<'a, String> {
-        Box::pin(async move { Ok(image.tag.clone()) })
+        Box::pin(async move {
+            let name = format!("{}:{}", image.repository, image.tag);
+            let facts = ImageFacts {
+                id: format!("sha256:{}", image.tag),
+                labels: image.labels.clone(),
+                ..ImageFacts::default()
+            };
+            let mut state = self.state();
+            state.calls.push(format!("import {}", image.repository));
+            state.images.insert(name, facts.clone());
+            Ok(facts.id)
+        })
     }
 
     fn retire<'a>(&'a self, _: &'a BTreeMap<String, String>, _: &'a str) -> Answer<'a, ()> {
@@ -206,7 +223,19 @@ impl Containers for Fake {
                 container.phase = Phase::Running;
                 container.starts += 1;
             })?;
-            if let Some(exit) = end {
+            let spec = self.with(id, |container| container.spec.clone())?;
+            if let (true, Some(MountSource::Host(shared))) = (
+                spec.confined,
+                spec.mounts.into_iter().next().map(|mount| mount.source),
+            ) {
+                let socket = Path::new(&shared).join(inside::SOCKET);
+                let mut role = JoinSet::new();
+                role.spawn(async move {
+                    // Ends when the agent lets go.
+                    let _ = inside::run(&socket).await;
+                });
+                self.state().roles.insert(id.to_owned(), role);
+            } else if let Some(exit) = end {
                 self.end(id, exit);
             }
             Ok(())
@@ -218,6 +247,7 @@ impl Containers for Fake {
             let mut state = self.state();
             state.calls.push(format!("remove {id}"));
             state.containers.remove(id);
+            state.roles.remove(id);
             drop(state);
             self.changed.notify_waiters();
             Ok(())

@@ -1,6 +1,8 @@
 //! The helper in a container's network: the agent's own binary, alone in an image, in a container that shares the
 //! target's network and nothing else. It works for any target: no shell, read-only, non-root.
 
+mod image;
+
 use std::{
     collections::HashMap,
     io,
@@ -12,7 +14,6 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use jq_common::protocol::control::{Failure, FailureKind};
-use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 use tokio::{
     net::TcpStream,
@@ -21,23 +22,12 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
-use super::{
-    HostContext,
-    failure::fail,
-    network::Network,
-    ours,
-    store::{hex, random_hex},
-};
+use super::{HostContext, failure::fail, network::Network, ours, store::random_hex};
 use crate::{
-    engine::{
-        ContainerEngine, ContainerSpec, ContainerState, EngineError, Entry, ImportSpec, Mount, MountSource,
-        Phase,
-    },
+    engine::{ContainerEngine, ContainerSpec, ContainerState, EngineError, Mount, MountSource, Phase},
     inside::{Inside, InsideListener},
 };
 
-/// The helper's image's name; its tag is the binary's hash.
-const IMAGE: &str = "jq-inside";
 /// Where the binary lies in it.
 const BINARY: &str = "/jq-agent";
 /// Where the shared folder is seen.
@@ -353,51 +343,6 @@ impl Helper {
             ..ContainerSpec::default()
         })
     }
-
-    /// The id of the helper's image, made when the engine does not have it. One of the same name that is not labelled
-    /// as ours is not used.
-    async fn image(&self) -> io::Result<String> {
-        let tag = self
-            .hash
-            .get_or_try_init(|| binary_hash(&self.host.agent_binary))
-            .await?;
-        let labels = ours::helper_image_labels(&self.host);
-        let present = self
-            .engine
-            .image(&format!("{IMAGE}:{tag}"))
-            .await
-            .map_err(other)?;
-        if let Some(image) = present
-            && labels
-                .iter()
-                .all(|(key, value)| image.labels.get(key) == Some(value))
-        {
-            return Ok(image.id);
-        }
-        let binary = tokio::fs::read(&self.host.agent_binary).await?;
-        let entry = Entry {
-            path: BINARY.to_owned(),
-            content: Some(binary.into()),
-            mode: 0o755,
-            uid: 0,
-            gid: 0,
-        };
-        let import = ImportSpec {
-            repository: IMAGE.to_owned(),
-            tag: tag.clone(),
-            labels: labels.clone(),
-        };
-        let id = self.engine.import(&import, vec![entry]).await.map_err(other)?;
-        if let Err(error) = self.engine.retire(&labels, &id).await {
-            tracing::debug!(%error, "older helper images stay");
-        }
-        Ok(id)
-    }
-}
-
-async fn binary_hash(binary: &Path) -> io::Result<String> {
-    let binary = tokio::fs::read(binary).await?;
-    Ok(hex(&Sha256::digest(&binary))[..16].to_owned())
 }
 
 /// A fresh folder that only this user may enter. In /tmp, because engines see that even where homes are on a network
@@ -432,3 +377,6 @@ fn not_connected(why: String) -> io::Error {
 fn other(error: EngineError) -> io::Error {
     io::Error::new(io::ErrorKind::NotConnected, error)
 }
+
+#[cfg(test)]
+mod tests;

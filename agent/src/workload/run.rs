@@ -248,9 +248,10 @@ impl Run<'_> {
     }
 
     /// The GPUs seen inside; none when none are wanted, or when there is nothing to compare them with.
-    async fn look_for_gpus(&self, id: &str, made_with: Option<&Options>) -> Option<Vec<Gpu>> {
-        let unwanted =
-            self.spec.gpus == GpuAsk::None || made_with.is_some_and(|options| options.gpus == "none");
+    async fn look_for_gpus(&self, id: &str, wanted: bool, made_with: Option<&Options>) -> Option<Vec<Gpu>> {
+        let unwanted = !wanted
+            || self.spec.gpus == GpuAsk::None
+            || made_with.is_some_and(|options| options.gpus == "none");
         if unwanted || self.gpus.nvidia.is_empty() {
             return None;
         }

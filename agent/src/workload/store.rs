@@ -176,6 +176,23 @@ mod tests {
         assert_eq!(folder.permissions().mode() & 0o777, 0o700);
     }
 
+    #[tokio::test]
+    async fn a_session_is_started_by_one_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::new(dir.path());
+        let first = store.lock("a").await.unwrap();
+        store.lock("b").await.unwrap();
+        let second = store.lock("a");
+        tokio::pin!(second);
+        tokio::select! {
+            biased;
+            _ = &mut second => panic!("both have it"),
+            () = tokio::time::sleep(std::time::Duration::from_millis(100)) => {}
+        }
+        drop(first);
+        second.await.unwrap();
+    }
+
     #[test]
     fn an_empty_token_is_replaced() {
         let dir = tempfile::tempdir().unwrap();

@@ -53,6 +53,7 @@ impl Reporter for Heard {
     fn step(&self, _: &str, text: &str) {
         self.steps.lock().unwrap().push(text.to_owned());
     }
+    fn done(&self, _: &str) {}
     fn progress(&self, done: u64, total: u64) {
         self.progress.lock().unwrap().push((done, total));
     }

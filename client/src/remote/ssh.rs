@@ -84,7 +84,9 @@ impl Connection {
             reporter.prompting(true);
             let host = SshHost::open(target, hop, socket, options, hosts.last(), reporter).await;
             reporter.prompting(false);
-            hosts.push(host?);
+            let host = host?;
+            reporter.done(host.name());
+            hosts.push(host);
         }
         Ok(Self {
             hosts,

@@ -1,0 +1,289 @@
+//! What the values of flags mean: text in, a typed value or a usage failure out.
+
+use std::{fmt, path::Path, time::Duration};
+
+use jq_common::protocol::control::{GpuAsk, UserSpec, Volume};
+
+use crate::error::{Failure, Kind};
+
+/// Longest session name in bytes; it becomes part of a container's name.
+const LONGEST_NAME: usize = 48;
+
+pub(super) fn usage(flag: impl fmt::Display, why: impl fmt::Display) -> Failure {
+    Failure::new(Kind::Usage, format!("cannot understand `{flag}`")).because(why)
+}
+
+fn is_name(text: &str) -> bool {
+    (1..=LONGEST_NAME).contains(&text.len())
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
+        && text.as_bytes()[0].is_ascii_alphanumeric()
+}
+
+pub(super) fn checked_name(name: String) -> Result<String, Failure> {
+    if is_name(&name) {
+        return Ok(name);
+    }
+    let why = format!(
+        "a name begins with a letter or digit and has letters, digits, `_`, `.` and `-`, {LONGEST_NAME} at most"
+    );
+    Err(usage(format!("--name {name}"), why))
+}
+
+/// A session's name made from its target: the host's part, without what a name may not have.
+pub(super) fn default_name(target: &str) -> String {
+    let rest = target.strip_prefix("ssh://").unwrap_or(target);
+    let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
+    let host = if rest.len() < target.len() {
+        host.rsplit_once(':').map_or(host, |(host, _)| host)
+    } else {
+        host
+    };
+    let name: String = host
+        .chars()
+        .map(|c| {
+            if c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-') {
+                c
+            } else {
+                '-'
+            }
+        })
+        .skip_while(|c| !c.is_ascii_alphanumeric())
+        .take(LONGEST_NAME)
+        .collect();
+    if name.is_empty() { "jq".to_owned() } else { name }
+}
+
+/// Reads `SRC:DST[:ro]`. A shell replaces a leading `~` by the home on this machine, where the host's home was meant:
+/// a source below this machine's home is read as below the host's, and the note says so.
+pub(super) fn parse_volume(
+    text: &str,
+    laptop_home: Option<&Path>,
+) -> Result<(Volume, Option<String>), Failure> {
+    let wrong = |why: &str| usage(format!("-v {text}"), why);
+    let mut parts = text.split(':');
+    let (Some(source), Some(destination)) = (parts.next(), parts.next()) else {
+        return Err(wrong("it is written SRC:DST or SRC:DST:ro"));
+    };
+    let read_only = match (parts.next(), parts.next()) {
+        (None | Some("rw"), None) => false,
+        (Some("ro"), None) => true,
+        _ => return Err(wrong("it is written SRC:DST or SRC:DST:ro")),
+    };
+    if !destination.starts_with('/') {
+        return Err(wrong("the folder in the container must begin with `/`"));
+    }
+    let source = if source == "~" { "~/" } else { source };
+    let known =
+        source.starts_with('/') || source.starts_with("~/") || (is_name(source) && !source.contains('/'));
+    if !known {
+        return Err(wrong(
+            "the folder on the host must begin with `/` or `~/`, or be the name of a volume",
+        ));
+    }
+    let below_home = laptop_home
+        .filter(|home| home.parent().is_some())
+        .and_then(|home| Path::new(source).strip_prefix(home).ok());
+    let (source, note) = match below_home {
+        Some(below) => {
+            let meant = format!("~/{}", below.display());
+            let note = format!("-v {source}: read as {meant} in your home on the host");
+            (meant, Some(note))
+        }
+        None => (source.to_owned(), None),
+    };
+    Ok((
+        Volume {
+            source,
+            destination: destination.to_owned(),
+            read_only,
+        },
+        note,
+    ))
+}
+
+pub(super) fn parse_gpus(text: &str) -> Result<GpuAsk, Failure> {
+    match text {
+        "all" => return Ok(GpuAsk::All),
+        "none" => return Ok(GpuAsk::None),
+        _ => {}
+    }
+    if let Ok(count) = text.parse() {
+        return match count {
+            0 => Err(usage(
+                "--gpus 0",
+                "for no GPU say `none`, for the one with index 0 say `0,`",
+            )),
+            count => Ok(GpuAsk::Count(count)),
+        };
+    }
+    let ids: Vec<String> = text
+        .split(',')
+        .filter(|id| !id.is_empty())
+        .map(str::to_owned)
+        .collect();
+    let valid = |id: &String| {
+        id.bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'/' | b':'))
+    };
+    if ids.is_empty() || !ids.iter().all(valid) {
+        return Err(usage(
+            format!("--gpus {text}"),
+            "it is all, none, a number, or indices or UUIDs with commas",
+        ));
+    }
+    Ok(GpuAsk::Ids(ids))
+}
+
+/// Reads `NAME=VALUE`, or `NAME` alone with the value that `value_of` gives.
+pub(super) fn parse_env(
+    text: &str,
+    value_of: impl Fn(&str) -> Option<String>,
+) -> Result<(String, String), Failure> {
+    let (name, value) = match text.split_once('=') {
+        Some((name, value)) => (name, value.to_owned()),
+        None => {
+            let value = value_of(text).ok_or_else(|| {
+                usage(
+                    format!("-e {text}"),
+                    "it has no value, here or in this machine's environment",
+                )
+            })?;
+            (text, value)
+        }
+    };
+    if name.is_empty() || name.contains('\0') || value.contains('\0') {
+        return Err(usage(format!("-e {text}"), "it is written NAME=VALUE"));
+    }
+    Ok((name.to_owned(), value))
+}
+
+pub(super) fn checked_workdir(dir: String) -> Result<String, Failure> {
+    if dir.starts_with('/') || dir.starts_with("~/") {
+        return Ok(dir);
+    }
+    Err(usage(
+        format!("-w {dir}"),
+        "the working directory must begin with `/`",
+    ))
+}
+
+/// Bytes, with `k`, `m`, `g` or `t` (powers of 1024) and an optional `b` or `ib` behind them.
+pub(super) fn parse_size(text: &str) -> Result<u64, Failure> {
+    let wrong = || {
+        usage(
+            format!("--shm-size {text}"),
+            "it is a number with k, m or g, such as 8g",
+        )
+    };
+    let lower = text.to_ascii_lowercase();
+    let digits = lower.find(|c: char| !c.is_ascii_digit()).unwrap_or(lower.len());
+    let number: u64 = lower[..digits].parse().map_err(|_| wrong())?;
+    let shift = match lower[digits..].trim_end_matches("ib").trim_end_matches('b') {
+        "" => 0,
+        "k" => 10,
+        "m" => 20,
+        "g" => 30,
+        "t" => 40,
+        _ => return Err(wrong()),
+    };
+    number
+        .checked_mul(1 << shift)
+        .filter(|size| *size > 0)
+        .ok_or_else(wrong)
+}
+
+pub(super) fn parse_user(text: &str) -> Result<UserSpec, Failure> {
+    let wrong = || {
+        usage(
+            format!("--user {text}"),
+            "it is written UID or UID:GID, in numbers",
+        )
+    };
+    let (uid, gid) = text
+        .split_once(':')
+        .map_or((text, None), |(uid, gid)| (uid, Some(gid)));
+    Ok(UserSpec {
+        uid: uid.parse().map_err(|_| wrong())?,
+        gid: gid.map(str::parse).transpose().map_err(|_| wrong())?,
+    })
+}
+
+pub(super) fn parse_time(text: &str) -> Result<Duration, Failure> {
+    let wrong = || {
+        usage(
+            format!("--linger {text}"),
+            "it is a number with s, m, h or d, such as 30m",
+        )
+    };
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let number: u64 = text[..digits].parse().map_err(|_| wrong())?;
+    let unit = match &text[digits..] {
+        "" | "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        _ => return Err(wrong()),
+    };
+    // A year: longer than any host stays up, and far from what a timer cannot hold.
+    number
+        .checked_mul(unit)
+        .filter(|s| (1..=31_536_000).contains(s))
+        .map(Duration::from_secs)
+        .ok_or_else(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sessions_are_named_after_their_host() {
+        for (target, name) in [
+            ("gpu", "gpu"),
+            ("ann@gpu.lan", "gpu.lan"),
+            ("ssh://ann@gpu:2222", "gpu"),
+            ("fe80::1%eth0", "fe80--1-eth0"),
+            ("@", "jq"),
+        ] {
+            assert_eq!(default_name(target), name, "{target}");
+        }
+    }
+
+    #[test]
+    fn gpus_are_all_none_a_number_or_a_list() {
+        assert_eq!(parse_gpus("all"), Ok(GpuAsk::All));
+        assert_eq!(parse_gpus("none"), Ok(GpuAsk::None));
+        assert_eq!(parse_gpus("2"), Ok(GpuAsk::Count(2)));
+        assert_eq!(parse_gpus("0,"), Ok(GpuAsk::Ids(vec!["0".to_owned()])));
+        assert_eq!(
+            parse_gpus("0,GPU-ab-1"),
+            Ok(GpuAsk::Ids(vec!["0".to_owned(), "GPU-ab-1".to_owned()]))
+        );
+        assert!(parse_gpus("0").is_err());
+        assert!(parse_gpus("").is_err());
+        assert!(parse_gpus("a b").is_err());
+        assert!(parse_gpus("some").is_err() && parse_gpus("GPU-").is_err());
+    }
+
+    #[test]
+    fn sizes_and_times_have_units() {
+        assert_eq!(parse_size("8g"), Ok(8 << 30));
+        assert_eq!(parse_size("512MiB"), Ok(512 << 20));
+        assert_eq!(parse_size("64"), Ok(64));
+        assert!(parse_size("8x").is_err() && parse_size("").is_err() && parse_size("99999999999t").is_err());
+        assert_eq!(parse_time("2s"), Ok(Duration::from_secs(2)));
+        assert_eq!(parse_time("24h"), Ok(Duration::from_secs(86_400)));
+        assert!(parse_time("0s").is_err() && parse_time("1w").is_err() && parse_time("-1").is_err());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_panics(text: String) {
+            let _ = parse_volume(&text, Some(Path::new("/home/ann")));
+            let _ = (parse_gpus(&text), parse_size(&text), parse_user(&text), parse_time(&text));
+            proptest::prop_assert!(is_name(&default_name(&text)));
+        }
+    }
+}
