@@ -22,4 +22,6 @@ pub mod output;
 pub mod remote;
 pub mod settings;
 pub mod state;
+#[cfg(test)]
+mod testing;
 pub mod tunnel;

@@ -164,7 +164,7 @@ async fn the_agents_own_failure_is_told_with_the_host() {
         .await
         .unwrap_err();
     assert_eq!(failure.kind, Kind::Agent(FailureKind::HostUnfit));
-    assert_eq!(failure.to_string(), "cannot listen on this machine: no UDP");
+    assert_eq!(failure.to_string(), "this machine: cannot listen: no UDP");
 }
 
 #[tokio::test]
@@ -172,11 +172,11 @@ async fn an_agent_that_ends_is_told_with_its_last_words() {
     for (text, what) in [
         (
             "echo 'no such flag' >&2; exit 1",
-            "the agent does not start on this machine: no such flag",
+            "this machine: the agent does not start: no such flag",
         ),
         (
             "echo $4; echo out of luck >&2; exit 1",
-            "the agent does not answer as it should on this machine: out of luck",
+            "this machine: the agent does not answer as it should: out of luck",
         ),
         (
             "echo $4; printf '\\377\\377\\377\\377'",

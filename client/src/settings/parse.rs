@@ -123,10 +123,16 @@ pub(super) fn parse_gpus(text: &str) -> Result<GpuAsk, Failure> {
         .filter(|id| !id.is_empty())
         .map(str::to_owned)
         .collect();
-    let valid = |id: &String| {
-        id.bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'/' | b':'))
+    let is_index = |id: &str| id.bytes().all(|b| b.is_ascii_digit());
+    let is_uuid = |id: &str| {
+        ["GPU-", "MIG-"]
+            .iter()
+            .any(|prefix| id.len() > prefix.len() && id.starts_with(prefix))
+            && id
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'/'))
     };
+    let valid = |id: &String| is_index(id) || is_uuid(id);
     if ids.is_empty() || !ids.iter().all(valid) {
         return Err(usage(
             format!("--gpus {text}"),

@@ -135,7 +135,6 @@ async fn a_full_folder_leaves_nothing_and_the_next_is_taken() {
 }
 
 /// Hosts whose home is a file system of its own, mounted with these options for one shell and nobody else.
-#[expect(clippy::print_stderr, reason = "a test that does not run must say so")]
 fn home_mounted(options: &str) -> Option<Home> {
     let unshare = if rustix::process::geteuid().is_root() {
         "-m"
@@ -146,7 +145,7 @@ fn home_mounted(options: &str) -> Option<Home> {
         .args([unshare, "mount", "-t", "tmpfs", "none", "/mnt"])
         .output();
     if !may_mount.is_ok_and(|output| output.status.success()) {
-        eprintln!("NOT RUN: this user may mount nothing");
+        crate::testing::not_run("this user may mount nothing");
         return None;
     }
     let script: &'static str = format!(

@@ -220,7 +220,7 @@ fn of_a_chain_the_host_that_fails_is_named() {
     let failure = connection(place, &lines("a@gw: Permission denied (publickey)."), None);
     assert_eq!(
         failure.to_string(),
-        "cannot log in on gw: a@gw: Permission denied (publickey). (it is on the way to gpu)"
+        "gw: cannot log in: a@gw: Permission denied (publickey). (it is on the way to gpu)"
     );
 }
 
