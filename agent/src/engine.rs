@@ -76,7 +76,10 @@ pub trait Containers: Send + Sync {
     /// the command running.
     fn exec<'a>(&'a self, id: &'a str, command: &'a Exec, output: &'a Tail) -> Answer<'a, Option<i64>>;
 
-    /// A file's bytes and owner (at most 1 MiB); none when it is not there or is not a plain file.
+    /// Whether something is at this path, a link included. It need not run.
+    fn has<'a>(&'a self, id: &'a str, path: &'a str) -> Answer<'a, bool>;
+
+    /// A file's bytes (at most 1 MiB); none when it is not there or is not a plain file. It need not run.
     fn read<'a>(&'a self, id: &'a str, path: &'a str) -> Answer<'a, Option<Vec<u8>>>;
 
     /// Puts files and folders into it; folders on the way are made. It need not run.

@@ -108,7 +108,9 @@ impl Printer {
         if inner.json {
             json::message("note", &text);
         } else {
-            inner.steps.above(|| say(&format!("  {text}")));
+            // ssh's question may stand on the line, waiting for an answer.
+            let start = if inner.steps.is_hidden() { "\n" } else { "" };
+            inner.steps.above(|| say(&format!("{start}  {text}")));
         }
     }
 

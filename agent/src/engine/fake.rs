@@ -40,6 +40,8 @@ pub(crate) struct State {
     pub(crate) log: Vec<String>,
     /// What `nvidia-smi -L` says inside.
     pub(crate) gpus_inside: String,
+    /// Programs in every image, by their paths.
+    pub(crate) programs: Vec<String>,
     /// Helpers' roles, by container.
     roles: HashMap<String, JoinSet<()>>,
     /// What any other command says and how it ends; none: it runs on.
@@ -295,6 +297,13 @@ impl Containers for Fake {
                 }
                 None => std::future::pending().await,
             }
+        })
+    }
+
+    fn has<'a>(&'a self, id: &'a str, path: &'a str) -> Answer<'a, bool> {
+        Box::pin(async move {
+            let in_image = self.state().programs.iter().any(|program| program == path);
+            self.with(id, |container| in_image || container.files.contains_key(path))
         })
     }
 

@@ -81,7 +81,7 @@ impl Drop for Presence<'_> {
 
 #[cfg(test)]
 mod tests {
-    use tokio::time::{Instant, advance};
+    use tokio::time::Instant;
 
     use super::*;
 
@@ -92,7 +92,7 @@ mod tests {
         let start = Instant::now();
         let presence = async {
             let presence = lifetime.enter();
-            advance(Duration::from_secs(1000)).await;
+            sleep(Duration::from_secs(1000)).await;
             drop(presence);
         };
         let ((), ()) = tokio::join!(lifetime.ended(), presence);

@@ -35,12 +35,7 @@ pub(super) async fn choose(
         EngineChoice::Process => Ok(Choice::Process),
         EngineChoice::Docker | EngineChoice::Podman => Ok(Choice::Engine(connect(host, spec.engine).await?)),
         EngineChoice::Auto if wants_container => {
-            let engine = connect(host, spec.engine).await.map_err(|mut failure| {
-                failure
-                    .hint
-                    .push_str("; `--engine process` runs Jupyter without containers");
-                failure
-            })?;
+            let engine = connect(host, spec.engine).await?;
             let facts = engine.facts();
             events
                 .note(format!(
@@ -96,7 +91,13 @@ async fn connect(host: &HostContext, choice: EngineChoice) -> Result<Arc<dyn Con
     })?;
     match Docker::connect(&candidates, &config).await {
         Ok(docker) => Ok(Arc::new(docker)),
-        Err(error) => Err(explain(host, choice, &error)),
+        Err(error) => {
+            let mut failure = explain(host, choice, &error);
+            failure
+                .hint
+                .push_str("; `--engine process` runs Jupyter without containers");
+            Err(failure)
+        }
     }
 }
 

@@ -115,9 +115,9 @@ pub(super) fn missing(kind: JupyterKind, image: &str, words: &str) -> Failure {
         );
     }
     let why = if words.is_empty() {
-        "its command `jupyter` was not found".to_owned()
+        "there is no `jupyter` on its PATH".to_owned()
     } else {
-        words.to_owned()
+        format!("there is no `jupyter` on its PATH; it said: {words}")
     };
     fail(
         FailureKind::CommandMissing,
@@ -165,7 +165,7 @@ pub(super) fn late(kind: JupyterKind, found: &Found, log: &[String]) -> Failure 
 }
 
 /// The last few lines as one.
-fn last_words(log: &[String]) -> Option<String> {
+pub(super) fn last_words(log: &[String]) -> Option<String> {
     const LINES: usize = 6;
     let last = &log[log.len().saturating_sub(LINES)..];
     (!last.is_empty()).then(|| last.join(" | "))

@@ -93,6 +93,11 @@ impl Steps {
         self.draw();
     }
 
+    /// Whether someone else may be writing to the terminal.
+    pub(super) fn is_hidden(&self) -> bool {
+        self.draws && self.hidden
+    }
+
     /// Runs `write` with the redrawn line out of its way.
     pub(super) fn above(&self, write: impl FnOnce()) {
         match &self.line {

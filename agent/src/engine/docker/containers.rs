@@ -3,8 +3,9 @@
 use bollard::{
     errors::Error,
     query_parameters::{
-        CreateContainerOptionsBuilder, DownloadFromContainerOptionsBuilder, LogsOptionsBuilder,
-        RemoveContainerOptionsBuilder, UploadToContainerOptionsBuilder, WaitContainerOptionsBuilder,
+        ContainerArchiveInfoOptionsBuilder, CreateContainerOptionsBuilder,
+        DownloadFromContainerOptionsBuilder, LogsOptionsBuilder, RemoveContainerOptionsBuilder,
+        UploadToContainerOptionsBuilder, WaitContainerOptionsBuilder,
     },
 };
 use futures_util::StreamExt;
@@ -120,6 +121,18 @@ impl Containers for Docker {
 
     fn exec<'a>(&'a self, id: &'a str, command: &'a Exec, output: &'a Tail) -> Answer<'a, Option<i64>> {
         Box::pin(self.run_exec(id, command, output))
+    }
+
+    fn has<'a>(&'a self, id: &'a str, path: &'a str) -> Answer<'a, bool> {
+        Box::pin(async move {
+            let options = ContainerArchiveInfoOptionsBuilder::new().path(path).build();
+            let stat = self.client.get_container_archive_info(id, Some(options));
+            match stat.await.map_err(lost_or) {
+                Ok(_) => Ok(true),
+                Err(EngineError::NotFound(_)) => Ok(false),
+                Err(error) => Err(error),
+            }
+        })
     }
 
     fn read<'a>(&'a self, id: &'a str, path: &'a str) -> Answer<'a, Option<Vec<u8>>> {

@@ -25,6 +25,9 @@ const GOES_ON: Duration = Duration::from_millis(1500);
 /// How many lines of a container's log are looked at when it has failed.
 const LOG: usize = 30;
 
+/// What an engine sets where an image sets no PATH.
+const USUAL_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
 impl Run<'_> {
     /// Opens the container's network and brings up what was asked for in it.
     pub(super) async fn bring_up(
@@ -132,11 +135,40 @@ impl Run<'_> {
             Ok(exit) => exit,
             Err(error) => return failure::engine("lost sight of the container", &error),
         };
-        let failure = jupyter_wait::ended(kind, &container.image, &exit, &self.log(container).await);
+        let log = self.log(container).await;
+        let failure = if kind != JupyterKind::None && self.lacks_jupyter(container).await {
+            let words = jupyter_wait::last_words(&log).unwrap_or_default();
+            jupyter_wait::missing(kind, &container.image, &words)
+        } else {
+            jupyter_wait::ended(kind, &container.image, &exit, &log)
+        };
         if origin == Origin::Created {
             self.discard(&container.id).await;
         }
         failure
+    }
+
+    /// Whether no `jupyter` is on the PATH of the image. An entry point of its own may say that in any words.
+    async fn lacks_jupyter(&self, container: &ContainerState) -> bool {
+        let Ok(Some(image)) = self.engine.image(&container.image).await else {
+            return false;
+        };
+        let set = |env: &[(String, String)]| {
+            let found = env.iter().rev().find(|(key, _)| key == "PATH");
+            found.map(|(_, value)| value.clone())
+        };
+        let path = set(&self.spec.env)
+            .or_else(|| set(&image.env))
+            .unwrap_or_else(|| USUAL_PATH.to_owned());
+        for folder in path.split(':').filter(|folder| folder.starts_with('/')) {
+            let program = format!("{folder}/jupyter");
+            match self.engine.has(&container.id, &program).await {
+                Ok(false) => {}
+                // There, or nobody knows.
+                Ok(true) | Err(_) => return false,
+            }
+        }
+        true
     }
 
     async fn log(&self, container: &ContainerState) -> Vec<String> {

@@ -57,6 +57,7 @@ impl Bench {
         let mut tasks = JoinSet::new();
         let port = stand_in(&store.token("gpu").unwrap(), &mut tasks).await;
         let engine = Fake::new(engine());
+        engine.state().programs.push("/usr/bin/jupyter".into());
         engine
             .state()
             .registry
@@ -248,6 +249,21 @@ async fn a_jupyter_that_ends_is_told_with_its_last_words_and_removed_only_when_n
     });
     assert_eq!(bench.failure().await.kind, FailureKind::StartFailed);
     assert_eq!(bench.engine.state().containers.len(), 1);
+}
+
+#[tokio::test]
+async fn an_entry_point_that_chokes_on_jupyter_is_an_image_without_it() {
+    let bench = Bench::new().await.without_jupyter();
+    bench.engine.state().programs.clear();
+    bench.engine.state().log = vec!["not a number".into()];
+    bench.engine.state().ends_at_once = Some(Exit {
+        code: Some(101),
+        ..Exit::default()
+    });
+    let failure = bench.failure().await;
+    assert_eq!(failure.kind, FailureKind::CommandMissing);
+    assert!(failure.why.contains("not a number"));
+    assert!(bench.engine.state().containers.is_empty());
 }
 
 #[tokio::test]
