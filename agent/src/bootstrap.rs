@@ -11,7 +11,7 @@ use std::{
 
 use jq_common::{
     bootstrap::{BootstrapReply, BootstrapRequest, Nonce, Started},
-    codec,
+    codec::{self, FrameError},
     protocol::{
         control::{Failure, FailureKind},
         limits,
@@ -60,6 +60,12 @@ pub struct Bootstrap {
 /// How long the role's process may take to be ready.
 const START: Duration = Duration::from_secs(10);
 
+/// How long one that runs may take to end.
+const ENDING: Duration = Duration::from_secs(20);
+
+/// How long to wait before the process is looked for again.
+const RETRY: Duration = Duration::from_millis(50);
+
 /// How long the client may take to say its message. It waits for other hosts first.
 const REQUEST: Duration = Duration::from_secs(300);
 
@@ -67,7 +73,7 @@ const REQUEST: Duration = Duration::from_secs(300);
 ///
 /// # Errors
 /// When the client's side cannot be read or written. A failure on this side is told to the client instead.
-pub async fn run(bootstrap: Bootstrap) -> Result<(), codec::FrameError> {
+pub async fn run(bootstrap: Bootstrap) -> Result<(), FrameError> {
     let mut output = stdout();
     output
         .write_all(format!("{}\n", bootstrap.nonce).as_bytes())
@@ -81,48 +87,55 @@ pub async fn run(bootstrap: Bootstrap) -> Result<(), codec::FrameError> {
     );
     let request = request?;
     let reply = match process {
-        Ok(stream) => exchange(stream, &request, bootstrap.address).await,
+        Ok(stream) => answer(stream, &request, &bootstrap).await,
         Err(failure) => Err(failure),
     };
     codec::write(&mut output, &reply, limits::BOOTSTRAP_FRAME).await
 }
 
-async fn exchange(
-    mut process: UnixStream,
-    request: &BootstrapRequest,
-    address: Option<IpAddr>,
-) -> BootstrapReply {
-    let reply = async {
-        codec::write(&mut process, request, limits::BOOTSTRAP_FRAME).await?;
-        codec::read_within::<BootstrapReply>(&mut process, limits::BOOTSTRAP_FRAME, START).await
+/// The process's answer. One that was ending when it was reached is given up for its successor.
+async fn answer(process: UnixStream, request: &BootstrapRequest, bootstrap: &Bootstrap) -> BootstrapReply {
+    let reply = match exchange(process, request).await {
+        Ok(reply) => reply,
+        Err(error) => {
+            tracing::info!(%error, "the process ended; starting another");
+            let successor = reach(bootstrap).await?;
+            exchange(successor, request)
+                .await
+                .map_err(|error| failed("the agent does not answer", error))?
+        }
     };
-    let reply = reply
-        .await
-        .map_err(|error| failed("the agent does not answer", error))?;
     reply.map(|started| match started {
         Started::Serve(mut serve) => {
-            serve.address = address;
+            serve.address = bootstrap.address;
             Started::Serve(serve)
         }
         Started::Relay(relay) => Started::Relay(relay),
     })
 }
 
+async fn exchange(mut process: UnixStream, request: &BootstrapRequest) -> Result<BootstrapReply, FrameError> {
+    codec::write(&mut process, request, limits::BOOTSTRAP_FRAME).await?;
+    codec::read_within(&mut process, limits::BOOTSTRAP_FRAME, START).await
+}
+
 /// Connects to the role's process, starting it first when there is none.
 async fn reach(bootstrap: &Bootstrap) -> Result<UnixStream, Failure> {
     let folder = RunDir::open(&bootstrap.binary, bootstrap.role)
         .map_err(|error| failed("cannot make the agent's private folder", error))?;
-    if let Ok(stream) = folder.connect().await {
-        return Ok(stream);
-    }
-    let deadline = Instant::now() + START;
-    start(bootstrap, &folder).await?;
+    let deadline = Instant::now() + START + ENDING;
     loop {
+        if let Ok(stream) = folder.connect().await {
+            return Ok(stream);
+        }
+        // One that is ending holds its place without answering; another bootstrap's may be on its way to its socket.
+        start(bootstrap, &folder).await?;
         match folder.connect().await {
             Ok(stream) => return Ok(stream),
-            // Another bootstrap's process is on its way to its socket.
-            Err(_) if Instant::now() < deadline => sleep(Duration::from_millis(10)).await,
-            Err(error) => return Err(failed("the agent does not come up", error)),
+            Err(error) if Instant::now() >= deadline => {
+                return Err(failed("the agent does not come up", error));
+            }
+            Err(_) => sleep(RETRY).await,
         }
     }
 }

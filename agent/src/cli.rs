@@ -103,7 +103,8 @@ pub fn host_context(run_dir: &Path) -> io::Result<HostContext> {
         docker_config: path("DOCKER_CONFIG"),
         xdg_runtime_dir: path("XDG_RUNTIME_DIR"),
         run_dir: run_dir.to_owned(),
-        agent_binary: binary,
+        // Not by its name: a clean-up may take the file from under the running agent.
+        agent_binary: PathBuf::from("/proc/self/exe"),
     })
 }
 

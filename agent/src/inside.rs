@@ -20,8 +20,8 @@ use std::{
 
 use jq_common::protocol::limits;
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, recvmsg, sendmsg,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, Interest},
@@ -168,7 +168,10 @@ async fn receive_reply(reader: &mut OwnedReadHalf) -> io::Result<(u32, io::Resul
     let errno = i32::from_be_bytes([message[4], message[5], message[6], message[7]]);
     let result = match (errno, socket) {
         (0, Some(fd)) => adopt(fd),
-        (0, None) => Err(io::Error::other("the helper sent no socket")),
+        // The kernel drops a socket for which this process has no descriptor left (MSG_CTRUNC, recvmsg(2)).
+        (0, None) => Err(io::Error::from_raw_os_error(
+            rustix::io::Errno::MFILE.raw_os_error(),
+        )),
         (errno, _) => Err(io::Error::from_raw_os_error(errno)),
     };
     Ok((id, result))
@@ -194,9 +197,6 @@ fn receive_with_socket(stream: impl AsFd, into: &mut [u8]) -> io::Result<(usize,
         if let RecvAncillaryMessage::ScmRights(sockets) = message {
             socket = sockets.last();
         }
-    }
-    if received.flags.contains(ReturnFlags::CTRUNC) {
-        return Err(io::Error::other("the helper sent more than one socket"));
     }
     Ok((received.bytes, socket))
 }

@@ -24,6 +24,7 @@ fn main() -> ExitCode {
         .with_ansi(false)
         .init();
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    jq_common::descriptors::raise_limit();
     match run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

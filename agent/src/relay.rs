@@ -97,7 +97,7 @@ impl Relay {
         })
     }
 
-    /// Relays until no pair has been used for five minutes.
+    /// Relays until there has been no pair for five minutes. A pair goes when it was not used for as long.
     pub async fn join(&self) {
         tokio::select! {
             () = self.shared.pass_outward() => {}
@@ -108,6 +108,7 @@ impl Relay {
 
     /// Ends: every pair is forgotten.
     pub async fn shutdown(self) {
+        drop(self.control);
         self.stop.cancel();
         self.tasks.close();
         self.tasks.wait().await;

@@ -62,20 +62,23 @@ impl RunDir {
     /// # Errors
     /// When the lock file cannot be made.
     pub fn lock(&self) -> io::Result<Option<File>> {
-        let file = private_file(&self.path.join("lock"), false)?;
+        let file = private_file(&self.path.join("lock"))?;
         match flock(file.as_fd(), FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Some(file)),
+            Ok(()) => {
+                self.log()?.set_len(0)?;
+                Ok(Some(file))
+            }
             Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// The log file, emptied.
+    /// The log file, to append to. Whoever gets the lock empties it.
     ///
     /// # Errors
     /// When it cannot be made.
     pub fn log(&self) -> io::Result<File> {
-        private_file(&self.path.join("log"), true)
+        private_file(&self.path.join("log"))
     }
 
     /// Listens on the control socket. Call it with the lock held: a socket left by a dead process is replaced.
@@ -139,11 +142,10 @@ pub fn host_name() -> String {
     if name.is_empty() { "host".to_owned() } else { name }
 }
 
-fn private_file(path: &Path, empty: bool) -> io::Result<File> {
+fn private_file(path: &Path) -> io::Result<File> {
     OpenOptions::new()
-        .write(true)
+        .append(true)
         .create(true)
-        .truncate(empty)
         .mode(0o600)
         .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
         .open(path)

@@ -28,8 +28,11 @@ const HANDSHAKES: usize = 4;
 /// How long a handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
-/// How long the end may take: resets to send, helpers to remove.
-const GRACE: Duration = Duration::from_secs(10);
+/// How many may be unfinished at all; further ones get no answer.
+const MOST_HANDSHAKES: usize = 64;
+
+/// How long each stage of the end may take: resets to send, helpers to remove.
+const GRACE: Duration = Duration::from_secs(5);
 
 /// Why the role cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -116,26 +119,27 @@ impl Server {
         }
     }
 
-    /// Ends in order: no new clients, streams reset, helpers removed. Containers and Jupyter go on.
+    /// Ends in order: nobody is let in any more, streams reset, work done or cut, helpers removed. Each has its time, so
+    /// that none keeps the next from its own. Containers and Jupyter go on.
     pub async fn shutdown(self) {
+        drop(self.control);
         self.stop.cancel();
+        self.endpoint.close(VarInt::from_u32(0), b"agent ends");
         self.tasks.close();
-        let ended = async {
-            self.tasks.wait().await;
-            self.shared.work.close();
-            self.shared.work.wait().await;
-            self.endpoint.close(VarInt::from_u32(0), b"agent ends");
-            self.shared.workloads.shutdown().await;
-            self.endpoint.wait_idle().await;
-        };
-        if timeout(GRACE, ended).await.is_err() {
-            tracing::warn!("not everything ended in time");
-        }
+        self.shared.work.close();
+        within("clients", self.tasks.wait()).await;
+        within("work", self.shared.work.wait()).await;
+        within("helpers", self.shared.workloads.shutdown()).await;
+        within("farewells", self.endpoint.wait_idle()).await;
     }
 
     async fn accept_clients(&self) {
         let unfinished = TaskTracker::new();
         while let Some(incoming) = self.endpoint.accept().await {
+            if unfinished.len() >= MOST_HANDSHAKES {
+                incoming.ignore();
+                continue;
+            }
             if unfinished.len() >= HANDSHAKES && incoming.may_retry() {
                 // Fails only for an address that is proven already.
                 let _ = incoming.retry();
@@ -148,11 +152,17 @@ impl Server {
                 drop(handshake);
                 match connection {
                     Ok(Ok(connection)) => Session::new(connection, shared).run(stop).await,
-                    Ok(Err(error)) => tracing::info!(%error, "a client was not let in"),
-                    Err(_) => tracing::info!("a client's handshake took too long"),
+                    Ok(Err(error)) => tracing::debug!(%error, "a client was not let in"),
+                    Err(_) => tracing::debug!("a client's handshake took too long"),
                 }
             });
         }
+    }
+}
+
+async fn within(stage: &str, ended: impl Future<Output = ()>) {
+    if timeout(GRACE, ended).await.is_err() {
+        tracing::warn!(stage, "did not end in time");
     }
 }
 

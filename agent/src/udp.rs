@@ -40,8 +40,18 @@ fn on_port(port: u16) -> io::Result<UdpSocket> {
         socket.bind(&SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)).into())?;
         Ok(socket.into())
     };
-    // A kernel without IPv6 has no such sockets at all.
-    dual().or_else(|_| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)))
+    match dual() {
+        Err(error) if has_no_ipv6(&error) => UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)),
+        other => other,
+    }
+}
+
+fn has_no_ipv6(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL)
+    )
 }
 
 #[cfg(test)]

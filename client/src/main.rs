@@ -17,6 +17,7 @@ use tokio::{
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    jq_common::descriptors::raise_limit();
     tracing_subscriber::fmt()
         .with_env_filter(log_filter())
         .with_writer(std::io::stderr)

@@ -20,6 +20,9 @@ use crate::{error::Failure, remote::Reporter, settings::Environment};
 /// Longest text of one line that came from elsewhere, in characters.
 const LINE: usize = 1000;
 
+/// Most further lines of a reason that are shown: the end of a container's log, each path that failed.
+const MOST_LINES: usize = 20;
+
 /// What a connection brought, for the user.
 pub struct Opened<'a> {
     /// Where the page is; none without Jupyter.
@@ -88,16 +91,14 @@ impl Printer {
         inner.step_done(done);
     }
 
-    /// How far the step at hand has come.
-    pub fn progress(&self, progress: &Progress) {
+    /// How far the step on `host` has come.
+    pub fn progressed(&self, host: &str, progress: &Progress) {
         let inner = &mut *self.inner();
         let detail = one_line(&progress.detail, 60);
-        if let Some(line) = inner.steps.progress(progress, &detail) {
-            if inner.json {
-                json::progress(progress, &detail);
-            } else {
-                say(&line);
-            }
+        if inner.json {
+            json::progress(progress, host, &detail);
+        } else if let Some(line) = inner.steps.progress(host, progress, &detail) {
+            say(&line);
         }
     }
 
@@ -189,7 +190,7 @@ impl Printer {
             inner.colour("31;1", "error:"),
             lines.next().unwrap_or_default()
         ));
-        for line in lines {
+        for line in lines.take(MOST_LINES) {
             say(&format!("    {line}"));
         }
         for line in failure.hint.lines().map(|line| one_line(line, LINE)) {
@@ -207,14 +208,14 @@ impl Reporter for Printer {
         self.end(host);
     }
 
-    fn progress(&self, done: u64, total: u64) {
+    fn progress(&self, host: &str, done: u64, total: u64) {
         let progress = Progress {
             done,
             total: Some(total),
             unit: Unit::Bytes,
             detail: String::new(),
         };
-        Printer::progress(self, &progress);
+        self.progressed(host, &progress);
     }
 
     fn notice(&self, text: &str) {

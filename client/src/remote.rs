@@ -34,8 +34,8 @@ pub trait Reporter: Send + Sync {
     fn step(&self, host: &str, text: &str);
     /// The step on `host` is done.
     fn done(&self, host: &str);
-    /// The step at hand has moved `done` of `total` bytes.
-    fn progress(&self, done: u64, total: u64);
+    /// The step on `host` has moved `done` of `total` bytes.
+    fn progress(&self, host: &str, done: u64, total: u64);
     /// ssh said something that is no error: a banner, a security key that wants a touch. One line.
     fn notice(&self, text: &str);
     /// From `true` to the next `false`, ssh may be asking for something on the terminal: draw nothing there.

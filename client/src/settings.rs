@@ -2,7 +2,7 @@
 
 mod parse;
 
-use std::{env, fmt, io::IsTerminal, path::PathBuf, time::Duration};
+use std::{env, fmt, io::IsTerminal, os::unix::fs::MetadataExt, path::PathBuf, time::Duration};
 
 use jq_common::protocol::control::{EngineChoice, GpuAsk, JupyterKind, PullPolicy, WorkloadSpec};
 
@@ -57,7 +57,13 @@ impl Environment {
                     .because("HOME is not set")
                     .hint("set HOME to your home folder")
             })?;
-        let runtime_dir = path("XDG_RUNTIME_DIR").map_or_else(|| state_dir.clone(), |base| base.join("jq"));
+        // One that a change of user left behind is somebody else's.
+        let is_own = |base: &PathBuf| {
+            std::fs::metadata(base).is_ok_and(|found| found.uid() == rustix::process::geteuid().as_raw())
+        };
+        let runtime_dir = path("XDG_RUNTIME_DIR")
+            .filter(is_own)
+            .map_or_else(|| state_dir.clone(), |base| base.join("jq"));
         let draws = std::io::stderr().is_terminal() && env::var_os("TERM").is_none_or(|term| term != "dumb");
         let plain = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         Ok(Self {

@@ -2,9 +2,9 @@
 
 use std::{
     collections::BTreeMap,
-    fs::DirBuilder,
+    fs::{self, DirBuilder},
     io::{self, Write},
-    os::unix::fs::DirBuilderExt,
+    os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -33,7 +33,7 @@ impl SessionFile {
     /// Reads it.
     #[must_use]
     pub fn load(&self) -> Remembered {
-        let text = std::fs::read_to_string(&self.0).unwrap_or_default();
+        let text = fs::read_to_string(&self.0).unwrap_or_default();
         toml::from_str(&text).unwrap_or_default()
     }
 
@@ -55,9 +55,18 @@ impl SessionFile {
 /// Makes a folder, and its missing parents, that only the user may enter.
 ///
 /// # Errors
-/// When it cannot be made.
+/// When it cannot be made, is a link, or is somebody else's.
 pub fn make_private(folder: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(folder)
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    let found = fs::symlink_metadata(folder)?;
+    if !found.is_dir() || found.uid() != rustix::process::geteuid().as_raw() {
+        let message = format!("{} is not a folder of this user", folder.display());
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, message));
+    }
+    if found.mode() & 0o077 != 0 {
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o700))?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -75,7 +84,7 @@ mod tests {
         };
         file.save(&remembered).unwrap();
         assert_eq!(file.load(), remembered);
-        std::fs::write(&file.0, "jupyter_port = \"x").unwrap();
+        fs::write(&file.0, "jupyter_port = \"x").unwrap();
         assert_eq!(file.load(), Remembered::default());
     }
 }

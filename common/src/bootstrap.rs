@@ -94,7 +94,7 @@ impl NonceScanner {
                 self.line.push(byte);
             } else {
                 self.overlong = true;
-                if self.before.len() < SHOWN {
+                if self.line.len() < SHOWN {
                     self.line.push(byte);
                 }
             }
@@ -254,7 +254,7 @@ mod tests {
         assert_eq!(last, Scan::GaveUp);
         assert!(scanner.seen_instead().starts_with("xxx"));
         assert!(scanner.seen_instead().len() <= SHOWN);
-        assert!(scanner.line.len() <= 2 * limits::BANNER);
+        assert!(scanner.line.len() <= SHOWN);
     }
 
     #[test]

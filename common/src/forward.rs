@@ -1,15 +1,18 @@
 //! Copying a TCP connection to a QUIC stream and back.
 //!
 //! An end of data one way is passed on as an end that way only. Everything else that goes wrong (a reset, a lost
-//! connection, a task that is dropped) ends both ways as a reset on both sides: truncated data never looks complete.
+//! connection, a task that is dropped, a process that is killed) ends both ways as a reset on both sides: truncated data never looks complete.
 
-use std::io;
+use std::{io, pin::pin};
 
 use bytes::BytesMut;
-use quinn::{ReadError, RecvStream, SendStream, WriteError};
+use quinn::{ReadError, RecvStream, SendStream, StoppedError, VarInt, WriteError};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{
+        TcpStream,
+        tcp::{ReadHalf, WriteHalf},
+    },
 };
 
 use crate::protocol::stream::ResetCode;
@@ -108,24 +111,16 @@ impl Drop for Sender {
     }
 }
 
-/// A socket that is reset (TCP RST) when dropped before `complete` is set.
-struct Socket {
-    tcp: TcpStream,
-    complete: bool,
+/// Has a socket be reset (TCP RST) when it is closed, in whatever way: also when this process dies.
+pub fn reset_on_close(tcp: &TcpStream) {
+    // Fails only on a socket that is closed already.
+    let _ = tcp.set_zero_linger();
 }
 
-impl Drop for Socket {
-    fn drop(&mut self) {
-        if !self.complete {
-            // Fails only on a socket that is closed already.
-            let _ = self.tcp.set_zero_linger();
-        }
-    }
-}
-
-/// Resets a socket, so that its peer sees an error and not an end.
-pub fn reset_socket(tcp: TcpStream) {
-    drop(Socket { tcp, complete: false });
+/// Takes back [`reset_on_close`]: all was sent, so closing may end the connection as usual.
+fn end_on_close(tcp: &TcpStream) {
+    // As above.
+    let _ = socket2::SockRef::from(tcp).set_linger(None);
 }
 
 /// Copies both ways until both have ended.
@@ -134,45 +129,18 @@ pub fn reset_socket(tcp: TcpStream) {
 /// A [`ForwardError`] when one way did not end cleanly; both sides have then been reset.
 ///
 /// Dropping the future resets both sides too.
-pub async fn forward(tcp: TcpStream, send: Sender, mut receive: RecvStream) -> Result<Copied, ForwardError> {
+pub async fn forward(
+    mut tcp: TcpStream,
+    mut send: Sender,
+    mut receive: RecvStream,
+) -> Result<Copied, ForwardError> {
+    reset_on_close(&tcp);
     // Small writes of an interactive program must not wait for each other. Fails only on a dead socket.
     let _ = tcp.set_nodelay(true);
-    let mut socket = Socket { tcp, complete: false };
-    let mut send = send;
-    let (mut reader, mut writer) = socket.tcp.split();
-
-    let outward = async {
-        let mut total = 0;
-        let mut buffer = BytesMut::new();
-        loop {
-            buffer.reserve(READ);
-            match reader.read_buf(&mut buffer).await {
-                Ok(0) => break,
-                Ok(read) => total += read as u64,
-                Err(error) => return Err(ForwardError::Socket(error)),
-            }
-            send.stream().write_chunk(buffer.split().freeze()).await?;
-        }
-        send.finish();
-        Ok(total)
-    };
-    let inward = async {
-        let mut total = 0;
-        while let Some(chunk) = receive.read_chunk(usize::MAX, true).await? {
-            total += chunk.bytes.len() as u64;
-            writer
-                .write_all(&chunk.bytes)
-                .await
-                .map_err(ForwardError::Socket)?;
-        }
-        // A peer that has gone away by now has already got everything.
-        let _ = writer.shutdown().await;
-        Ok(total)
-    };
-
-    match tokio::try_join!(outward, inward) {
+    let (reader, writer) = tcp.split();
+    match tokio::try_join!(outward(reader, &mut send), inward(&mut receive, writer)) {
         Ok((sent, received)) => {
-            socket.complete = true;
+            end_on_close(&tcp);
             Ok(Copied { sent, received })
         }
         Err(error) => {
@@ -183,4 +151,52 @@ pub async fn forward(tcp: TcpStream, send: Sender, mut receive: RecvStream) -> R
             Err(error)
         }
     }
+}
+
+/// From the socket to the stream. Between reads it hears when the peer wants no more, which no write would tell.
+async fn outward(mut reader: ReadHalf<'_>, send: &mut Sender) -> Result<u64, ForwardError> {
+    let mut stopped = pin!(send.stream().stopped());
+    let mut total = 0;
+    let mut buffer = BytesMut::new();
+    loop {
+        // What is left of a block serves the next small reads: each block lives until its last byte is acknowledged.
+        if buffer.capacity() < READ / 4 {
+            buffer.reserve(READ);
+        }
+        let read = tokio::select! {
+            read = reader.read_buf(&mut buffer) => read.map_err(ForwardError::Socket)?,
+            stopped = &mut stopped => return Err(given_up(stopped)),
+        };
+        if read == 0 {
+            break;
+        }
+        total += read as u64;
+        send.stream().write_chunk(buffer.split().freeze()).await?;
+    }
+    send.finish();
+    Ok(total)
+}
+
+fn given_up(stopped: Result<Option<VarInt>, StoppedError>) -> ForwardError {
+    match stopped {
+        Ok(Some(code)) => ForwardError::Peer(ResetCode::from_wire(code.into_inner())),
+        Ok(None) => ForwardError::Stream("it had ended already".to_owned()),
+        Err(StoppedError::ConnectionLost(error)) => ForwardError::Connection(error),
+        Err(error) => ForwardError::Stream(error.to_string()),
+    }
+}
+
+/// From the stream to the socket.
+async fn inward(receive: &mut RecvStream, mut writer: WriteHalf<'_>) -> Result<u64, ForwardError> {
+    let mut total = 0;
+    while let Some(chunk) = receive.read_chunk(usize::MAX, true).await? {
+        total += chunk.bytes.len() as u64;
+        writer
+            .write_all(&chunk.bytes)
+            .await
+            .map_err(ForwardError::Socket)?;
+    }
+    // A peer that has gone away by now has already got everything.
+    let _ = writer.shutdown().await;
+    Ok(total)
 }

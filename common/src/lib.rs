@@ -9,6 +9,7 @@
 //! - [`quic`]: endpoint and transport configuration
 //! - [`carrier`]: how a QUIC packet travels when it does not go straight to the agent
 //! - [`forward`]: copying a TCP connection to a QUIC stream and back
+//! - [`descriptors`]: how many this process may have open
 //! - [`text`]: making remote text safe to print
 //!
 //! This crate starts no process, opens no file, prints nothing and knows neither SSH nor Docker.
@@ -16,6 +17,7 @@
 pub mod bootstrap;
 pub mod carrier;
 pub mod codec;
+pub mod descriptors;
 pub mod forward;
 pub mod identity;
 pub mod protocol;

@@ -46,7 +46,7 @@ pub enum EndpointError {
     Socket(#[from] io::Error),
 }
 
-/// An endpoint that lets in the clients of `allowed`, each by its certificate, and answers nobody else.
+/// An endpoint that lets in the clients of `allowed`, each by its certificate, and nobody else.
 ///
 /// # Errors
 /// Any [`EndpointError`]. Must be called within a tokio runtime.

@@ -1,6 +1,10 @@
 //! How things end, and what goes on.
 
-use std::{net::TcpStream, time::Duration};
+use std::{
+    io::Write,
+    net::{Shutdown, TcpListener, TcpStream},
+    time::Duration,
+};
 
 use anyhow::{Result, ensure};
 use jq_tests::{
@@ -148,6 +152,60 @@ fn a_killed_client_leaves_no_ssh_behind() -> Result<()> {
         lab.laptop()
             .run(r#"pgrep -u "$(id -u)" ssh || true"#)
             .is_ok_and(|left| left.is_empty())
+    })?;
+    lab.down()
+}
+
+#[test]
+fn a_connect_while_the_agent_is_ending_gets_another() -> Result<()> {
+    if !require::docker() {
+        return Ok(());
+    }
+    let lab = Lab::builder().topology(Topology::Direct).docker(true).up()?;
+    let arguments = ["gpu", "--image", IMAGE];
+    let mut client = Client::connect(lab.laptop(), &arguments)?;
+    client.ready()?;
+    client.disconnect()?;
+    lab.gpu().run(r#"pkill -TERM -u "$(id -u)" -f '[-]-run-dir'"#)?;
+    let mut client = Client::connect(lab.laptop(), &arguments)?;
+    ensure!(client.ready()?.jupyter_was_running == Some(true));
+    client.disconnect()?;
+    lab.down()
+}
+
+#[test]
+fn streams_that_a_dead_client_left_half_closed_or_stalled_do_not_keep_the_agent() -> Result<()> {
+    if !require::docker() {
+        return Ok(());
+    }
+    let lab = Lab::builder().topology(Topology::Direct).docker(true).up()?;
+    let service = lab.gpu().enter(|| TcpListener::bind("127.0.0.1:9000"))??;
+    let mut client = Client::connect(
+        lab.laptop(),
+        &[
+            "gpu",
+            "--image",
+            "jq-lab/static",
+            "--jupyter",
+            "none",
+            "--linger",
+            "2s",
+            "-L",
+            "9000:127.0.0.1:9000",
+        ],
+    )?;
+    client.ready()?;
+    let half_closed = http::dial(lab.laptop(), 9000)?;
+    half_closed.shutdown(Shutdown::Write)?;
+    let mut stalled = http::dial(lab.laptop(), 9000)?;
+    stalled.set_write_timeout(Some(Duration::from_secs(2)))?;
+    // Neither is read by the service, so this writes until everything on the way is full.
+    while stalled.write_all(&[0; 65_536]).is_ok() {}
+    let _accepted = [service.accept()?, service.accept()?];
+    client.signal(Signal::KILL)?;
+    client.wait()?;
+    eventually("the agent has ended", Duration::from_secs(90), || {
+        agents(&lab) == 0
     })?;
     lab.down()
 }

@@ -3,7 +3,6 @@
 use std::{
     io::{ErrorKind, Read, Write},
     net::{Shutdown, TcpListener, TcpStream},
-    sync::mpsc::channel,
     thread,
     time::Duration,
 };
@@ -15,6 +14,7 @@ use jq_tests::{
     product::Client,
     require,
 };
+use rustix::process::Signal;
 
 /// An image without a shell, whose one program echoes on ports 7000 and 7001 of its loopback.
 const IMAGE: &str = "jq-lab/static";
@@ -173,26 +173,73 @@ fn a_port_that_nobody_serves_is_refused_and_said_once() -> Result<()> {
     lab.down()
 }
 
+/// Connections on which a byte has gone both ways.
+fn talking(lab: &Lab, count: usize) -> Result<Vec<TcpStream>> {
+    (0..count)
+        .map(|_| {
+            let mut stream = dial(lab.laptop(), 7000)?;
+            stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+            stream.write_all(b"x")?;
+            stream.read_exact(&mut [0])?;
+            Ok(stream)
+        })
+        .collect()
+}
+
+/// That each connection was reset: an end would make what came so far look like everything.
+fn all_reset(streams: Vec<TcpStream>) -> Result<()> {
+    let ends = streams.into_iter().map(|mut stream| stream.read(&mut [0; 8]));
+    let clean = ends
+        .filter(|end| {
+            !end.as_ref()
+                .is_err_and(|e| e.kind() == ErrorKind::ConnectionReset)
+        })
+        .count();
+    ensure!(clean == 0, "{clean} connections ended otherwise than by a reset");
+    Ok(())
+}
+
 #[test]
-fn a_lost_host_resets_what_is_open_and_never_ends_it_cleanly() -> Result<()> {
+fn a_lost_host_resets_every_open_connection() -> Result<()> {
     if !require::docker() {
         return Ok(());
     }
     let Forwarding { mut client, lab } = forwarding()?;
-    let mut stream = dial(lab.laptop(), 7000)?;
-    stream.write_all(b"x")?;
-    stream.read_exact(&mut [0])?;
-    let (sender, receiver) = channel();
-    stream.set_read_timeout(Some(Duration::from_secs(60)))?;
-    let reading = thread::spawn(move || sender.send(stream.read(&mut [0; 8])));
+    let streams = talking(&lab, 100)?;
     lab.link().set_up(false);
-    let seen = receiver
-        .recv_timeout(Duration::from_secs(60))?
-        .expect_err("a reset, not an end");
-    ensure!(seen.kind() == ErrorKind::ConnectionReset, "{seen}");
-    reading.join().expect("no panic")?;
     let lost = client.wait_for(&["failure"], Duration::from_secs(60))?;
     ensure!(lost["kind"] == "connection_lost", "{lost}");
     ensure!(client.wait()?.code() == Some(255));
+    all_reset(streams)?;
     lab.down()
+}
+
+#[test]
+fn a_killed_agent_resets_every_open_connection() -> Result<()> {
+    if !require::docker() {
+        return Ok(());
+    }
+    let Forwarding { mut client, lab } = forwarding()?;
+    let streams = talking(&lab, 100)?;
+    lab.gpu().run(r#"pkill -KILL -u "$(id -u)" -f '[-]-run-dir'"#)?;
+    client.wait_for(&["failure"], Duration::from_secs(60))?;
+    client.wait()?;
+    all_reset(streams)?;
+    lab.down()
+}
+
+#[test]
+fn however_the_client_ends_every_open_connection_is_reset() -> Result<()> {
+    if !require::docker() {
+        return Ok(());
+    }
+    for signal in [Signal::INT, Signal::TERM, Signal::KILL] {
+        let Forwarding { mut client, lab } = forwarding()?;
+        let streams = talking(&lab, 100)?;
+        client.signal(signal)?;
+        client.wait()?;
+        all_reset(streams)?;
+        lab.down()?;
+    }
+    Ok(())
 }

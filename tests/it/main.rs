@@ -9,4 +9,5 @@ mod forwards;
 mod gpus;
 mod lab;
 mod local;
+mod pull;
 mod troubles;

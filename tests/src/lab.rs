@@ -5,7 +5,8 @@
 //!   None of them does I/O.
 //! - `link`, `pump`, `tun`, `netns`: the network itself.
 //! - `host`, `user`, `ssh`, `sshd`, `trouble`: who is on it, and what can be wrong with them.
-//! - `engine`, `images`, `gpu`: dockerd of the GPU host. `browser`: who looks at what runs there.
+//! - `engine`, `images`, `gpu`: dockerd of the GPU host. `registry`: where it pulls from. `browser`: who looks at
+//!   what runs there.
 //! - `builder`, `state`, `control`, `sweep`, `place`: coming up, being used from elsewhere, going away.
 //!
 //! Everything that a lab makes carries its id and is gone after its drop, or after the next lab came up on
@@ -28,6 +29,7 @@ mod place;
 mod plan;
 mod pump;
 mod random;
+mod registry;
 mod ssh;
 mod sshd;
 mod state;
@@ -53,6 +55,7 @@ pub use self::impair::{Cause, Delivery, Fate, Impair, Packet};
 pub use self::link::{Counters, Link};
 pub use self::place::{LabId, forget_logs};
 pub use self::plan::{HostName, Topology};
+pub use self::registry::{Manner, Registry, Traffic};
 pub use self::sshd::Sshd;
 pub use self::state::State;
 pub use self::sweep::remains;

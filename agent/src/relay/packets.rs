@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, IoSliceMut},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::Arc,
 };
 
@@ -10,7 +10,10 @@ use jq_common::carrier::relay::{Kind, Packet};
 use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSocketState};
 use tokio::{io::Interest, net::UdpSocket};
 
-use super::{Shared, pairs::Pair};
+use super::{
+    Shared,
+    pairs::{Client, Pair},
+};
 
 /// Most bytes that one receive of coalesced packets can bring.
 const COALESCED: usize = 64 * 1024;
@@ -47,8 +50,9 @@ impl Socket {
             .await
     }
 
-    /// Sends `packets`, of `stride` bytes each but the last, on to `to`. A full queue drops them: QUIC repeats.
-    fn send(&self, to: SocketAddr, packets: &[u8], meta: &RecvMeta) {
+    /// Sends `packets`, of `stride` bytes each but the last, on to `to`, from the own
+    /// address `from` or whichever the system takes. A full queue drops them: QUIC repeats.
+    fn send(&self, to: SocketAddr, from: Option<IpAddr>, packets: &[u8], meta: &RecvMeta) {
         let stride = meta.stride.max(1);
         for batch in packets.chunks(stride.saturating_mul(self.state.max_gso_segments())) {
             let transmit = Transmit {
@@ -56,7 +60,7 @@ impl Socket {
                 ecn: meta.ecn,
                 contents: batch,
                 segment_size: (batch.len() > stride).then_some(stride),
-                src_ip: None,
+                src_ip: from,
             };
             if let Err(error) = self.socket.try_io(Interest::WRITABLE, || {
                 self.state.try_send((&self.socket).into(), &transmit)
@@ -107,11 +111,17 @@ impl Shared {
             for (packets, meta) in batch.fill(&self.socket).await {
                 if packets.first().is_some_and(|first| first & QUIC_BITS == 0) {
                     for packet in packets.chunks(meta.stride.max(1)) {
-                        self.answer(packet, meta.addr);
+                        self.answer(
+                            packet,
+                            Client {
+                                address: meta.addr,
+                                via: meta.dst_ip,
+                            },
+                        );
                     }
                 } else if let Some(pair) = self.pairs.of_client(meta.addr) {
                     pair.touch();
-                    pair.upstream.send(pair.agent, packets, meta);
+                    pair.upstream.send(pair.agent, None, packets, meta);
                 }
             }
         }
@@ -124,14 +134,14 @@ impl Shared {
             for (packets, meta) in batch.fill(&pair.upstream).await {
                 if let Some(client) = pair.client() {
                     pair.touch();
-                    self.socket.send(client, packets, meta);
+                    self.socket.send(client.address, client.via, packets, meta);
                 }
             }
         }
     }
 
     /// Answers a packet of the relay's own format; nothing at all when its sender does not know the pair's secret.
-    fn answer(&self, wire: &[u8], from: SocketAddr) {
+    fn answer(&self, wire: &[u8], from: Client) {
         let Some(pair) = Packet::claimed_pair(wire).and_then(|id| self.pairs.get(&id)) else {
             return;
         };
@@ -141,13 +151,13 @@ impl Shared {
         let reply = match packet.kind {
             Kind::Bind => Packet {
                 kind: Kind::Challenge,
-                cookie: self.cookies.cookie(from, &packet.pair, packet.generation),
+                cookie: self.cookies.cookie(from.address, &packet.pair, packet.generation),
                 ..packet
             },
             Kind::Answer => {
-                let proven = self
-                    .cookies
-                    .accepts(&packet.cookie, from, &packet.pair, packet.generation);
+                let proven =
+                    self.cookies
+                        .accepts(&packet.cookie, from.address, &packet.pair, packet.generation);
                 if !proven || !self.pairs.bind(&packet.pair, from, packet.generation) {
                     return;
                 }
@@ -163,6 +173,6 @@ impl Shared {
             stride: reply.len(),
             ..RecvMeta::default()
         };
-        self.socket.send(from, &reply, &meta);
+        self.socket.send(from.address, from.via, &reply, &meta);
     }
 }

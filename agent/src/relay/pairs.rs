@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     io,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     sync::{Arc, Mutex, PoisonError, RwLock},
     time::{Duration, Instant},
 };
@@ -23,8 +23,15 @@ pub(super) struct Pair {
     gone: CancellationToken,
 }
 
+/// Where a client is, and which of the gateway's addresses it knows: answers must come from that one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Client {
+    pub(super) address: SocketAddr,
+    pub(super) via: Option<IpAddr>,
+}
+
 struct State {
-    client: Option<SocketAddr>,
+    client: Option<Client>,
     generation: u64,
     last_used: Instant,
 }
@@ -51,7 +58,7 @@ impl Pair {
     }
 
     /// Where the client is, once it is bound.
-    pub(super) fn client(&self) -> Option<SocketAddr> {
+    pub(super) fn client(&self) -> Option<Client> {
         self.state().client
     }
 
@@ -102,7 +109,7 @@ impl Pairs {
 
     /// Binds a pair's client to an address that it proved. False for a generation that is not newer than the bound
     /// one, unless it is the same binding again (its BOUND was lost).
-    pub(super) fn bind(&self, id: &PairId, client: SocketAddr, generation: u64) -> bool {
+    pub(super) fn bind(&self, id: &PairId, client: Client, generation: u64) -> bool {
         let mut index = self.write();
         let Some(pair) = index.by_id.get(id).cloned() else {
             return false;
@@ -120,9 +127,9 @@ impl Pairs {
             state.client.replace(client)
         };
         if let Some(previous) = previous {
-            index.unbind(previous, &pair);
+            index.unbind(previous.address, &pair);
         }
-        index.by_client.insert(client, pair);
+        index.by_client.insert(client.address, pair);
         true
     }
 
@@ -154,7 +161,7 @@ impl Pairs {
 impl Index {
     fn forget(&mut self, pair: &Arc<Pair>) {
         if let Some(client) = pair.client() {
-            self.unbind(client, pair);
+            self.unbind(client.address, pair);
         }
         pair.gone.cancel();
     }
@@ -183,8 +190,11 @@ mod tests {
         }
     }
 
-    fn client(port: u16) -> SocketAddr {
-        SocketAddr::from(([192, 0, 2, 1], port))
+    fn client(port: u16) -> Client {
+        Client {
+            address: SocketAddr::from(([192, 0, 2, 1], port)),
+            via: None,
+        }
     }
 
     #[tokio::test]
@@ -196,8 +206,8 @@ mod tests {
         assert!(!pairs.bind(&[1; 16], client(2), 5));
         assert!(!pairs.bind(&[1; 16], client(2), 4));
         assert!(pairs.bind(&[1; 16], client(2), 6));
-        assert!(pairs.of_client(client(1)).is_none());
-        assert!(pairs.of_client(client(2)).is_some());
+        assert!(pairs.of_client(client(1).address).is_none());
+        assert!(pairs.of_client(client(2).address).is_some());
         assert!(!pairs.bind(&[2; 16], client(3), 1), "a pair nobody announced");
     }
 
@@ -209,6 +219,6 @@ mod tests {
         assert_eq!(pairs.forget_idle(Duration::from_secs(300)), 1);
         assert_eq!(pairs.forget_idle(Duration::ZERO), 0);
         assert!(pair.gone().is_cancelled());
-        assert!(pairs.of_client(client(1)).is_none());
+        assert!(pairs.of_client(client(1).address).is_none());
     }
 }

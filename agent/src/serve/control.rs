@@ -36,7 +36,7 @@ async fn answer(mut stream: UnixStream, shared: &Shared) -> Result<(), FrameErro
     let request = codec::read_within(&mut stream, limits::BOOTSTRAP_FRAME, limits::FIRST_FRAME).await?;
     let reply: BootstrapReply = match request {
         BootstrapRequest::Serve(request) => {
-            shared.lifetime.set_linger(Duration::from_secs(request.linger_s));
+            shared.lifetime.expect(Duration::from_secs(request.linger_s));
             shared.allowed.allow(request.client);
             Ok(Started::Serve(ServeReply {
                 agent: shared.identity.fingerprint(),

@@ -25,7 +25,11 @@ pub(super) async fn dial(target: &Target, network: Option<&Network>) -> Result<T
         match target {
             Target::Workload { port } => {
                 let network = network.ok_or(ResetCode::NoWorkload)?;
-                network.dial(*port).await.map_err(|error| code_of(&error))
+                network.dial(*port).await.map_err(|error| match error.kind() {
+                    // There is no way into the container: it has stopped, or is gone.
+                    io::ErrorKind::NotConnected | io::ErrorKind::BrokenPipe => ResetCode::NoWorkload,
+                    _ => code_of(&error),
+                })
             }
             Target::Host { host, port } => dial_host(host, *port).await,
         }
@@ -36,15 +40,17 @@ pub(super) async fn dial(target: &Target, network: Option<&Network>) -> Result<T
 }
 
 async fn dial_host(host: &str, port: u16) -> Result<TcpStream, ResetCode> {
+    let addresses = addresses(host).await?;
+    // Each gets its share of the time: one that does not answer must not keep the next from its turn.
+    let share = limits::DIAL / u32::try_from(addresses.len()).unwrap_or(u32::MAX).max(1);
     let mut code = ResetCode::Unreachable;
-    for ip in addresses(host).await? {
-        match TcpStream::connect(SocketAddr::new(ip, port)).await {
-            Ok(stream) => return Ok(stream),
-            Err(error) => {
-                tracing::debug!(host, %ip, port, %error, "dial");
-                code = code_of(&error);
-            }
-        }
+    for ip in addresses {
+        code = match timeout(share, TcpStream::connect(SocketAddr::new(ip, port))).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => code_of(&error),
+            Err(_) => ResetCode::TimedOut,
+        };
+        tracing::debug!(host, %ip, port, ?code, "dial");
     }
     Err(code)
 }
@@ -71,7 +77,8 @@ async fn addresses(host: &str) -> Result<Vec<IpAddr>, ResetCode> {
     }
     // A static binary must not load the host's name service (getaddrinfo would), so the host's own tool asks it.
     let output = Command::new("getent")
-        .args(["ahosts", "--", host])
+        .args(["ahosts", host])
+        .kill_on_drop(true)
         .output()
         .await
         .map_err(|error| {

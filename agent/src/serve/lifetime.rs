@@ -10,6 +10,9 @@ use tokio::{sync::Notify, time::sleep};
 /// How long the agent stays before any client has said how long.
 const DEFAULT_LINGER: Duration = Duration::from_secs(600);
 
+/// How long the agent stays at least for a client that was announced: it may have to try several ways.
+const ARRIVAL: Duration = Duration::from_secs(60);
+
 /// Counts who is connected, and tells when the agent has been alone for long enough.
 pub(super) struct Lifetime {
     state: Mutex<State>,
@@ -19,6 +22,8 @@ pub(super) struct Lifetime {
 struct State {
     connected: usize,
     linger: Duration,
+    /// A client was announced and none has come since.
+    expecting: bool,
 }
 
 impl Default for Lifetime {
@@ -27,6 +32,7 @@ impl Default for Lifetime {
             state: Mutex::new(State {
                 connected: 0,
                 linger: DEFAULT_LINGER,
+                expecting: false,
             }),
             changed: Notify::new(),
         }
@@ -37,14 +43,20 @@ impl Default for Lifetime {
 pub(super) struct Presence<'a>(&'a Lifetime);
 
 impl Lifetime {
-    /// Sets how long the agent stays alone; time alone starts anew.
-    pub(super) fn set_linger(&self, linger: Duration) {
-        self.update(|state| state.linger = linger);
+    /// A client is about to come, and sets how long the agent stays alone; time alone starts anew.
+    pub(super) fn expect(&self, linger: Duration) {
+        self.update(|state| {
+            state.linger = linger;
+            state.expecting = true;
+        });
     }
 
     /// Somebody is connected.
     pub(super) fn enter(&self) -> Presence<'_> {
-        self.update(|state| state.connected += 1);
+        self.update(|state| {
+            state.connected += 1;
+            state.expecting = false;
+        });
         Presence(self)
     }
 
@@ -54,7 +66,8 @@ impl Lifetime {
             let changed = self.changed.notified();
             let (alone, linger) = {
                 let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-                (state.connected == 0, state.linger)
+                let least = if state.expecting { ARRIVAL } else { Duration::ZERO };
+                (state.connected == 0, state.linger.max(least))
             };
             if !alone {
                 changed.await;
@@ -88,7 +101,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_agent_ends_when_alone_for_the_set_time_and_not_before() {
         let lifetime = Lifetime::default();
-        lifetime.set_linger(Duration::from_secs(60));
+        lifetime.expect(Duration::from_secs(60));
         let start = Instant::now();
         let presence = async {
             let presence = lifetime.enter();
@@ -97,5 +110,14 @@ mod tests {
         };
         let ((), ()) = tokio::join!(lifetime.ended(), presence);
         assert_eq!(start.elapsed().as_secs(), 1060);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_was_announced_is_given_time_to_come() {
+        let lifetime = Lifetime::default();
+        lifetime.expect(Duration::from_secs(2));
+        let start = Instant::now();
+        lifetime.ended().await;
+        assert_eq!(start.elapsed(), ARRIVAL);
     }
 }

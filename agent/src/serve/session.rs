@@ -29,6 +29,8 @@ pub(super) struct Session {
     /// The network of the workload that this client started, once it has.
     network: watch::Sender<Option<Arc<Network>>>,
     streams: TaskTracker,
+    /// Cancelled with the connection: a stream may be busy with its socket alone and not notice.
+    gone: CancellationToken,
 }
 
 impl Session {
@@ -38,6 +40,7 @@ impl Session {
             shared,
             network: watch::Sender::new(None),
             streams: TaskTracker::new(),
+            gone: CancellationToken::new(),
         }
     }
 
@@ -55,6 +58,7 @@ impl Session {
                 .connection
                 .close(VarInt::from_u32(0), b"the agent is ending"),
         }
+        session.gone.cancel();
         session.streams.close();
         session.streams.wait().await;
         if let Some(client) = client {
@@ -67,8 +71,11 @@ impl Session {
             match self.connection.accept_bi().await {
                 Ok((send, receive)) => {
                     let session = self.clone();
-                    self.streams
-                        .spawn(async move { session.serve_stream(Sender::new(send), receive).await });
+                    let gone = self.gone.clone();
+                    self.streams.spawn(async move {
+                        gone.run_until_cancelled(session.serve_stream(Sender::new(send), receive))
+                            .await
+                    });
                 }
                 Err(error) => return error,
             }
@@ -97,7 +104,9 @@ impl Session {
     async fn start(&self, spec: WorkloadSpec, send: &mut SendStream) -> Result<(), FrameError> {
         let (events, mut happening) = mpsc::channel(EVENTS);
         let (workloads, network) = (self.shared.workloads.clone(), self.network.clone());
+        let shared = self.shared.clone();
         self.shared.work.spawn(async move {
+            let _presence = shared.lifetime.enter();
             let sink = EventSink::new(events.clone());
             let last = match workloads.start(&spec, &sink).await {
                 Ok(started) => {

@@ -93,6 +93,15 @@ impl Networks for Helpers {
         Box::pin(async move {
             let helper = {
                 let mut helpers = self.helpers.lock().unwrap_or_else(PoisonError::into_inner);
+                // Asked under the lock that `remove_all` drains under: none is made behind its back.
+                if self.tasks.is_closed() {
+                    return Err(fail(
+                        FailureKind::Internal,
+                        "the agent is ending",
+                        "",
+                        "run the same command again",
+                    ));
+                }
                 helpers
                     .entry(container.id.clone())
                     .or_insert_with(|| {

@@ -107,7 +107,7 @@ async fn start(
     loop {
         match events.next().await.map_err(broken)? {
             Event::Step(text) => printer.begin(&host, &text),
-            Event::Progress(progress) => printer.progress(&progress),
+            Event::Progress(progress) => printer.progressed(&host, &progress),
             Event::Note(text) => printer.note(&text),
             Event::Warning(text) => printer.warning(&text),
             Event::Ready(ready) => return Ok(*ready),
@@ -130,13 +130,14 @@ fn no_path(host: &str, failed: &[(Path, PathError)]) -> Failure {
         .map(|(path, error)| format!("{path}: {error}"))
         .collect::<Vec<_>>()
         .join("\n");
-    let blocked = failed
+    let refused = failed
         .iter()
-        .all(|(_, error)| matches!(error, PathError::Silence(_)));
-    if !blocked {
+        .any(|(_, error)| matches!(error, PathError::Refused(_) | PathError::Endpoint(_)));
+    if refused {
         return Failure::new(Kind::AgentFailed, "cannot connect to the agent")
             .on(host)
-            .because(why);
+            .because(why)
+            .hint("try again; if it stays so, something else answers in the agent's place");
     }
     let relayed = failed.iter().find_map(|(path, _)| match path {
         Path::Relay { gateway, .. } => Some(gateway.as_str()),

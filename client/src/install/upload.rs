@@ -78,15 +78,16 @@ async fn content(agent: &Agent, packed: bool) -> Result<Vec<u8>, Failure> {
 
 /// A host that stops reading has something to say, which is read next: so this returns nothing.
 async fn send(shell: &mut Shell, content: &[u8], reporter: &dyn Reporter) {
+    let host = shell.host().to_owned();
     let total = content.len() as u64;
     let mut done = 0;
-    reporter.progress(done, total);
+    reporter.progress(&host, done, total);
     for piece in content.chunks(PIECE) {
         if shell.write(piece).await.is_err() {
             return;
         }
         done += piece.len() as u64;
-        reporter.progress(done, total);
+        reporter.progress(&host, done, total);
     }
 }
 

@@ -54,7 +54,7 @@ impl Reporter for Heard {
         self.steps.lock().unwrap().push(text.to_owned());
     }
     fn done(&self, _: &str) {}
-    fn progress(&self, done: u64, total: u64) {
+    fn progress(&self, _: &str, done: u64, total: u64) {
         self.progress.lock().unwrap().push((done, total));
     }
     fn notice(&self, _: &str) {}

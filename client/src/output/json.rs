@@ -31,14 +31,14 @@ pub(super) fn step_done(text: &str, host: &str, took: Duration) {
     );
 }
 
-pub(super) fn progress(progress: &Progress, detail: &str) {
+pub(super) fn progress(progress: &Progress, host: &str, detail: &str) {
     let unit = match progress.unit {
         Unit::Bytes => "bytes",
         Unit::Items => "items",
     };
     emit(
         "progress",
-        json!({ "done": progress.done, "total": progress.total, "unit": unit, "detail": detail }),
+        json!({ "done": progress.done, "total": progress.total, "unit": unit, "host": host, "detail": detail }),
     );
 }
 

@@ -21,12 +21,14 @@ pub(super) struct Done {
 struct Step {
     host: String,
     text: String,
+    /// How far it has come, as it is shown behind the text.
+    amount: String,
     began: Instant,
 }
 
 impl Step {
     fn shown(&self) -> String {
-        format!("{}: {}", self.host, self.text)
+        format!("{}: {} {}", self.host, self.text, self.amount)
     }
 }
 
@@ -56,6 +58,7 @@ impl Steps {
         self.open.push(Step {
             host: host.to_owned(),
             text: text.to_owned(),
+            amount: String::new(),
             began: Instant::now(),
         });
         self.reminded = Instant::now();
@@ -106,18 +109,20 @@ impl Steps {
         }
     }
 
-    /// Shows progress of the newest step. Returns a line to print where none can be redrawn, now and then.
-    pub(super) fn progress(&mut self, progress: &Progress, detail: &str) -> Option<String> {
-        let text = format!("{} {}", self.open.last()?.shown(), amount(progress, detail));
-        if let Some(line) = &self.line {
-            line.set_message(text);
+    /// Notes progress of the step on `host`. Returns a line to print where none can be redrawn, now and then.
+    pub(super) fn progress(&mut self, host: &str, progress: &Progress, detail: &str) -> Option<String> {
+        let step = self.open.iter_mut().find(|step| step.host == host)?;
+        step.amount = amount(progress, detail);
+        let shown = step.shown();
+        if self.draws {
+            self.draw();
             return None;
         }
-        if self.draws || self.reminded.elapsed() < REMINDER {
+        if self.reminded.elapsed() < REMINDER {
             return None;
         }
         self.reminded = Instant::now();
-        Some(format!("  {text}"))
+        Some(format!("  {shown}"))
     }
 
     fn draw(&mut self) {

@@ -177,7 +177,7 @@ mod tests {
     impl Reporter for Heard {
         fn step(&self, _: &str, _: &str) {}
         fn done(&self, _: &str) {}
-        fn progress(&self, _: u64, _: u64) {}
+        fn progress(&self, _: &str, _: u64, _: u64) {}
         fn notice(&self, text: &str) {
             self.0.lock().unwrap().push(text.to_owned());
         }

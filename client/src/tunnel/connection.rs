@@ -2,7 +2,7 @@
 
 use jq_common::{
     codec::{self, FrameError},
-    forward::{ForwardError, Sender, forward, reset_socket},
+    forward::{ForwardError, Sender, forward, reset_on_close},
     protocol::{
         control::{Event, Request},
         limits,
@@ -67,13 +67,9 @@ impl AgentConnection {
     /// # Errors
     /// When it did not end cleanly; `tcp` has then been reset.
     pub async fn carry(&self, tcp: TcpStream, target: Target) -> Result<(), ForwardError> {
-        match self.open(target).await {
-            Ok((send, receive)) => forward(tcp, send, receive).await.map(drop),
-            Err(error) => {
-                reset_socket(tcp);
-                Err(error)
-            }
-        }
+        reset_on_close(&tcp);
+        let (send, receive) = self.open(target).await?;
+        forward(tcp, send, receive).await.map(drop)
     }
 
     async fn open(&self, target: Target) -> Result<(Sender, RecvStream), ForwardError> {
@@ -115,6 +111,7 @@ pub fn explain(error: &ForwardError) -> Option<&'static str> {
         ForwardError::Peer(ResetCode::Refused) => Some("nothing listens there"),
         ForwardError::Peer(ResetCode::Unreachable) => Some("the host cannot reach it"),
         ForwardError::Peer(ResetCode::TimedOut) => Some("it does not answer"),
+        ForwardError::Peer(ResetCode::NoWorkload) => Some("the container does not run"),
         _ => None,
     }
 }

@@ -13,7 +13,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
     time::sleep,
 };
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::connection::{AgentConnection, explain};
 
@@ -52,9 +52,9 @@ impl Listener {
         let port = v4.local_addr()?.port();
         let v6 = match TcpListener::bind((Ipv6Addr::LOCALHOST, port)).await {
             Ok(listener) => Some(listener),
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => return Err(error),
             // This machine has no ::1.
-            Err(_) => None,
+            Err(error) if has_no_address(&error) => None,
+            Err(error) => return Err(error),
         };
         Ok(Self { v4, v6, port })
     }
@@ -65,23 +65,30 @@ impl Listener {
         self.port
     }
 
-    /// Accepts for ever, and has `agent` carry each connection to `target`. Dropped, it closes the listener; the
-    /// connections belong to `carried`. `note` hears, once for each reason, why connections fail.
+    /// Accepts for ever, and has `agent` carry each connection to `target`. Dropped, it closes the listener. The
+    /// connections belong to `carried`, and are reset once `closed` is cancelled. `note` hears, once for each reason, why
+    /// connections fail.
     pub async fn serve(
         self,
         agent: AgentConnection,
         target: Target,
         carried: TaskTracker,
+        closed: CancellationToken,
         note: impl Fn(&str) + Clone + Send + Sync + 'static,
     ) {
         let said = std::sync::Arc::new(Mutex::new(HashSet::new()));
         loop {
             let tcp = self.accept().await;
-            let (agent, target, note, said) = (agent.clone(), target.clone(), note.clone(), said.clone());
+            let (agent, target, note, said, closed) = (
+                agent.clone(),
+                target.clone(),
+                note.clone(),
+                said.clone(),
+                closed.clone(),
+            );
             carried.spawn(async move {
-                let Err(error) = agent.carry(tcp, target).await else {
-                    return;
-                };
+                let carried = closed.run_until_cancelled(agent.carry(tcp, target)).await;
+                let Some(Err(error)) = carried else { return };
                 tracing::debug!(%error, "forward reset");
                 if let Some(reason) = explain(&error)
                     && said.lock().is_ok_and(|mut said| said.insert(reason))
@@ -111,6 +118,14 @@ impl Listener {
             }
         }
     }
+}
+
+fn has_no_address(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::ADDRNOTAVAIL | Errno::AFNOSUPPORT)
+    )
 }
 
 fn is_loopback(peer: SocketAddr) -> bool {

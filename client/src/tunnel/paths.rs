@@ -84,7 +84,9 @@ pub async fn connect(
 ) -> Result<Connected, Vec<(Path, PathError)>> {
     let mut failed = Vec::new();
     for path in paths {
-        match by(&path, identity, agent).await {
+        // A relay takes a later try of the same pair only with a higher generation.
+        let generation = 1 + failed.len() as u64;
+        match by(&path, generation, identity, agent).await {
             Ok((connection, endpoint)) => {
                 return Ok(Connected {
                     connection,
@@ -100,6 +102,7 @@ pub async fn connect(
 
 async fn by(
     path: &Path,
+    generation: u64,
     identity: &Identity,
     agent: Fingerprint,
 ) -> Result<(Connection, Endpoint), PathError> {
@@ -108,7 +111,7 @@ async fn by(
     };
     let socket = tokio::net::UdpSocket::bind(unspecified(address)).await?;
     if let Path::Relay { pair, secret, .. } = path {
-        relay::bind(&socket, address, *pair, secret, 1, DEADLINE)
+        relay::bind(&socket, address, *pair, secret, generation, DEADLINE)
             .await
             .map_err(|error| match error.kind() {
                 io::ErrorKind::TimedOut => PathError::Silence(address),

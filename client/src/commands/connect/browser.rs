@@ -16,10 +16,14 @@ pub(super) fn open(state_dir: &Path, session: &str, url: &str, printer: &Printer
             return None;
         }
     };
-    // A machine without a browser is no failure: the URL has been printed.
-    if let Err(error) = open::that_detached(page.path()) {
-        tracing::info!(%error, "no browser");
-    }
+    let path = page.path().to_owned();
+    // Its launchers are tried one after another, each for a while. Nobody waits for that.
+    drop(tokio::task::spawn_blocking(move || {
+        if let Err(error) = open::that_detached(path) {
+            // A machine without a browser is no failure: the URL has been printed.
+            tracing::info!(%error, "no browser");
+        }
+    }));
     Some(page)
 }
 

@@ -7,7 +7,7 @@ use jq_common::protocol::{
     stream::Target,
 };
 use tokio::task::JoinSet;
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     error::{Failure, Kind},
@@ -43,15 +43,19 @@ impl Ports {
         // Those with a number of the user's own come first: Jupyter can take any other.
         for forward in &settings.forwards {
             let key = forward.local.to_string();
-            let wanted = before.moved_ports.get(&key).copied().unwrap_or(forward.local);
+            let kept = before.moved_ports.get(&key).copied();
+            let wanted = kept.unwrap_or(forward.local);
             let listener = bind(wanted).await?;
-            if listener.port() != forward.local {
-                let to = Shown(&forward.target);
-                printer.warning(&format!(
-                    "port {key} is taken here; {to} is on {} instead",
-                    listener.port()
+            let (port, to) = (listener.port(), Shown(&forward.target));
+            if port != wanted {
+                printer.warning(&format!("port {wanted} is taken here; {to} is on {port} instead"));
+            } else if kept.is_some() {
+                printer.note(&format!(
+                    "{to} is on {port}, where it went when port {key} was taken"
                 ));
-                after.moved_ports.insert(key, listener.port());
+            }
+            if kept.is_none() && port != forward.local {
+                after.moved_ports.insert(key, port);
             }
             ports.bound.push((listener, forward.target.clone()));
         }
@@ -97,12 +101,14 @@ impl Ports {
     /// Carries what connects, for ever. Dropped, it closes the listeners and resets what is open.
     pub(super) async fn serve(self, agent: &AgentConnection, printer: &Printer) -> Infallible {
         let carried = TaskTracker::new();
+        let closed = CancellationToken::new();
+        let _close = closed.clone().drop_guard();
         let mut listeners = JoinSet::new();
         for (listener, target) in self.bound {
             let printer = printer.clone();
             let name = format!("127.0.0.1:{} -> {}", listener.port(), Shown(&target));
             let note = move |reason: &str| printer.note(&format!("{name}: {reason}"));
-            listeners.spawn(listener.serve(agent.clone(), target, carried.clone(), note));
+            listeners.spawn(listener.serve(agent.clone(), target, carried.clone(), closed.clone(), note));
         }
         // A listener ends only by a fault of this program; the others go on.
         while listeners.join_next().await.is_some() {}

@@ -156,7 +156,7 @@ impl Reporter for Heard {
         self.0.lock().unwrap().push(format!("{host}: {text}"));
     }
     fn done(&self, _: &str) {}
-    fn progress(&self, _: u64, _: u64) {}
+    fn progress(&self, _: &str, _: u64, _: u64) {}
     fn notice(&self, text: &str) {
         self.0.lock().unwrap().push(format!("notice: {text}"));
     }
