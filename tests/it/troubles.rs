@@ -369,7 +369,7 @@ fn wrong_flags_end_with_2_before_anything_is_started() -> Result<()> {
         &["gpu", "-v", "work"],
         &["gpu", "--gpus", "some"],
         &["gpu", "--name", "a/b"],
-        &["--image=x", "--", "-oProxyCommand=id"],
+        &["ann@-oProxyCommand=id", "--image", IMAGE],
     ] {
         let failure = fails(&lab, arguments)?;
         ensure!(

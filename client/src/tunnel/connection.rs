@@ -2,7 +2,7 @@
 
 use jq_common::{
     codec::{self, FrameError},
-    forward::{ForwardError, Sender, forward, reset_on_close},
+    forward::{ForwardError, Sender, forward},
     protocol::{
         control::{Event, Request},
         limits,
@@ -65,9 +65,8 @@ impl AgentConnection {
     /// Carries a TCP connection to `target` until both of its ways have ended.
     ///
     /// # Errors
-    /// When it did not end cleanly; `tcp` has then been reset.
+    /// When it did not end cleanly; `tcp`, which was [set to](jq_common::forward::reset_on_close), has then been reset.
     pub async fn carry(&self, tcp: TcpStream, target: Target) -> Result<(), ForwardError> {
-        reset_on_close(&tcp);
         let (send, receive) = self.open(target).await?;
         forward(tcp, send, receive).await.map(drop)
     }

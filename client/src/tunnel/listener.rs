@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use jq_common::protocol::stream::Target;
+use jq_common::{forward::reset_on_close, protocol::stream::Target};
 use tokio::{
     net::{TcpListener, TcpStream},
     time::sleep,
@@ -109,7 +109,10 @@ impl Listener {
                 None => self.v4.accept().await,
             };
             match accepted {
-                Ok((tcp, peer)) if is_loopback(peer) => return tcp,
+                Ok((tcp, peer)) if is_loopback(peer) => {
+                    reset_on_close(&tcp);
+                    return tcp;
+                }
                 Ok(_) => {}
                 Err(error) => {
                     tracing::warn!(%error, "accept");

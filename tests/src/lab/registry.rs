@@ -249,12 +249,7 @@ impl Serving {
 
     fn serve(&self, mut stream: TcpStream) -> io::Result<()> {
         let Some(request) = Request::read(&mut stream)? else {
-            return refuse(
-                &mut stream,
-                "400 Bad Request",
-                "UNSUPPORTED",
-                "this is plain HTTP",
-            );
+            return stream.write_all(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n");
         };
         let manner = {
             let mut state = self.state();
@@ -269,16 +264,12 @@ impl Serving {
         if let Some((user, password)) = &manner.login {
             let wanted = format!("Basic {}", base64(format!("{user}:{password}").as_bytes()));
             if request.authorization != Some(wanted) {
-                return refuse(
-                    &mut stream,
-                    "401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"lab\"",
-                    "UNAUTHORIZED",
-                    "authentication required",
-                );
+                let status = "401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"lab\"";
+                return request.refuse(&mut stream, status, "UNAUTHORIZED", "authentication required");
             }
         }
         if request.path == "/v2/" {
-            return request.answer(&mut stream, "application/json", b"{}");
+            return request.answer(&mut stream, "200 OK", "application/json", b"{}");
         }
         let mut parts = request.path.trim_start_matches("/v2/").rsplitn(3, '/');
         let (reference, kind, name) = (parts.next(), parts.next(), parts.next());
@@ -291,23 +282,21 @@ impl Serving {
                     .get(&format!("{name}{mark}{reference}"))
                     .cloned();
                 match found {
-                    Some(manifest) => request.answer(&mut stream, MANIFEST, &manifest),
-                    None => refuse(
-                        &mut stream,
-                        "404 Not Found",
-                        "MANIFEST_UNKNOWN",
-                        "manifest unknown",
-                    ),
+                    Some(manifest) => request.answer(&mut stream, "200 OK", MANIFEST, &manifest),
+                    None => {
+                        let (code, message) = ("MANIFEST_UNKNOWN", "manifest unknown");
+                        request.refuse(&mut stream, "404 Not Found", code, message)
+                    }
                 }
             }
             (_, Some("blobs"), Some(digest)) => {
                 let found = self.state().blobs.get(digest).cloned();
                 match found {
                     Some(blob) => self.send(&mut stream, &request, &manner, digest, &blob),
-                    None => refuse(&mut stream, "404 Not Found", "BLOB_UNKNOWN", "blob unknown"),
+                    None => request.refuse(&mut stream, "404 Not Found", "BLOB_UNKNOWN", "blob unknown"),
                 }
             }
-            _ => refuse(&mut stream, "404 Not Found", "UNSUPPORTED", "no such endpoint"),
+            _ => request.refuse(&mut stream, "404 Not Found", "UNSUPPORTED", "no such endpoint"),
         }
     }
 
@@ -329,12 +318,8 @@ impl Serving {
                 size - 1
             ),
             _ => {
-                return refuse(
-                    stream,
-                    "416 Range Not Satisfiable",
-                    "SIZE_INVALID",
-                    "beyond the end",
-                );
+                let status = "416 Range Not Satisfiable";
+                return request.refuse(stream, status, "SIZE_INVALID", "beyond the end");
             }
         };
         head(stream, &status, "application/octet-stream", digest, size - from)?;
@@ -410,25 +395,19 @@ impl Request {
         }))
     }
 
-    fn answer(&self, stream: &mut TcpStream, media_type: &str, body: &[u8]) -> io::Result<()> {
-        head(stream, "200 OK", media_type, &digest(body), body.len() as u64)?;
+    fn answer(&self, stream: &mut TcpStream, status: &str, media_type: &str, body: &[u8]) -> io::Result<()> {
+        head(stream, status, media_type, &digest(body), body.len() as u64)?;
         if self.method == "HEAD" {
             return Ok(());
         }
         stream.write_all(body)
     }
-}
 
-fn refuse(stream: &mut TcpStream, status: &str, code: &str, message: &str) -> io::Result<()> {
-    let body = json!({ "errors": [{ "code": code, "message": message }] }).to_string();
-    head(
-        stream,
-        status,
-        "application/json",
-        &digest(body.as_bytes()),
-        body.len() as u64,
-    )?;
-    stream.write_all(body.as_bytes())
+    fn refuse(&self, stream: &mut TcpStream, status: &str, code: &str, message: &str) -> io::Result<()> {
+        // As registries do it: of an error without detail dockerd does not say what it was about.
+        let body = json!({ "errors": [{ "code": code, "message": message, "detail": {} }] });
+        self.answer(stream, status, "application/json", body.to_string().as_bytes())
+    }
 }
 
 fn head(stream: &mut TcpStream, status: &str, media_type: &str, digest: &str, length: u64) -> io::Result<()> {

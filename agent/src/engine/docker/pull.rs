@@ -38,9 +38,12 @@ impl Layers {
         let layer = self.layers.entry(id).or_default();
         match report.status.as_str() {
             "Downloading" => {
-                layer.total = report.total.unwrap_or(layer.total).max(layer.total);
-                // A layer that starts anew after a broken connection must not take the sum back.
-                layer.done = report.current.unwrap_or(0).max(layer.done).min(layer.total);
+                let total = report.total.unwrap_or(layer.total);
+                layer.total = layer.total.max(total);
+                // After a broken connection the engine counts from zero: only what was still missing, or everything
+                // anew, which must not take the sum back.
+                let missing = total.saturating_sub(report.current.unwrap_or(0));
+                layer.done = layer.done.max(layer.total - missing);
             }
             "Verifying Checksum" | "Download complete" | "Extracting" => {
                 layer.fetched = true;
@@ -83,6 +86,15 @@ mod tests {
             status: status.into(),
             current: Some(current),
             total: Some(total),
+        }
+    }
+
+    #[test]
+    fn a_layer_that_is_resumed_goes_on_from_where_it_was() {
+        let mut layers = Layers::default();
+        for (current, total, done) in [(50, 200, 50), (0, 150, 50), (30, 150, 80), (150, 150, 200)] {
+            let sum = layers.report(report("a", "Downloading", current, total)).unwrap();
+            assert_eq!((sum.done, sum.total), (done, Some(200)));
         }
     }
 
