@@ -160,6 +160,7 @@ impl Run<'_> {
                 "denied",
                 "unauthorized",
                 "authentication",
+                "no basic auth credentials",
                 "not found",
                 "manifest unknown",
             ]
