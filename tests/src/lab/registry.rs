@@ -4,33 +4,30 @@
 //! dockerd takes plain HTTP from a registry on its own loopback, so no certificate is needed. Each answer ends its
 //! connection.
 
+mod http;
+mod image;
+
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use rustix::net::{Shutdown, shutdown};
-use serde::Deserialize;
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
-use super::{Lab, tools};
+use self::http::{Request, base64, digest, head};
+use self::image::{compress, random_layer, save};
+use super::Lab;
 
 const MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 const CONFIG: &str = "application/vnd.docker.container.image.v1+json";
 const LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
-
-/// What a TLS client says first. dockerd tries TLS before it takes plain HTTP.
-const TLS_HANDSHAKE: u8 = 0x16;
-
-/// Longer than any request of dockerd's is.
-const HEAD: usize = 64 << 10;
 
 /// What is sent in one go, and so how evenly a rate is kept.
 const CHUNK: u64 = 16 << 10;
@@ -90,14 +87,6 @@ struct State {
 struct Blob {
     file: PathBuf,
     is_layer: bool,
-}
-
-/// An entry of the `manifest.json` that `docker save` writes.
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Saved {
-    config: PathBuf,
-    layers: Vec<PathBuf>,
 }
 
 impl Registry {
@@ -356,146 +345,5 @@ impl Serving {
         let _ = self
             .ended
             .wait_timeout_while(self.state(), left, |state| !state.ended);
-    }
-}
-
-/// What is needed of a request.
-struct Request {
-    method: String,
-    path: String,
-    authorization: Option<String>,
-    /// The first byte that is wanted.
-    from: u64,
-}
-
-impl Request {
-    /// None when it is not HTTP.
-    fn read(stream: &mut TcpStream) -> io::Result<Option<Self>> {
-        let (mut text, mut buffer) = (Vec::new(), [0; 4096]);
-        while !text.ends_with(b"\r\n\r\n") {
-            let len = stream.read(&mut buffer)?;
-            text.extend_from_slice(&buffer[..len]);
-            if len == 0 || text.len() > HEAD || text[0] == TLS_HANDSHAKE {
-                return Ok(None);
-            }
-        }
-        let text = String::from_utf8_lossy(&text);
-        let mut words = text.split(' ').map(str::to_owned);
-        let header = |name: &str| {
-            let mut fields = text.lines().filter_map(|line| line.split_once(": "));
-            fields.find_map(|(key, value)| key.eq_ignore_ascii_case(name).then(|| value.to_owned()))
-        };
-        let range = header("range");
-        let from = range.and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok());
-        Ok(Some(Self {
-            method: words.next().unwrap_or_default(),
-            path: words.next().unwrap_or_default(),
-            authorization: header("authorization"),
-            from: from.unwrap_or(0),
-        }))
-    }
-
-    fn answer(&self, stream: &mut TcpStream, status: &str, media_type: &str, body: &[u8]) -> io::Result<()> {
-        head(stream, status, media_type, &digest(body), body.len() as u64)?;
-        if self.method == "HEAD" {
-            return Ok(());
-        }
-        stream.write_all(body)
-    }
-
-    fn refuse(&self, stream: &mut TcpStream, status: &str, code: &str, message: &str) -> io::Result<()> {
-        // As registries do it: of an error without detail dockerd does not say what it was about.
-        let body = json!({ "errors": [{ "code": code, "message": message, "detail": {} }] });
-        self.answer(stream, status, "application/json", body.to_string().as_bytes())
-    }
-}
-
-fn head(stream: &mut TcpStream, status: &str, media_type: &str, digest: &str, length: u64) -> io::Result<()> {
-    let text = format!(
-        "HTTP/1.1 {status}\r\nDocker-Distribution-Api-Version: registry/2.0\r\nContent-Type: {media_type}\r\n\
-         Docker-Content-Digest: {digest}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
-    );
-    stream.write_all(text.as_bytes())
-}
-
-/// Unpacks an image of the engine's into `dir`. Gives what it consists of and its configuration.
-fn save(lab: &Lab, image: &str, dir: &Path) -> Result<(Saved, Value)> {
-    let archive = dir.join("saved.tar");
-    let (archive, into) = (archive.to_string_lossy(), dir.to_string_lossy());
-    lab.docker(["save", "--output", &archive, image])?;
-    tools::run("tar", ["--extract", "--file", &archive, "--directory", &into])?;
-    let listed = fs::read(dir.join("manifest.json")).context("docker save wrote no manifest")?;
-    let mut listed: Vec<Saved> = serde_json::from_slice(&listed)?;
-    ensure!(listed.len() == 1, "{image} is {} images", listed.len());
-    let saved = listed.remove(0);
-    let config = fs::read(dir.join(&saved.config)).context("docker save wrote no configuration")?;
-    Ok((saved, serde_json::from_slice(&config)?))
-}
-
-/// A layer with one file of random bytes, which no compression makes smaller.
-fn random_layer(dir: &Path, size: usize) -> Result<PathBuf> {
-    let mut bytes = vec![0; size];
-    getrandom::fill(&mut bytes).context("no random numbers")?;
-    fs::write(dir.join("random"), bytes).context("cannot write random bytes")?;
-    let layer = dir.join("random.tar");
-    let (file, from) = (layer.to_string_lossy(), dir.to_string_lossy());
-    tools::run(
-        "tar",
-        ["--create", "--file", &file, "--directory", &from, "random"],
-    )?;
-    Ok(layer)
-}
-
-fn compress(from: &Path, to: &Path) -> Result<()> {
-    let status = tools::command("gzip", ["--no-name", "--fast"])
-        .stdin(File::open(from).with_context(|| format!("cannot read {}", from.display()))?)
-        .stdout(File::create(to).with_context(|| format!("cannot write {}", to.display()))?)
-        .status()
-        .context("cannot start gzip")?;
-    ensure!(status.success(), "gzip failed ({status}) with {}", from.display());
-    Ok(())
-}
-
-fn digest(content: &[u8]) -> String {
-    let hex = Sha256::digest(content)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect::<String>();
-    format!("sha256:{hex}")
-}
-
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let group = |group: &[u8]| {
-        let at = |index: usize| usize::from(group.get(index).copied().unwrap_or(0));
-        let bits = at(0) << 16 | at(1) << 8 | at(2);
-        let digit = move |index: usize| char::from(DIGITS[bits >> (18 - 6 * index) & 63]);
-        let used = group.len() + 1;
-        (0..4).map(move |index| if index < used { digit(index) } else { '=' })
-    };
-    bytes.chunks(3).flat_map(group).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{base64, digest};
-
-    #[test]
-    fn credentials_are_written_as_in_the_standard() {
-        for (plain, coded) in [
-            ("", ""),
-            ("f", "Zg=="),
-            ("fo", "Zm8="),
-            ("foo", "Zm9v"),
-            ("foobar", "Zm9vYmFy"),
-            ("user:?>~\u{ff}", "dXNlcjo/Pn7Dvw=="),
-        ] {
-            assert_eq!(base64(plain.as_bytes()), coded);
-        }
-    }
-
-    #[test]
-    fn a_digest_names_its_algorithm() {
-        assert!(digest(b"").starts_with("sha256:e3b0c44298fc1c14"));
     }
 }
