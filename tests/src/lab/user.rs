@@ -1,7 +1,7 @@
 //! Unix users of the lab: one a host, with a home under the lab's directory.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
@@ -99,13 +99,35 @@ pub(crate) fn create_group(name: &str) -> Result<()> {
     tools::run("groupadd", [name]).map(drop)
 }
 
-/// Takes a user and the group of the same name away. Nothing happens if there is none. The home stays.
+/// Takes a user, the group of the same name and what the product put into temporary folders for it away. Nothing
+/// happens if there is none. The home stays.
 pub(crate) fn remove(name: &str) -> Result<()> {
-    if id_of(name).is_none() {
+    let Some(uid) = id_of(name) else {
         return Ok(());
-    }
+    };
     let _turn = accounts_lock()?;
+    for folder in ["/tmp", "/var/tmp", "/dev/shm"] {
+        remove_product_files(Path::new(folder), uid)?;
+    }
     tools::run("userdel", ["--force", name]).map(drop)
+}
+
+/// The next user may get the same number, and must not find its predecessor's agent.
+fn remove_product_files(folder: &Path, uid: u32) -> Result<()> {
+    for entry in fs::read_dir(folder)
+        .with_context(|| format!("cannot read {}", folder.display()))?
+        .flatten()
+    {
+        let is_product = entry.file_name().to_string_lossy().starts_with("jq-");
+        let is_theirs = entry
+            .metadata()
+            .is_ok_and(|found| found.is_dir() && found.uid() == uid);
+        if is_product && is_theirs {
+            fs::remove_dir_all(entry.path())
+                .with_context(|| format!("cannot remove {}", entry.path().display()))?;
+        }
+    }
+    Ok(())
 }
 
 /// Takes a group away. Nothing happens if there is none.
