@@ -14,10 +14,13 @@ pub const TOKEN_FILE: &str = "/run/jq/token";
 /// The variable that names the token's file. The token itself is in neither arguments nor environment.
 pub const TOKEN_FILE_VARIABLE: &str = "JUPYTER_TOKEN_FILE";
 
+/// A token in the environment, which Jupyter takes before that of the file.
+pub const TOKEN_VARIABLE: &str = "JUPYTER_TOKEN";
+
 /// The command that starts Jupyter on loopback; none when there is none to start.
 ///
 /// The options stand against what an image or a home may have configured: another address, another port when this one
-/// is taken, another prefix of its paths.
+/// is taken, another prefix of its paths, pages of other origins or host names let in.
 #[must_use]
 pub fn command(kind: JupyterKind, port: u16, root: Option<&str>, as_root: bool) -> Option<Vec<String>> {
     let mut command = vec![
@@ -28,6 +31,10 @@ pub fn command(kind: JupyterKind, port: u16, root: Option<&str>, as_root: bool) 
         format!("--ServerApp.port={port}"),
         "--ServerApp.port_retries=0".to_owned(),
         "--ServerApp.base_url=/".to_owned(),
+        "--ServerApp.allow_origin=".to_owned(),
+        "--ServerApp.allow_origin_pat=".to_owned(),
+        "--ServerApp.disable_check_xsrf=False".to_owned(),
+        "--ServerApp.allow_remote_access=False".to_owned(),
     ];
     if let Some(root) = root {
         command.push(format!("--ServerApp.root_dir={root}"));
@@ -46,6 +53,14 @@ pub fn verb(kind: JupyterKind) -> Option<&'static str> {
         JupyterKind::Notebook => Some("notebook"),
         JupyterKind::None => None,
     }
+}
+
+/// What has this subcommand.
+#[must_use]
+pub fn of_verb(verb: &str) -> Option<JupyterKind> {
+    [JupyterKind::Lab, JupyterKind::Notebook]
+        .into_iter()
+        .find(|kind| self::verb(*kind) == Some(verb))
 }
 
 /// Its name for the user.
@@ -95,13 +110,17 @@ mod tests {
             "--ServerApp.port=8888",
             "--ServerApp.port_retries=0",
             "--ServerApp.root_dir=/work",
+            "--ServerApp.allow_origin=",
+            "--ServerApp.allow_origin_pat=",
+            "--ServerApp.disable_check_xsrf=False",
+            "--ServerApp.allow_remote_access=False",
         ] {
             assert!(command.iter().any(|word| word == option), "{option}");
         }
         assert!(
             !command
                 .iter()
-                .any(|word| word.contains("allow") || word.contains("token"))
+                .any(|word| word == "--allow-root" || word.contains("token"))
         );
     }
 

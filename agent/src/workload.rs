@@ -102,7 +102,13 @@ impl Workloads {
     pub async fn start(&self, spec: &WorkloadSpec, events: &EventSink) -> Result<Started, Failure> {
         check::check(spec)?;
         let session = self.session_lock(&spec.session);
-        let _here = session.lock().await;
+        let _here = match session.try_lock() {
+            Ok(held) => held,
+            Err(_) => {
+                events.step("waiting for an earlier start of this session").await;
+                session.lock().await
+            }
+        };
         let _everywhere = self.store.lock(&spec.session).await.map_err(|error| {
             fail(
                 FailureKind::HostUnfit,

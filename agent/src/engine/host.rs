@@ -9,7 +9,14 @@ use std::{
     time::Duration,
 };
 
-use tokio::{process::Command, time::timeout};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt},
+    process::Command,
+    time::timeout,
+};
+
+/// The most that is kept of each of a command's two outputs, in bytes; the rest is read and dropped.
+const OUTPUT: u64 = 1 << 20;
 
 /// The first executable file of this name in the folders of `path`.
 pub(crate) fn find(name: &str, path: &OsStr) -> Option<PathBuf> {
@@ -34,17 +41,37 @@ fn is_executable(file: &Path) -> bool {
 /// # Errors
 /// When it cannot be started; `TimedOut` after the deadline.
 pub(crate) async fn output(program: &Path, arguments: &[&str], deadline: Duration) -> io::Result<Output> {
-    let command = Command::new(program)
+    let mut child = Command::new(program)
         .args(arguments)
         .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
         .kill_on_drop(true)
-        .output();
-    timeout(deadline, command).await.map_err(|_| {
+        .spawn()?;
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let run = async {
+        let (stdout, stderr, status) = tokio::try_join!(beginning(stdout), beginning(stderr), child.wait())?;
+        Ok(Output {
+            status,
+            stdout,
+            stderr,
+        })
+    };
+    timeout(deadline, run).await.map_err(|_| {
         io::Error::new(
             io::ErrorKind::TimedOut,
             format!("{} does not answer", program.display()),
         )
     })?
+}
+
+async fn beginning(output: Option<impl AsyncRead + Unpin>) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    if let Some(mut output) = output {
+        (&mut output).take(OUTPUT).read_to_end(&mut bytes).await?;
+        tokio::io::copy(&mut output, &mut tokio::io::sink()).await?;
+    }
+    Ok(bytes)
 }
 
 #[cfg(test)]
@@ -60,6 +87,17 @@ mod tests {
         std::fs::set_permissions(&tool, std::fs::Permissions::from_mode(0o755)).unwrap();
         assert_eq!(find("tool", dir.path().as_os_str()), Some(tool));
         assert_eq!(find("tool", OsStr::new("relative:")), None);
+    }
+
+    #[tokio::test]
+    async fn a_command_that_says_too_much_is_cut_short_and_succeeds() {
+        let flood = ["-c", "head -c 3000000 /dev/zero; echo why >&2"];
+        let output = output(Path::new("/bin/sh"), &flood, Duration::from_secs(30))
+            .await
+            .unwrap();
+        assert!(output.status.success());
+        assert_eq!(output.stdout.len(), 1 << 20);
+        assert_eq!(output.stderr, b"why\n");
     }
 
     #[tokio::test]

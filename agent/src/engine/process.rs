@@ -8,9 +8,19 @@ use std::{
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     process::Stdio,
+    time::Duration,
 };
 
-use tokio::process::{Child, Command};
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::{
+    process::{Child, Command},
+    time::timeout,
+};
+
+use crate::jupyter;
+
+/// How long a process may take to end when it is asked to.
+const END: Duration = Duration::from_secs(5);
 
 /// A process to be started.
 pub(crate) struct Launch {
@@ -30,7 +40,8 @@ pub(crate) struct Launch {
 /// for others. `exec` keeps the process id.
 const AS_USUAL: &str = "umask 022 && exec \"$0\" \"$@\"";
 
-/// Starts it in a process group of its own, without a terminal. Dropping the child leaves it running.
+/// Starts it in a process group of its own, without a terminal. Dropping the child leaves it running. A token in the
+/// environment is not passed on: Jupyter would take it instead of the one in the file.
 ///
 /// # Errors
 /// When the log cannot be opened or the program not be started.
@@ -46,6 +57,7 @@ pub(crate) fn spawn(launch: &Launch) -> io::Result<Child> {
         .arg(&launch.program)
         .args(&launch.arguments)
         .envs(launch.env.iter().map(|(key, value)| (key, value)))
+        .env_remove(jupyter::TOKEN_VARIABLE)
         .current_dir(&launch.workdir)
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
@@ -53,6 +65,30 @@ pub(crate) fn spawn(launch: &Launch) -> io::Result<Child> {
         .process_group(0)
         .kill_on_drop(false)
         .spawn()
+}
+
+/// Ends a process that [`spawn`] has started, and what it has started in its group.
+pub(crate) async fn end(child: &mut Child) {
+    let Some(group) = child.id().and_then(|id| Pid::from_raw(id.try_into().ok()?)) else {
+        return;
+    };
+    // Each fails only when nobody is left in the group.
+    let _ = kill_process_group(group, Signal::TERM);
+    if timeout(END, child.wait()).await.is_err() {
+        let _ = kill_process_group(group, Signal::KILL);
+        let _ = child.wait().await;
+    }
+}
+
+/// What a running process of this user has in its environment under `key`; none when it cannot be read, an inner none
+/// when it is not set.
+pub(crate) fn variable(pid: u32, key: &str) -> Option<Option<String>> {
+    let environ = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
+    let value = environ.split(|byte| *byte == 0).find_map(|entry| {
+        let (name, value) = std::str::from_utf8(entry).ok()?.split_once('=')?;
+        (name == key).then(|| value.to_owned())
+    });
+    Some(value)
 }
 
 /// When this process was started, in ticks since boot; none when there is none, or only what is left of one.
@@ -130,8 +166,11 @@ mod tests {
         let log = dir.path().join("log");
         let mut child = spawn(&Launch {
             program: "/bin/sh".into(),
-            arguments: vec!["-c".into(), "echo $GREETING; umask".into()],
-            env: vec![("GREETING".into(), "hello".into())],
+            arguments: vec!["-c".into(), "echo $GREETING$JUPYTER_TOKEN; umask".into()],
+            env: vec![
+                ("GREETING".into(), "hello".into()),
+                ("JUPYTER_TOKEN".into(), "x".into()),
+            ],
             workdir: dir.path().into(),
             log: log.clone(),
         })
@@ -143,5 +182,34 @@ mod tests {
             std::fs::metadata(&log).unwrap().permissions().mode() & 0o777,
             0o600
         );
+    }
+
+    #[tokio::test]
+    async fn it_is_ended_with_what_it_has_started() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut child = spawn(&Launch {
+            program: "/bin/sh".into(),
+            arguments: vec!["-c".into(), "sleep 60 & echo $!; wait".into()],
+            env: vec![("MARK".into(), "7".into())],
+            workdir: dir.path().into(),
+            log: dir.path().join("log"),
+        })
+        .unwrap();
+        let pid = child.id().unwrap();
+        let inner: u32 = loop {
+            if let Some(line) = tail(&dir.path().join("log"), 1).pop() {
+                break line.parse().unwrap();
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        };
+        assert_eq!(variable(pid, "MARK"), Some(Some("7".into())));
+        assert_eq!(variable(pid, "MARKS"), Some(None));
+        end(&mut child).await;
+        assert_eq!(start_time(pid), None);
+        let deadline = std::time::Instant::now() + Duration::from_secs(5);
+        while start_time(inner).is_some() {
+            assert!(std::time::Instant::now() < deadline);
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 }

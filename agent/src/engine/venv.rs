@@ -22,6 +22,8 @@ use super::{Tail, host};
 const INSTALL: Duration = Duration::from_secs(30 * 60);
 /// How long making the bare environment may take.
 const MAKE: Duration = Duration::from_secs(3 * 60);
+/// How long a program in it may take to say its version on a cold disk.
+const VERSION: Duration = Duration::from_secs(60);
 /// Written last.
 const MARK: &str = "jq-complete";
 
@@ -49,19 +51,42 @@ pub(crate) fn find(dir: &Path, packages: &[&str]) -> Option<PathBuf> {
     (packages.iter().all(has) && dir.join("bin/python").exists()).then(|| dir.to_owned())
 }
 
-/// Makes the environment in `dir` with these packages. `progress` gets the number of packages met so far and pip's
+/// Whether `jupyter VERB` runs in the environment. After an upgrade of the host's Python it may no longer.
+pub(crate) async fn works(dir: &Path, verb: &str) -> bool {
+    runs(&dir.join("bin/jupyter"), &[verb, "--version"]).await
+}
+
+/// Slowness is no breakage: an environment is not thrown away for it.
+async fn runs(program: &Path, arguments: &[&str]) -> bool {
+    match host::output(program, arguments, VERSION).await {
+        Ok(output) => output.status.success(),
+        Err(error) => error.kind() == io::ErrorKind::TimedOut,
+    }
+}
+
+/// Makes the environment in `dir` with these packages, for `jupyter VERB`; anew if it no longer works. `progress` gets the number of packages met so far and pip's
 /// line. One at a time: others wait.
 pub(crate) async fn make(
     dir: &Path,
     packages: &[&str],
+    verb: &str,
     path: &std::ffi::OsStr,
     progress: &(dyn Fn(u64, &str) + Send + Sync),
 ) -> Result<(), VenvError> {
     let parent = dir.parent().ok_or_else(|| io::Error::other("no folder for it"))?;
     fs::create_dir_all(parent)?;
     let _lock = lock(dir.with_extension("lock")).await?;
-    if find(dir, packages).is_some() {
-        return Ok(());
+    let sound = if find(dir, packages).is_some() {
+        if works(dir, verb).await {
+            return Ok(());
+        }
+        false
+    } else {
+        // Another package can be added only with a pip that runs.
+        runs(&dir.join("bin/python"), &["-m", "pip", "--version"]).await
+    };
+    if !sound && dir.join(MARK).exists() {
+        fs::remove_file(dir.join(MARK))?;
     }
     // What an interrupted attempt has left is whole only by chance.
     if !dir.join(MARK).exists() && dir.exists() {
@@ -175,10 +200,11 @@ mod tests {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     }
 
-    /// A python3 whose venv has a pip that does `pip`.
+    /// A python3 whose venv has a pip that does `pip`, and a `jupyter` that runs.
     fn python(dir: &Path, pip: &str) {
         let text = format!(
-            "mkdir -p \"$3/bin\"\ncat > \"$3/bin/python\" <<'END'\n#!/bin/sh\n{pip}\nEND\nchmod +x \"$3/bin/python\""
+            "mkdir -p \"$3/bin\"\ncat > \"$3/bin/python\" <<'END'\n#!/bin/sh\n{pip}\nEND\n\
+             printf '#!/bin/sh\\n' > \"$3/bin/jupyter\"\nchmod +x \"$3/bin/python\" \"$3/bin/jupyter\""
         );
         script(dir, "python3", &text);
     }
@@ -196,7 +222,7 @@ mod tests {
         let met = AtomicU64::new(0);
         let progress = |count, _: &str| met.store(count, Ordering::Relaxed);
         for _ in 0..2 {
-            make(&venv, &["jupyterlab"], dir.path().as_os_str(), &progress)
+            make(&venv, &["jupyterlab"], "lab", dir.path().as_os_str(), &progress)
                 .await
                 .unwrap();
         }
@@ -211,20 +237,43 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let venv = dir.path().join("venv");
         let path = dir.path().as_os_str();
-        let none = make(&venv, &["x"], OsStr::new("/nonexistent"), &silent).await;
+        let none = make(&venv, &["x"], "lab", OsStr::new("/nonexistent"), &silent).await;
         assert!(matches!(none, Err(VenvError::NoPython)));
 
         script(dir.path(), "python3", "echo ensurepip is not available; exit 1");
-        let bare = make(&venv, &["x"], path, &silent).await;
+        let bare = make(&venv, &["x"], "lab", path, &silent).await;
         assert!(matches!(bare, Err(VenvError::NoVenv(why)) if why.contains("ensurepip")));
 
         python(dir.path(), "echo no network >&2; exit 1");
-        let offline = make(&venv, &["x"], path, &silent).await;
+        let offline = make(&venv, &["x"], "lab", path, &silent).await;
         assert!(matches!(offline, Err(VenvError::Pip(why)) if why.contains("no network")));
         assert!(find(&venv, &["x"]).is_none());
 
         python(dir.path(), "exit 0");
-        make(&venv, &["x"], path, &silent).await.unwrap();
+        make(&venv, &["x"], "lab", path, &silent).await.unwrap();
         assert!(find(&venv, &["x"]).is_some());
+    }
+
+    #[tokio::test]
+    async fn one_that_no_longer_works_is_made_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let venv = dir.path().join("venv");
+        let path = dir.path().as_os_str();
+        python(dir.path(), "exit 0");
+        make(&venv, &["x"], "lab", path, &silent).await.unwrap();
+        assert!(works(&venv, "lab").await);
+
+        // Its packages are for another Python, or its interpreter is gone.
+        for broken in ["jupyter", "python"] {
+            fs::write(venv.join("old"), "").unwrap();
+            if broken == "jupyter" {
+                script(&venv.join("bin"), "jupyter", "exit 1");
+            } else {
+                fs::remove_file(venv.join("bin/python")).unwrap();
+            }
+            make(&venv, &["x"], "lab", path, &silent).await.unwrap();
+            assert!(works(&venv, "lab").await && find(&venv, &["x"]).is_some());
+            assert!(!venv.join("old").exists(), "{broken}");
+        }
     }
 }

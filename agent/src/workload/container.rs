@@ -1,5 +1,7 @@
 //! The container made for a request: the defaults that one would choose after a year of trouble, in one place.
 
+use std::path::Path;
+
 use jq_common::protocol::control::WorkloadSpec;
 
 use super::{
@@ -9,7 +11,7 @@ use super::{
     user::{HOME, UserPlan},
 };
 use crate::{
-    engine::{ContainerSpec, EngineFacts, Entry, ImageFacts, Limit, Mount},
+    engine::{ContainerSpec, EngineFacts, Entry, ImageFacts, Limit, Mount, MountSource},
     gpu::GpuPlan,
     jupyter,
 };
@@ -20,6 +22,8 @@ const SHM_MOST: u64 = 16 << 30;
 const NOFILE: u64 = 1 << 20;
 /// Stack in bytes.
 const STACK: u64 = 64 << 20;
+/// The home whose owner start.sh of the Jupyter Docker Stacks may change.
+const STACKS_HOME: &str = "/home/jovyan";
 
 /// All that decides what a container is.
 pub(super) struct Wish<'a> {
@@ -47,7 +51,16 @@ pub(super) fn container(wish: Wish) -> ContainerSpec {
     let workdir = workdir(spec.workdir.as_deref(), &wish.mounts, user, image);
     let as_root = user.runs_as.map_or(is_root(&image.user), |(uid, _)| uid == 0);
     let command = jupyter::command(spec.jupyter, jupyter::PORT, workdir.as_deref(), as_root);
+    let command = command.map(|command| user.wrapper.iter().cloned().chain(command).collect());
     let mut env = user.env.clone();
+    if wish
+        .mounts
+        .iter()
+        .any(|mount| covers(&mount.destination, STACKS_HOME))
+    {
+        // It would change the owner of a folder of the host.
+        env.retain(|(key, _)| key != "CHOWN_HOME");
+    }
     if command.is_some() {
         set(&mut env, jupyter::TOKEN_FILE_VARIABLE, jupyter::TOKEN_FILE);
     }
@@ -72,12 +85,17 @@ pub(super) fn container(wish: Wish) -> ContainerSpec {
     }
 }
 
-/// `-w`; else the first volume; else a newcomer's home, where it can write; else the image's own.
+/// `-w`; else the first volume that is a folder to write to; else a newcomer's home, where it can write; else the image's own.
 fn workdir(asked: Option<&str>, mounts: &[Mount], user: &UserPlan, image: &ImageFacts) -> Option<String> {
     if let Some(workdir) = asked {
         return Some(workdir.to_owned());
     }
-    if let Some(mount) = mounts.first() {
+    let is_file =
+        |source: &MountSource| matches!(source, MountSource::Host(path) if Path::new(path).is_file());
+    if let Some(mount) = mounts
+        .iter()
+        .find(|mount| !mount.read_only && !is_file(&mount.source))
+    {
         return Some(mount.destination.clone());
     }
     if user.newcomer.is_some() {
@@ -179,17 +197,18 @@ pub(super) fn newcomer_entries(
         entries.push(folder_entry(HOME, 0o700, (newcomer.uid, newcomer.gid)));
     }
     let (passwd, group) = lists;
-    if let Some(list) = passwd::with_user(passwd.unwrap_or_default(), newcomer) {
+    // A list that cannot be read (a link, or none at all) is left as it is: one with our line alone would lose root.
+    if let Some(list) = passwd.and_then(|list| passwd::with_user(list, newcomer)) {
         entries.push(file_entry("/etc/passwd", &list, 0o644, (0, 0)));
     }
-    if let Some(list) = passwd::with_group(group.unwrap_or_default(), newcomer) {
+    if let Some(list) = group.and_then(|list| passwd::with_group(list, newcomer)) {
         entries.push(file_entry("/etc/group", &list, 0o644, (0, 0)));
     }
     entries
 }
 
 fn covers(destination: &str, path: &str) -> bool {
-    std::path::Path::new(path).starts_with(destination)
+    Path::new(path).starts_with(destination)
 }
 
 fn folder_entry(path: &str, mode: u32, (uid, gid): (u32, u32)) -> Entry {

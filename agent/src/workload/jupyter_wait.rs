@@ -9,7 +9,7 @@ use super::{
     events::EventSink,
     failure::fail,
     network::Network,
-    probe::{Found, probe},
+    probe::{Found, Unfit, probe},
 };
 use crate::{engine::Exit, jupyter};
 
@@ -29,7 +29,7 @@ pub(super) enum Waited<E> {
     Stranger,
     /// What runs it has ended.
     Ended(E),
-    /// Time is up; what was found last.
+    /// Time is up, or what was found there will not do however long one waits; what was found last.
     Late(Found),
 }
 
@@ -52,8 +52,9 @@ where
             match probe(network, port, token).await {
                 Found::Ours => return Waited::Ready,
                 Found::Stranger => return Waited::Stranger,
+                found @ Found::Other(Unfit::Open | Unfit::Foreign(_)) => return Waited::Late(found),
                 found if Instant::now() >= deadline => return Waited::Late(found),
-                Found::Nothing(_) | Found::Other(_) => {}
+                Found::Nothing(_) | Found::Other(Unfit::Answer(_)) => {}
             }
             if shown.elapsed() >= SHOW {
                 shown = Instant::now();
@@ -142,10 +143,34 @@ pub(super) fn stranger(kind: JupyterKind, port: u16) -> Failure {
     )
 }
 
-/// What the user is told when time is up.
+/// What the user is told when a Jupyter answers that lets everybody in.
+pub(super) fn open(kind: JupyterKind) -> Failure {
+    fail(
+        FailureKind::StartFailed,
+        format!("{} would let in everybody on the host", jupyter::name(kind)),
+        "its configuration switches the token off",
+        "remove `c.ServerApp.token`, `c.NotebookApp.token`, `c.IdentityProvider.token` and any identity provider from \
+         its configuration, usually a file in ~/.jupyter (`jupyter --paths` lists the folders), and end it if it still \
+         runs",
+    )
+}
+
+/// What the user is told when another user of the host listens where Jupyter should.
+pub(super) fn foreign(kind: JupyterKind, why: &str) -> Failure {
+    fail(
+        FailureKind::StartFailed,
+        format!("another user has taken the port of {}", jupyter::name(kind)),
+        why,
+        "end that Jupyter if it still runs, and run the same command again: it takes another port",
+    )
+}
+
+/// What the user is told when time is up, or when what was found will not do.
 pub(super) fn late(kind: JupyterKind, found: &Found, log: &[String]) -> Failure {
     let last = match found {
-        Found::Nothing(why) | Found::Other(why) => why.clone(),
+        Found::Other(Unfit::Open) => return open(kind),
+        Found::Other(Unfit::Foreign(why)) => return foreign(kind, why),
+        Found::Nothing(why) | Found::Other(Unfit::Answer(why)) => why.clone(),
         Found::Ours | Found::Stranger => String::new(),
     };
     let why = match last_words(log) {
@@ -208,5 +233,17 @@ mod tests {
                 .hint
                 .contains("architecture")
         );
+    }
+
+    #[test]
+    fn what_will_not_do_is_not_called_slow() {
+        let open = late(JupyterKind::Lab, &Found::Other(Unfit::Open), &[]);
+        assert!(open.why.contains("switches the token off") && open.hint.contains("~/.jupyter"));
+        let foreign = late(
+            JupyterKind::Lab,
+            &Found::Other(Unfit::Foreign("uid 7".into())),
+            &[],
+        );
+        assert_eq!(foreign.why, "uid 7");
     }
 }

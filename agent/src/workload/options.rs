@@ -68,9 +68,37 @@ impl Options {
         serde_json::from_str(label).ok()
     }
 
-    /// A short name of the whole.
-    pub(super) fn hash(&self) -> String {
-        hex(&Sha256::digest(self.to_label()))[..16].to_owned()
+    /// The same with the values of variables made unreadable: labels are seen by more people than an environment is.
+    pub(super) fn sealed(&self, nonce: &str) -> Self {
+        let seal = |pair: &String| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let sealed = hex(&Sha256::digest(format!("{nonce}\0{value}")));
+            format!("{name}={}", &sealed[..32])
+        };
+        Self {
+            env: self.env.iter().map(seal).collect(),
+            ..self.clone()
+        }
+    }
+
+    /// What is asked for here, and for the rest what the container has: for a request that names no image. Jupyter is
+    /// the container's in any case, since a request cannot leave it open.
+    pub(super) fn over(self, has: &Self) -> Self {
+        let or = |asked: Vec<String>, has: &Vec<String>| if asked.is_empty() { has.clone() } else { asked };
+        Self {
+            image: has.image.clone(),
+            gpus: if self.gpus.is_empty() {
+                has.gpus.clone()
+            } else {
+                self.gpus
+            },
+            volumes: or(self.volumes, &has.volumes),
+            env: or(self.env, &has.env),
+            workdir: self.workdir.or_else(|| has.workdir.clone()),
+            shm_size: self.shm_size.or(has.shm_size),
+            user: self.user.or_else(|| has.user.clone()),
+            jupyter: has.jupyter,
+        }
     }
 
     /// Each difference of this container to what is asked for now: `image: A, asked for B`.
@@ -163,8 +191,7 @@ mod tests {
         ];
         let options = options(&spec);
         assert_eq!(options.env, ["A=x=y", "B=2"]);
-        assert_eq!(Options::from_label(&options.to_label()), Some(options.clone()));
-        assert_eq!(options.hash().len(), 16);
+        assert_eq!(Options::from_label(&options.to_label()), Some(options));
         assert_eq!(Options::from_label("{}"), None);
     }
 

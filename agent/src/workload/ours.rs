@@ -9,7 +9,6 @@ pub(super) const ROLE: &str = "dev.jq.role";
 pub(super) const OWNER: &str = "dev.jq.owner";
 pub(super) const SESSION: &str = "dev.jq.session";
 const NONCE: &str = "dev.jq.nonce";
-const SPEC: &str = "dev.jq.spec";
 const OPTIONS: &str = "dev.jq.options";
 const RUNS_AS: &str = "dev.jq.runs-as";
 
@@ -41,8 +40,7 @@ pub(super) fn labels(
         (OWNER, host.uid.to_string()),
         (SESSION, session.to_owned()),
         (NONCE, nonce.to_owned()),
-        (SPEC, options.hash()),
-        (OPTIONS, options.to_label()),
+        (OPTIONS, options.sealed(nonce).to_label()),
     ]
     .map(|(key, value)| (key.to_owned(), value))
     .into();
@@ -92,7 +90,18 @@ pub(super) fn stranger(
     None
 }
 
-/// What the container was asked to be; none when it does not say in a way that this version reads.
+/// `asked` in the form in which this container's own options can be compared with it.
+pub(super) fn comparable(asked: &Options, container: &ContainerState) -> Options {
+    asked.sealed(
+        container
+            .labels
+            .get(NONCE)
+            .map(String::as_str)
+            .unwrap_or_default(),
+    )
+}
+
+/// What the container was asked to be, [comparable]; none when it does not say in a way that this version reads.
 pub(super) fn options(container: &ContainerState) -> Option<Options> {
     Options::from_label(container.labels.get(OPTIONS)?)
 }

@@ -25,7 +25,7 @@ pub(super) enum Target {
     /// The session's, with these options.
     Session(Options),
     /// The session's, whatever its options.
-    Whatever,
+    Whatever(Options),
 }
 
 /// What is there.
@@ -73,14 +73,20 @@ impl Step {
 pub(super) fn plan(desired: &Desired, observed: &Observed) -> Result<Vec<Step>, Failure> {
     match (&desired.target, &observed.container) {
         (Target::Existing(name), container) => existing(name, container.as_ref()),
-        (Target::Whatever, None) => Err(fail(
+        (Target::Whatever(_), None) => Err(fail(
             FailureKind::BadRequest,
             "no image was named",
             format!("session `{}` has no container yet", desired.session),
             "name an image: `--image quay.io/jupyter/pytorch-notebook`",
         )),
-        (Target::Whatever, Some(container)) => session(desired, observed, container, None),
-        (Target::Session(options), Some(container)) => session(desired, observed, container, Some(options)),
+        (Target::Whatever(asked), Some(container)) => {
+            let asked = ours::options(container).map(|has| ours::comparable(asked, container).over(&has));
+            session(desired, observed, container, asked.as_ref(), None)
+        }
+        (Target::Session(options), Some(container)) => {
+            let asked = ours::comparable(options, container);
+            session(desired, observed, container, Some(&asked), Some(&options.image))
+        }
         (Target::Session(options), None) => create(desired.pull, observed.image, &options.image),
     }
 }
@@ -117,7 +123,8 @@ fn session(
     desired: &Desired,
     observed: &Observed,
     container: &ContainerState,
-    options: Option<&Options>,
+    asked: Option<&Options>,
+    image: Option<&str>,
 ) -> Result<Vec<Step>, Failure> {
     let name = desired.name;
     let remove = format!("remove the container with `docker rm -f {name}` on the host");
@@ -136,14 +143,20 @@ fn session(
         ));
     }
     // Nobody has ever used it, so nothing is lost and its options do not matter.
-    if container.phase == Phase::Created
-        && let Some(options) = options
-    {
+    if container.phase == Phase::Created {
+        let Some(image) = image else {
+            return Err(fail(
+                FailureKind::BadRequest,
+                format!("the container `{name}` was never finished"),
+                "its making was interrupted",
+                "name the image again: `--image IMAGE`",
+            ));
+        };
         let mut steps = vec![Step::Discard(container.id.clone())];
-        steps.extend(create(desired.pull, observed.image, &options.image)?);
+        steps.extend(create(desired.pull, observed.image, image)?);
         return Ok(steps);
     }
-    if let Some(asked) = options {
+    if let Some(asked) = asked {
         let differences = ours::options(container).map_or_else(
             || vec!["it was made by another version of jq".to_owned()],
             |has| has.differences(asked),

@@ -24,26 +24,49 @@ pub(super) enum Found {
     Ours,
     /// Jupyter that does not know our token.
     Stranger,
-    /// Something else that speaks HTTP, and what it said.
-    Other(String),
+    /// Something that cannot be used.
+    Other(Unfit),
 }
 
-/// Asks once. `/api` is open to everybody and tells Jupyter from others; `/api/status` needs the token.
+/// Why what listens on a port cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Unfit {
+    /// It speaks HTTP, and what it said. May be a Jupyter that is still coming up.
+    Answer(String),
+    /// Jupyter that asks nobody for a token.
+    Open,
+    /// It is another user's, and who that is. It was sent nothing.
+    Foreign(String),
+}
+
+/// Asks once. `/api` is open to everybody and tells Jupyter from others; `/api/status` needs the token, unless
+/// Jupyter's configuration has switched that off: then it takes any.
 pub(super) async fn probe(network: &Network, port: u16, token: &str) -> Found {
     let (status, body) = match get(network, port, "/api", None).await {
         Ok(answer) => answer,
-        Err(error) => return Found::Nothing(error.to_string()),
+        Err(error) => return failed(&error),
     };
     let is_jupyter = status == StatusCode::OK
         && serde_json::from_slice::<serde_json::Value>(&body).is_ok_and(|body| body.get("version").is_some());
     if !is_jupyter {
-        return Found::Other(format!("HTTP {status} for /api"));
+        return Found::Other(Unfit::Answer(format!("HTTP {status} for /api")));
     }
     match get(network, port, "/api/status", Some(token)).await {
-        Ok((StatusCode::OK, _)) => Found::Ours,
+        Ok((StatusCode::OK, _)) => match get(network, port, "/api/status", None).await {
+            Ok((StatusCode::OK, _)) => Found::Other(Unfit::Open),
+            Ok(_) => Found::Ours,
+            Err(error) => failed(&error),
+        },
         Ok((StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, _)) => Found::Stranger,
-        Ok((status, _)) => Found::Other(format!("HTTP {status} for /api/status")),
-        Err(error) => Found::Nothing(error.to_string()),
+        Ok((status, _)) => Found::Other(Unfit::Answer(format!("HTTP {status} for /api/status"))),
+        Err(error) => failed(&error),
+    }
+}
+
+fn failed(error: &io::Error) -> Found {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => Found::Other(Unfit::Foreign(error.to_string())),
+        _ => Found::Nothing(error.to_string()),
     }
 }
 
@@ -95,14 +118,28 @@ pub(super) mod tests {
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         net::TcpListener,
+        sync::mpsc,
         task::JoinSet,
     };
 
     /// Something that answers as Jupyter does, for who has the token; its port.
     pub(in crate::workload) async fn stand_in(token: &str, tasks: &mut JoinSet<()>) -> u16 {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
         let token = format!("authorization: token {token}");
+        answer(
+            listener,
+            move |request| request.lines().any(|line| line == token),
+            tasks,
+        )
+    }
+
+    /// Answers as Jupyter does; its port.
+    fn answer(
+        listener: TcpListener,
+        lets_in: impl Fn(&str) -> bool + Send + 'static,
+        tasks: &mut JoinSet<()>,
+    ) -> u16 {
+        let port = listener.local_addr().unwrap().port();
         tasks.spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
                 let mut request = Vec::new();
@@ -116,7 +153,7 @@ pub(super) mod tests {
                 let request = String::from_utf8_lossy(&request).into_owned();
                 let (status, body) = if request.starts_with("GET /api ") {
                     ("200 OK", r#"{"version": "2.14.0"}"#)
-                } else if request.lines().any(|line| line == token) {
+                } else if lets_in(&request) {
                     ("200 OK", "{}")
                 } else {
                     ("403 Forbidden", "{}")
@@ -140,6 +177,45 @@ pub(super) mod tests {
         assert_eq!(probe(&network, 8888, "wrong").await, Found::Stranger);
         tasks.shutdown().await;
         assert!(matches!(probe(&network, 8888, "right").await, Found::Nothing(_)));
+    }
+
+    #[tokio::test]
+    async fn a_jupyter_that_lets_everybody_in_is_not_ours() {
+        let mut tasks = JoinSet::new();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let network = Network::stand(answer(listener, |_| true, &mut tasks));
+        assert_eq!(probe(&network, 8888, "right").await, Found::Other(Unfit::Open));
+    }
+
+    #[tokio::test]
+    async fn nobody_but_our_own_jupyter_sees_the_token() {
+        let mut tasks = JoinSet::new();
+        let (saw, mut seen) = mpsc::unbounded_channel();
+        let mut listen = |listener| {
+            let saw = saw.clone();
+            let note = move |request: &str| {
+                saw.send(request.to_owned()).unwrap();
+                request.contains("authorization")
+            };
+            answer(listener, note, &mut tasks)
+        };
+        let uid = rustix::process::geteuid().as_raw();
+        // Another user's, on the very address.
+        let port = listen(TcpListener::bind("127.0.0.1:0").await.unwrap());
+        let foreign = probe(&Network::host_with(port, uid + 1), port, "secret").await;
+        assert!(matches!(foreign, Found::Other(Unfit::Foreign(_))), "{foreign:?}");
+        // On ::1 while nothing listens on 127.0.0.1.
+        if let Ok(listener) = TcpListener::bind("[::1]:0").await {
+            let port = listen(listener);
+            let none = probe(&Network::host_with(port, uid), port, "secret").await;
+            assert!(matches!(none, Found::Nothing(_)), "{none:?}");
+        }
+        assert!(seen.try_recv().is_err());
+        // Ours.
+        let port = listen(TcpListener::bind("127.0.0.1:0").await.unwrap());
+        let ours = probe(&Network::host_with(port, uid), port, "secret").await;
+        assert_eq!(ours, Found::Ours);
+        assert!(seen.recv().await.unwrap().contains("token secret"));
     }
 
     #[tokio::test]

@@ -11,6 +11,7 @@ use std::{
 use jq_common::protocol::control::{
     Failure, FailureKind, GpuAsk, JupyterInfo, JupyterKind, Ready, WorkloadSpec,
 };
+use tokio::process::Child;
 
 use super::{
     HostContext, Started,
@@ -19,7 +20,7 @@ use super::{
     gpus,
     jupyter_wait::{self, Waited},
     network::Network,
-    probe::{Found, probe},
+    probe::{Found, Unfit, probe},
     store::{ProcessRecord, Store},
 };
 use crate::{
@@ -28,11 +29,15 @@ use crate::{
         process::{self, Launch},
         venv::{self, VenvError},
     },
-    gpu, jupyter,
+    gpu::{self, Gpu},
+    jupyter,
 };
 
 /// How long `jupyter lab --version` may take on a cold disk.
 const VERSION: Duration = Duration::from_secs(60);
+
+/// How many ports are tried.
+const PORTS: u32 = 3;
 
 /// How many lines of its log are looked at when it has failed.
 const LOG: usize = 30;
@@ -46,9 +51,8 @@ pub(super) async fn start(
 ) -> Result<Started, Failure> {
     check(host, spec)?;
     let gpus = gpus(host, spec, events).await?;
-    let network = Arc::new(Network::host());
-    let jupyter = if spec.jupyter == JupyterKind::None {
-        None
+    let (jupyter, network) = if spec.jupyter == JupyterKind::None {
+        (None, Arc::new(Network::host()))
     } else {
         let token = store
             .token(&spec.session)
@@ -59,15 +63,17 @@ pub(super) async fn start(
             spec,
             events,
             token: &token,
+            gpus: &gpus,
         };
-        Some(session.jupyter(&network).await?)
+        let (jupyter, network) = session.jupyter().await?;
+        (Some(jupyter), network)
     };
     Ok(Started {
         ready: Ready {
             engine: "process of the host".into(),
             container: None,
             jupyter,
-            gpus,
+            gpus: gpus.into_iter().map(|gpu| gpu.line).collect(),
         },
         network,
     })
@@ -100,8 +106,8 @@ fn check(host: &HostContext, spec: &WorkloadSpec) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A process sees all GPUs of the host; asked for by number they must be there.
-async fn gpus(host: &HostContext, spec: &WorkloadSpec, events: &EventSink) -> Result<Vec<String>, Failure> {
+/// The GPUs that Jupyter is to see: all of the host's, or those asked for, which must be there.
+async fn gpus(host: &HostContext, spec: &WorkloadSpec, events: &EventSink) -> Result<Vec<Gpu>, Failure> {
     let there = gpus::of_host(&spec.gpus, &host.path).await;
     let chosen = gpu::choose(&spec.gpus, &there)?;
     if there.is_empty() && spec.gpus != GpuAsk::None {
@@ -109,7 +115,47 @@ async fn gpus(host: &HostContext, spec: &WorkloadSpec, events: &EventSink) -> Re
             .warning("no GPU was found on the host (`nvidia-smi -L` lists none)")
             .await;
     }
-    Ok(chosen.into_iter().map(|gpu| gpu.line).collect())
+    Ok(chosen)
+}
+
+/// The variable by which CUDA programs choose GPUs.
+const CUDA_DEVICES: &str = "CUDA_VISIBLE_DEVICES";
+
+/// How a process is kept to its GPUs. All there are need no word: what the user's own environment says goes on.
+fn gpu_variables(ask: &GpuAsk, chosen: &[Gpu]) -> Vec<(&'static str, String)> {
+    match ask {
+        GpuAsk::Default | GpuAsk::All => Vec::new(),
+        GpuAsk::None => vec![(CUDA_DEVICES, String::new())],
+        GpuAsk::Count(_) | GpuAsk::Ids(_) => {
+            let uuids: Vec<&str> = chosen.iter().map(|gpu| gpu.uuid.as_str()).collect();
+            vec![
+                (CUDA_DEVICES, uuids.join(",")),
+                ("CUDA_DEVICE_ORDER", "PCI_BUS_ID".into()),
+            ]
+        }
+    }
+}
+
+/// What the user is told when a running Jupyter, which has `has` in [`CUDA_DEVICES`], has other GPUs than asked for.
+fn gpus_differ(spec: &WorkloadSpec, chosen: &[Gpu], has: Option<&str>) -> Option<String> {
+    // What `-e` says has the last word.
+    let by_hand = spec.env.iter().any(|(key, _)| key == CUDA_DEVICES);
+    if spec.gpus == GpuAsk::Default || by_hand {
+        return None;
+    }
+    let wanted = gpu_variables(&spec.gpus, chosen);
+    let wanted = wanted.iter().find(|(key, _)| *key == CUDA_DEVICES);
+    if has == wanted.map(|(_, value)| value.as_str()) {
+        return None;
+    }
+    let sees = match has {
+        None => "all GPUs of the host".to_owned(),
+        Some("") => "no GPUs".to_owned(),
+        Some(list) => format!("the GPUs {list}"),
+    };
+    Some(format!(
+        "Jupyter is running already, with {sees}; end it to change that"
+    ))
 }
 
 struct Session<'a> {
@@ -118,12 +164,14 @@ struct Session<'a> {
     spec: &'a WorkloadSpec,
     events: &'a EventSink,
     token: &'a str,
+    gpus: &'a [Gpu],
 }
 
 impl Session<'_> {
-    async fn jupyter(&self, network: &Network) -> Result<JupyterInfo, Failure> {
+    /// Finds or starts it; with the way to it.
+    async fn jupyter(&self) -> Result<(JupyterInfo, Arc<Network>), Failure> {
         let kind = self.spec.jupyter;
-        let info = |port, was_running| JupyterInfo {
+        let info = |kind, port, was_running| JupyterInfo {
             port,
             token: self.token.to_owned(),
             path: jupyter::page(kind).to_owned(),
@@ -134,31 +182,62 @@ impl Session<'_> {
         if let Some(record) = &record
             && process::start_time(record.pid) == Some(record.start_time)
         {
-            if probe(network, record.port, self.token).await != Found::Ours {
-                self.wait(network, record, None).await?;
+            let kind = jupyter::of_verb(&record.verb).unwrap_or(kind);
+            let network = Arc::new(Network::host_with(record.port, self.host.uid));
+            if probe(&network, record.port, self.token).await != Found::Ours {
+                let waited = self.wait(&network, record, None).await;
+                self.verdict(waited, kind, record.port)?;
             }
-            if self.spec.workdir.is_some() && workdir.to_string_lossy() != record.workdir {
-                self.events
-                    .note(format!("Jupyter is running already, in {}", record.workdir))
-                    .await;
-            }
-            return Ok(info(record.port, true));
+            self.tell_differences(record, &workdir).await;
+            return Ok((info(kind, record.port, true), network));
         }
         let program = self.program().await?;
         self.events
             .step(format!("starting {}", jupyter::name(kind)))
             .await;
-        let port = process::free_port(record.map(|record| record.port)).map_err(|error| {
-            fail(
-                FailureKind::HostUnfit,
-                "no port is free on the host",
-                error.to_string(),
-                "try again",
-            )
-        })?;
         let root = workdir.to_string_lossy().into_owned();
-        let launch = self.launch(&program, port, &root);
-        let mut child = process::spawn(&launch).map_err(|error| {
+        let mut preferred = record.map(|record| record.port);
+        let mut left = PORTS;
+        loop {
+            let port = process::free_port(preferred).map_err(|error| {
+                fail(
+                    FailureKind::HostUnfit,
+                    "no port is free on the host",
+                    error.to_string(),
+                    "try again",
+                )
+            })?;
+            let network = Arc::new(Network::host_with(port, self.host.uid));
+            let (mut child, record) = self.spawn(&program, port, &root).await?;
+            let waited = self.wait(&network, &record, Some(&mut child)).await;
+            let unfit = matches!(
+                &waited,
+                Waited::Late(Found::Other(Unfit::Open | Unfit::Foreign(_)))
+            );
+            if unfit {
+                process::end(&mut child).await;
+            }
+            // Between the choice of a port and Jupyter's coming up anyone may take it.
+            left -= 1;
+            let taken = match &waited {
+                Waited::Late(Found::Other(Unfit::Foreign(_))) => true,
+                Waited::Ended(_) => process::free_port(Some(port)).is_ok_and(|free| free != port),
+                _ => false,
+            };
+            if taken && left > 0 {
+                self.events
+                    .note(format!("port {port} was taken meanwhile: trying another"))
+                    .await;
+                preferred = None;
+                continue;
+            }
+            self.verdict(waited, kind, port)?;
+            return Ok((info(kind, port, false), network));
+        }
+    }
+
+    async fn spawn(&self, program: &Path, port: u16, root: &str) -> Result<(Child, ProcessRecord), Failure> {
+        let mut child = process::spawn(&self.launch(program, port, root)).map_err(|error| {
             fail(
                 FailureKind::StartFailed,
                 format!("cannot start {}", program.display()),
@@ -171,25 +250,45 @@ impl Session<'_> {
             pid,
             start_time: process::start_time(pid).unwrap_or_default(),
             port,
-            verb: jupyter::verb(kind).unwrap_or_default().to_owned(),
-            workdir: root,
+            verb: jupyter::verb(self.spec.jupyter).unwrap_or_default().to_owned(),
+            workdir: root.to_owned(),
         };
         if let Err(error) = self.store.set_process(&self.spec.session, &record) {
             // Without a record nobody would find it again.
-            let _ = child.kill().await;
+            process::end(&mut child).await;
             return Err(state_failure(&error));
         }
-        self.wait(network, &record, Some(&mut child)).await?;
-        Ok(info(port, false))
+        Ok((child, record))
+    }
+
+    /// What was asked for now and is not how it runs.
+    async fn tell_differences(&self, record: &ProcessRecord, workdir: &Path) {
+        let running = jupyter::of_verb(&record.verb).unwrap_or(self.spec.jupyter);
+        if running != self.spec.jupyter {
+            self.events
+                .note(format!(
+                    "{} is running already, not {}",
+                    jupyter::name(running),
+                    jupyter::name(self.spec.jupyter)
+                ))
+                .await;
+        }
+        if self.spec.workdir.is_some() && workdir.to_string_lossy() != record.workdir {
+            self.events
+                .note(format!("Jupyter is running already, in {}", record.workdir))
+                .await;
+        }
+        let has = process::variable(record.pid, CUDA_DEVICES);
+        let note = has.and_then(|has| gpus_differ(self.spec, self.gpus, has.as_deref()));
+        if let Some(note) = note {
+            self.events.note(note).await;
+        }
     }
 
     fn launch(&self, program: &Path, port: u16, root: &str) -> Launch {
         let as_root = self.host.uid == 0;
         let words = jupyter::command(self.spec.jupyter, port, Some(root), as_root).unwrap_or_default();
-        let mut env: Vec<(OsString, OsString)> = vec![(
-            jupyter::TOKEN_FILE_VARIABLE.into(),
-            self.store.token_file(&self.spec.session).into(),
-        )];
+        let mut env: Vec<(OsString, OsString)> = Vec::new();
         // So that `pip` in a terminal of this Jupyter means its own environment.
         if let Some(bin) = program.parent() {
             let mut path = bin.as_os_str().to_owned();
@@ -198,11 +297,20 @@ impl Session<'_> {
             env.push(("PATH".into(), path));
         }
         env.extend(
+            gpu_variables(&self.spec.gpus, self.gpus)
+                .into_iter()
+                .map(|(key, value)| (key.into(), value.into())),
+        );
+        env.extend(
             self.spec
                 .env
                 .iter()
                 .map(|(key, value)| (key.into(), value.into())),
         );
+        env.push((
+            jupyter::TOKEN_FILE_VARIABLE.into(),
+            self.store.token_file(&self.spec.session).into(),
+        ));
         Launch {
             program: program.to_owned(),
             arguments: words.into_iter().skip(1).collect(),
@@ -216,9 +324,8 @@ impl Session<'_> {
         &self,
         network: &Network,
         record: &ProcessRecord,
-        child: Option<&mut tokio::process::Child>,
-    ) -> Result<(), Failure> {
-        let kind = self.spec.jupyter;
+        child: Option<&mut Child>,
+    ) -> Waited<Option<i32>> {
         let log = self.store.log_file(&self.spec.session);
         let last_line = || async { process::tail(&log, 1).pop() };
         let ended = async {
@@ -228,10 +335,14 @@ impl Session<'_> {
                 None => std::future::pending().await,
             }
         };
-        let waited = jupyter_wait::wait(network, record.port, self.token, ended, last_line, self.events);
-        match waited.await {
+        jupyter_wait::wait(network, record.port, self.token, ended, last_line, self.events).await
+    }
+
+    fn verdict(&self, waited: Waited<Option<i32>>, kind: JupyterKind, port: u16) -> Result<(), Failure> {
+        let log = self.store.log_file(&self.spec.session);
+        match waited {
             Waited::Ready => Ok(()),
-            Waited::Stranger => Err(jupyter_wait::stranger(kind, record.port)),
+            Waited::Stranger => Err(jupyter_wait::stranger(kind, port)),
             Waited::Late(found) => Err(jupyter_wait::late(kind, &found, &process::tail(&log, LOG))),
             Waited::Ended(code) => {
                 let exit = Exit {
@@ -284,24 +395,31 @@ impl Session<'_> {
         } else {
             &["jupyterlab"]
         };
-        if venv::find(&dir, packages).is_none() {
+        let whole = venv::find(&dir, packages).is_some();
+        if !whole || !venv::works(&dir, verb).await {
             self.events
                 .step(format!("installing {} for jq, once", jupyter::name(kind)))
                 .await;
-            self.events
-                .note(format!(
+            let why = if whole {
+                format!(
+                    "jq's private environment no longer works and is made anew: {}",
+                    dir.display()
+                )
+            } else {
+                format!(
                     "there is no {} on PATH, so jq makes a private environment: {}",
                     jupyter::name(kind),
                     dir.display()
-                ))
-                .await;
+                )
+            };
+            self.events.note(why).await;
             let throttle = Throttle::default();
             let progress = |met, line: &str| {
                 if throttle.due() {
                     self.events.detail(met, line);
                 }
             };
-            venv::make(&dir, packages, &self.host.path, &progress)
+            venv::make(&dir, packages, verb, &self.host.path, &progress)
                 .await
                 .map_err(|error| venv_failure(&dir, &error))?;
         }
@@ -333,4 +451,42 @@ fn state_failure(error: &io::Error) -> Failure {
         error.to_string(),
         "free some space in your home on the host, or make it writable for you",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::workload::check;
+
+    #[test]
+    fn a_process_is_kept_to_its_gpus() {
+        let gpus = gpu::parse_list("GPU 0: A (UUID: GPU-a)\nGPU 1: A (UUID: GPU-b)");
+        assert!(gpu_variables(&GpuAsk::All, &gpus).is_empty());
+        assert_eq!(gpu_variables(&GpuAsk::None, &[]), [(CUDA_DEVICES, String::new())]);
+        assert_eq!(
+            gpu_variables(&GpuAsk::Count(2), &gpus),
+            [
+                (CUDA_DEVICES, "GPU-a,GPU-b".to_owned()),
+                ("CUDA_DEVICE_ORDER", "PCI_BUS_ID".to_owned())
+            ]
+        );
+    }
+
+    #[test]
+    fn other_gpus_than_asked_for_are_told() {
+        let gpus = gpu::parse_list("GPU 0: A (UUID: GPU-a)");
+        let mut spec = check::tests::spec();
+        let differ = |spec: &WorkloadSpec, has| gpus_differ(spec, &gpus, has);
+        spec.gpus = GpuAsk::Default;
+        assert_eq!(differ(&spec, Some("")), None);
+        spec.gpus = GpuAsk::Count(1);
+        assert_eq!(differ(&spec, Some("GPU-a")), None);
+        assert!(differ(&spec, None).unwrap().contains("all GPUs"));
+        assert!(differ(&spec, Some("GPU-b")).unwrap().contains("GPU-b"));
+        spec.gpus = GpuAsk::All;
+        assert_eq!(differ(&spec, None), None);
+        assert!(differ(&spec, Some("")).unwrap().contains("no GPUs"));
+        spec.env = vec![(CUDA_DEVICES.into(), "0".into())];
+        assert_eq!(differ(&spec, Some("0")), None);
+    }
 }

@@ -100,9 +100,6 @@ impl Run<'_> {
         if let Some(container) = &self.spec.existing_container {
             return Ok(Target::Existing(container.clone()));
         }
-        let Some(image) = &self.spec.image else {
-            return Ok(Target::Whatever);
-        };
         if self
             .spec
             .workdir
@@ -116,19 +113,29 @@ impl Run<'_> {
                 "write it like `-w /work`",
             ));
         }
-        Ok(Target::Session(Options::of(self.spec, image, &self.host.home)?))
+        let image = self.spec.image.as_deref();
+        let options = Options::of(self.spec, image.unwrap_or_default(), &self.host.home)?;
+        Ok(match (image, &self.spec.gpus) {
+            (Some(_), _) => Target::Session(options),
+            // Nothing was said of GPUs: whatever the container has.
+            (None, GpuAsk::Default) => Target::Whatever(Options {
+                gpus: String::new(),
+                ..options
+            }),
+            (None, _) => Target::Whatever(options),
+        })
     }
 
     async fn observe(&self, desired: &Desired<'_>) -> Result<Observed, Failure> {
         let lost = |error| failure::engine("cannot ask the engine", &error);
         let name = match &desired.target {
             Target::Existing(name) => name,
-            Target::Session(_) | Target::Whatever => desired.name,
+            Target::Session(_) | Target::Whatever(_) => desired.name,
         };
         let container = self.engine.container(name).await.map_err(lost)?;
         let image = match &desired.target {
             Target::Session(options) => self.engine.image(&options.image).await.map_err(lost)?,
-            Target::Existing(_) | Target::Whatever => None,
+            Target::Existing(_) | Target::Whatever(_) => None,
         };
         Ok(Observed {
             container,
@@ -231,7 +238,7 @@ impl Run<'_> {
         );
         let (network, jupyter) = jupyter?;
         let gpus = match seen {
-            Some(seen) => self.prove_gpus(id, origin, &seen).await?,
+            Some(seen) => self.prove_gpus(id, origin, &seen, made_with.as_ref()).await?,
             None => Vec::new(),
         };
         let ready = Ready {
@@ -260,12 +267,30 @@ impl Run<'_> {
     }
 
     /// Lists what was seen inside; loud when something is missing, a failure when it was asked for by number.
-    async fn prove_gpus(&self, id: &str, origin: Origin, seen: &[Gpu]) -> Result<Vec<String>, Failure> {
+    async fn prove_gpus(
+        &self,
+        id: &str,
+        origin: Origin,
+        seen: &[Gpu],
+        made_with: Option<&Options>,
+    ) -> Result<Vec<String>, Failure> {
+        let lines: Vec<String> = seen.iter().map(|gpu| gpu.line.clone()).collect();
+        match self.spec.gpus {
+            // One that was there and was not to have them all has what it was made with; nothing was asked of it now.
+            GpuAsk::Default
+                if origin != Origin::Created && made_with.is_none_or(|options| options.gpus != "all") =>
+            {
+                return Ok(lines);
+            }
+            GpuAsk::Count(count) if origin != Origin::Created && seen.len() >= count as usize => {
+                return Ok(lines);
+            }
+            _ => {}
+        }
         let expected: Vec<String> = gpu::choose(&self.spec.gpus, self.gpus)?
             .into_iter()
             .map(|gpu| gpu.uuid)
             .collect();
-        let lines = seen.iter().map(|gpu| gpu.line.clone()).collect();
         let Some(missing) = gpu::missing(&expected, seen) else {
             return Ok(lines);
         };

@@ -19,6 +19,8 @@ pub(super) struct UserPlan {
     pub(super) env: Vec<(String, String)>,
     /// Someone who needs a home and a line in the image's list of users.
     pub(super) newcomer: Option<Newcomer>,
+    /// A program of the image that the command is handed to; none where the entry point does that.
+    pub(super) wrapper: Option<String>,
     /// Why the caller's uid is not used, where that may surprise.
     pub(super) note: Option<String>,
 }
@@ -58,14 +60,25 @@ pub(super) fn plan(
         };
     }
     if host.uid == 0 || engine.remapped {
-        let note = (engine.remapped && has_volumes)
-            .then(|| "the engine maps users (userns-remap): files in volumes may not be writable".into());
+        let note = if !has_volumes {
+            None
+        } else if engine.remapped {
+            Some("the engine maps users (userns-remap): files in volumes may not be writable".into())
+        } else {
+            (!is_root(&image.user)).then(|| {
+                format!(
+                    "you are root on the host and the image runs as `{}`, which may not write to root's folders; \
+                     `--user 0:0` changes that",
+                    image.user
+                )
+            })
+        };
         return UserPlan {
             note,
             ..UserPlan::default()
         };
     }
-    if is_docker_stacks(image) {
+    if let Some(starter) = stacks_starter(image) {
         let (uid, gid) = (host.uid, host.gid);
         return UserPlan {
             // Its start.sh makes its user the caller and then steps down to it.
@@ -77,6 +90,7 @@ pub(super) fn plan(
                 ("CHOWN_HOME".into(), "yes".into()),
             ],
             newcomer: None,
+            wrapper: starter,
             note: None,
         };
     }
@@ -131,15 +145,22 @@ fn login_name(host: &HostContext, uid: u32) -> String {
     }
 }
 
-/// Images of the Jupyter Docker Stacks: their start.sh takes NB_UID and NB_GID when it begins as root.
-fn is_docker_stacks(image: &ImageFacts) -> bool {
+/// For an image of the Jupyter Docker Stacks, whose start.sh takes NB_UID and NB_GID when it begins as root: what our
+/// command has to be handed to. Nothing where the entry point is start.sh already; in older images it stands in the
+/// command, which ours takes the place of.
+#[expect(
+    clippy::option_option,
+    reason = "no such image, or one with or without a starter of its own"
+)]
+fn stacks_starter(image: &ImageFacts) -> Option<Option<String>> {
+    let named = |word: &String, name: &str| word.rsplit('/').next() == Some(name);
+    if image.entrypoint.iter().any(|word| named(word, "start.sh")) {
+        return Some(None);
+    }
     let has = |name: &str| image.env.iter().any(|(key, _)| key == name);
-    let starts = image
-        .entrypoint
-        .iter()
-        .chain(&image.command)
-        .any(|word| word.rsplit('/').next() == Some("start.sh"));
-    (has("NB_USER") && has("NB_UID")) || starts
+    let starts = image.command.first().and_then(|word| word.rsplit('/').next());
+    let is_older = has("NB_USER") && has("NB_UID") && starts.is_some_and(|name| name.starts_with("start"));
+    is_older.then(|| Some("start.sh".to_owned()))
 }
 
 #[cfg(test)]

@@ -30,7 +30,15 @@ pub(super) fn create_body(spec: &ContainerSpec) -> models::ContainerCreateBody {
         host.readonly_rootfs = Some(true);
         host.auto_remove = Some(true);
         host.cap_drop = Some(vec!["ALL".into()]);
-        host.security_opt = Some(vec!["no-new-privileges".into()]);
+        // SELinux keeps a labelled container from the agent's socket; where it is off the label means nothing.
+        host.security_opt = Some(vec!["no-new-privileges".into(), "label=disable".into()]);
+    } else if spec
+        .mounts
+        .iter()
+        .any(|mount| matches!(mount.source, MountSource::Host(_)))
+    {
+        // And from the user's folders, whose labels are not ours to change.
+        host.security_opt = Some(vec!["label=disable".into()]);
     }
     if let Some(request) = &spec.gpus {
         request_gpus(&mut host, request);

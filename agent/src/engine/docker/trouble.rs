@@ -7,13 +7,27 @@ pub(super) fn classify(status: Option<u16>, words: &str) -> EngineError {
     let text = words.to_owned();
     let low = words.to_lowercase();
     let says = |any: &[&str]| any.iter().any(|part| low.contains(part));
-    if says(&["no space left on device", "disk quota exceeded"]) {
+    // Names of images, containers and users stand in these words too, so the plainest ones come first.
+    if says(&["no such image", "no such container", "could not find the file"]) {
+        EngineError::NotFound(text)
+    } else if says(&["no space left on device", "disk quota exceeded"]) {
         EngineError::NoSpace(text)
     } else if says(&["docker-init", "catatonit", "container-init binary"]) {
         EngineError::InitMissing(text)
     } else if says(&[
+        "executable file not found",
+        "no such file or directory: unknown",
+        "exec format error",
+        "no command specified",
+    ]) || (says(&["no such file or directory"]) && says(&["exec:", "exec "]))
+    {
+        EngineError::CommandMissing(text)
+    } else if says(&[
         "could not select device driver",
-        "nvidia",
+        "nvidia-container-cli",
+        "nvidia-container-runtime",
+        "libnvidia",
+        "nvidia.com/gpu",
         "cdi device",
         "/dev/kfd",
         "/dev/dri",
@@ -29,14 +43,6 @@ pub(super) fn classify(status: Option<u16>, words: &str) -> EngineError {
         "statfs",
     ]) {
         EngineError::MountRefused(text)
-    } else if says(&[
-        "executable file not found",
-        "no such file or directory: unknown",
-        "exec format error",
-        "no command specified",
-    ]) || (says(&["no such file or directory"]) && says(&["exec:", "exec "]))
-    {
-        EngineError::CommandMissing(text)
     } else {
         match status {
             Some(404) => EngineError::NotFound(text),
@@ -53,6 +59,17 @@ mod tests {
     #[test]
     fn the_engines_own_words() {
         for (status, words, kind) in [
+            (404, "No such image: nvcr.io/nvidia/pytorch:25.01-py3", "NotFound"),
+            (
+                409,
+                "Conflict. The container name \"/jq-nvidia-gpu\" is already in use",
+                "Conflict",
+            ),
+            (
+                400,
+                r#"OCI runtime create failed: nvidia-container-runtime did not terminate successfully: exec: "jupyter": executable file not found in $PATH"#,
+                "CommandMissing",
+            ),
             (
                 400,
                 r#"failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: exec: "jupyter": executable file not found in $PATH: unknown"#,

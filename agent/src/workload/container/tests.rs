@@ -99,13 +99,54 @@ fn no_secret_is_in_arguments_or_environment() {
 }
 
 #[test]
+fn a_volume_that_is_only_read_is_no_place_to_work_in() {
+    let volume = |source: &str, destination: &str, read_only| Volume {
+        source: source.into(),
+        destination: destination.into(),
+        read_only,
+    };
+    let made = made(|spec, _| {
+        spec.volumes = vec![volume("/data", "/data", true), volume("~/work", "/work", false)];
+    });
+    assert_eq!(made.workdir.as_deref(), Some("/work"));
+}
+
+#[test]
+fn a_folder_of_the_host_in_place_of_jovyans_home_keeps_its_owner() {
+    let made = made(|spec, image| {
+        image.entrypoint = vec!["start.sh".into()];
+        spec.volumes = vec![Volume {
+            source: "/data/team".into(),
+            destination: "/home/jovyan".into(),
+            read_only: false,
+        }];
+    });
+    assert!(made.env.iter().any(|(key, _)| key == "NB_UID"));
+    assert!(!made.env.iter().any(|(key, _)| key == "CHOWN_HOME"));
+}
+
+#[test]
+fn older_stacks_images_get_the_command_by_way_of_their_starter() {
+    let made = made(|_, image| {
+        image.env = vec![
+            ("NB_USER".into(), "jovyan".into()),
+            ("NB_UID".into(), "1000".into()),
+        ];
+        image.entrypoint = vec!["tini".into(), "-g".into(), "--".into()];
+        image.command = vec!["start-notebook.sh".into()];
+    });
+    assert_eq!(made.user.as_deref(), Some("0:0"));
+    assert_eq!(made.command.unwrap()[..3], ["start.sh", "jupyter", "lab"]);
+}
+
+#[test]
 fn the_users_own_choices_win() {
     let made = made(|spec, _| {
         spec.env = vec![("HOME".into(), "/work".into())];
         spec.volumes = vec![Volume {
             source: "~/work".into(),
             destination: "/work".into(),
-            read_only: true,
+            read_only: false,
         }];
         spec.shm_size = Some(1);
     });
@@ -113,7 +154,6 @@ fn the_users_own_choices_win() {
     assert_eq!(homes, [&("HOME".to_owned(), "/work".to_owned())]);
     assert_eq!(made.workdir.as_deref(), Some("/work"));
     assert_eq!(made.mounts[0].source, MountSource::Host("/home/ada/work".into()));
-    assert!(made.mounts[0].read_only);
     assert_eq!(made.shm_size, Some(1));
 }
 
@@ -158,10 +198,14 @@ fn limits_stay_within_what_the_host_allows() {
 fn a_newcomer_gets_a_home_that_no_mount_covers_and_a_name() {
     let user = user::plan(None, &host(), &engine(), &ImageFacts::default(), false);
     let paths = |mounts: &[Mount]| {
-        newcomer_entries(&user, mounts, (Some("root:x:0:0::/root:/bin/sh\n"), None))
-            .into_iter()
-            .map(|entry| entry.path)
-            .collect::<Vec<_>>()
+        newcomer_entries(
+            &user,
+            mounts,
+            (Some("root:x:0:0::/root:/bin/sh\n"), Some("root:x:0:\n")),
+        )
+        .into_iter()
+        .map(|entry| entry.path)
+        .collect::<Vec<_>>()
     };
     assert_eq!(paths(&[]), ["/home/jq", "/etc/passwd", "/etc/group"]);
     let covering = Mount {
@@ -171,6 +215,9 @@ fn a_newcomer_gets_a_home_that_no_mount_covers_and_a_name() {
     };
     assert_eq!(paths(&[covering]), ["/etc/passwd", "/etc/group"]);
     assert!(Path::new(HOME).is_absolute());
+    // One line alone in place of a list that could not be read would take root's away.
+    let unreadable = newcomer_entries(&user, &[], (None, None));
+    assert!(unreadable.iter().all(|entry| entry.path == HOME));
 }
 
 #[test]

@@ -14,6 +14,19 @@ fn options(change: impl FnOnce(&mut jq_common::protocol::control::WorkloadSpec))
     Options::of(&spec, &image, Path::new("/home/ada")).unwrap()
 }
 
+/// A request that names no image and asks for nothing else.
+fn whatever() -> Target {
+    Target::Whatever(nothing_asked())
+}
+
+fn nothing_asked() -> Options {
+    Options {
+        image: String::new(),
+        gpus: String::new(),
+        ..options(|_| {})
+    }
+}
+
 fn desired(target: Target, pull: PullPolicy) -> Desired<'static> {
     Desired {
         session: "gpu",
@@ -99,14 +112,14 @@ fn the_steps() {
         ),
         (
             "whatever runs",
-            Target::Whatever,
+            whatever(),
             Missing,
             ours(Phase::Running),
             vec![Step::Use(id())],
         ),
         (
             "whatever is stopped",
-            Target::Whatever,
+            whatever(),
             Missing,
             ours(Phase::Exited),
             vec![Step::Start(id())],
@@ -135,12 +148,7 @@ fn what_is_in_the_way() {
     for (what, target, observed, kind) in [
         ("forged", same(), forged, FailureKind::NameTaken),
         ("foreign", same(), foreign.clone(), FailureKind::NameTaken),
-        (
-            "foreign, whatever",
-            Target::Whatever,
-            foreign,
-            FailureKind::NameTaken,
-        ),
+        ("foreign, whatever", whatever(), foreign, FailureKind::NameTaken),
         (
             "differs",
             other.clone(),
@@ -152,6 +160,21 @@ fn what_is_in_the_way() {
             other,
             ours(Phase::Exited),
             FailureKind::SpecDiffers,
+        ),
+        (
+            "no image, and a volume that it does not have",
+            Target::Whatever(Options {
+                volumes: vec!["/data:/data".into()],
+                ..nothing_asked()
+            }),
+            ours(Phase::Running),
+            FailureKind::SpecDiffers,
+        ),
+        (
+            "no image, never finished",
+            whatever(),
+            ours(Phase::Created),
+            FailureKind::BadRequest,
         ),
         (
             "paused",
@@ -179,7 +202,7 @@ fn what_is_in_the_way() {
         ),
         (
             "no image named",
-            Target::Whatever,
+            whatever(),
             nothing(true),
             FailureKind::BadRequest,
         ),
@@ -220,4 +243,23 @@ fn the_last_step_makes_it_run() {
                 .all(|step| step.origin().is_none())
         );
     }
+}
+
+#[test]
+fn values_of_variables_stand_in_no_label_and_are_compared_all_the_same() {
+    let with = |value: &str| options(|spec| spec.env = vec![("KEY".into(), value.into())]);
+    let mut observed = ours(Phase::Running);
+    let labels = ours::labels(&host(), "gpu", "n", &with("hunter2"), None);
+    assert!(!format!("{labels:?}").contains("hunter2"));
+    observed.container.as_mut().unwrap().labels = labels;
+    let missing = PullPolicy::Missing;
+    let same = plan(&desired(Target::Session(with("hunter2")), missing), &observed).unwrap();
+    assert_eq!(same, vec![Step::Use("id".into())]);
+    let other = plan(&desired(Target::Session(with("swordfish")), missing), &observed).unwrap_err();
+    assert_eq!(other.kind, FailureKind::SpecDiffers);
+    assert!(
+        other.why.contains("KEY") && !other.why.contains("swordfish"),
+        "{}",
+        other.why
+    );
 }
