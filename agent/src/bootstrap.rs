@@ -1,6 +1,8 @@
 //! The SSH channel's end on a host: prints the nonce, passes one message each way between the client and the role's
 //! long-living process, and starts that process unless it runs.
 
+mod takeover;
+
 use std::{
     io::{self, Read},
     net::IpAddr,
@@ -18,7 +20,7 @@ use jq_common::{
     },
 };
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, stdin, stdout},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, stdin, stdout},
     net::UnixStream,
     time::{Instant, sleep, timeout},
 };
@@ -69,7 +71,10 @@ const RETRY: Duration = Duration::from_millis(50);
 /// How long the client may take to say its message. It waits for other hosts first.
 const REQUEST: Duration = Duration::from_secs(300);
 
-/// Runs the bootstrap on standard input and output.
+/// Bytes copied at once between the SSH channel and the process.
+const SPLICED: usize = 64 * 1024;
+
+/// Runs the bootstrap on standard input and output. Returns while a read of standard input may still be under way.
 ///
 /// # Errors
 /// When the client's side cannot be read or written. A failure on this side is told to the client instead.
@@ -86,17 +91,55 @@ pub async fn run(bootstrap: Bootstrap) -> Result<(), FrameError> {
         codec::read_within::<BootstrapRequest>(&mut input, limits::BOOTSTRAP_FRAME, REQUEST)
     );
     let request = request?;
-    let reply = match process {
+    let answered = match process {
         Ok(stream) => answer(stream, &request, &bootstrap).await,
         Err(failure) => Err(failure),
     };
-    codec::write(&mut output, &reply, limits::BOOTSTRAP_FRAME).await
+    let (reply, process) = match answered {
+        Ok((started, process)) => (Ok(started), Some(process)),
+        Err(failure) => (Err(failure), None),
+    };
+    codec::write(&mut output, &reply, limits::BOOTSTRAP_FRAME).await?;
+    match (request, process) {
+        (BootstrapRequest::Carry(_), Some(process)) => Ok(splice(input, output, process).await?),
+        _ => Ok(()),
+    }
 }
 
-/// The process's answer. One that was ending when it was reached is given up for its successor.
-async fn answer(process: UnixStream, request: &BootstrapRequest, bootstrap: &Bootstrap) -> BootstrapReply {
-    let reply = match exchange(process, request).await {
-        Ok(reply) => reply,
+/// Copies both ways until either ends. What is under way the other way is lost with it, as packets may be.
+async fn splice(
+    input: impl AsyncRead + Unpin,
+    output: impl AsyncWrite + Unpin,
+    process: UnixStream,
+) -> io::Result<()> {
+    let (from_process, to_process) = process.into_split();
+    tokio::select! {
+        ended = copy(input, to_process) => ended,
+        ended = copy(from_process, output) => ended,
+    }
+}
+
+/// Copies what comes at once: the other side waits for every packet.
+async fn copy(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) -> io::Result<()> {
+    let mut buffer = vec![0; SPLICED];
+    loop {
+        let length = from.read(&mut buffer).await?;
+        if length == 0 {
+            return Ok(());
+        }
+        to.write_all(&buffer[..length]).await?;
+        to.flush().await?;
+    }
+}
+
+/// The process's answer, and the process. One that was ending when it was reached is given up for its successor.
+async fn answer(
+    process: UnixStream,
+    request: &BootstrapRequest,
+    bootstrap: &Bootstrap,
+) -> Result<(Started, UnixStream), Failure> {
+    let (reply, process) = match exchange(process, request).await {
+        Ok(answered) => answered,
         Err(error) => {
             tracing::info!(%error, "the process ended; starting another");
             let successor = reach(bootstrap).await?;
@@ -105,18 +148,26 @@ async fn answer(process: UnixStream, request: &BootstrapRequest, bootstrap: &Boo
                 .map_err(|error| failed("the agent does not answer", error))?
         }
     };
-    reply.map(|started| match started {
+    let started = match reply? {
         Started::Serve(mut serve) => {
             serve.address = bootstrap.address;
             Started::Serve(serve)
         }
-        Started::Relay(relay) => Started::Relay(relay),
-    })
+        Started::Relay(mut relay) => {
+            relay.address = bootstrap.address;
+            Started::Relay(relay)
+        }
+    };
+    Ok((started, process))
 }
 
-async fn exchange(mut process: UnixStream, request: &BootstrapRequest) -> Result<BootstrapReply, FrameError> {
+async fn exchange(
+    mut process: UnixStream,
+    request: &BootstrapRequest,
+) -> Result<(BootstrapReply, UnixStream), FrameError> {
     codec::write(&mut process, request, limits::BOOTSTRAP_FRAME).await?;
-    codec::read_within(&mut process, limits::BOOTSTRAP_FRAME, START).await
+    let reply = codec::read_within(&mut process, limits::BOOTSTRAP_FRAME, START).await?;
+    Ok((reply, process))
 }
 
 /// Connects to the role's process, starting it first when there is none.
@@ -124,9 +175,16 @@ async fn reach(bootstrap: &Bootstrap) -> Result<UnixStream, Failure> {
     let folder = RunDir::open(&bootstrap.binary, bootstrap.role)
         .map_err(|error| failed("cannot make the agent's private folder", error))?;
     let deadline = Instant::now() + START + ENDING;
+    let mut others_asked = false;
     loop {
         if let Ok(stream) = folder.connect().await {
             return Ok(stream);
+        }
+        if bootstrap.role == Role::Serve && !others_asked {
+            others_asked = true;
+            if takeover::from_another_build(&bootstrap.binary, &folder).await {
+                continue;
+            }
         }
         // One that is ending holds its place without answering; another bootstrap's may be on its way to its socket.
         start(bootstrap, &folder).await?;
@@ -204,5 +262,41 @@ pub fn failed(what: &str, why: impl std::fmt::Display) -> Failure {
         what: what.to_owned(),
         why: why.to_string(),
         hint: String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::duplex;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn bytes_behind_the_messages_pass_both_ways_until_either_side_ends() {
+        for client_ends in [true, false] {
+            let (mut to_us, input) = duplex(1 << 20);
+            let (output, mut from_us) = duplex(1 << 20);
+            let (process, mut agent) = UnixStream::pair().unwrap();
+            let talk = async move {
+                to_us.write_all(&[1; 200_000]).await.unwrap();
+                let mut got = vec![0; 200_000];
+                agent.read_exact(&mut got).await.unwrap();
+                assert_eq!(got, [1; 200_000]);
+                agent.write_all(&[2; 200_000]).await.unwrap();
+                from_us.read_exact(&mut got).await.unwrap();
+                assert_eq!(got, [2; 200_000]);
+                // The other side stays as it is.
+                if client_ends {
+                    drop(to_us);
+                    (None, Some(agent))
+                } else {
+                    drop(agent);
+                    (Some(to_us), None)
+                }
+            };
+            let both = async { tokio::join!(splice(input, output, process), talk) };
+            let (ended, _kept) = timeout(Duration::from_secs(10), both).await.expect("it ends");
+            ended.unwrap();
+        }
     }
 }

@@ -41,6 +41,9 @@ pub enum Command {
         /// Private folder of this process.
         #[arg(long)]
         run_dir: PathBuf,
+        /// Go on where another build left this process, by what lies in standard input.
+        #[arg(long)]
+        inherit: bool,
     },
     /// Pass packets between clients and agents.
     Relay {

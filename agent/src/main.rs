@@ -9,7 +9,7 @@ use jq_agent::{
     inside,
     relay::{self, Relay},
     rundir::RunDir,
-    serve::{self, Server},
+    serve::{self, Served, Server},
 };
 use tokio::{
     runtime::{Builder, Runtime},
@@ -42,13 +42,17 @@ fn run(command: Command) -> anyhow::Result<()> {
             end(runtime);
             Ok(result?)
         }
-        Command::Serve { run_dir } => {
+        Command::Serve { run_dir, inherit } => {
             leave_ssh();
             let runtime = Builder::new_multi_thread()
                 .worker_threads(2)
                 .enable_all()
                 .build()?;
-            let result = runtime.block_on(serve(&run_dir));
+            let result = if inherit {
+                runtime.block_on(inherit_and_serve(&run_dir))
+            } else {
+                runtime.block_on(serve(&run_dir))
+            };
             end(runtime);
             result
         }
@@ -92,9 +96,32 @@ async fn serve(run_dir: &Path) -> anyhow::Result<()> {
         }
     };
     bootstrap::report_start(&Ok(())).await?;
-    tokio::select! {
-        () = server.join() => {}
-        result = asked_to_end() => result?,
+    keep_serving(server).await
+}
+
+/// The program that ran in this process before has made way for this one.
+async fn inherit_and_serve(run_dir: &Path) -> anyhow::Result<()> {
+    let server = {
+        let folder = RunDir::at(run_dir.to_owned())?;
+        rustix::stdio::dup2_stderr(folder.log()?)?;
+        Server::inherit(&folder, cli::host_context(run_dir)?).await?
+    };
+    keep_serving(server).await
+}
+
+async fn keep_serving(mut server: Server) -> anyhow::Result<()> {
+    loop {
+        let served = tokio::select! {
+            served = server.join() => served,
+            result = asked_to_end() => {
+                result?;
+                Served::Alone
+            }
+        };
+        match served {
+            Served::Replaced(upgrade) => server = Box::pin(server.make_way(upgrade)).await?,
+            Served::Alone => break,
+        }
     }
     server.shutdown().await;
     Ok(())

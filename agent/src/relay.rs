@@ -1,7 +1,8 @@
 //! The role on a gateway: passes sealed QUIC packets between a client and an agent.
 //!
-//! It sees packets that it can neither read nor forge. Whom it serves comes over SSH (the control socket); a stranger's
-//! packet gets no answer at all. The wire format and its rules are in [`jq_common::carrier::relay`].
+//! It sees packets that it can neither read nor forge. In the agent's place there may be the next relay of a chain. Whom
+//! it serves comes over SSH (the control socket); a stranger's packet gets no answer at all. The wire format and its
+//! rules are in [`jq_common::carrier::relay`].
 
 mod packets;
 mod pairs;
@@ -20,10 +21,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::{
-    packets::Socket,
-    pairs::{Pair, Pairs},
-};
+use self::{packets::Socket, pairs::Pairs};
 use crate::{bootstrap::failed, control::accept_own, rundir::RunDir, udp};
 
 /// How long a pair is kept without a packet, and the process without a pair.
@@ -150,23 +148,30 @@ async fn answer(
 ) -> Result<(), FrameError> {
     let request = codec::read_within(&mut stream, limits::BOOTSTRAP_FRAME, limits::FIRST_FRAME).await?;
     let reply: BootstrapReply = match request {
-        BootstrapRequest::Relay(request) => match Pair::new(&request) {
-            Ok(pair) => {
-                let pair = shared.pairs.insert(request.pair, pair);
+        BootstrapRequest::Relay(request) => match shared.pairs.announce(&request, shared.port) {
+            Ok(announced) => {
                 let port = shared.port;
-                tasks.spawn(async move {
-                    let gone = pair.gone();
-                    tokio::select! {
-                        () = shared.pass_inward(&pair) => {}
-                        () = gone.cancelled() => {}
-                        () = stop.cancelled() => {}
-                    }
-                });
-                Ok(Started::Relay(RelayReply { port }))
+                if let Some(pair) = announced {
+                    tasks.spawn(async move {
+                        let gone = pair.gone();
+                        tokio::select! {
+                            () = shared.pass_inward(&pair) => {}
+                            () = gone.cancelled() => {}
+                            () = stop.cancelled() => {}
+                        }
+                    });
+                }
+                // Only the bootstrap knows by which address ssh came.
+                Ok(Started::Relay(RelayReply { port, address: None }))
             }
-            Err(error) => Err(failed("the gateway cannot send to the GPU host", error)),
+            Err(error) => Err(failed("the gateway cannot send to the next host", error)),
         },
-        BootstrapRequest::Serve(_) => Err(failed("wrong role", "this is a relay and not an agent")),
+        BootstrapRequest::Serve(_) | BootstrapRequest::Carry(_) | BootstrapRequest::Upgrade(_) => {
+            Err(failed("wrong role", "this is a relay and not an agent"))
+        }
     };
     codec::write(&mut stream, &reply, limits::BOOTSTRAP_FRAME).await
 }
+
+#[cfg(test)]
+mod tests;

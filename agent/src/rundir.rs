@@ -94,6 +94,24 @@ impl RunDir {
         UnixListener::bind(socket)
     }
 
+    /// The folders of other builds in this role, of this user on this host.
+    #[must_use]
+    pub fn others(&self) -> Vec<Self> {
+        let role = self.path.extension();
+        let Some(Ok(entries)) = self.path.parent().map(std::fs::read_dir) else {
+            return Vec::new();
+        };
+        let mut others: Vec<_> = entries
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .filter(|path| path.extension() == role && *path != self.path)
+            .collect();
+        others.sort();
+        others
+            .into_iter()
+            .filter_map(|path| Self::at(path).ok())
+            .collect()
+    }
+
     /// Connects to the control socket.
     ///
     /// # Errors

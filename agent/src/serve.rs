@@ -1,22 +1,51 @@
 //! The role on the GPU host: lets clients in over QUIC and serves each until it leaves.
 
+mod attachment;
 mod control;
 mod dialer;
+mod gate;
+pub(crate) mod handover;
 mod lifetime;
+mod quiet;
 mod session;
+mod sessions;
 
-use std::{fs::File, io, sync::Arc, time::Duration};
+use std::{
+    fs::File,
+    io,
+    net::UdpSocket,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
+use futures_util::future::join_all;
 use jq_common::{
+    carrier::udp::UdpCarrier,
     identity::{AllowedClients, Identity},
-    quic,
+    quic::{self, AgentSettings, CarrierKind},
 };
 use quinn::{Endpoint, Incoming, VarInt};
-use tokio::{net::UnixListener, time::timeout};
+use tokio::{
+    net::{UnixListener, UnixStream},
+    sync::{Semaphore, mpsc},
+    time::timeout,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::{lifetime::Lifetime, session::Session};
+pub use self::handover::Upgrade;
+use self::{
+    gate::Gate,
+    handover::estate::{Estate, Head},
+    lifetime::Lifetime,
+    quiet::Quiet,
+    session::Session,
+    sessions::Sessions,
+};
 use crate::{
+    bootstrap::failed,
     rundir::RunDir,
     udp,
     workload::{HostContext, Workloads},
@@ -30,6 +59,9 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// How many may be unfinished at all; further ones get no answer.
 const MOST_HANDSHAKES: usize = 64;
+
+/// How many pipes of packets may be open at once, each an SSH channel of a client.
+const PIPES: usize = 16;
 
 /// How long each stage of the end may take: resets to send, helpers to remove.
 const GRACE: Duration = Duration::from_secs(5);
@@ -49,6 +81,12 @@ pub enum BindError {
     /// The UDP socket.
     #[error("UDP port: {0}")]
     Udp(#[source] io::Error),
+    /// The system gives no randomness.
+    #[error("randomness: {0}")]
+    Random(String),
+    /// The program before left something else than expected.
+    #[error("what the program before left: {0}")]
+    Inherit(#[source] io::Error),
     /// QUIC on it.
     #[error(transparent)]
     Endpoint(#[from] quic::EndpointError),
@@ -57,21 +95,45 @@ pub enum BindError {
 /// The running role.
 pub struct Server {
     endpoint: Endpoint,
-    control: UnixListener,
+    /// What `endpoint` reads from and sends by.
+    carrier: Arc<Quiet>,
+    udp: UdpSocket,
+    /// The control sockets: this build's, and those of builds whose place it took.
+    controls: Vec<UnixListener>,
+    locks: Vec<File>,
     shared: Arc<Shared>,
+    upgrades: mpsc::Receiver<Upgrade>,
     tasks: TaskTracker,
     stop: CancellationToken,
-    _lock: File,
+    host: HostContext,
+}
+
+/// Why a server does not serve any more.
+pub enum Served {
+    /// Nobody was connected for as long as the last client wished.
+    Alone,
+    /// Another build is to take over.
+    Replaced(Upgrade),
 }
 
 /// What every task of the role needs.
 struct Shared {
     identity: Identity,
     allowed: AllowedClients,
+    reset_secret: [u8; 32],
+    quic: AgentSettings,
+    /// Permits to open a pipe of packets.
+    pipes: Arc<Semaphore>,
     lifetime: Lifetime,
-    workloads: Arc<Workloads>,
+    sessions: Sessions,
+    workloads: Workloads,
     /// Work on workloads, which a client that leaves does not stop.
     work: TaskTracker,
+    /// Closed while an upgrade is near: what needs a workload's network waits for the successor.
+    gate: Gate,
+    upgrades: mpsc::Sender<Upgrade>,
+    /// An upgrade has failed: there is no other.
+    stays: AtomicBool,
     port: u16,
 }
 
@@ -86,43 +148,165 @@ impl Server {
             .map_err(BindError::Folder)?
             .ok_or(BindError::Running)?;
         let identity = Identity::generate()?;
-        let allowed = AllowedClients::default();
-        let socket = udp::bind().map_err(BindError::Udp)?;
-        let port = socket.local_addr().map_err(BindError::Udp)?.port();
-        let endpoint = quic::agent_endpoint(socket, &identity, allowed.clone())?;
+        let (certificate, key) = identity.parts();
+        let random = |error: getrandom::Error| BindError::Random(error.to_string());
+        let head = Head {
+            certificate: certificate.to_vec(),
+            key: key.to_vec(),
+            reset_secret: jq_common::bootstrap::random().map_err(random)?,
+            boot: jq_common::bootstrap::random().map_err(random)?,
+            linger_s: lifetime::DEFAULT_LINGER.as_secs(),
+            allowed: Vec::new(),
+            sessions: Vec::new(),
+        };
+        let udp = udp::bind().map_err(BindError::Udp)?;
+        let mut server = Self::restore(Estate::new(head, udp, lock), host)?;
         let control = folder.listen().map_err(BindError::Folder)?;
-        let shared = Shared {
+        server.controls.push(control);
+        Ok(server)
+    }
+
+    /// Goes on where the program that ran in this process before left everything, and tells who asked for it.
+    ///
+    /// # Errors
+    /// Any [`BindError`]. Must be called within a tokio runtime, before anything else has been opened.
+    pub async fn inherit(folder: &RunDir, host: HostContext) -> Result<Self, BindError> {
+        let children = handover::children();
+        let mut estate = handover::inherit().map_err(BindError::Inherit)?;
+        let asker = estate.asker.take();
+        let mut server = Self::restore(estate, host)?;
+        let control = folder.listen().map_err(BindError::Folder)?;
+        server.controls.push(control);
+        if let Some(asker) = asker {
+            asker.set_nonblocking(true).map_err(BindError::Folder)?;
+            let asker = UnixStream::from_std(asker).map_err(BindError::Folder)?;
+            handover::answer(asker, &Ok(control::started(&server.shared))).await;
+        }
+        let stop = server.stop.clone();
+        server.tasks.spawn(async move {
+            if let Some(Err(error)) = stop.run_until_cancelled(handover::reap(children)).await {
+                tracing::warn!(%error, "children of the program before");
+            }
+        });
+        Ok(server)
+    }
+
+    fn restore(estate: Estate, host: HostContext) -> Result<Self, BindError> {
+        let Estate { head, udp, .. } = estate;
+        let identity = Identity::from_parts(head.certificate, head.key)
+            .ok_or_else(|| BindError::Inherit(io::ErrorKind::InvalidData.into()))?;
+        let allowed = AllowedClients::default();
+        head.allowed.into_iter().for_each(|client| allowed.allow(client));
+        let quic = AgentSettings::new(&identity, allowed.clone(), &head.reset_secret)?;
+        let port = udp.local_addr().map_err(BindError::Udp)?.port();
+        let kept = udp.try_clone().map_err(BindError::Udp)?;
+        let carrier = Quiet::new(UdpCarrier::new(udp).map_err(BindError::Udp)?);
+        let endpoint = quic.endpoint_on(carrier.clone(), CarrierKind::Udp)?;
+        let controls = estate.controls.into_iter().map(|control| {
+            control.set_nonblocking(true)?;
+            UnixListener::from_std(control)
+        });
+        let controls = controls.collect::<io::Result<_>>().map_err(BindError::Folder)?;
+        let (asked, upgrades) = mpsc::channel(1);
+        let shared = Arc::new(Shared {
             identity,
             allowed,
-            lifetime: Lifetime::default(),
-            workloads: Arc::new(Workloads::new(host)),
+            reset_secret: head.reset_secret,
+            quic,
+            pipes: Arc::new(Semaphore::new(PIPES)),
+            lifetime: Lifetime::new(Duration::from_secs(head.linger_s)),
+            sessions: Sessions::new(head.boot),
+            workloads: Workloads::new(host.clone()),
             work: TaskTracker::new(),
+            gate: Gate::default(),
+            upgrades: asked,
+            stays: AtomicBool::new(false),
             port,
-        };
-        tracing::info!(port, "listening");
+        });
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let mut sockets = estate.sockets.into_iter();
+        let mut held = estate.held.into_iter();
+        for state in head.sessions {
+            let kept = (state.generation, Duration::from_secs(state.keep_s));
+            let session = shared
+                .sessions
+                .adopt(|pool| Session::restore(&shared, pool, state, &mut sockets, &mut held));
+            tasks.spawn(attachment::keep(session, kept, shared.clone(), stop.clone()));
+        }
+        tracing::info!(port, sessions = shared.sessions.all().len(), "listening");
         Ok(Self {
             endpoint,
-            control,
-            shared: Arc::new(shared),
-            tasks: TaskTracker::new(),
-            stop: CancellationToken::new(),
-            _lock: lock,
+            carrier,
+            udp: kept,
+            controls,
+            locks: estate.locks,
+            shared,
+            upgrades,
+            tasks,
+            stop,
+            host,
         })
     }
 
-    /// Serves until nobody has been connected for as long as the last client wished.
-    pub async fn join(&self) {
+    /// Serves until nobody has been connected for as long as the last client wished, or another build takes over.
+    pub async fn join(&mut self) -> Served {
+        let controls = self.controls.iter();
+        let controls = controls.map(|socket| control::accept(socket, &self.shared, &self.tasks, &self.stop));
         tokio::select! {
-            () = self.accept_clients() => {}
-            () = control::accept(&self.control, &self.shared, &self.tasks, &self.stop) => {}
+            () = accept_clients(&self.endpoint, &self.shared, &self.tasks, &self.stop) => {}
+            _ = join_all(controls) => {}
             () = self.shared.lifetime.ended() => tracing::info!("nobody was connected for long enough"),
+            Some(upgrade) = self.upgrades.recv() => return Served::Replaced(upgrade),
         }
+        Served::Alone
+    }
+
+    /// Makes way: this process goes on with the successor's program, which has everything of this one. Returns only when
+    /// the system does not start that. Everything is then restored here, as the successor would have done, so that
+    /// sessions and their streams live on just as well.
+    ///
+    /// # Errors
+    /// When there is no going on: the system lacks descriptors or memory.
+    pub async fn make_way(self, upgrade: Upgrade) -> Result<Self, BindError> {
+        let Self {
+            endpoint,
+            carrier,
+            udp,
+            controls,
+            locks,
+            shared,
+            upgrades,
+            tasks,
+            stop,
+            host,
+        } = self;
+        tracing::info!("making way for another build");
+        carrier.silence();
+        let controls = controls.into_iter().map(UnixListener::into_std);
+        let controls = controls.collect::<io::Result<_>>().map_err(BindError::Folder)?;
+        let rest = handover::Rest { udp, locks, controls };
+        let mut estate = handover::close(&shared, rest).await;
+        let (error, asker) = handover::become_successor(upgrade, &mut estate);
+        tracing::error!(%error, "the successor does not start");
+
+        stop.cancel();
+        tasks.close();
+        within("clients", tasks.wait()).await;
+        drop((endpoint, carrier, shared, upgrades));
+        let server = Self::restore(estate, host)?;
+        server.shared.stays.store(true, Ordering::Relaxed);
+        if let Some(asker) = asker {
+            let failure = failed("the agent stays as it is", error);
+            handover::answer(asker, &Err(failure)).await;
+        }
+        Ok(server)
     }
 
     /// Ends in order: nobody is let in any more, streams reset, work done or cut, helpers removed. Each has its time, so
     /// that none keeps the next from its own. Containers and Jupyter go on.
     pub async fn shutdown(self) {
-        drop(self.control);
+        drop(self.controls);
+        within("sessions", attachment::end_all(&self.shared)).await;
         self.stop.cancel();
         self.endpoint.close(VarInt::from_u32(0), b"agent ends");
         self.tasks.close();
@@ -132,31 +316,38 @@ impl Server {
         within("helpers", self.shared.workloads.shutdown()).await;
         within("farewells", self.endpoint.wait_idle()).await;
     }
+}
 
-    async fn accept_clients(&self) {
-        let unfinished = TaskTracker::new();
-        while let Some(incoming) = self.endpoint.accept().await {
-            if unfinished.len() >= MOST_HANDSHAKES {
-                incoming.ignore();
-                continue;
-            }
-            if unfinished.len() >= HANDSHAKES && incoming.may_retry() {
-                // Fails only for an address that is proven already.
-                let _ = incoming.retry();
-                continue;
-            }
-            let handshake = unfinished.token();
-            let (shared, stop) = (self.shared.clone(), self.stop.clone());
-            self.tasks.spawn(async move {
-                let connection = timeout(HANDSHAKE, accept(incoming)).await;
-                drop(handshake);
-                match connection {
-                    Ok(Ok(connection)) => Session::new(connection, shared).run(stop).await,
-                    Ok(Err(error)) => tracing::debug!(%error, "a client was not let in"),
-                    Err(_) => tracing::debug!("a client's handshake took too long"),
-                }
-            });
+/// Lets in clients that come to `endpoint`, and serves each as one of `tasks` until it leaves or `stop` is cancelled.
+/// Returns when the endpoint is closed.
+async fn accept_clients(
+    endpoint: &Endpoint,
+    shared: &Arc<Shared>,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) {
+    let unfinished = TaskTracker::new();
+    while let Some(incoming) = endpoint.accept().await {
+        if unfinished.len() >= MOST_HANDSHAKES {
+            incoming.ignore();
+            continue;
         }
+        if unfinished.len() >= HANDSHAKES && incoming.may_retry() {
+            // Fails only for an address that is proven already.
+            let _ = incoming.retry();
+            continue;
+        }
+        let handshake = unfinished.token();
+        let (shared, stop) = (shared.clone(), stop.clone());
+        tasks.spawn(async move {
+            let connection = timeout(HANDSHAKE, accept(incoming)).await;
+            drop(handshake);
+            match connection {
+                Ok(Ok(connection)) => attachment::serve(connection, shared, stop).await,
+                Ok(Err(error)) => tracing::debug!(%error, "a client was not let in"),
+                Err(_) => tracing::debug!("a client's handshake took too long"),
+            }
+        });
     }
 }
 

@@ -20,6 +20,8 @@ pub struct Cli {
 pub enum Command {
     /// Connect to a host, start the container and Jupyter in it, and bring its ports here until Ctrl-C.
     Connect(Box<ConnectArgs>),
+    /// Show the sessions that run on this machine: state, path, round-trip time, rates, ports, container.
+    Status(StatusArgs),
 }
 
 /// Flags of `connect`.
@@ -102,7 +104,7 @@ pub struct ConnectArgs {
     #[arg(short = 'o', value_name = "KEY=VALUE", help_heading = "SSH")]
     pub ssh_option: Vec<String>,
 
-    /// How packets go: straight to the host, or through a relay on the first jump host.
+    /// How packets go.
     #[arg(long, value_enum, default_value_t = Path::Auto, help_heading = "Connection")]
     pub path: Path,
 
@@ -115,6 +117,17 @@ pub struct ConnectArgs {
     pub agent_dir: Option<PathBuf>,
 
     /// Print events as JSON, one a line, on standard output.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Flags of `status`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// Session, or its target, to show in detail. Default: all, in short.
+    pub name: Option<String>,
+
+    /// Print sessions as JSON, one a line, on standard output.
     #[arg(long)]
     pub json: bool,
 }
@@ -157,10 +170,12 @@ pub enum Jupyter {
 /// `--path`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Path {
-    /// Through the jump host where there is one, else straight.
+    /// The best that works: straight to the host, through relays on the jump hosts, else in the ssh connection.
     Auto,
-    /// Straight to the host.
+    /// Straight to the host by UDP, and no other way.
     Direct,
-    /// Through the relay on the first jump host.
+    /// Through relays on the jump hosts, and no other way.
     Relay,
+    /// In the ssh connection, where UDP is not wanted: slower, and UDP is not tried.
+    Ssh,
 }

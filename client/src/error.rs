@@ -140,6 +140,18 @@ impl Failure {
     }
 }
 
+impl Failure {
+    /// Whether trying again helps only once the user has done something at a terminal: logged in with a password or a
+    /// code, or said whether a host's key is right.
+    #[must_use]
+    pub fn needs_user(&self) -> bool {
+        matches!(
+            self.kind,
+            Kind::LoginRefused | Kind::HostKeyUnknown | Kind::HostKeyChanged
+        )
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(host) = &self.host {

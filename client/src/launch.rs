@@ -1,6 +1,6 @@
 //! The agent's start on a host, and the one message each way over its shell.
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
 use jq_common::{
     bootstrap::{
@@ -11,7 +11,10 @@ use jq_common::{
     text,
 };
 
-use tokio::time::timeout;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::timeout,
+};
 
 use crate::{
     bundle::Bundle,
@@ -22,7 +25,7 @@ use crate::{
     },
     remote::{
         RemoteHost, Reporter, Shell,
-        shell::{self, NoMarker},
+        shell::{self, NoMarker, Process},
     },
 };
 
@@ -186,22 +189,36 @@ impl Prepared {
         }
     }
 
+    /// Lets a client in, and makes of the shell's input and output a pipe of packets to the agent.
+    ///
+    /// # Errors
+    /// As [`Prepared::exchange`].
+    pub async fn carry(mut self, request: ServeRequest) -> Result<(ServeReply, Pipe), Failure> {
+        match self.ask(&BootstrapRequest::Carry(request)).await? {
+            Started::Serve(reply) => Ok((reply, Pipe { shell: self.shell })),
+            Started::Relay(_) => Err(nonsense(self.shell.host(), "it started as a relay")),
+        }
+    }
+
     /// Says what is wanted, and returns what the agent answers. Then the shell is done with.
     ///
     /// # Errors
     /// The agent's own failure; or that it ended, answered nonsense, or did not answer within 30 s.
     pub async fn exchange(mut self, request: &BootstrapRequest) -> Result<Started, Failure> {
+        let started = self.ask(request).await?;
+        // What it started may keep the channel open; nothing more is expected of it.
+        let _ = timeout(ENDS, self.shell.close()).await;
+        Ok(started)
+    }
+
+    async fn ask(&mut self, request: &BootstrapRequest) -> Result<Started, Failure> {
         let host = self.shell.host().to_owned();
         let frame = codec::encode(request, limits::BOOTSTRAP_FRAME).map_err(|e| nonsense(&host, e))?;
         // An agent that does not take it has ended, which its output tells with the reason.
         let _ = self.shell.write(&frame).await;
         let read = codec::read_within::<BootstrapReply>(self.shell.output(), limits::BOOTSTRAP_FRAME, ANSWER);
         match read.await {
-            Ok(Ok(started)) => {
-                // What it started may keep the channel open; nothing more is expected of it.
-                let _ = timeout(ENDS, self.shell.close()).await;
-                Ok(started)
-            }
+            Ok(Ok(started)) => Ok(started),
             Ok(Err(failure)) => Err(Failure::new(Kind::Agent(failure.kind), failure.what)
                 .on(host)
                 .because(failure.why)
@@ -219,6 +236,35 @@ impl Prepared {
             }
             Err(error) => Err(nonsense(&host, error)),
         }
+    }
+}
+
+/// A pipe of packets to an agent, through a shell on its host. Dropping it ends the shell.
+pub struct Pipe {
+    shell: Shell,
+}
+
+impl Pipe {
+    /// The host's name, for messages.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        self.shell.host()
+    }
+
+    /// What a [carrier](jq_common::carrier::pipe::over) reads from and writes to, and the shell's local process, which
+    /// must be kept for as long as the carrier is used: dropping it ends the pipe, and it knows
+    /// [why](Process::failure) a pipe ended by itself.
+    ///
+    /// # Errors
+    /// When the shell's input was ended before.
+    pub fn into_parts(
+        self,
+    ) -> io::Result<(
+        impl AsyncRead + Send + Unpin,
+        impl AsyncWrite + Send + Unpin,
+        Process,
+    )> {
+        self.shell.into_parts()
     }
 }
 

@@ -1,11 +1,11 @@
 //! `jq-client`.
 
-use std::process::ExitCode;
+use std::{pin::pin, process::ExitCode};
 
 use clap::Parser;
 use jq_client::{
     cli::{Cli, Command},
-    commands::connect,
+    commands::{connect, status},
     error::{Failure, Kind},
     output::Printer,
     settings::{ConnectSettings, Environment, log_filter},
@@ -14,6 +14,7 @@ use tokio::{
     runtime::Builder,
     signal::unix::{Signal, SignalKind, signal},
 };
+use tokio_util::sync::CancellationToken;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -22,17 +23,15 @@ fn main() -> ExitCode {
         .with_env_filter(log_filter())
         .with_writer(std::io::stderr)
         .init();
-    let Command::Connect(args) = cli.command;
-    let json = args.json;
+    let json = match &cli.command {
+        Command::Connect(args) => args.json,
+        Command::Status(args) => args.json,
+    };
     let environment = match Environment::read() {
         Ok(environment) => environment,
         Err(failure) => return fail(&Printer::plain(json), &failure),
     };
     let printer = Printer::new(&environment, json);
-    let settings = match ConnectSettings::new(*args, &environment) {
-        Ok(settings) => settings,
-        Err(failure) => return fail(&printer, &failure),
-    };
     let runtime = match Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -42,41 +41,39 @@ fn main() -> ExitCode {
             );
         }
     };
-    let status = runtime.block_on(connect(&settings, &environment, &printer));
+    let result = match cli.command {
+        Command::Connect(args) => ConnectSettings::new(*args, &environment)
+            .and_then(|settings| runtime.block_on(connect(&settings, &environment, &printer))),
+        Command::Status(args) => runtime.block_on(status::run(&args, &environment, &printer)),
+    };
     runtime.shutdown_background();
-    status
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => fail(&printer, &failure),
+    }
 }
 
 /// Runs `connect` until it fails or the user ends it: the first Ctrl-C disconnects in order, a second one at once.
-async fn connect(settings: &ConnectSettings, environment: &Environment, printer: &Printer) -> ExitCode {
-    let mut signals = match Signals::new() {
-        Ok(signals) => signals,
-        Err(error) => {
-            return fail(
-                printer,
-                &Failure::new(Kind::Local, "cannot hear signals").because(error),
-            );
-        }
-    };
-    let mut agent = None;
-    let failure = tokio::select! {
-        result = connect::run(settings, environment, printer, |opened| agent = Some(opened)) => {
-            let Err(failure) = result;
-            failure
-        }
-        () = signals.next() => match agent.take() {
-            Some(agent) => {
-                tokio::select! {
-                    () = agent.close() => {}
-                    () = signals.next() => {}
-                }
-                printer.closed(&settings.target.to_string());
-                return ExitCode::SUCCESS;
-            }
-            None => Failure::new(Kind::Interrupted, "interrupted"),
-        },
-    };
-    fail(printer, &failure)
+async fn connect(
+    settings: &ConnectSettings,
+    environment: &Environment,
+    printer: &Printer,
+) -> Result<(), Failure> {
+    let mut signals =
+        Signals::new().map_err(|error| Failure::new(Kind::Local, "cannot hear signals").because(error))?;
+    let stop = CancellationToken::new();
+    let mut running = pin!(connect::run(settings, environment, printer, &stop));
+    tokio::select! {
+        ended = &mut running => return ended,
+        () = signals.next() => printer.clear_status(),
+    }
+    stop.cancel();
+    tokio::select! {
+        ended = &mut running => ended?,
+        () = signals.next() => return Err(Failure::new(Kind::Interrupted, "interrupted")),
+    }
+    printer.closed(&settings.target.to_string());
+    Ok(())
 }
 
 fn fail(printer: &Printer, failure: &Failure) -> ExitCode {

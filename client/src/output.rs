@@ -1,11 +1,16 @@
 //! The only printing. Progress and prose go to standard error, data to standard output; nothing from a remote machine
 //! passes without being sanitised here.
 
+mod echo;
 mod json;
+mod line;
+mod sessions;
+pub mod status;
 mod steps;
+mod words;
 
 use std::{
-    io::{self, Write},
+    io::{self, IsTerminal, Write},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -14,7 +19,12 @@ use jq_common::{
     text::one_line,
 };
 
-use self::steps::Steps;
+pub use self::sessions::Found;
+use self::{
+    line::{Content, Line},
+    status::{Look, Status},
+    steps::Steps,
+};
 use crate::{error::Failure, remote::Reporter, settings::Environment};
 
 /// Longest text of one line that came from elsewhere, in characters.
@@ -44,28 +54,35 @@ pub struct Printer(Arc<Mutex<Inner>>);
 struct Inner {
     json: bool,
     colours: bool,
+    /// Keys are heard.
+    hears: bool,
     steps: Steps,
+    /// How the connection is, once it stands.
+    status: Option<Status>,
+    line: Line,
 }
 
 impl Printer {
     /// A printer for this terminal, or of JSON lines.
     #[must_use]
     pub fn new(environment: &Environment, json: bool) -> Self {
-        let steps = Steps::new(environment.draws && !json);
-        Self(Arc::new(Mutex::new(Inner {
-            json,
-            colours: environment.colours,
-            steps,
-        })))
+        Self::with(json, environment.colours, environment.draws && !json)
     }
 
     /// A printer for when nothing is known of the terminal.
     #[must_use]
     pub fn plain(json: bool) -> Self {
+        Self::with(json, false, false)
+    }
+
+    fn with(json: bool, colours: bool, draws: bool) -> Self {
         Self(Arc::new(Mutex::new(Inner {
             json,
-            colours: false,
-            steps: Steps::new(false),
+            colours,
+            hears: io::stdin().is_terminal(),
+            steps: Steps::new(),
+            status: None,
+            line: Line::new(draws),
         })))
     }
 
@@ -79,6 +96,7 @@ impl Printer {
         let inner = &mut *self.inner();
         let done = inner.steps.begin(host, &text);
         inner.step_done(done);
+        inner.redraw();
         if inner.json {
             json::step(&text, host);
         }
@@ -89,15 +107,18 @@ impl Printer {
         let inner = &mut *self.inner();
         let done = inner.steps.end(host);
         inner.step_done(done);
+        inner.redraw();
     }
 
     /// How far the step on `host` has come.
     pub fn progressed(&self, host: &str, progress: &Progress) {
         let inner = &mut *self.inner();
         let detail = one_line(&progress.detail, 60);
+        let line = inner.steps.progress(host, progress, &detail);
+        inner.redraw();
         if inner.json {
             json::progress(progress, host, &detail);
-        } else if let Some(line) = inner.steps.progress(host, progress, &detail) {
+        } else if let Some(line) = line.filter(|_| !inner.line.draws() && inner.status.is_none()) {
             say(&line);
         }
     }
@@ -109,9 +130,7 @@ impl Printer {
         if inner.json {
             json::message("note", &text);
         } else {
-            // ssh's question may stand on the line, waiting for an answer.
-            let start = if inner.steps.is_hidden() { "\n" } else { "" };
-            inner.steps.above(|| say(&format!("{start}  {text}")));
+            inner.say_above(&format!("  {text}"));
         }
     }
 
@@ -123,7 +142,7 @@ impl Printer {
             json::message("warning", &text);
         } else {
             let word = inner.colour("33;1", "warning:");
-            inner.steps.above(|| say(&format!("{word} {text}")));
+            inner.say_above(&format!("{word} {text}"));
         }
     }
 
@@ -134,11 +153,14 @@ impl Printer {
         for step in done {
             inner.step_done(Some(step));
         }
+        inner.redraw();
     }
 
     /// Steps that will never be done are dropped from the terminal.
     pub fn abandon(&self) {
-        self.inner().steps.abandon();
+        let inner = &mut *self.inner();
+        inner.steps.abandon();
+        inner.redraw();
     }
 
     /// The connection stands.
@@ -160,6 +182,7 @@ impl Printer {
 
     /// The user disconnected.
     pub fn closed(&self, target: &str) {
+        self.clear_status();
         let inner = self.inner();
         if inner.json {
             json::message("closed", target);
@@ -173,7 +196,7 @@ impl Printer {
 
     /// What failed, where, why, and what to do.
     pub fn failure(&self, failure: &Failure) {
-        self.abandon();
+        self.clear_status();
         let inner = self.inner();
         if inner.json {
             json::failure(failure);
@@ -223,7 +246,7 @@ impl Reporter for Printer {
     }
 
     fn prompting(&self, may_ask: bool) {
-        self.inner().steps.hide(may_ask);
+        self.inner().line.cover(may_ask);
     }
 }
 
@@ -234,10 +257,39 @@ impl Inner {
             json::step_done(&done.text, &done.host, done.took);
             return;
         }
+        // Once the connection has stood, the line tells of steps; ssh may be tried again for hours.
+        if self.status.is_some() {
+            return;
+        }
         let mark = self.colour("32", "✓");
         let text = format!("{}: {}", done.host, done.text);
         let line = format!("{mark} {text:<62} {:>6.1} s", done.took.as_secs_f64());
-        self.steps.above(|| say(&line));
+        self.line.above(|| say(&line));
+    }
+
+    /// One line above the redrawn one.
+    fn say_above(&self, line: &str) {
+        // ssh's question may stand on the line, waiting for an answer.
+        let start = if self.line.is_covered() { "\n" } else { "" };
+        self.line.above(|| say(&format!("{start}{line}")));
+    }
+
+    fn redraw(&mut self) {
+        let content = match (&self.status, self.steps.shown()) {
+            (Some(status), _) => {
+                let doing = self.steps.named();
+                let look = Look {
+                    colours: self.colours,
+                    hears: self.hears,
+                    width: self.line.width(),
+                };
+                let shown = status.drawn(doing.as_deref(), look);
+                shown.map_or(Content::Nothing, Content::Still)
+            }
+            (None, Some(step)) => Content::Turning(step),
+            (None, None) => Content::Nothing,
+        };
+        self.line.show(content);
     }
 
     fn colour(&self, code: &str, text: &str) -> String {

@@ -243,7 +243,9 @@ mod tests {
 
     fn settings(line: &str) -> Result<ConnectSettings, Failure> {
         let words = ["jq-client", "connect"].into_iter().chain(line.split(' '));
-        let Command::Connect(args) = Cli::try_parse_from(words).unwrap().command;
+        let Command::Connect(args) = Cli::try_parse_from(words).unwrap().command else {
+            unreachable!("`connect` is parsed as another command");
+        };
         ConnectSettings::new(*args, &environment())
     }
 

@@ -1,7 +1,9 @@
-//! The QUIC connection to the agent, and what travels on it.
+//! The session with the agent, what carries it, and what travels in it.
 
-pub mod connection;
 pub mod forwards;
 pub mod listener;
 pub mod paths;
+pub mod pulse;
 mod relay;
+pub mod search;
+pub mod session;

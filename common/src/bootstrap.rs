@@ -6,6 +6,7 @@
 use std::{
     fmt,
     net::{IpAddr, SocketAddr},
+    path::PathBuf,
 };
 
 use serde::{Deserialize, Serialize};
@@ -130,6 +131,27 @@ pub enum BootstrapRequest {
     Serve(ServeRequest),
     /// To the agent on a gateway.
     Relay(RelayRequest),
+    /// As `Serve`; but after the reply, which is [`Started::Serve`], the rest of the bytes in both directions is a
+    /// [pipe of packets](crate::carrier::pipe) to the agent.
+    Carry(ServeRequest),
+    /// To the agent on the GPU host, from another build of it there: make way for that one. The successor itself answers,
+    /// once it is there, with [`Started::Serve`]; a failure means that the agent stays what it is.
+    Upgrade(UpgradeRequest),
+}
+
+/// Make way for another build.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpgradeRequest {
+    /// The successor's program.
+    pub successor: PathBuf,
+    /// The successor's private folder.
+    pub run_dir: PathBuf,
+    /// The successor's version, as its users see it.
+    pub version: String,
+    /// The [protocol](crate::protocol::version::ALPN) that the successor speaks with clients.
+    pub protocol: Vec<u8>,
+    /// The format in which the successor takes state over.
+    pub handover: u32,
 }
 
 /// Let this client in.
@@ -141,14 +163,17 @@ pub struct ServeRequest {
     pub linger_s: u64,
 }
 
-/// Forward between this client and one agent.
+/// Forward between this client and one agent, or the next relay on the way there.
+///
+/// May be said again for the same pair, also while a client is bound: with the same secret its client stays bound and
+/// its generation stays where it is; with another, the client must bind anew, at any generation.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RelayRequest {
     /// Names the pair; random.
     pub pair: PairId,
     /// Proves to the relay who may use it.
     pub secret: RelaySecret,
-    /// Where the agent listens, as the gateway reaches it.
+    /// Where the agent or the next relay listens, as the gateway reaches it.
     pub agent: SocketAddr,
 }
 
@@ -194,6 +219,8 @@ pub struct ServeReply {
 pub struct RelayReply {
     /// UDP port it listens on, on all addresses.
     pub port: u16,
+    /// The gateway's own address on which SSH came in, where the host before it in a chain reaches it; none without SSH.
+    pub address: Option<IpAddr>,
 }
 
 /// `N` random bytes from the system.

@@ -1,3 +1,5 @@
-//! How a QUIC packet travels when it does not go straight to the agent.
+//! How QUIC packets travel: over UDP, by way of relays, or over a byte pipe.
 
+pub mod pipe;
 pub mod relay;
+pub mod udp;

@@ -5,6 +5,9 @@ use std::{io, time::Duration};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
+/// What is allocated for a frame before any of it has come, in bytes.
+const FIRST_ROOM: usize = 4096;
+
 /// Why a frame could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum FrameError {
@@ -74,8 +77,11 @@ pub async fn read<T: DeserializeOwned>(
     if length > limit {
         return Err(FrameError::TooLong { length, limit });
     }
-    let mut body = vec![0; length];
-    stream.read_exact(&mut body).await?;
+    // No memory for what is only announced.
+    let mut body = Vec::with_capacity(length.min(FIRST_ROOM));
+    if stream.take(length as u64).read_to_end(&mut body).await? < length {
+        return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+    }
     Ok(postcard::from_bytes(&body)?)
 }
 

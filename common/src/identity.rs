@@ -4,7 +4,7 @@
 //! fingerprint came over SSH, and when it signs the TLS 1.3 handshake with that certificate's key.
 
 use std::{
-    collections::HashSet,
+    collections::VecDeque,
     fmt,
     sync::{Arc, PoisonError, RwLock},
 };
@@ -57,7 +57,7 @@ impl fmt::Debug for Fingerprint {
 /// No certificate could be made: the system gave no randomness.
 pub use rcgen::Error as GenerateError;
 
-/// A certificate and its private key, made for one process or session. Never written to disk.
+/// A certificate and its private key, made for one agent or one session of a client.
 pub struct Identity {
     certificate: CertificateDer<'static>,
     key: PrivatePkcs8KeyDer<'static>,
@@ -74,6 +74,22 @@ impl Identity {
             certificate: made.cert.der().clone(),
             key: PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()),
         })
+    }
+
+    /// The certificate (DER) and its private key (PKCS#8), for a place that nobody else can read.
+    #[must_use]
+    pub fn parts(&self) -> (&[u8], &[u8]) {
+        (&self.certificate, self.key.secret_pkcs8_der())
+    }
+
+    /// An identity from its [parts](Self::parts). None when TLS could not sign with them.
+    #[must_use]
+    pub fn from_parts(certificate: Vec<u8>, key: Vec<u8>) -> Option<Self> {
+        let identity = Self {
+            certificate: certificate.into(),
+            key: key.into(),
+        };
+        identity.resolver().is_ok().then_some(identity)
     }
 
     /// What the other side pins.
@@ -166,23 +182,24 @@ impl ServerCertVerifier for PinnedAgent {
 
 /// The clients an agent lets in: those whose fingerprints came over SSH. Shared; changes take effect at once.
 #[derive(Clone, Debug, Default)]
-pub struct AllowedClients(Arc<RwLock<HashSet<Fingerprint>>>);
+pub struct AllowedClients(Arc<RwLock<VecDeque<Fingerprint>>>);
 
 impl AllowedClients {
-    /// Lets a client in from now on.
+    /// Lets a client in from now on. Of [`MOST_CLIENTS`] the one let in first gives way.
     pub fn allow(&self, client: Fingerprint) {
-        self.0
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(client);
+        let mut clients = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        clients.retain(|other| *other != client);
+        if clients.len() == MOST_CLIENTS {
+            clients.pop_front();
+        }
+        clients.push_back(client);
     }
 
-    /// Lets it in no longer. Connections that it has stay.
-    pub fn forget(&self, client: &Fingerprint) {
-        self.0
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(client);
+    /// All that may connect, the one let in last at the end.
+    #[must_use]
+    pub fn all(&self) -> Vec<Fingerprint> {
+        let clients = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        clients.iter().copied().collect()
     }
 
     /// Whether this client may connect.
@@ -194,6 +211,9 @@ impl AllowedClients {
             .contains(client)
     }
 }
+
+/// How many clients are let in at most.
+pub const MOST_CLIENTS: usize = 256;
 
 /// Accepts the clients of an [`AllowedClients`], and no other.
 #[derive(Debug)]

@@ -22,4 +22,5 @@ pub mod forward;
 pub mod identity;
 pub mod protocol;
 pub mod quic;
+pub mod session;
 pub mod text;

@@ -5,5 +5,6 @@
 
 pub mod control;
 pub mod limits;
+pub mod session;
 pub mod stream;
 pub mod version;

@@ -1,17 +1,25 @@
 //! QUIC endpoints and their transport settings, in one place.
 
-use std::{io, net::UdpSocket, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::{SocketAddr, UdpSocket},
+    sync::Arc,
+    time::Duration,
+};
 
 use quinn::{
-    ClientConfig, Connecting, Endpoint, EndpointConfig, IdleTimeout, ServerConfig, TokioRuntime,
-    TransportConfig, VarInt,
+    AsyncUdpSocket, ClientConfig, Connecting, ConnectionError, Endpoint, EndpointConfig, IdleTimeout,
+    ServerConfig, TokioRuntime, TransportConfig, TransportErrorCode, VarInt,
     crypto::rustls::{QuicClientConfig, QuicServerConfig},
 };
-use rustls::version::TLS13;
+use quinn_proto::HashedConnectionIdGenerator;
+use ring::hmac;
+use rustls::{AlertDescription, version::TLS13};
 
 use crate::{
+    carrier::{pipe, udp::UdpCarrier},
     identity::{AllowedClients, Fingerprint, Identity, PinnedAgent, PinnedClients, SERVER_NAME, provider},
-    protocol::{limits, version::ALPN},
+    protocol::version::ALPN,
 };
 
 /// Silence after which a connection is given up (RFC 9000, section 10.1).
@@ -20,8 +28,14 @@ const IDLE: Duration = Duration::from_secs(30);
 /// How often an idle connection is kept alive; NATs forget a mapping after 30 s.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
-/// Bytes one stream may have under way: 1 Gbit/s at 64 ms.
-const STREAM_WINDOW: u32 = 8 * 1024 * 1024;
+/// Bytes one stream may have under way: 1 Gbit/s at 128 ms.
+const STREAM_WINDOW: u32 = 16 * 1024 * 1024;
+
+/// Streams that a client may open before its session is known.
+const FIRST_STREAMS: u32 = 1;
+
+/// Bytes all streams of a connection may have under way.
+const CONNECTION_WINDOW: u32 = 336 * 1024 * 1024;
 
 /// Bytes one side buffers for sending, over all streams.
 const SEND_WINDOW: u64 = 32 * 1024 * 1024;
@@ -29,8 +43,11 @@ const SEND_WINDOW: u64 = 32 * 1024 * 1024;
 /// Largest UDP payload tried: what 1500-byte links carry over IPv6.
 const LARGEST_PAYLOAD: u16 = 1452;
 
-/// Kernel buffer asked for each way; the system may give less.
-const SOCKET_BUFFER: usize = 4 * 1024 * 1024;
+/// Round trip assumed by a client until it has seen one. The first packet is sent again after three of them.
+const UDP_ROUND_TRIP: Duration = Duration::from_millis(200);
+
+/// The same for a pipe, which may queue much before it is noticed.
+const PIPE_ROUND_TRIP: Duration = Duration::from_secs(1);
 
 /// Why an endpoint could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -46,7 +63,92 @@ pub enum EndpointError {
     Socket(#[from] io::Error),
 }
 
-/// An endpoint that lets in the clients of `allowed`, each by its certificate, and nobody else.
+/// What an endpoint's packets travel by; it decides on sizes and first time-outs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CarrierKind {
+    /// UDP, straight or through relays.
+    Udp,
+    /// A pipe of bytes.
+    Pipe,
+}
+
+/// What all endpoints of one agent share.
+pub struct AgentSettings {
+    server: ServerConfig,
+    reset_secret: [u8; 32],
+}
+
+impl AgentSettings {
+    /// Endpoints that let in the clients of `allowed`, each by its certificate, and nobody else.
+    ///
+    /// An agent that starts anew with the `reset_secret` and the port of one that died tells that one's clients so
+    /// (RFC 9000, section 10.3).
+    ///
+    /// # Errors
+    /// When the certificate or the TLS settings are not usable.
+    pub fn new(
+        identity: &Identity,
+        allowed: AllowedClients,
+        reset_secret: &[u8; 32],
+    ) -> Result<Self, EndpointError> {
+        let mut tls = rustls::ServerConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[&TLS13])?
+            .with_client_cert_verifier(Arc::new(PinnedClients::new(allowed)))
+            .with_cert_resolver(identity.resolver()?);
+        tls.alpn_protocols = vec![ALPN.to_vec()];
+        tls.send_tls13_tickets = 0;
+
+        let mut server = ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls)?));
+        server
+            .max_incoming(16)
+            .incoming_buffer_size(64 * 1024)
+            .incoming_buffer_size_total(1024 * 1024);
+        Ok(Self {
+            server,
+            reset_secret: *reset_secret,
+        })
+    }
+
+    /// An endpoint on a UDP socket.
+    ///
+    /// # Errors
+    /// When the socket cannot be used. Must be called within a tokio runtime.
+    pub fn endpoint(&self, socket: UdpSocket) -> Result<Endpoint, EndpointError> {
+        self.endpoint_on(UdpCarrier::new(socket)?, CarrierKind::Udp)
+    }
+
+    /// An endpoint on a carrier of packets.
+    ///
+    /// # Errors
+    /// As [`AgentSettings::endpoint`].
+    pub fn endpoint_on(
+        &self,
+        carrier: Arc<dyn AsyncUdpSocket>,
+        kind: CarrierKind,
+    ) -> Result<Endpoint, EndpointError> {
+        let mut server = self.server.clone();
+        // A slot is kept for each from the first packet on, before anything is known of the client: more are for a
+        // session (`Connection::set_max_concurrent_bi_streams`).
+        let streams = VarInt::from_u32(FIRST_STREAMS);
+        server.transport_config(Arc::new(transport(streams, kind)));
+
+        let key = hmac::Key::new(hmac::HMAC_SHA256, &self.reset_secret);
+        // A packet of a connection that is not known is answered only if its connection id could be ours, so a
+        // successor must know its predecessor's too.
+        let ids = hmac::sign(&key, b"connection ids");
+        let ids = ids
+            .as_ref()
+            .iter()
+            .take(8)
+            .fold(0, |ids, &byte| ids << 8 | u64::from(byte));
+        let mut config = EndpointConfig::new(Arc::new(key));
+        config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(ids)));
+        endpoint(config, carrier, kind, Some(server))
+    }
+}
+
+/// An endpoint on a UDP socket that lets in the clients of `allowed`, each by its certificate, and nobody else. No
+/// successor can speak for it once it is gone.
 ///
 /// # Errors
 /// Any [`EndpointError`]. Must be called within a tokio runtime.
@@ -55,39 +157,52 @@ pub fn agent_endpoint(
     identity: &Identity,
     allowed: AllowedClients,
 ) -> Result<Endpoint, EndpointError> {
-    let mut tls = rustls::ServerConfig::builder_with_provider(provider())
-        .with_protocol_versions(&[&TLS13])?
-        .with_client_cert_verifier(Arc::new(PinnedClients::new(allowed)))
-        .with_cert_resolver(identity.resolver()?);
-    tls.alpn_protocols = vec![ALPN.to_vec()];
-    tls.send_tls13_tickets = 0;
-
-    let mut config = ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls)?));
-    config
-        .transport_config(Arc::new(transport(VarInt::from_u32(limits::STREAMS))))
-        .max_incoming(16)
-        .incoming_buffer_size(64 * 1024)
-        .incoming_buffer_size_total(1024 * 1024);
-    endpoint(socket, Some(config))
+    let secret = crate::bootstrap::random().map_err(io::Error::other)?;
+    AgentSettings::new(identity, allowed, &secret)?.endpoint(socket)
 }
 
-/// An endpoint for connections that [`connect`] opens. It accepts none.
+/// An endpoint on a UDP socket for connections that [`connect`] opens to anywhere. It accepts none.
 ///
 /// # Errors
 /// Any [`EndpointError`]. Must be called within a tokio runtime.
 pub fn client_endpoint(socket: UdpSocket) -> Result<Endpoint, EndpointError> {
-    endpoint(socket, None)
+    client_endpoint_on(UdpCarrier::new(socket)?, CarrierKind::Udp)
 }
 
-/// Connects to the agent whose certificate has the fingerprint `agent`, at `address`.
+/// An endpoint on a carrier of packets for connections that [`connect_over`] opens. It accepts none.
 ///
 /// # Errors
-/// As [`client_endpoint`], or an address that the endpoint's socket cannot send to.
+/// As [`client_endpoint`].
+pub fn client_endpoint_on(
+    carrier: Arc<dyn AsyncUdpSocket>,
+    kind: CarrierKind,
+) -> Result<Endpoint, EndpointError> {
+    endpoint(EndpointConfig::default(), carrier, kind, None)
+}
+
+/// Connects over UDP to the agent whose certificate has the fingerprint `agent`, at `address`.
+///
+/// # Errors
+/// As [`connect_over`].
 pub fn connect(
     endpoint: &Endpoint,
-    address: std::net::SocketAddr,
+    address: SocketAddr,
     identity: &Identity,
     agent: Fingerprint,
+) -> Result<Connecting, EndpointError> {
+    connect_over(endpoint, address, identity, agent, CarrierKind::Udp)
+}
+
+/// Connects to the agent whose certificate has the fingerprint `agent`, at `address`: [`pipe::PEER`] for a pipe.
+///
+/// # Errors
+/// As [`client_endpoint`], or an address that the endpoint's carrier cannot send to.
+pub fn connect_over(
+    endpoint: &Endpoint,
+    address: SocketAddr,
+    identity: &Identity,
+    agent: Fingerprint,
+    kind: CarrierKind,
 ) -> Result<Connecting, EndpointError> {
     let mut tls = rustls::ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13])?
@@ -98,16 +213,31 @@ pub fn connect(
     tls.resumption = rustls::client::Resumption::disabled();
 
     let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls)?));
-    let mut transport = transport(VarInt::from_u32(0));
+    let mut transport = transport(VarInt::from_u32(0), kind);
     transport.keep_alive_interval(Some(KEEP_ALIVE));
+    if kind == CarrierKind::Udp {
+        transport.initial_rtt(UDP_ROUND_TRIP);
+    }
     config.transport_config(Arc::new(transport));
     endpoint
         .connect_with(config, address, SERVER_NAME)
         .map_err(|error| io::Error::other(error).into())
 }
 
+/// Whether a handshake failed since the other side speaks another version of our protocol, as TLS says it
+/// (`no_application_protocol`, RFC 7301, section 3.2).
+#[must_use]
+pub fn is_version_mismatch(error: &ConnectionError) -> bool {
+    let alert = TransportErrorCode::crypto(AlertDescription::NoApplicationProtocol.into());
+    match error {
+        ConnectionError::ConnectionClosed(close) => close.error_code == alert,
+        ConnectionError::TransportError(error) => error.code == alert,
+        _ => false,
+    }
+}
+
 /// The settings both sides share. `streams` is how many the peer may open at once.
-fn transport(streams: VarInt) -> TransportConfig {
+fn transport(streams: VarInt, kind: CarrierKind) -> TransportConfig {
     let mut config = TransportConfig::default();
     config
         .max_concurrent_bidi_streams(streams)
@@ -115,146 +245,45 @@ fn transport(streams: VarInt) -> TransportConfig {
         .datagram_receive_buffer_size(None)
         .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(IDLE.as_millis() as u32))))
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
+        .receive_window(VarInt::from_u32(CONNECTION_WINDOW))
         .send_window(SEND_WINDOW);
-    let mut discovery = quinn::MtuDiscoveryConfig::default();
-    discovery.upper_bound(LARGEST_PAYLOAD);
-    config.mtu_discovery_config(Some(discovery));
+    match kind {
+        CarrierKind::Udp => {
+            let mut discovery = quinn::MtuDiscoveryConfig::default();
+            discovery.upper_bound(LARGEST_PAYLOAD);
+            config.mtu_discovery_config(Some(discovery));
+        }
+        CarrierKind::Pipe => {
+            config
+                .initial_mtu(pipe::LONGEST)
+                .min_mtu(pipe::LONGEST)
+                .mtu_discovery_config(None)
+                .initial_rtt(PIPE_ROUND_TRIP);
+        }
+    }
     config
 }
 
-fn endpoint(socket: UdpSocket, server: Option<ServerConfig>) -> Result<Endpoint, EndpointError> {
-    let buffers = socket2::SockRef::from(&socket);
-    // Best effort: the system's own limits (net.core.rmem_max) decide in the end.
-    let _ = buffers.set_recv_buffer_size(SOCKET_BUFFER);
-    let _ = buffers.set_send_buffer_size(SOCKET_BUFFER);
-    let mut config = EndpointConfig::default();
+fn endpoint(
+    mut config: EndpointConfig,
+    carrier: Arc<dyn AsyncUdpSocket>,
+    kind: CarrierKind,
+    server: Option<ServerConfig>,
+) -> Result<Endpoint, EndpointError> {
     // A relay tells its own packets from QUIC's by this bit (RFC 9287 would let it vary).
     config.grease_quic_bit(false);
-    Ok(Endpoint::new(config, server, socket, Arc::new(TokioRuntime))?)
+    if kind == CarrierKind::Pipe {
+        config
+            .max_udp_payload_size(pipe::LONGEST)
+            .map_err(io::Error::other)?;
+    }
+    Ok(Endpoint::new_with_abstract_socket(
+        config,
+        server,
+        carrier,
+        Arc::new(TokioRuntime),
+    )?)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn loopback() -> UdpSocket {
-        UdpSocket::bind("127.0.0.1:0").unwrap()
-    }
-
-    struct Pair {
-        agent: Endpoint,
-        client: Endpoint,
-        agent_identity: Identity,
-        client_identity: Identity,
-        allowed: AllowedClients,
-    }
-
-    fn pair() -> Pair {
-        let agent_identity = Identity::generate().unwrap();
-        let allowed = AllowedClients::default();
-        Pair {
-            agent: agent_endpoint(loopback(), &agent_identity, allowed.clone()).unwrap(),
-            client: client_endpoint(loopback()).unwrap(),
-            agent_identity,
-            client_identity: Identity::generate().unwrap(),
-            allowed,
-        }
-    }
-
-    /// Connects, and returns whether a stream opened by the client reached the agent.
-    async fn stream_arrives(pair: &Pair, pin: Fingerprint, identity: &Identity) -> bool {
-        let address = pair.agent.local_addr().unwrap();
-        let accepted = async {
-            let connection = pair.agent.accept().await.unwrap().await.ok()?;
-            connection.accept_bi().await.ok()
-        };
-        let opened = async {
-            let connection = connect(&pair.client, address, identity, pin)
-                .unwrap()
-                .await
-                .ok()?;
-            let (mut send, _recv) = connection.open_bi().await.ok()?;
-            send.write_all(b"x").await.ok()?;
-            connection.closed().await;
-            Some(())
-        };
-        tokio::select! {
-            accepted = accepted => accepted.is_some(),
-            _ = opened => false,
-        }
-    }
-
-    #[tokio::test]
-    async fn a_client_and_an_agent_that_know_each_other_connect() {
-        let pair = pair();
-        pair.allowed.allow(pair.client_identity.fingerprint());
-        assert!(stream_arrives(&pair, pair.agent_identity.fingerprint(), &pair.client_identity).await);
-    }
-
-    #[tokio::test]
-    async fn an_agent_with_another_certificate_is_refused() {
-        let pair = pair();
-        pair.allowed.allow(pair.client_identity.fingerprint());
-        let pin = Identity::generate().unwrap().fingerprint();
-        assert!(!stream_arrives(&pair, pin, &pair.client_identity).await);
-    }
-
-    #[tokio::test]
-    async fn a_client_that_was_not_let_in_over_ssh_is_refused() {
-        let pair = pair();
-        pair.allowed.allow(Identity::generate().unwrap().fingerprint());
-        assert!(!stream_arrives(&pair, pair.agent_identity.fingerprint(), &pair.client_identity).await);
-    }
-
-    #[tokio::test]
-    async fn a_stolen_certificate_without_its_key_is_refused() {
-        let pair = pair();
-        pair.allowed.allow(pair.client_identity.fingerprint());
-        let thief = Identity::generate()
-            .unwrap()
-            .with_key_of_another(&pair.client_identity);
-        assert_eq!(thief.fingerprint(), pair.client_identity.fingerprint());
-        assert!(!stream_arrives(&pair, pair.agent_identity.fingerprint(), &thief).await);
-    }
-
-    #[tokio::test]
-    async fn an_agent_that_shows_a_stolen_certificate_is_refused() {
-        let pair = pair();
-        let thief = Identity::generate()
-            .unwrap()
-            .with_key_of_another(&pair.agent_identity);
-        let pair = Pair {
-            agent: agent_endpoint(loopback(), &thief, pair.allowed.clone()).unwrap(),
-            ..pair
-        };
-        pair.allowed.allow(pair.client_identity.fingerprint());
-        assert!(!stream_arrives(&pair, pair.agent_identity.fingerprint(), &pair.client_identity).await);
-    }
-
-    #[tokio::test]
-    async fn the_agent_can_open_no_stream_on_the_laptop() {
-        let pair = pair();
-        pair.allowed.allow(pair.client_identity.fingerprint());
-        let address = pair.agent.local_addr().unwrap();
-        let (accepted, opened) = tokio::join!(
-            async { pair.agent.accept().await.unwrap().await.unwrap() },
-            async {
-                connect(
-                    &pair.client,
-                    address,
-                    &pair.client_identity,
-                    pair.agent_identity.fingerprint(),
-                )
-                .unwrap()
-                .await
-                .unwrap()
-            }
-        );
-        let opening = tokio::time::timeout(Duration::from_millis(200), accepted.open_bi());
-        assert!(
-            opening.await.is_err(),
-            "a stream opened by the agent must wait for ever"
-        );
-        drop(opened);
-    }
-}
+mod tests;

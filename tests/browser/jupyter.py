@@ -2,6 +2,8 @@
 
     jupyter.py first URL --screenshot FILE                    a new notebook: prints, plots, sets a variable
     jupyter.py again URL --screenshot FILE --notebook NAME    the same notebook: the variable is still there
+    jupyter.py count URL --screenshot FILE --begun FILE       a new notebook: counts to 60, a number a second; makes the
+                                                              file when it has begun
 
 URL is what JupyterLab prints, token included. On success one line of JSON on stdout: the notebook's name and how many
 seconds each step took. On failure the screenshot shows what was on the page.
@@ -9,8 +11,10 @@ seconds each step took. On failure the screenshot shows what was on the page.
 
 import argparse
 import json
+import re
 import sys
 import time
+from pathlib import Path
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from playwright.sync_api import Error, expect, sync_playwright
@@ -26,14 +30,21 @@ PLOT = (
 )
 SET = "kept = 'value-' + str(6 * 7 * 1000)"
 SHOW = "print('still', kept)"
+NUMBERS = 60
+COUNT = f"import time\nfor n in range(1, {NUMBERS + 1}):\n    print('number', n, flush=True); time.sleep(1)"
+# Words of a notification that is about a connection.
+ABOUT_LOSS = re.compile("connect|server|fetch|fail|error|lost", re.IGNORECASE)
+# What JupyterLab calls a kernel that it does not reach.
+LOST = ["Connecting", "Reconnecting", "Disconnected", "Unknown", "Dead"]
 
 
 def arguments():
     parser = argparse.ArgumentParser()
-    parser.add_argument("mode", choices=["first", "again"])
+    parser.add_argument("mode", choices=["first", "again", "count"])
     parser.add_argument("url")
     parser.add_argument("--screenshot", required=True)
     parser.add_argument("--notebook")
+    parser.add_argument("--begun", type=Path)
     parser.add_argument("--timeout", type=float, default=60, help="seconds for each step")
     return parser.parse_args()
 
@@ -82,13 +93,17 @@ def save(page):
     expect(dirty).to_have_count(0)
 
 
-def first(page, url, took):
+def open_launcher(page, url):
     page.goto(url)
     # JupyterLab opens what was open before; only with nothing to open does it show the launcher by itself.
     page.locator(f".jp-Launcher, {NOTEBOOK}").first.wait_for()
     if page.locator(".jp-Launcher").count() == 0:
         page.get_by_role("button", name="New Launcher").first.click()
     page.locator(".jp-Launcher").first.wait_for()
+
+
+def first(page, url, took):
+    open_launcher(page, url)
     took("page")
     notebook = new_notebook(page)
     printed = run_cell(page, PRINT)
@@ -123,6 +138,46 @@ def again(page, url, notebook, took):
     return notebook
 
 
+def count(page, url, took, begun):
+    """Fails if a number is missing, comes twice or out of order, or if the user would see that anything happened."""
+    assert begun, "which file says that it has begun? (--begun)"
+    open_launcher(page, url)
+    notebook = new_notebook(page)
+    took("page")
+    loads = []
+    page.on("framenavigated", lambda frame: loads.append(frame.url) if frame == page.main_frame else None)
+    page.on("load", lambda _: loads.append("load"))
+    output = run_cell(page, COUNT).locator(".jp-OutputArea-output")
+    expect(output).to_contain_text("number 3")
+    begun.touch()
+    deadline = time.monotonic() + NUMBERS + 60
+    seen = set()
+    while f"number {NUMBERS}\n" not in numbers(output) and time.monotonic() < deadline:
+        seen.update(signs_of_loss(page))
+        page.wait_for_timeout(200)
+    took("count")
+    wanted = "".join(f"number {n}\n" for n in range(1, NUMBERS + 1))
+    assert numbers(output) == wanted, f"not what was counted: {numbers(output)!r}"
+    assert not seen, f"the user saw: {seen}"
+    # Of itself JupyterLab changes the address that is shown, without loading anything.
+    assert "load" not in loads, f"the page was loaded anew: {loads}"
+    save(page)
+    return notebook
+
+
+def numbers(output):
+    return "".join(text if text.endswith("\n") else text + "\n" for text in output.all_inner_texts())
+
+
+def signs_of_loss(page):
+    """What on the page says that something is not reached: dialogs, notifications, the kernel's state."""
+    said = page.locator(".jp-Dialog").all_inner_texts()
+    # JupyterLab also notifies of its news.
+    said += [text for text in page.locator(".Toastify__toast").all_inner_texts() if ABOUT_LOSS.search(text)]
+    status = page.locator("#jp-main-statusbar").inner_text()
+    return said + [state for state in LOST if f"| {state}" in status]
+
+
 def main():
     args = arguments()
     steps, start = {}, time.monotonic()
@@ -141,6 +196,8 @@ def main():
         try:
             if args.mode == "first":
                 notebook = first(page, args.url, took)
+            elif args.mode == "count":
+                notebook = count(page, args.url, took, args.begun)
             else:
                 notebook = again(page, args.url, args.notebook, took)
         except (Error, AssertionError) as error:

@@ -1,6 +1,6 @@
 //! The main job as its user sees it: JupyterLab in a real browser, through the gateway.
 
-use std::time::Duration;
+use std::{net::IpAddr, thread, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use jq_tests::{
@@ -44,4 +44,44 @@ fn a_notebook_prints_and_plots_and_its_variables_outlive_a_killed_client() -> Re
     )?;
     client.disconnect()?;
     lab.down()
+}
+
+#[test]
+fn a_cell_that_counts_misses_nothing_through_an_outage_another_address_and_blocked_udp() -> Result<()> {
+    if !require::browser() {
+        return Ok(());
+    }
+    let browser = Browser::install()?;
+    let lab = Lab::builder()
+        .topology(Topology::Gateway)
+        .rtt(Duration::from_millis(40))
+        .docker(true)
+        .up()?;
+    let pictures = tempfile::tempdir()?;
+    let picture = pictures.path().join("count.png");
+    let arguments = ["gpu", "--image", "jq-lab/jupyter", "-v", "~/work:/work"];
+    let mut client = Client::connect(lab.laptop(), &arguments)?;
+    let url = client.ready()?.url.context("a URL")?;
+    browser.count_in_jupyter(lab.laptop(), &url, &picture, || {
+        lab.link().set_up(false);
+        lasts(Duration::from_secs(20));
+        lab.link().set_up(true);
+        lasts(Duration::from_secs(3));
+        let address = IpAddr::from(lab.laptop().address);
+        lab.laptop().change_address(address, [10, 77, 1, 99].into())?;
+        lasts(Duration::from_secs(3));
+        lab.link().set(|link| link.block_udp = true);
+        client.wait_for_path(Duration::from_secs(20), |path| path == "ssh")?;
+        Ok(())
+    })?;
+    client.disconnect()?;
+    lab.down()
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a fault has a length; nothing is waited for"
+)]
+fn lasts(length: Duration) {
+    thread::sleep(length);
 }

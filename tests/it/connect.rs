@@ -110,6 +110,28 @@ fn a_host_reached_directly_needs_no_relay() -> Result<()> {
 }
 
 #[test]
+fn two_jump_hosts_relay_the_packets_between_them() -> Result<()> {
+    if !require::docker() {
+        return Ok(());
+    }
+    let lab = Lab::builder().topology(Topology::TwoGateways).docker(true).up()?;
+    let gpu = lab.gpu().address;
+    for host in [HostName::Laptop, HostName::Gw1] {
+        ensure!(
+            lab.host(host).run(&format!("ping -c 1 -W 1 {gpu}")).is_err(),
+            "{host} has a way of its own to the GPU host"
+        );
+    }
+    let mut client = Client::connect(lab.laptop(), &["gpu", "--image", IMAGE])?;
+    let ready = client.ready()?;
+    ensure!(ready.path == "through gw1, gw2", "{}", ready.path);
+    let dialled = http::dial(lab.laptop(), ready.jupyter_port()?)?;
+    ensure!(http::request(dialled, "GET", "/api/status", Some(ready.token()?))?.0 == 200);
+    client.disconnect()?;
+    lab.down()
+}
+
+#[test]
 fn a_direct_path_puts_nothing_on_the_gateway() -> Result<()> {
     if !require::docker() {
         return Ok(());

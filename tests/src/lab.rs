@@ -3,7 +3,7 @@
 //! # Layout
 //! - `plan`: which hosts and links there are. `conditions`, `impair`, `random`: what a link does to a packet.
 //!   None of them does I/O.
-//! - `link`, `pump`, `tun`, `netns`: the network itself.
+//! - `link`, `pump`, `tun`, `netns`: the network itself. `nat`, `roam`: what happens to it behind people's backs.
 //! - `host`, `user`, `ssh`, `sshd`, `trouble`: who is on it, and what can be wrong with them.
 //! - `engine`, `images`, `gpu`: dockerd of the GPU host. `registry`: where it pulls from. `browser`: who looks at
 //!   what runs there.
@@ -24,12 +24,14 @@ mod host;
 pub mod images;
 mod impair;
 mod link;
-mod netns;
+mod nat;
+pub(crate) mod netns;
 mod place;
 mod plan;
 mod pump;
-mod random;
+pub(crate) mod random;
 mod registry;
+mod roam;
 mod ssh;
 mod sshd;
 mod state;
@@ -53,6 +55,7 @@ pub use self::gpu::Gpus;
 pub use self::host::Host;
 pub use self::impair::{Cause, Delivery, Fate, Impair, Packet};
 pub use self::link::{Counters, Link};
+pub use self::nat::Nat;
 pub use self::place::{LabId, forget_logs};
 pub use self::plan::{HostName, Topology};
 pub use self::registry::{Manner, Registry, Traffic};
@@ -95,7 +98,7 @@ impl Lab {
     /// Between laptop and GPU host.
     ///
     /// # Panics
-    /// In the direct topology, which has none.
+    /// In topologies that have none, or two.
     pub fn gateway(&self) -> &Host {
         self.host(HostName::Gateway)
     }

@@ -8,12 +8,15 @@
 //! - [`lab`]: hosts, links, daemons, images, and their removal.
 //! - [`eventually`]: waiting for a condition with a deadline, instead of sleeping.
 //! - [`product`]: `jq-client` as a process; [`http`]: enough of it to talk to Jupyter.
+//! - [`oracle`]: streams whose every byte is known; [`faults`]: what must be survived, each as a scenario with a bar.
 //! - [`require`]: what a test needs of the machine, said aloud when it is missing.
 
 mod environment;
 mod eventually;
+pub mod faults;
 pub mod http;
 pub mod lab;
+pub mod oracle;
 pub mod product;
 pub mod require;
 

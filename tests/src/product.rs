@@ -280,6 +280,60 @@ impl Client {
             .collect()
     }
 
+    /// Waits until the client is in this state (`connected`, `suspect`, `reconnecting`, `login_needed`, `lost`): the
+    /// last one that it told counts, and that at once.
+    ///
+    /// # Errors
+    /// When the client ends before, or the time is over.
+    pub fn wait_for_state(&mut self, state: &str, within: Duration) -> Result<Value> {
+        self.wait_until(&format!("state {state}"), within, |last| last["state"] == state)
+    }
+
+    /// Waits until the last path that the client told is one for which `right` holds. Gives it.
+    ///
+    /// # Errors
+    /// When the client ends before, or the time is over.
+    pub fn wait_for_path(&mut self, within: Duration, right: impl Fn(&str) -> bool) -> Result<String> {
+        let event = self.wait_until("another path", within, |last| {
+            last["path"].as_str().is_some_and(&right)
+        })?;
+        Ok(event["path"].as_str().unwrap_or_default().to_owned())
+    }
+
+    /// The last path that the client told.
+    pub fn path(&mut self) -> Option<String> {
+        let told = self
+            .events()
+            .iter()
+            .rev()
+            .find_map(|event| event["path"].as_str());
+        told.map(str::to_owned)
+    }
+
+    /// Waits for `right` of the last `ready` or `state`.
+    fn wait_until(&mut self, what: &str, within: Duration, right: impl Fn(&Value) -> bool) -> Result<Value> {
+        let deadline = Instant::now() + within;
+        loop {
+            let is_told = |event: &&Value| event["event"] == "state" || event["event"] == "ready";
+            if let Some(last) = self.events().iter().rev().find(is_told)
+                && right(last)
+            {
+                return Ok(last.clone());
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            self.wait_for(&["state"], left)
+                .with_context(|| format!("waiting {within:?} for {what}"))?;
+        }
+    }
+
+    /// What it wrote on stderr, once it has ended.
+    pub fn stderr(&mut self) -> String {
+        self.stderr
+            .take()
+            .and_then(|reader| reader.join().ok())
+            .unwrap_or_default()
+    }
+
     /// Sends a signal.
     ///
     /// # Errors

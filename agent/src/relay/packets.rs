@@ -51,7 +51,7 @@ impl Socket {
     }
 
     /// Sends `packets`, of `stride` bytes each but the last, on to `to`, from the own
-    /// address `from` or whichever the system takes. A full queue drops them: QUIC repeats.
+    /// address `from` or whichever the system takes. What cannot be sent is dropped: QUIC repeats.
     fn send(&self, to: SocketAddr, from: Option<IpAddr>, packets: &[u8], meta: &RecvMeta) {
         let stride = meta.stride.max(1);
         for batch in packets.chunks(stride.saturating_mul(self.state.max_gso_segments())) {
@@ -62,9 +62,20 @@ impl Socket {
                 segment_size: (batch.len() > stride).then_some(stride),
                 src_ip: from,
             };
-            if let Err(error) = self.socket.try_io(Interest::WRITABLE, || {
-                self.state.try_send((&self.socket).into(), &transmit)
-            }) {
+            let send = || {
+                self.socket.try_io(Interest::WRITABLE, || {
+                    self.state.try_send((&self.socket).into(), &transmit)
+                })
+            };
+            let sent = match send() {
+                // An earlier packet met nobody, which is told in this one's place (udp(7)). Somebody may be there again.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                    tracing::debug!(%to, "nobody listens there");
+                    send()
+                }
+                sent => sent,
+            };
+            if let Err(error) = sent {
                 tracing::trace!(%error, %to, "dropped");
             }
         }
@@ -90,8 +101,8 @@ impl Batch {
         let filled = match socket.receive(&mut self.buffers, &mut self.meta).await {
             Ok(filled) => filled,
             Err(error) => {
-                // An ICMP error of an earlier packet; nothing was received.
-                tracing::trace!(%error, "receive");
+                // An ICMP error of an earlier packet: nothing was received, and whoever is away may come back.
+                tracing::debug!(%error, "receive");
                 0
             }
         };
@@ -109,21 +120,39 @@ impl Shared {
         let mut batch = Batch::new();
         loop {
             for (packets, meta) in batch.fill(&self.socket).await {
-                if packets.first().is_some_and(|first| first & QUIC_BITS == 0) {
-                    for packet in packets.chunks(meta.stride.max(1)) {
-                        self.answer(
-                            packet,
-                            Client {
-                                address: meta.addr,
-                                via: meta.dst_ip,
-                            },
-                        );
-                    }
-                } else if let Some(pair) = self.pairs.of_client(meta.addr) {
-                    pair.touch();
-                    pair.upstream.send(pair.agent, None, packets, meta);
+                let one_by_one = packets.chunks(meta.stride.max(1));
+                if one_by_one.clone().any(is_not_quic) {
+                    one_by_one.for_each(|packet| self.take(packet, meta));
+                } else {
+                    self.pass_on(packets, meta);
                 }
             }
+        }
+    }
+
+    /// Answers a packet of the relay's own format, and passes on what is meant for the agent or for the next relay.
+    fn take(&self, packet: &[u8], meta: &RecvMeta) {
+        if !is_not_quic(packet) {
+            return self.pass_on(packet, meta);
+        }
+        let Some(id) = Packet::claimed_pair(packet) else {
+            return;
+        };
+        let from = Client {
+            address: meta.addr,
+            via: meta.dst_ip,
+        };
+        match self.pairs.get(&id) {
+            Some(pair) => self.answer(packet, &pair, from),
+            None => self.pass_on(packet, meta),
+        }
+    }
+
+    /// Passes packets of a client that is bound on, and drops everybody else's.
+    fn pass_on(&self, packets: &[u8], meta: &RecvMeta) {
+        if let Some(pair) = self.pairs.of_client(meta.addr) {
+            pair.touch();
+            pair.upstream.send(pair.agent, None, packets, meta);
         }
     }
 
@@ -140,11 +169,8 @@ impl Shared {
         }
     }
 
-    /// Answers a packet of the relay's own format; nothing at all when its sender does not know the pair's secret.
-    fn answer(&self, wire: &[u8], from: Client) {
-        let Some(pair) = Packet::claimed_pair(wire).and_then(|id| self.pairs.get(&id)) else {
-            return;
-        };
+    /// Answers a packet about `pair`; nothing at all when its sender does not know the secret.
+    fn answer(&self, wire: &[u8], pair: &Pair, from: Client) {
         let Some(packet) = Packet::decode(wire, &pair.secret) else {
             return;
         };
@@ -175,4 +201,9 @@ impl Shared {
         };
         self.socket.send(from.address, from.via, &reply, &meta);
     }
+}
+
+/// Whether a packet has neither of QUIC's bits, and so is of the relays' own format or of none.
+fn is_not_quic(packet: &[u8]) -> bool {
+    packet.first().is_some_and(|first| first & QUIC_BITS == 0)
 }

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::packets::Socket;
 
-/// One client and one agent.
+/// One client and one agent, or the next relay in the agent's place.
 pub(super) struct Pair {
     pub(super) secret: RelaySecret,
     pub(super) agent: SocketAddr,
@@ -37,8 +37,8 @@ struct State {
 }
 
 impl Pair {
-    /// A pair whose client is not bound yet.
-    pub(super) fn new(request: &RelayRequest) -> io::Result<Self> {
+    /// A pair whose client is not bound yet, or was bound to `predecessor`.
+    fn new(request: &RelayRequest, predecessor: Option<&Self>) -> io::Result<Self> {
         let upstream = match request.agent {
             SocketAddr::V4(_) => UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?,
             SocketAddr::V6(_) => UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0))?,
@@ -49,8 +49,8 @@ impl Pair {
             agent: request.agent,
             upstream: Socket::new(upstream)?,
             state: Mutex::new(State {
-                client: None,
-                generation: 0,
+                client: predecessor.and_then(Self::client),
+                generation: predecessor.map_or(0, |pair| pair.state().generation),
                 last_used: Instant::now(),
             }),
             gone: CancellationToken::new(),
@@ -88,14 +88,31 @@ struct Index {
 }
 
 impl Pairs {
-    /// Adds a pair; one of the same name is forgotten.
-    pub(super) fn insert(&self, id: PairId, pair: Pair) -> Arc<Pair> {
-        let pair = Arc::new(pair);
-        let mut index = self.write();
-        if let Some(old) = index.by_id.insert(id, pair.clone()) {
-            index.forget(&old);
+    /// Takes a request of a relay that listens on `own_port`. A pair of the same name and secret keeps its client; all
+    /// else about it is as requested now. None when there is nothing new to pass on from.
+    ///
+    /// # Errors
+    /// When the relay would send to itself, or the agent's address cannot be sent to.
+    pub(super) fn announce(&self, request: &RelayRequest, own_port: u16) -> io::Result<Option<Arc<Pair>>> {
+        if leads_back(request.agent, own_port) {
+            return Err(io::Error::other("the relay itself listens at that address"));
         }
-        pair
+        let mut index = self.write();
+        let old = index.by_id.get(&request.pair).cloned();
+        let same = old.as_ref().filter(|old| old.secret == request.secret);
+        if let Some(same) = same.filter(|same| same.agent == request.agent) {
+            same.touch();
+            return Ok(None);
+        }
+        let pair = Arc::new(Pair::new(request, same.map(AsRef::as_ref))?);
+        if let Some(old) = &old {
+            index.forget(old);
+        }
+        if let Some(client) = pair.client() {
+            index.by_client.insert(client.address, pair.clone());
+        }
+        index.by_id.insert(request.pair, pair.clone());
+        Ok(Some(pair))
     }
 
     pub(super) fn get(&self, id: &PairId) -> Option<Arc<Pair>> {
@@ -178,6 +195,13 @@ impl Index {
     }
 }
 
+/// Whether `agent` is the relay's own socket, which listens on all addresses of the host.
+fn leads_back(agent: SocketAddr, own_port: u16) -> bool {
+    let address = agent.ip().to_canonical();
+    let is_here = || address.is_unspecified() || UdpSocket::bind((address, 0)).is_ok();
+    agent.port() == own_port && is_here()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -200,7 +224,7 @@ mod tests {
     #[tokio::test]
     async fn only_a_newer_generation_moves_a_client() {
         let pairs = Pairs::default();
-        pairs.insert([1; 16], Pair::new(&request(1)).unwrap());
+        pairs.announce(&request(1), 1).unwrap();
         assert!(pairs.bind(&[1; 16], client(1), 5));
         assert!(pairs.bind(&[1; 16], client(1), 5), "the same again is fine");
         assert!(!pairs.bind(&[1; 16], client(2), 5));
@@ -214,11 +238,62 @@ mod tests {
     #[tokio::test]
     async fn an_idle_pair_is_forgotten_and_its_task_told() {
         let pairs = Pairs::default();
-        let pair = pairs.insert([1; 16], Pair::new(&request(1)).unwrap());
+        let pair = pairs.announce(&request(1), 1).unwrap().unwrap();
         assert!(pairs.bind(&[1; 16], client(1), 1));
         assert_eq!(pairs.forget_idle(Duration::from_secs(300)), 1);
         assert_eq!(pairs.forget_idle(Duration::ZERO), 0);
         assert!(pair.gone().is_cancelled());
         assert!(pairs.of_client(client(1).address).is_none());
+    }
+
+    #[tokio::test]
+    async fn a_pair_announced_again_keeps_its_client_unless_the_secret_is_another() {
+        let pairs = Pairs::default();
+        let first = pairs.announce(&request(1), 1).unwrap().unwrap();
+        assert!(pairs.bind(&[1; 16], client(1), 5));
+        assert!(
+            pairs.announce(&request(1), 1).unwrap().is_none(),
+            "nothing is new"
+        );
+        assert!(!first.gone().is_cancelled());
+
+        let agent = "127.0.0.1:10".parse().unwrap();
+        let moved = RelayRequest { agent, ..request(1) };
+        let second = pairs.announce(&moved, 1).unwrap().unwrap();
+        assert!(first.gone().is_cancelled());
+        let bound = pairs.of_client(client(1).address).unwrap();
+        assert!(Arc::ptr_eq(&bound, &second));
+        assert_eq!(bound.agent, agent);
+        assert!(!pairs.bind(&[1; 16], client(2), 5), "its generation stays");
+        assert!(pairs.bind(&[1; 16], client(2), 6));
+
+        let secret = [2; 32];
+        pairs
+            .announce(&RelayRequest { secret, ..moved }, 1)
+            .unwrap()
+            .unwrap();
+        assert!(second.gone().is_cancelled());
+        assert!(pairs.of_client(client(2).address).is_none());
+        assert!(pairs.bind(&[1; 16], client(3), 1), "another secret begins anew");
+    }
+
+    #[tokio::test]
+    async fn a_relay_does_not_send_to_itself() {
+        let pairs = Pairs::default();
+        for own in [
+            "127.0.0.1:9",
+            "127.3.2.1:9",
+            "[::ffff:127.0.0.1]:9",
+            "0.0.0.0:9",
+            "[::]:9",
+        ] {
+            let agent = own.parse().unwrap();
+            let request = RelayRequest { agent, ..request(1) };
+            assert!(pairs.announce(&request, 9).is_err(), "{own}");
+            assert!(pairs.get(&[1; 16]).is_none(), "{own}");
+        }
+        let agent = "192.0.2.1:9".parse().unwrap();
+        assert!(!leads_back(agent, 9), "another host's port of the same number");
+        pairs.announce(&request(1), 10).unwrap();
     }
 }

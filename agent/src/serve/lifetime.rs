@@ -8,7 +8,7 @@ use std::{
 use tokio::{sync::Notify, time::sleep};
 
 /// How long the agent stays before any client has said how long.
-const DEFAULT_LINGER: Duration = Duration::from_secs(600);
+pub(super) const DEFAULT_LINGER: Duration = Duration::from_secs(600);
 
 /// How long the agent stays at least for a client that was announced: it may have to try several ways.
 const ARRIVAL: Duration = Duration::from_secs(60);
@@ -26,29 +26,33 @@ struct State {
     expecting: bool,
 }
 
-impl Default for Lifetime {
-    fn default() -> Self {
-        Self {
-            state: Mutex::new(State {
-                connected: 0,
-                linger: DEFAULT_LINGER,
-                expecting: false,
-            }),
-            changed: Notify::new(),
-        }
-    }
-}
-
 /// Somebody is connected for as long as this lives.
 pub(super) struct Presence<'a>(&'a Lifetime);
 
 impl Lifetime {
+    /// Of an agent that somebody is about to come to, and that stays alone for `linger`.
+    pub(super) fn new(linger: Duration) -> Self {
+        Self {
+            state: Mutex::new(State {
+                connected: 0,
+                linger,
+                expecting: true,
+            }),
+            changed: Notify::new(),
+        }
+    }
+
     /// A client is about to come, and sets how long the agent stays alone; time alone starts anew.
     pub(super) fn expect(&self, linger: Duration) {
         self.update(|state| {
             state.linger = linger;
             state.expecting = true;
         });
+    }
+
+    /// How long the agent stays alone.
+    pub(super) fn linger(&self) -> Duration {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).linger
     }
 
     /// Somebody is connected.
@@ -100,7 +104,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_agent_ends_when_alone_for_the_set_time_and_not_before() {
-        let lifetime = Lifetime::default();
+        let lifetime = Lifetime::new(DEFAULT_LINGER);
         lifetime.expect(Duration::from_secs(60));
         let start = Instant::now();
         let presence = async {
@@ -114,7 +118,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_client_that_was_announced_is_given_time_to_come() {
-        let lifetime = Lifetime::default();
+        let lifetime = Lifetime::new(DEFAULT_LINGER);
         lifetime.expect(Duration::from_secs(2));
         let start = Instant::now();
         lifetime.ended().await;

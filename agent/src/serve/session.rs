@@ -1,155 +1,238 @@
-//! One client: its connection, its requests, and the streams it forwards.
+//! One client's session: its streams, and the workload they lead to. It outlives the connections that carry it.
 
-use std::sync::Arc;
+mod moving;
+mod work;
+
+use std::{
+    collections::HashMap,
+    os::fd::OwnedFd,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use jq_common::{
-    codec::{self, FrameError},
-    forward::{Sender, forward},
     identity::Fingerprint,
     protocol::{
-        control::{Event, Failure, FailureKind, Request, WorkloadSpec},
-        limits,
-        stream::{ResetCode, StreamHeader, Target},
+        control::WorkloadSpec,
+        session::{Close, Entry, Epoch, Open, SessionId, StreamId},
+        stream::{ResetCode, StreamHeader},
+    },
+    session::{
+        pool::Pool,
+        socket::Socket,
+        stream::Leg,
+        streams::{Opened, Streams},
     },
 };
-use quinn::{Connection, ConnectionError, RecvStream, SendStream, VarInt};
-use tokio::sync::{mpsc, watch};
+use quinn::Connection;
+use tokio::{
+    sync::{Semaphore, mpsc, watch},
+    time::Instant,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Shared, dialer};
-use crate::workload::{EventSink, Network};
+use super::Shared;
+use crate::workload::Network;
 
-/// How many events wait for a slow client before the work waits too.
-const EVENTS: usize = 64;
-
-/// A connected client.
+/// A client's session.
 pub(super) struct Session {
-    connection: Connection,
-    shared: Arc<Shared>,
-    /// The network of the workload that this client started, once it has.
-    network: watch::Sender<Option<Arc<Network>>>,
-    streams: TaskTracker,
-    /// Cancelled with the connection: a stream may be busy with its socket alone and not notice.
-    gone: CancellationToken,
+    client: Fingerprint,
+    id: SessionId,
+    epoch: Epoch,
+    streams: Arc<Streams>,
+    /// Where the legs of each stream go.
+    legs: Mutex<HashMap<StreamId, mpsc::UnboundedSender<Leg>>>,
+    carrier: Mutex<Carrier>,
+    /// The generation of the last connection that came to carry it.
+    attached: watch::Sender<u64>,
+    workload: watch::Sender<Workload>,
+    workers: TaskTracker,
+    requests: Arc<Semaphore>,
+    /// A successor takes over: the workers are to leave their work.
+    freezing: CancellationToken,
+    left: Mutex<HashMap<StreamId, Left>>,
+}
+
+/// The workload that a client started.
+#[derive(Default)]
+struct Workload {
+    /// As it was asked for, once it has started.
+    spec: Option<WorkloadSpec>,
+    network: Option<Arc<Network>>,
+    /// The way into its network is being found again.
+    restoring: bool,
+}
+
+/// What is to be done for a stream.
+enum Work {
+    /// Everything.
+    Begin(StreamHeader),
+    /// To carry this socket.
+    Carry(Socket),
+}
+
+/// Work that was left in the middle.
+enum Left {
+    Begin(StreamHeader),
+    Tcp(OwnedFd),
+    Unix(OwnedFd),
+}
+
+/// What carries a session.
+struct Carrier {
+    generation: u64,
+    keep: Duration,
+    /// None while nothing does, since then.
+    connection: Result<Connection, Instant>,
+}
+
+impl Default for Carrier {
+    fn default() -> Self {
+        Self {
+            generation: 0,
+            keep: Duration::ZERO,
+            connection: Err(Instant::now()),
+        }
+    }
 }
 
 impl Session {
-    pub(super) fn new(connection: Connection, shared: Arc<Shared>) -> Self {
+    pub(super) fn new(client: Fingerprint, id: SessionId, epoch: Epoch, pool: Arc<Pool>) -> Self {
         Self {
-            connection,
-            shared,
-            network: watch::Sender::new(None),
-            streams: TaskTracker::new(),
-            gone: CancellationToken::new(),
+            client,
+            id,
+            epoch,
+            streams: Streams::new(pool),
+            legs: Mutex::default(),
+            carrier: Mutex::default(),
+            attached: watch::Sender::new(0),
+            workload: watch::Sender::default(),
+            workers: TaskTracker::new(),
+            requests: Arc::new(Semaphore::new(work::REQUESTS)),
+            freezing: CancellationToken::new(),
+            left: Mutex::default(),
         }
     }
 
-    /// Serves the client until it leaves or `stop` is cancelled; its streams are then reset.
-    pub(super) async fn run(self, stop: CancellationToken) {
-        let shared = self.shared.clone();
-        let _presence = shared.lifetime.enter();
-        let client = Fingerprint::of_peer(&self.connection);
-        tracing::info!(?client, "client connected");
-        let session = Arc::new(self);
-        let ended = stop.run_until_cancelled(session.clone().accept_streams()).await;
-        match ended {
-            Some(error) => tracing::info!(%error, "client left"),
-            None => session
-                .connection
-                .close(VarInt::from_u32(0), b"the agent is ending"),
-        }
-        session.gone.cancel();
-        session.streams.close();
-        session.streams.wait().await;
-        if let Some(client) = client {
-            shared.allowed.forget(&client);
-        }
+    pub(super) fn client(&self) -> Fingerprint {
+        self.client
     }
 
-    async fn accept_streams(self: Arc<Self>) -> ConnectionError {
-        loop {
-            match self.connection.accept_bi().await {
-                Ok((send, receive)) => {
-                    let session = self.clone();
-                    let gone = self.gone.clone();
-                    self.streams.spawn(async move {
-                        gone.run_until_cancelled(session.serve_stream(Sender::new(send), receive))
-                            .await
-                    });
-                }
-                Err(error) => return error,
-            }
-        }
+    pub(super) fn id(&self) -> SessionId {
+        self.id
     }
 
-    async fn serve_stream(&self, mut send: Sender, mut receive: RecvStream) {
-        match codec::read_within(&mut receive, limits::HEADER_FRAME, limits::FIRST_FRAME).await {
-            Ok(StreamHeader::Request(Request::Start(spec))) => {
-                if let Err(error) = self.start(*spec, send.stream()).await {
-                    tracing::info!(%error, "client left during a request");
-                } else {
-                    send.finish();
-                }
-            }
-            Ok(StreamHeader::Forward(target)) => self.forward(&target, send, receive).await,
-            Err(error) => {
-                tracing::info!(%error, "bad stream header");
-                refuse(send, receive, ResetCode::BadHeader);
-            }
-        }
+    pub(super) fn epoch(&self) -> Epoch {
+        self.epoch
     }
 
-    /// Starts the workload. The work belongs to the agent and not to the connection, so that a client that leaves in
-    /// the middle leaves nothing half made.
-    async fn start(&self, spec: WorkloadSpec, send: &mut SendStream) -> Result<(), FrameError> {
-        let (events, mut happening) = mpsc::channel(EVENTS);
-        let (workloads, network) = (self.shared.workloads.clone(), self.network.clone());
-        let shared = self.shared.clone();
-        self.shared.work.spawn(async move {
-            let _presence = shared.lifetime.enter();
-            let sink = EventSink::new(events.clone());
-            let last = match workloads.start(&spec, &sink).await {
-                Ok(started) => {
-                    network.send_replace(Some(started.network));
-                    Event::Ready(Box::new(started.ready))
-                }
-                Err(failure) => Event::Failed(failure),
-            };
-            // Fails only when the client has left.
-            let _ = events.send(last).await;
-        });
-        while let Some(event) = happening.recv().await {
-            codec::write(send, &event, limits::CONTROL_FRAME).await?;
-            if event.is_final() {
-                return Ok(());
-            }
+    pub(super) fn streams(&self) -> &Arc<Streams> {
+        &self.streams
+    }
+
+    fn carrier(&self) -> MutexGuard<'_, Carrier> {
+        self.carrier.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Fences whatever carried the session, and has `connection` do so. The session's table; None when a connection of
+    /// this or a higher generation was there before.
+    pub(super) fn carry_by(
+        &self,
+        generation: u64,
+        keep: Duration,
+        connection: &Connection,
+    ) -> Option<Vec<Entry>> {
+        let mut carrier = self.carrier();
+        if generation <= carrier.generation {
+            return None;
         }
-        let failure = Failure {
-            kind: FailureKind::Internal,
-            what: "the agent gave up".to_owned(),
-            why: "a fault in the agent; its log on the host says more".to_owned(),
-            hint: String::new(),
+        // Before the table is taken: it must not tell any more what comes after that.
+        if let Ok(before) = &carrier.connection {
+            Close::Fenced.close(before);
+        }
+        let table = self.streams.fence(generation)?;
+        *carrier = Carrier {
+            generation,
+            keep,
+            connection: Ok(connection.clone()),
         };
-        codec::write(send, &Event::Failed(failure), limits::CONTROL_FRAME).await
+        self.attached.send_replace(generation);
+        Some(table)
     }
 
-    async fn forward(&self, target: &Target, send: Sender, receive: RecvStream) {
-        let network = self.network.borrow().clone();
-        match dialer::dial(target, network.as_deref()).await {
-            Ok(tcp) => match forward(tcp, send, receive).await {
-                Ok(copied) => tracing::debug!(?target, ?copied, "forward ended"),
-                Err(error) => tracing::debug!(?target, %error, "forward reset"),
-            },
-            Err(code) => {
-                tracing::debug!(?target, ?code, "forward refused");
-                refuse(send, receive, code);
+    /// The connection of `generation` is gone. How long the session is to be kept; None when another carries it.
+    pub(super) fn leave(&self, generation: u64) -> Option<Duration> {
+        let mut carrier = self.carrier();
+        if carrier.generation != generation {
+            return None;
+        }
+        carrier.connection = Err(Instant::now());
+        Some(carrier.keep)
+    }
+
+    /// What carries it.
+    pub(super) fn connection(&self) -> Option<Connection> {
+        self.carrier().connection.as_ref().ok().cloned()
+    }
+
+    /// Since when nothing has carried it. None while something does.
+    pub(super) fn left_since(&self) -> Option<Instant> {
+        self.carrier().connection.as_ref().err().copied()
+    }
+
+    /// Whether nothing has carried it since the connection of `generation` was lost.
+    pub(super) fn is_left_by(&self, generation: u64) -> bool {
+        let carrier = self.carrier();
+        carrier.generation == generation && carrier.connection.is_err()
+    }
+
+    /// Returns when a connection of a higher generation carries it.
+    pub(super) async fn carried_again(&self, generation: u64) {
+        // Fails only with the session.
+        let _ = self.attached.subscribe().wait_for(|&now| now > generation).await;
+    }
+
+    /// Ends it: its streams are reset, its connection closed.
+    pub(super) async fn end(&self, why: Close) {
+        self.streams.end();
+        // A closed connection that is kept holds much memory.
+        if let Ok(connection) = std::mem::replace(&mut self.carrier().connection, Err(Instant::now())) {
+            why.close(&connection);
+        }
+        self.workers.close();
+        self.workers.wait().await;
+        self.streams.clear().await;
+    }
+
+    /// A stream was opened on the connection of `leg`.
+    pub(super) fn open(self: &Arc<Self>, shared: &Arc<Shared>, open: Open, leg: Leg) {
+        let from_its_beginning = open.header.is_some() && open.from == 0 && open.received == 0;
+        let stream = match self
+            .streams
+            .opened(leg.generation, open.stream, from_its_beginning)
+        {
+            Opened::Known(stream) => stream,
+            Opened::New(stream) => {
+                if let Some(header) = open.header {
+                    self.work(shared, stream.clone(), Work::Begin(header));
+                }
+                stream
             }
+            Opened::Over => return,
+            Opened::TooMany => {
+                let mut leg = leg;
+                return leg.send.reset(ResetCode::Refused);
+            }
+        };
+        if stream.opened(leg.generation, open.received)
+            && let Some(legs) = self.legs().get(&open.stream)
+        {
+            // Fails only when the stream has just ended.
+            let _ = legs.send(leg);
         }
     }
-}
 
-fn refuse(mut send: Sender, mut receive: RecvStream, code: ResetCode) {
-    send.reset(code);
-    // Fails only when the stream has ended already.
-    let _ = receive.stop(code.to_wire());
+    fn legs(&self) -> MutexGuard<'_, HashMap<StreamId, mpsc::UnboundedSender<Leg>>> {
+        self.legs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }

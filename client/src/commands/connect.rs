@@ -1,116 +1,153 @@
 //! `connect`: from a target to a page in the browser, until the user has had enough.
 
 mod browser;
+mod first;
+mod keeper;
 mod ports;
 mod reach;
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use jq_common::{
     codec::FrameError,
     identity::Identity,
     protocol::control::{Event, Ready, Request},
 };
-use quinn::ConnectionError;
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
 
-use self::ports::Ports;
+use self::{keeper::Keeper, ports::Ports, reach::Reacher};
 use crate::{
+    control::{self, Control, Port, Snapshot},
     error::{Failure, Kind},
-    output::{Opened, Printer},
+    memory::Memory,
+    notice::Notices,
+    output::{Opened, Printer, status::Status},
+    remote::Reporter as _,
     settings::{ConnectSettings, Environment},
     state::SessionFile,
-    tunnel::{
-        connection::AgentConnection,
-        paths::{self, Path, PathError},
-    },
+    tunnel::session::Session,
 };
 
-/// Connects, and stays until the connection is lost; dropping the future disconnects. `opened` is called once all
-/// stands.
+/// Connects, and stays until `stop` is cancelled; then disconnects. Dropping the future disconnects at once.
 ///
 /// # Errors
-/// A [`Failure`] that says what went wrong, on which host, and what to do.
+/// A [`Failure`] that says what went wrong, on which host, and what to do: also when it is stopped before all stood.
 pub async fn run(
     settings: &ConnectSettings,
     environment: &Environment,
     printer: &Printer,
-    opened: impl FnOnce(AgentConnection),
-) -> Result<std::convert::Infallible, Failure> {
+    stop: &CancellationToken,
+) -> Result<(), Failure> {
+    let interrupted = || Failure::new(Kind::Interrupted, "interrupted");
     for note in &settings.notes {
         printer.note(note);
     }
-    let agent = connect(settings, environment, printer).await?;
-    let ready = start(settings, &agent, printer).await?;
-    let file = SessionFile::new(&environment.state_dir, &settings.session);
-    let ports = Ports::bind(settings, &ready, &file, printer).await?;
-    let url = ports.url(&ready);
-    printer.opened(&Opened {
-        url: url.clone(),
-        ready: &ready,
-        path: agent.path().to_string(),
-        round_trip_ms: agent.round_trip().as_secs_f64() * 1000.0,
-        forwards: ports.shown(),
-    });
-    opened(agent.clone());
-    let _page = match &url {
-        Some(url) if settings.browser => {
-            browser::open(&environment.state_dir, &settings.session, url, printer)
+    let session = Session::new(settings.linger)
+        .map_err(|error| Failure::new(Kind::Local, "cannot begin a session").because(error))?;
+    let connecting = connect(settings, environment, printer, &session);
+    let mut keeper = stop
+        .run_until_cancelled(connecting)
+        .await
+        .unwrap_or_else(|| Err(interrupted()))?;
+    let opened = AtomicBool::new(false);
+    let (status, workload_gone) = (keeper.status(), keeper.workload_gone());
+    let poke = keeper.poke();
+    let work = async {
+        let ready = start(settings, &session, printer).await?;
+        let file = SessionFile::new(&environment.state_dir, &settings.session);
+        let ports = Ports::bind(settings, &ready, &file, printer).await?;
+        let url = ports.url(&ready);
+        let forwards = ports.shown();
+        printer.opened(&summary(&status.borrow(), &ready, url.clone(), forwards.clone()));
+        opened.store(true, Ordering::Relaxed);
+        let _page = match &url {
+            Some(url) if settings.browser => {
+                browser::open(&environment.state_dir, &settings.session, url, printer)
+            }
+            _ => None,
+        };
+        let snapshot = snapshot(settings, &status.borrow(), &ready, url, &forwards);
+        tokio::select! {
+            never = ports.serve(&session, printer) => match never {},
+            () = show(status.clone(), printer) => Err(Failure::new(Kind::Local, "the connection is no longer watched")),
+            failure = restart(settings, &session, printer, &workload_gone) => Err(failure),
+            () = answer(environment, settings, snapshot, status.clone(), poke, printer) => std::future::pending().await,
         }
-        _ => None,
     };
-    let lost = tokio::select! {
-        lost = agent.lost() => lost,
-        never = ports.serve(&agent, printer) => match never {},
+    let ended = tokio::select! {
+        failure = keeper.run() => Err(failure),
+        ended = work => ended,
+        () = stop.cancelled() => if opened.load(Ordering::Relaxed) { Ok(()) } else { Err(interrupted()) },
     };
-    Err(connection_lost(settings, &lost))
+    keeper.leave().await;
+    ended
 }
 
-/// Reaches the host, and connects to its agent by the first path that works.
+/// Finds a connection, without ssh where the last one's agent still answers.
 async fn connect(
     settings: &ConnectSettings,
     environment: &Environment,
     printer: &Printer,
-) -> Result<AgentConnection, Failure> {
-    let identity = Identity::generate()
-        .map_err(|error| Failure::new(Kind::Local, "cannot make a certificate").because(error))?;
-    let reached = reach::reach(settings, environment, &identity, printer).await?;
+    session: &Arc<Session>,
+) -> Result<Keeper, Failure> {
+    let circumstances = reach::circumstances(settings)?;
+    let memory = Memory::open(&environment.state_dir, &settings.session, circumstances);
+    let (identity, known) = match memory.load() {
+        Some((identity, known)) => (identity, Some(known)),
+        None => {
+            let identity = Identity::generate()
+                .map_err(|error| Failure::new(Kind::Local, "cannot make a certificate").because(error))?;
+            (identity, None)
+        }
+    };
+    let reacher = Reacher::new(settings, environment, identity.fingerprint(), printer)?;
+    let searcher = first::searcher(session.clone(), Arc::new(identity));
+    let recalled = match known {
+        Some(known) => first::recall(&searcher, known).await,
+        None => None,
+    };
+    let found = match recalled {
+        Some(found) => found,
+        None => first::reach(&searcher, &reacher, settings, printer).await?,
+    };
+    let notices = Notices::start(Vec::new());
     let host = settings.target.to_string();
-    let ways: Vec<_> = reached.paths.iter().map(ToString::to_string).collect();
-    printer.begin(&host, &format!("opening the connection, {}", ways.join(" or ")));
-    let connected = paths::connect(reached.paths, &identity, reached.agent).await;
-    printer.end(&host);
-    // ssh has done its part.
-    reached.ssh.close().await;
-    connected
-        .map(AgentConnection::new)
-        .map_err(|failed| no_path(&host, &failed))
+    Ok(Keeper::new(host, found, Arc::new(reacher), memory, notices))
 }
 
 /// Has the agent start the workload, and shows what it does.
 async fn start(
     settings: &ConnectSettings,
-    agent: &AgentConnection,
+    session: &Arc<Session>,
     printer: &Printer,
 ) -> Result<Ready, Failure> {
     let host = settings.target.to_string();
     let broken = |error: FrameError| {
         Failure::new(
             Kind::ConnectionLost,
-            "the connection was lost while the container was being started",
+            "the session was lost while the container was being started",
         )
         .on(&host)
         .because(error)
         .hint("run the same command again: what was done so far is kept")
     };
-    let mut events = agent
+    let mut events = session
         .request(Request::Start(Box::new(settings.workload.clone())))
-        .await
-        .map_err(broken)?;
+        .map_err(|error| broken(error.into()))?;
     loop {
         match events.next().await.map_err(broken)? {
             Event::Step(text) => printer.begin(&host, &text),
             Event::Progress(progress) => printer.progressed(&host, &progress),
             Event::Note(text) => printer.note(&text),
             Event::Warning(text) => printer.warning(&text),
-            Event::Ready(ready) => return Ok(*ready),
+            Event::Ready(ready) => {
+                session.serve();
+                return Ok(*ready);
+            }
             Event::Failed(failure) => {
                 return Err(Failure {
                     kind: Kind::Agent(failure.kind),
@@ -124,52 +161,100 @@ async fn start(
     }
 }
 
-fn no_path(host: &str, failed: &[(Path, PathError)]) -> Failure {
-    let why = failed
-        .iter()
-        .map(|(path, error)| format!("{path}: {error}"))
-        .collect::<Vec<_>>()
-        .join("\n");
-    let refused = failed
-        .iter()
-        .any(|(_, error)| matches!(error, PathError::Refused(_) | PathError::Endpoint(_)));
-    if refused {
-        return Failure::new(Kind::AgentFailed, "cannot connect to the agent")
-            .on(host)
-            .because(why)
-            .hint("try again; if it stays so, something else answers in the agent's place");
+/// Has every further agent start the workload too. Returns when one cannot.
+async fn restart(
+    settings: &ConnectSettings,
+    session: &Arc<Session>,
+    printer: &Printer,
+    workload_gone: &Notify,
+) -> Failure {
+    loop {
+        workload_gone.notified().await;
+        match start(settings, session, printer).await {
+            Ok(_) => printer.done(&settings.target.to_string()),
+            // That agent is gone as well; another one will be found.
+            Err(failure) if failure.kind == Kind::ConnectionLost => {}
+            Err(failure) => return failure,
+        }
     }
-    let relayed = failed.iter().find_map(|(path, _)| match path {
-        Path::Relay { gateway, .. } => Some(gateway.as_str()),
-        Path::Direct(_) => None,
-    });
-    let hint = match relayed {
-        Some(gateway) => format!(
-            "UDP is blocked, between here and {gateway} or between {gateway} and {host}. Ask for UDP ports \
-             60000 to 61000 (those that mosh uses) to be let through both ways."
-        ),
-        None => format!(
-            "UDP is blocked between here and {host}. Ask for UDP ports 60000 to 61000 (those that mosh uses) to be \
-             let through."
-        ),
-    };
-    Failure::new(Kind::UdpBlocked, "ssh works and UDP does not reach the agent")
-        .on(host)
-        .because(why)
-        .hint(hint)
 }
 
-fn connection_lost(settings: &ConnectSettings, lost: &ConnectionError) -> Failure {
-    let why = match lost {
-        ConnectionError::TimedOut => "nothing was heard from the host for 30 s".to_owned(),
-        ConnectionError::ApplicationClosed(_) => "the agent on the host ended".to_owned(),
-        ConnectionError::Reset => "the agent on the host is gone".to_owned(),
-        other => other.to_string(),
+/// Shows how the connection is. Returns when nobody knows any more.
+async fn show(mut status: watch::Receiver<Status>, printer: &Printer) {
+    while status.changed().await.is_ok() {
+        printer.status(&status.borrow_and_update());
+    }
+}
+
+/// Answers other processes that ask how the session is, while it is polled.
+async fn answer(
+    environment: &Environment,
+    settings: &ConnectSettings,
+    mut snapshot: Snapshot,
+    mut status: watch::Receiver<Status>,
+    poke: Arc<Notify>,
+    printer: &Printer,
+) {
+    let bound = Control::bind(&control::folder(&environment.runtime_dir), &settings.session);
+    let control = match bound {
+        Ok(Some(control)) => control,
+        Ok(None) => {
+            return printer.note(&format!(
+                "another jq-client has the session {}; `jq-client status` shows that one",
+                settings.session
+            ));
+        }
+        Err(error) => {
+            return printer.note(&format!("`jq-client status` will not show this session: {error}"));
+        }
     };
-    Failure::new(
-        Kind::ConnectionLost,
-        format!("the connection to {} was lost", settings.target),
-    )
-    .because(why)
-    .hint("What runs there goes on; the same command connects again.")
+    let (told, telling) = watch::channel(snapshot.clone());
+    tokio::select! {
+        never = control.serve(telling, poke) => match never {},
+        () = async {
+            while status.changed().await.is_ok() {
+                snapshot.status = status.borrow_and_update().clone();
+                told.send_replace(snapshot.clone());
+            }
+        } => {}
+    }
+}
+
+fn summary<'a>(
+    status: &Status,
+    ready: &'a Ready,
+    url: Option<String>,
+    forwards: Vec<(u16, String)>,
+) -> Opened<'a> {
+    Opened {
+        url,
+        ready,
+        path: status.path.clone().unwrap_or_default(),
+        round_trip_ms: status.round_trip.unwrap_or_default().as_secs_f64() * 1000.0,
+        forwards,
+    }
+}
+
+fn snapshot(
+    settings: &ConnectSettings,
+    status: &Status,
+    ready: &Ready,
+    url: Option<String>,
+    forwards: &[(u16, String)],
+) -> Snapshot {
+    let port = |(local, target): &(u16, String)| Port {
+        local: *local,
+        target: target.clone(),
+    };
+    Snapshot {
+        session: settings.session.clone(),
+        target: settings.target.to_string(),
+        pid: std::process::id(),
+        status: status.clone(),
+        ports: forwards.iter().map(port).collect(),
+        engine: ready.engine.clone(),
+        container: ready.container.as_ref().map(|container| container.name.clone()),
+        gpus: ready.gpus.clone(),
+        url,
+    }
 }

@@ -7,6 +7,8 @@ use jq_common::{
     protocol::control::{self, FailureKind},
 };
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
 use super::*;
 use crate::{bundle::Agent, remote::Local};
 
@@ -94,6 +96,25 @@ fn agent(answer: &BootstrapReply) -> Bundle {
     script(&format!(
         "[ \"$1 $3\" = 'bootstrap --nonce' ] || exit 9\nprintf '%s\\n' \"$4\"\ndd bs=1 count={asked} of=/dev/null 2>/dev/null\n\
          printf '{octal}'\nexit 0\n{noise}",
+    ))
+}
+
+/// An agent that answers a request for a pipe, says `early` at once behind the answer, and then echoes what comes.
+fn echoing(early: &str) -> Bundle {
+    let octal = |bytes: &[u8]| {
+        bytes
+            .iter()
+            .map(|byte| format!("\\{byte:03o}"))
+            .collect::<String>()
+    };
+    let answer: BootstrapReply = Ok(Started::Serve(reply()));
+    let answer = octal(&codec::encode(&answer, limits::BOOTSTRAP_FRAME).unwrap());
+    let asked = codec::encode(&BootstrapRequest::Carry(request()), limits::BOOTSTRAP_FRAME)
+        .unwrap()
+        .len();
+    script(&format!(
+        "printf '%s\\n' \"$4\"\ndd bs=1 count={asked} of=/dev/null 2>/dev/null\nprintf '{answer}{early}'\n\
+         cat\necho gone >&2\n",
     ))
 }
 
@@ -245,4 +266,27 @@ async fn a_shell_that_never_answers_is_given_up() {
         failure.why.contains("password:") || failure.why.contains("nothing"),
         "{failure}"
     );
+}
+
+#[tokio::test]
+async fn a_shell_becomes_a_pipe_and_no_byte_behind_the_answer_is_lost() {
+    let home = Home::sh();
+    let heard = Heard::default();
+    let prepared = prepare(&home.host(), Role::Serve, &echoing("early"), &heard).await;
+    let (answer, pipe) = prepared.unwrap().carry(request()).await.unwrap();
+    assert_eq!(answer, reply());
+    let (mut reader, mut writer, mut process) = pipe.into_parts().unwrap();
+    let mut got = vec![0; 5];
+    reader.read_exact(&mut got).await.unwrap();
+    assert_eq!(got, b"early");
+    let sent: Vec<u8> = (0..100_000_u32).map(|at| (at % 251) as u8).collect();
+    let sending = async {
+        writer.write_all(&sent).await.unwrap();
+        drop(writer);
+    };
+    got.clear();
+    let ((), read) = tokio::join!(sending, reader.read_to_end(&mut got));
+    read.unwrap();
+    assert!(got == sent);
+    assert!(process.failure("").await.to_string().contains("gone"));
 }

@@ -8,8 +8,11 @@ use jq_common::{
 };
 use serde_json::{Value, json};
 
-use super::{LINE, Opened, print};
-use crate::error::Failure;
+use super::{
+    LINE, Opened, print,
+    status::{State, Status},
+};
+use crate::{control::Snapshot, error::Failure};
 
 /// Rises when a field changes its meaning or goes; new fields leave it.
 const VERSION: u32 = 1;
@@ -94,4 +97,55 @@ pub(super) fn failure(failure: &Failure) {
             "hint": text(&failure.hint),
         }),
     );
+}
+
+pub(super) fn state(status: &Status) {
+    emit("state", of_status(status));
+}
+
+pub(super) fn session(snapshot: &Snapshot) {
+    let text = |text: &str| one_line(text, LINE);
+    let mut value = of_status(&snapshot.status);
+    value["session"] = text(&snapshot.session).into();
+    value["target"] = text(&snapshot.target).into();
+    value["pid"] = snapshot.pid.into();
+    value["down_per_s"] = snapshot.status.down_per_s.into();
+    value["up_per_s"] = snapshot.status.up_per_s.into();
+    value["connections"] = snapshot.status.connections.into();
+    value["url"] = snapshot.url.as_deref().map(text).into();
+    value["engine"] = text(&snapshot.engine).into();
+    value["container"] = snapshot.container.as_deref().map(text).into();
+    value["gpus"] = snapshot.gpus.iter().map(|gpu| text(gpu)).collect();
+    value["forwards"] = snapshot
+        .ports
+        .iter()
+        .map(|port| json!({ "port": port.local, "target": text(&port.target) }))
+        .collect();
+    emit("session", value);
+}
+
+pub(super) fn silent_session(session: &str, pid: Option<i32>) {
+    emit(
+        "session",
+        json!({ "session": one_line(session, LINE), "pid": pid, "state": "not_answering" }),
+    );
+}
+
+fn of_status(status: &Status) -> Value {
+    let state = match status.state {
+        State::Connected => "connected",
+        State::Suspect => "suspect",
+        State::Reconnecting => "reconnecting",
+        State::LoginNeeded => "login_needed",
+        State::Lost => "lost",
+    };
+    // To a tenth of a millisecond, to a tenth of a second: what is measured is no better.
+    let tenths = |number: f64| (number * 10.0).round() / 10.0;
+    json!({
+        "state": state,
+        "path": status.path.as_deref().map(|path| one_line(path, LINE)),
+        "rtt_ms": status.round_trip.map(|time| tenths(time.as_secs_f64() * 1000.0)),
+        "outage_s": status.outage.map(|time| tenths(time.as_secs_f64())),
+        "lost_something": status.lost_something,
+    })
 }

@@ -1,15 +1,12 @@
-//! Steps at hand, several at once on several hosts, and the one line of the terminal that shows them.
+//! Steps at hand, several at once on several hosts.
 
 use std::time::{Duration, Instant};
 
-use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
+use indicatif::HumanBytes;
 use jq_common::protocol::control::{Progress, Unit};
 
 /// How often a step that takes long says so where no line can be redrawn.
 const REMINDER: Duration = Duration::from_secs(10);
-
-/// How often the redrawn line turns.
-const TICK: Duration = Duration::from_millis(100);
 
 /// A step that is done.
 pub(super) struct Done {
@@ -35,19 +32,13 @@ impl Step {
 /// The steps at hand.
 pub(super) struct Steps {
     open: Vec<Step>,
-    draws: bool,
-    hidden: bool,
-    line: Option<ProgressBar>,
     reminded: Instant,
 }
 
 impl Steps {
-    pub(super) fn new(draws: bool) -> Self {
+    pub(super) fn new() -> Self {
         Self {
             open: Vec::new(),
-            draws,
-            hidden: false,
-            line: None,
             reminded: Instant::now(),
         }
     }
@@ -62,7 +53,6 @@ impl Steps {
             began: Instant::now(),
         });
         self.reminded = Instant::now();
-        self.draw();
         done
     }
 
@@ -70,7 +60,6 @@ impl Steps {
     pub(super) fn end(&mut self, host: &str) -> Option<Done> {
         let at = self.open.iter().position(|step| step.host == host)?;
         let step = self.open.remove(at);
-        self.draw();
         Some(Done {
             host: step.host,
             text: step.text,
@@ -87,70 +76,29 @@ impl Steps {
     /// Forgets them.
     pub(super) fn abandon(&mut self) {
         self.open.clear();
-        self.draw();
     }
 
-    /// While hidden, nothing is drawn: someone else is writing to the terminal.
-    pub(super) fn hide(&mut self, hidden: bool) {
-        self.hidden = hidden;
-        self.draw();
+    /// The youngest and how far it has come.
+    pub(super) fn shown(&self) -> Option<String> {
+        self.open.last().map(Step::shown)
     }
 
-    /// Whether someone else may be writing to the terminal.
-    pub(super) fn is_hidden(&self) -> bool {
-        self.draws && self.hidden
+    /// The youngest and its host, no more.
+    pub(super) fn named(&self) -> Option<String> {
+        self.open
+            .last()
+            .map(|step| format!("{}: {}", step.host, step.text))
     }
 
-    /// Runs `write` with the redrawn line out of its way.
-    pub(super) fn above(&self, write: impl FnOnce()) {
-        match &self.line {
-            Some(line) => line.suspend(write),
-            None => write(),
-        }
-    }
-
-    /// Notes progress of the step on `host`. Returns a line to print where none can be redrawn, now and then.
+    /// Notes progress of the step on `host`. Returns what to print of it where no line can be redrawn, now and then.
     pub(super) fn progress(&mut self, host: &str, progress: &Progress, detail: &str) -> Option<String> {
         let step = self.open.iter_mut().find(|step| step.host == host)?;
         step.amount = amount(progress, detail);
-        let shown = step.shown();
-        if self.draws {
-            self.draw();
-            return None;
-        }
         if self.reminded.elapsed() < REMINDER {
             return None;
         }
         self.reminded = Instant::now();
-        Some(format!("  {shown}"))
-    }
-
-    fn draw(&mut self) {
-        if !self.draws {
-            return;
-        }
-        let Some(step) = self.open.last().filter(|_| !self.hidden) else {
-            if let Some(line) = self.line.take() {
-                line.finish_and_clear();
-            }
-            return;
-        };
-        let line = self.line.get_or_insert_with(|| {
-            let line = ProgressBar::new_spinner();
-            // The template is a constant; a mistake in it shows as the default style.
-            if let Ok(style) = ProgressStyle::with_template("{spinner} {wide_msg}") {
-                line.set_style(style.tick_chars("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏ "));
-            }
-            line.enable_steady_tick(TICK);
-            line
-        });
-        line.set_message(step.shown());
-    }
-}
-
-impl Drop for Steps {
-    fn drop(&mut self) {
-        self.abandon();
+        Some(format!("  {}", step.shown()))
     }
 }
 

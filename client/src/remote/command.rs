@@ -23,14 +23,30 @@ const CONNECTION: [&str; 11] = [
     "ServerAliveCountMax=4",
 ];
 
+/// A connection of which its user knows nothing: where ssh would ask, it fails.
+const BATCH: [&str; 1] = ["BatchMode=yes"];
+
 /// How long a connection may take, in seconds, where the user's configuration does not say.
 const CONNECT_TIMEOUT: &str = "ConnectTimeout=15";
+
+/// The same for one that nobody waits for.
+const BATCH_CONNECT_TIMEOUT: &str = "ConnectTimeout=10";
 
 /// Runs ssh for as long as its own standard input, a pipe from this process, is open. However this process ends, the
 /// pipe closes; then ssh is told to end. `$$` in the part behind stays the number of the process that becomes ssh.
 pub(super) const HELD: &str = "exec 3<&0
 (while read -r line; do :; done; kill $$) <&3 3<&- >/dev/null 2>&1 &
 exec \"$@\" </dev/null 3<&-";
+
+/// As [`HELD`], in a session of its own where this system can make one: neither ssh nor a ProxyCommand of the user's can
+/// then open the terminal.
+pub(super) const HELD_APART: &str = "exec 3<&0
+(while read -r line; do :; done; kill $$) <&3 3<&- >/dev/null 2>&1 &
+command -v setsid >/dev/null 2>&1 && set -- setsid \"$@\"
+exec \"$@\" </dev/null 3<&-";
+
+/// ssh's variable that keeps it from asking by a window (ssh(1)), and its value.
+pub(super) const NO_WINDOWS: (&str, &str) = ("SSH_ASKPASS_REQUIRE", "never");
 
 /// ssh's arguments for a question about its configuration.
 pub(super) fn configuration(
@@ -68,8 +84,15 @@ pub(super) fn connection(
         ]));
     }
     arguments.extend(settings(&CONNECTION));
+    if options.batch {
+        arguments.extend(settings(&BATCH));
+    }
     if !hop.resolved.has_connect_timeout {
-        arguments.extend(settings(&[CONNECT_TIMEOUT]));
+        arguments.extend(settings(&[if options.batch {
+            BATCH_CONNECT_TIMEOUT
+        } else {
+            CONNECT_TIMEOUT
+        }]));
     }
     arguments.extend(settings(&hop.options));
     arguments.extend(hop.destination.arguments().into_iter().map(OsString::from));
@@ -178,6 +201,69 @@ mod tests {
         assert!(at("ForwardAgent=no") < at("ForwardAgent=yes"));
         assert!(at("ProxyCommand=ssh -F /dev/null -S /run/jq/s-1/0 ") < at("ProxyCommand=evil"));
         assert!(words.contains(&CONNECT_TIMEOUT));
+    }
+
+    #[test]
+    fn where_nobody_can_be_asked_nobody_is() {
+        let mut gpu = hop("gpu", "10.0.0.2");
+        gpu.options = vec!["BatchMode=no".into()];
+        let arguments = |batch, gpu: &Hop| {
+            let options = SshOptions {
+                batch,
+                ..SshOptions::new("/run/jq")
+            };
+            let arguments = connection(&options, gpu, &Socket::from("/run/jq/s-1/1"), None).unwrap();
+            words(&arguments)
+                .into_iter()
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        };
+        let in_background = arguments(true, &gpu);
+        let at = |text: &str| in_background.iter().position(|word| word == text);
+        assert!(at("BatchMode=yes").unwrap() < at("BatchMode=no").unwrap());
+        assert!(at(BATCH_CONNECT_TIMEOUT).is_some() && at(CONNECT_TIMEOUT).is_none());
+        let attended = arguments(false, &gpu);
+        assert!(!attended.iter().any(|word| word == "BatchMode=yes"));
+        gpu.resolved.has_connect_timeout = true;
+        for batch in [false, true] {
+            let own = arguments(batch, &gpu);
+            assert!(
+                !own.iter().any(|word| word.starts_with("ConnectTimeout")),
+                "{own:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_held_apart_has_no_terminal_and_ends_with_its_input() {
+        let mut child = Command::new("/bin/sh")
+            .args(["-c", HELD_APART, "ssh", "/bin/sh", "-c"])
+            .arg("echo $$ $(cut -d' ' -f6 /proc/$$/stat); exec sleep 600")
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = String::new();
+        let mut output = std::io::BufReader::new(child.stdout.take().unwrap());
+        std::io::BufRead::read_line(&mut output, &mut said).unwrap();
+        let words: Vec<_> = said.split_whitespace().collect();
+        assert_eq!(
+            words[0],
+            child.id().to_string(),
+            "it stays the process that was started"
+        );
+        let setsid = Command::new("/bin/sh")
+            .args(["-c", "command -v setsid"])
+            .output()
+            .unwrap();
+        if setsid.status.success() {
+            assert_eq!(words[1], words[0], "a session of its own");
+        } else {
+            crate::testing::not_run("there is no setsid");
+        }
+        drop(child.stdin.take());
+        let status = child.wait().unwrap();
+        assert!(!status.success());
     }
 
     #[test]

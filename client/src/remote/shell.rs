@@ -40,11 +40,16 @@ pub enum NoMarker {
 
 /// A shell on a host. Dropping it kills the local process, upon which the host's own ends.
 pub struct Shell {
-    host: String,
-    child: Child,
     /// None once closed.
     input: Option<ChildStdin>,
     output: BufReader<ChildStdout>,
+    process: Process,
+}
+
+/// The local process of a shell, without its input and output. Dropping it kills the process.
+pub struct Process {
+    host: String,
+    child: Child,
     complaints: Collected,
 }
 
@@ -85,18 +90,20 @@ impl Shell {
             .spawn()?;
         let missing = || io::Error::other("a pipe is missing");
         Ok(Self {
-            host: host.to_owned(),
             input: Some(child.stdin.take().ok_or_else(missing)?),
             output: BufReader::new(child.stdout.take().ok_or_else(missing)?),
-            complaints: Collected::start(child.stderr.take().ok_or_else(missing)?, None),
-            child,
+            process: Process {
+                host: host.to_owned(),
+                complaints: Collected::start(child.stderr.take().ok_or_else(missing)?, None),
+                child,
+            },
         })
     }
 
     /// The host's name, for messages.
     #[must_use]
     pub fn host(&self) -> &str {
-        &self.host
+        &self.process.host
     }
 
     /// Gives the shell `bytes` to read.
@@ -129,8 +136,8 @@ impl Shell {
         match self.marker(nonce).await {
             Ok(()) => Ok(()),
             Err(NoMarker::Ended(printed)) => Err(self.failure(&printed).await),
-            Err(NoMarker::Silent(printed)) => Err(diagnose::silent(&self.host, &printed)),
-            Err(NoMarker::TooLoud(printed)) => Err(diagnose::too_loud(&self.host, &printed)),
+            Err(NoMarker::Silent(printed)) => Err(diagnose::silent(self.host(), &printed)),
+            Err(NoMarker::TooLoud(printed)) => Err(diagnose::too_loud(self.host(), &printed)),
         }
     }
 
@@ -167,7 +174,7 @@ impl Shell {
         let mut line = Vec::new();
         let mut bounded = (&mut self.output).take(LINE);
         match timeout(limit, bounded.read_until(b'\n', &mut line)).await {
-            Err(_) => Err(diagnose::silent(&self.host, "")),
+            Err(_) => Err(diagnose::silent(self.host(), "")),
             Ok(Ok(_)) if line.ends_with(b"\n") => {
                 line.pop();
                 Ok(String::from_utf8_lossy(&line).into_owned())
@@ -179,22 +186,17 @@ impl Shell {
     /// Why the shell ended before its time. `printed` is what it said instead of what was expected.
     pub async fn failure(&mut self, printed: &str) -> Failure {
         self.end_input();
-        let status = self.exit_status().await;
-        self.complaints.settle(SETTLES).await;
-        let complaints = self.complaints.lines().all();
-        diagnose::shell(&self.host, &complaints, status, &text::one_line(printed, 200))
+        self.process.failure(printed).await
     }
 
     fn was_refused(&self) -> bool {
-        diagnose::is_refused_session(&self.complaints.lines().all())
+        diagnose::is_refused_session(&self.process.complaints.lines().all())
     }
 
     /// What was written to standard error before the shell ended, as one line, safe to print.
     pub async fn last_words(&mut self) -> String {
         self.end_input();
-        self.exit_status().await;
-        self.complaints.settle(SETTLES).await;
-        self.complaints.lines().all().join(" ")
+        self.process.last_words().await
     }
 
     /// Ends the input and waits until the process is gone, killing it if it takes too long. None: it had to be killed.
@@ -205,6 +207,45 @@ impl Shell {
 
     /// The status of the local process; None when it had to be killed.
     pub(crate) async fn exit_status(&mut self) -> Option<ExitStatus> {
+        self.process.exit_status().await
+    }
+
+    /// Its output and input, and the process, which must be kept for as long as they are used. What was read ahead of
+    /// the output stays in it.
+    ///
+    /// # Errors
+    /// When the input was ended before.
+    pub fn into_parts(self) -> io::Result<(BufReader<ChildStdout>, ChildStdin, Process)> {
+        let input = self.input.ok_or(io::ErrorKind::BrokenPipe)?;
+        Ok((self.output, input, self.process))
+    }
+}
+
+impl Process {
+    /// The host's name, for messages.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// Why the shell ended before its time. `printed` is what it said instead of what was expected. Kills it if it did
+    /// not end.
+    pub async fn failure(&mut self, printed: &str) -> Failure {
+        let status = self.exit_status().await;
+        self.complaints.settle(SETTLES).await;
+        let complaints = self.complaints.lines().all();
+        diagnose::shell(&self.host, &complaints, status, &text::one_line(printed, 200))
+    }
+
+    /// What was written to standard error before the shell ended, as one line, safe to print.
+    async fn last_words(&mut self) -> String {
+        self.exit_status().await;
+        self.complaints.settle(SETTLES).await;
+        self.complaints.lines().all().join(" ")
+    }
+
+    /// The status of the local process, once its input has ended; None when it had to be killed.
+    async fn exit_status(&mut self) -> Option<ExitStatus> {
         match timeout(ENDS, self.child.wait()).await {
             Ok(status) => status.ok(),
             Err(_) => {

@@ -39,6 +39,9 @@ pub struct SshOptions {
     pub sockets: PathBuf,
     /// Whether this process's standard error is a terminal, so that ssh may be given one as well.
     pub terminal: bool,
+    /// Whether nobody may be asked: ssh fails where it would ask, and takes no longer than a minute a host. Keys that
+    /// need no passphrase, and those of an ssh-agent, work.
+    pub batch: bool,
 }
 
 impl SshOptions {
@@ -52,6 +55,7 @@ impl SshOptions {
             options: Vec::new(),
             sockets: sockets.into(),
             terminal: false,
+            batch: false,
         }
     }
 }
@@ -81,7 +85,7 @@ impl Connection {
         for hop in hops {
             let socket = sockets.get(hosts.len());
             reporter.step(hop.destination.written(), "connecting");
-            reporter.prompting(true);
+            reporter.prompting(!options.batch);
             let host = SshHost::open(target, hop, socket, options, hosts.last(), reporter).await;
             reporter.prompting(false);
             let host = host?;
@@ -106,10 +110,11 @@ impl Connection {
         &self.hosts[self.hosts.len() - 1]
     }
 
-    /// The first host on the way, the one that this machine connects to; none where that is the target itself.
+    /// The hosts on the way to the target, the one that this machine connects to first. Empty where that is the target
+    /// itself.
     #[must_use]
-    pub fn gateway(&self) -> Option<&SshHost> {
-        self.hosts.first().filter(|_| self.hosts.len() > 1)
+    pub fn gateways(&self) -> &[SshHost] {
+        &self.hosts[..self.hosts.len() - 1]
     }
 
     /// Ends all of them, the target's first. Dropping does the same without waiting.
@@ -142,9 +147,14 @@ pub async fn resolve(target: &Destination, options: &SshOptions) -> Result<Vec<H
 }
 
 fn configuration(options: &SshOptions, asked: &[String], host: &Destination) -> Result<Resolved, Failure> {
-    let output = std::process::Command::new(&options.program)
-        .args(command::configuration(options, asked, host))
-        .stdin(Stdio::null())
+    let mut ssh = std::process::Command::new(&options.program);
+    ssh.args(command::configuration(options, asked, host))
+        .stdin(Stdio::null());
+    if options.batch {
+        let (name, value) = command::NO_WINDOWS;
+        ssh.env(name, value);
+    }
+    let output = ssh
         .output()
         .map_err(|e| cannot_start(&options.program.to_string_lossy(), &e))?;
     let resolved = Resolved::parse(&String::from_utf8_lossy(&output.stdout));
@@ -173,6 +183,9 @@ pub struct SshHost {
 /// How often it is looked whether a connection is there.
 const LOOK: Duration = Duration::from_millis(20);
 
+/// How long a connection that asks nobody may take, with its login.
+const BATCH: Duration = Duration::from_secs(60);
+
 /// How long a connection may take to end by itself.
 const ENDS: Duration = Duration::from_secs(2);
 
@@ -186,7 +199,21 @@ impl SshHost {
         reporter: &Arc<dyn Reporter>,
     ) -> Result<Self, Failure> {
         let mut host = Self::start(hop, socket, options, previous, reporter)?;
-        if let Err(status) = host.established().await {
+        let established = if options.batch {
+            match timeout(BATCH, host.established()).await {
+                Ok(established) => established,
+                Err(_) => {
+                    let failure = Failure::new(Kind::Unreachable, "cannot connect")
+                        .on(host.name())
+                        .because(format!("the login was not done within {} s", BATCH.as_secs()));
+                    host.close().await;
+                    return Err(failure);
+                }
+            }
+        } else {
+            host.established().await
+        };
+        if let Err(status) = established {
             let lines = {
                 host.complaints.settle(Duration::from_secs(1)).await;
                 host.complaints.lines().all()
@@ -219,13 +246,25 @@ impl SshHost {
         let mut command = Command::new("/bin/sh");
         command
             .arg("-c")
-            .arg(command::HELD)
+            .arg(if options.batch {
+                command::HELD_APART
+            } else {
+                command::HELD
+            })
             .arg("ssh")
             .arg(&options.program)
             .args(arguments);
         // Not killed on drop: ssh may be asking, and is to leave the terminal as it was. It ends with its input.
         command.stdin(Stdio::piped()).stdout(Stdio::null());
-        let seen = if options.terminal { terminal().ok() } else { None };
+        if options.batch {
+            let (name, value) = command::NO_WINDOWS;
+            command.env(name, value);
+        }
+        let seen = if options.terminal && !options.batch {
+            terminal().ok()
+        } else {
+            None
+        };
         let seen = match seen {
             Some((theirs, ours)) => {
                 command.stderr(theirs);

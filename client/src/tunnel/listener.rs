@@ -1,21 +1,21 @@
-//! A listener on this machine's loopback, whose connections the agent's connection carries.
+//! A listener on this machine's loopback, whose connections the session carries.
 
 use std::{
     collections::HashSet,
     io,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
-    sync::Mutex,
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
-use jq_common::{forward::reset_on_close, protocol::stream::Target};
+use jq_common::{protocol::stream::Target, session::socket::reset_on_close};
 use tokio::{
     net::{TcpListener, TcpStream},
     time::sleep,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::connection::{AgentConnection, explain};
+use super::session::{Session, explain};
 
 /// How many ports after a taken one are tried.
 const TRIES: u16 = 100;
@@ -65,32 +65,32 @@ impl Listener {
         self.port
     }
 
-    /// Accepts for ever, and has `agent` carry each connection to `target`. Dropped, it closes the listener. The
+    /// Accepts for ever, and has `session` carry each connection to `target`. Dropped, it closes the listener. The
     /// connections belong to `carried`, and are reset once `closed` is cancelled. `note` hears, once for each reason, why
     /// connections fail.
     pub async fn serve(
         self,
-        agent: AgentConnection,
+        session: Arc<Session>,
         target: Target,
         carried: TaskTracker,
         closed: CancellationToken,
         note: impl Fn(&str) + Clone + Send + Sync + 'static,
     ) {
-        let said = std::sync::Arc::new(Mutex::new(HashSet::new()));
+        let said = Arc::new(Mutex::new(HashSet::new()));
         loop {
             let tcp = self.accept().await;
-            let (agent, target, note, said, closed) = (
-                agent.clone(),
+            let (session, target, note, said, closed) = (
+                session.clone(),
                 target.clone(),
                 note.clone(),
                 said.clone(),
                 closed.clone(),
             );
             carried.spawn(async move {
-                let carried = closed.run_until_cancelled(agent.carry(tcp, target)).await;
-                let Some(Err(error)) = carried else { return };
-                tracing::debug!(%error, "forward reset");
-                if let Some(reason) = explain(&error)
+                let carried = closed.run_until_cancelled(session.carry(tcp, target)).await;
+                let Some(Err(code)) = carried else { return };
+                tracing::debug!(?code, "forward reset");
+                if let Some(reason) = explain(code)
                     && said.lock().is_ok_and(|mut said| said.insert(reason))
                 {
                     note(reason);

@@ -5,6 +5,10 @@
 //! on as it is. All four have the same length, so nothing is amplified. Each carries a tag (HMAC-SHA256) made with the
 //! secret that came over SSH; a packet whose tag is wrong gets no answer.
 //!
+//! Relays form a chain: the client binds at the first, and then, through it, at the next one. A relay passes a packet of
+//! this format on like any other when it knows nothing of its pair and its sender is bound; the next relay takes the one
+//! before it for the client.
+//!
 //! The first byte keeps QUIC's fixed bit clear (RFC 9000, section 17), so that no QUIC packet is taken for one of these.
 
 use std::net::{IpAddr, SocketAddr};
@@ -82,7 +86,7 @@ pub struct Packet {
     pub kind: Kind,
     /// Which pair it is about.
     pub pair: PairId,
-    /// Rises with every bind of a pair; an older one changes nothing.
+    /// Rises with every bind of a pair for as long as its secret stays the same; one that is not newer moves nothing.
     pub generation: u64,
     /// The cookie of a challenge and its answer; zeros otherwise.
     pub cookie: Cookie,

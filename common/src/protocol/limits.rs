@@ -5,6 +5,9 @@ use std::time::Duration;
 /// Longest control frame in bytes (a request or an event).
 pub const CONTROL_FRAME: usize = 256 * 1024;
 
+/// Longest frame of an attachment's control stream after its first, in bytes: 1,024 entries of a table, and some.
+pub const SESSION_FRAME: usize = 64 * 1024;
+
 /// Longest stream header in bytes. A request travels in its header.
 pub const HEADER_FRAME: usize = CONTROL_FRAME;
 

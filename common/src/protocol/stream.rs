@@ -48,6 +48,10 @@ pub enum ResetCode {
     BadHeader = 6,
     /// The process at the other end is ending.
     ShuttingDown = 7,
+    /// The session, or the agent that held it, is gone.
+    SessionLost = 8,
+    /// The other end said something that cannot be.
+    Nonsense = 9,
 }
 
 impl ResetCode {
@@ -61,6 +65,8 @@ impl ResetCode {
             5 => Self::NoWorkload,
             6 => Self::BadHeader,
             7 => Self::ShuttingDown,
+            8 => Self::SessionLost,
+            9 => Self::Nonsense,
             _ => Self::ConnectionReset,
         }
     }
@@ -86,6 +92,8 @@ mod tests {
             ResetCode::NoWorkload,
             ResetCode::BadHeader,
             ResetCode::ShuttingDown,
+            ResetCode::SessionLost,
+            ResetCode::Nonsense,
         ] {
             assert_eq!(ResetCode::from_wire(code.to_wire().into_inner()), code);
         }

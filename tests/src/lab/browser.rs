@@ -3,13 +3,17 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use serde::Deserialize;
 
 use super::host::Host;
 use super::place::{self, Lock};
 use super::tools;
+use crate::eventually::eventually_some;
 
 const SCRIPT: &str = include_str!("../../browser/jupyter.py");
 
@@ -68,6 +72,51 @@ impl Browser {
         screenshot: &Path,
     ) -> Result<Visit> {
         self.visit(host, "again", url, screenshot, &["--notebook", notebook])
+    }
+
+    /// As the host's user: opens JupyterLab's `url` and lets a cell of a new notebook count to 60, a number a second.
+    /// Calls `begun` when the first numbers are on the page. Fails unless every number appears, in order, without a
+    /// reload, and without a word of JupyterLab's about its connection.
+    pub fn count_in_jupyter(
+        &self,
+        host: &Host,
+        url: &str,
+        screenshot: &Path,
+        begun: impl FnOnce() -> Result<()>,
+    ) -> Result<Visit> {
+        const START: Duration = Duration::from_secs(90);
+        let sign = host.home().join("counting");
+        let (over, is_over) = (
+            AtomicBool::new(false),
+            "the browser's visit ended before it counted",
+        );
+        thread::scope(|scope| {
+            let visit = scope.spawn(|| {
+                let visit = self.visit(
+                    host,
+                    "count",
+                    url,
+                    screenshot,
+                    &["--begun", &sign.to_string_lossy()],
+                );
+                over.store(true, Ordering::Relaxed);
+                visit
+            });
+            let started = eventually_some("the browser to count", START, || {
+                let over = over.load(Ordering::Relaxed);
+                Ok((over || sign.exists()).then_some(()))
+            });
+            let done = match started {
+                Ok(()) if sign.exists() => begun(),
+                Ok(()) => Err(anyhow!(is_over)),
+                Err(error) => Err(error),
+            };
+            // What the browser says tells more than that nothing began.
+            let visit = visit
+                .join()
+                .map_err(|_| anyhow!("the browser's thread panicked"))??;
+            done.map(|()| visit)
+        })
     }
 
     fn visit(&self, host: &Host, mode: &str, url: &str, screenshot: &Path, more: &[&str]) -> Result<Visit> {

@@ -90,9 +90,11 @@ impl Host {
 
     /// Copies a program to a directory that comes first on the user's PATH, here and in SSH sessions.
     pub fn install(&self, program: &Path, name: &str) -> Result<()> {
-        let target = self.bin().join(name);
-        fs::copy(program, &target).with_context(|| format!("cannot copy {}", program.display()))?;
-        executable(&target)
+        let (target, draft) = (self.bin().join(name), self.bin().join(format!(".{name}.new")));
+        // One that runs cannot be written to, but it can be replaced.
+        fs::copy(program, &draft).with_context(|| format!("cannot copy {}", program.display()))?;
+        executable(&draft)?;
+        fs::rename(&draft, &target).with_context(|| format!("cannot put {} in place", target.display()))
     }
 
     /// Writes a script to a directory that comes first on the user's PATH, here and in SSH sessions.

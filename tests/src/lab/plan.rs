@@ -15,6 +15,8 @@ pub enum Topology {
     Gateway,
     /// laptop - gpu.
     Direct,
+    /// laptop - gw1 - gw2 - gpu. Neither forwards packets: each host reaches its neighbours and nobody else.
+    TwoGateways,
 }
 
 /// A host's part in the picture.
@@ -25,19 +27,25 @@ pub enum HostName {
     Laptop,
     /// Between laptop and GPU host. Runs sshd.
     Gateway,
+    /// The first of two between laptop and GPU host. Runs sshd.
+    Gw1,
+    /// The second of them. Runs sshd.
+    Gw2,
     /// Where the engine is. Runs sshd and, if asked for, dockerd.
     Gpu,
 }
 
 impl HostName {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Laptop, Self::Gateway, Self::Gpu];
+    pub const ALL: [Self; 5] = [Self::Laptop, Self::Gateway, Self::Gw1, Self::Gw2, Self::Gpu];
 
     /// As it is written in names and on the command line.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Laptop => "laptop",
             Self::Gateway => "gateway",
+            Self::Gw1 => "gw1",
+            Self::Gw2 => "gw2",
             Self::Gpu => "gpu",
         }
     }
@@ -55,7 +63,7 @@ impl FromStr for HostName {
     fn from_str(text: &str) -> Result<Self> {
         let found = Self::ALL.into_iter().find(|name| name.as_str() == text);
         let Some(name) = found else {
-            bail!("no host {text}: there are laptop, gateway and gpu")
+            bail!("no host {text}: there are laptop, gateway (or gw1 and gw2) and gpu")
         };
         Ok(name)
     }
@@ -68,7 +76,8 @@ impl FromStr for Topology {
         match text {
             "gateway" => Ok(Self::Gateway),
             "direct" => Ok(Self::Direct),
-            other => bail!("no topology {other}: there are gateway and direct"),
+            "two-gateways" => Ok(Self::TwoGateways),
+            other => bail!("no topology {other}: there are gateway, direct and two-gateways"),
         }
     }
 }
@@ -83,9 +92,18 @@ pub(crate) struct Wire {
 impl Topology {
     pub(crate) fn hosts(self) -> &'static [HostName] {
         match self {
-            Self::Gateway => &HostName::ALL,
+            Self::Gateway => &[HostName::Laptop, HostName::Gateway, HostName::Gpu],
             Self::Direct => &[HostName::Laptop, HostName::Gpu],
+            Self::TwoGateways => &[HostName::Laptop, HostName::Gw1, HostName::Gw2, HostName::Gpu],
         }
+    }
+
+    /// The neighbour of `host` by which it is reached from `from`, a host on the laptop's side; none where they are
+    /// neighbours.
+    pub(crate) fn jump(self, from: HostName, host: HostName) -> Option<HostName> {
+        let place = |name| self.hosts().iter().position(|other| *other == name);
+        let (from, host) = (place(from)?, place(host)?);
+        (host > from + 1).then(|| self.hosts()[host - 1])
     }
 
     pub(crate) fn wires(self) -> &'static [Wire] {
@@ -103,9 +121,24 @@ impl Topology {
             ends: [HostName::Laptop, HostName::Gpu],
             subnet: 3,
         }];
+        const TWICE: [Wire; 3] = [
+            Wire {
+                ends: [HostName::Laptop, HostName::Gw1],
+                subnet: 4,
+            },
+            Wire {
+                ends: [HostName::Gw1, HostName::Gw2],
+                subnet: 5,
+            },
+            Wire {
+                ends: [HostName::Gw2, HostName::Gpu],
+                subnet: 6,
+            },
+        ];
         match self {
             Self::Gateway => &VIA,
             Self::Direct => &STRAIGHT,
+            Self::TwoGateways => &TWICE,
         }
     }
 

@@ -33,8 +33,8 @@ pub(crate) fn host_key(host: &Host) -> PathBuf {
     host.dir.join("ssh_host_ed25519_key")
 }
 
-/// Makes the keys of hosts and users, and lets the users in where they belong: the laptop's on gateway and
-/// GPU host, the gateway's on the GPU host.
+/// Makes the keys of hosts and users, and lets the users in where they belong: each
+/// one's on all hosts behind it, as seen from the laptop.
 pub(crate) fn introduce(topology: Topology, hosts: &[Host]) -> Result<()> {
     let mut known = String::new();
     for host in hosts.iter().filter(|host| host.name != HostName::Laptop) {
@@ -83,8 +83,8 @@ fn config(topology: Topology, from: &Host, hosts: &[Host]) -> String {
             host.name, host.address, host.user.name
         );
         let _ = writeln!(text, "    IdentityFile ~/.ssh/id_ed25519");
-        if topology == Topology::Gateway && from.name == HostName::Laptop && host.name == HostName::Gpu {
-            let _ = writeln!(text, "    ProxyJump {}", HostName::Gateway);
+        if let Some(jump) = topology.jump(from.name, host.name) {
+            let _ = writeln!(text, "    ProxyJump {jump}");
         }
         let _ = writeln!(text);
     }

@@ -1,6 +1,6 @@
 //! The ports that a connection brings here: Jupyter's and those of `-L`.
 
-use std::convert::Infallible;
+use std::{convert::Infallible, sync::Arc};
 
 use jq_common::protocol::{
     control::{JupyterInfo, Ready},
@@ -14,7 +14,7 @@ use crate::{
     output::Printer,
     settings::ConnectSettings,
     state::{Remembered, SessionFile},
-    tunnel::{connection::AgentConnection, forwards::Shown, listener::Listener},
+    tunnel::{forwards::Shown, listener::Listener, session::Session},
 };
 
 /// Jupyter's own default.
@@ -99,7 +99,7 @@ impl Ports {
     }
 
     /// Carries what connects, for ever. Dropped, it closes the listeners and resets what is open.
-    pub(super) async fn serve(self, agent: &AgentConnection, printer: &Printer) -> Infallible {
+    pub(super) async fn serve(self, session: &Arc<Session>, printer: &Printer) -> Infallible {
         let carried = TaskTracker::new();
         let closed = CancellationToken::new();
         let _close = closed.clone().drop_guard();
@@ -108,7 +108,7 @@ impl Ports {
             let printer = printer.clone();
             let name = format!("127.0.0.1:{} -> {}", listener.port(), Shown(&target));
             let note = move |reason: &str| printer.note(&format!("{name}: {reason}"));
-            listeners.spawn(listener.serve(agent.clone(), target, carried.clone(), closed.clone(), note));
+            listeners.spawn(listener.serve(session.clone(), target, carried.clone(), closed.clone(), note));
         }
         // A listener ends only by a fault of this program; the others go on.
         while listeners.join_next().await.is_some() {}

@@ -1,208 +1,304 @@
-//! From a target to an agent that lets this client in, and the paths that may lead to it. The only part of `connect`
-//! that uses ssh.
+//! From a target to an agent that lets this client in, and the ways that may lead to it. The only part of `connect` that
+//! uses ssh. It can be gone through again at any time, also in the background.
+
+mod addresses;
+mod relays;
 
 use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
     sync::Arc,
 };
 
 use jq_common::{
-    bootstrap::{RelayRequest, ServeReply, ServeRequest, random},
-    identity::{Fingerprint, Identity},
+    bootstrap::{ServeReply, ServeRequest},
+    identity::Fingerprint,
 };
-use tokio::net::lookup_host;
+use tokio_util::sync::CancellationToken;
 
+use self::{
+    addresses::{is_a_hosts, resolved},
+    relays::Relays,
+};
 use crate::{
     bundle::Bundle,
     cli,
     error::{Failure, Kind},
-    launch::{Prepared, Role, prepare},
+    launch::{Pipe, Prepared, Role, prepare},
     output::Printer,
-    remote::{Connection, Destination, Local, RemoteHost, Reporter, SshHost, SshOptions},
+    remote::{Connection, Destination, Local, RemoteHost, Reporter, SshOptions},
     settings::{ConnectSettings, Environment, Target},
     state::make_private,
     tunnel::paths::Path,
 };
 
+/// Whether somebody is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Manner {
+    /// ssh may ask on the terminal, and the steps are shown.
+    Attended,
+    /// Nobody is asked, nothing is shown and the terminal is left alone. Where somebody would have to be asked, it fails
+    /// with a failure that [`Failure::needs_user`].
+    Background,
+}
+
 /// An agent that waits for this client.
 pub(super) struct Reached {
     /// Its certificate.
     pub(super) agent: Fingerprint,
-    /// Ways to it, the preferred one first.
-    pub(super) paths: Vec<Path>,
+    /// Ways to it by UDP, the best first. Those through relays share their pairs: of two at once the later takes them.
+    pub(super) candidates: Vec<Path>,
+    /// The ssh channel as a way to it, for as long as `ssh` is kept; none for this machine, or where the user wants none.
+    pub(super) pipe: Option<Pipe>,
     /// The ssh connections by which it was reached.
     pub(super) ssh: Ssh,
+    /// Why ways are missing that there might have been, a sentence each.
+    pub(super) notes: Vec<String>,
 }
 
-/// ssh connections that have done their part, or none.
-pub(super) struct Ssh(Option<Connection>);
-
-impl Ssh {
-    /// Ends them.
-    pub(super) async fn close(self) {
-        if let Some(connection) = self.0 {
-            connection.close().await;
-        }
-    }
+/// ssh connections, or none. Dropped, they end without being waited for.
+pub(super) struct Ssh {
+    _connection: Option<Connection>,
 }
 
-/// Starts the agent on the target, and the relay on the first jump host where packets go that way.
-pub(super) async fn reach(
-    settings: &ConnectSettings,
-    environment: &Environment,
-    identity: &Identity,
-    printer: &Printer,
-) -> Result<Reached, Failure> {
+/// Knows how to get to one target.
+pub(super) struct Reacher {
+    settings: ConnectSettings,
+    runtime_dir: PathBuf,
+    terminal: bool,
+    bundle: Bundle,
+    request: ServeRequest,
+    printer: Printer,
+}
+
+/// What the ways to a target depend on, as a text that is the same as long as they are.
+///
+/// # Errors
+/// When there is no agent to put on hosts.
+pub(super) fn circumstances(settings: &ConnectSettings) -> Result<String, Failure> {
     let executable = std::env::current_exe().ok();
     let bundle = Bundle::find(settings.agent_dir.as_deref(), executable.as_deref())?;
-    let request = ServeRequest {
-        client: identity.fingerprint(),
-        linger_s: settings.linger.as_secs(),
-    };
-    match &settings.target {
-        Target::Local => {
-            let host = Local::new();
-            let prepared = prepare(&host, Role::Serve, &bundle, printer).await?;
-            let reply = prepared.serve(request).await?;
-            printer.end(host.name());
-            let path = Path::Direct((Ipv4Addr::LOCALHOST, reply.port).into());
-            Ok(Reached {
-                agent: reply.agent,
-                paths: vec![path],
-                ssh: Ssh(None),
-            })
+    let agents: Vec<_> = bundle
+        .agents()
+        .iter()
+        .map(|agent| agent.sha256().to_owned())
+        .collect();
+    let ConnectSettings {
+        target,
+        ssh_config,
+        jump,
+        ssh_options,
+        path,
+        ..
+    } = settings;
+    Ok(format!(
+        "{target:?} {ssh_config:?} {jump:?} {ssh_options:?} {path:?} {agents:?}"
+    ))
+}
+
+/// What the agent on the target said.
+struct Served {
+    reply: ServeReply,
+    pipe: Option<Pipe>,
+}
+
+impl Reacher {
+    /// For the target of `settings`, whose agent is to let in whoever has the certificate `client`.
+    ///
+    /// # Errors
+    /// When there is no agent to put on hosts.
+    pub(super) fn new(
+        settings: &ConnectSettings,
+        environment: &Environment,
+        client: Fingerprint,
+        printer: &Printer,
+    ) -> Result<Self, Failure> {
+        let executable = std::env::current_exe().ok();
+        Ok(Self {
+            settings: settings.clone(),
+            runtime_dir: environment.runtime_dir.clone(),
+            terminal: environment.draws,
+            bundle: Bundle::find(settings.agent_dir.as_deref(), executable.as_deref())?,
+            request: ServeRequest {
+                client,
+                linger_s: settings.linger.as_secs(),
+            },
+            printer: printer.clone(),
+        })
+    }
+
+    /// Starts the agent on the target unless it runs, and a relay on each jump host where packets may go that way. Each
+    /// call makes ssh connections and relayed pairs of its own, so that whatever goes through earlier ones goes on.
+    /// Dropping the future ends what it began here.
+    ///
+    /// # Errors
+    /// When ssh does not get there, the agent does not start, or the one way that the user wants does not exist.
+    pub(super) async fn reach(&self, manner: Manner) -> Result<Reached, Failure> {
+        let reporter: Arc<dyn Reporter> = match manner {
+            Manner::Attended => Arc::new(self.printer.clone()),
+            Manner::Background => Arc::new(Silent),
+        };
+        match &self.settings.target {
+            Target::Local => self.reach_this_machine(&*reporter).await,
+            Target::Ssh(target) => {
+                let connection = self.log_in(target, manner, &reporter).await?;
+                let mut notes = Vec::new();
+                let (served, candidates) = self.start(&connection, &*reporter, &mut notes).await?;
+                Ok(Reached {
+                    agent: served.reply.agent,
+                    candidates,
+                    pipe: served.pipe,
+                    ssh: Ssh {
+                        _connection: Some(connection),
+                    },
+                    notes,
+                })
+            }
         }
-        Target::Ssh(target) => {
-            let connection = log_in(target, settings, environment, printer).await?;
-            let (agent, paths) = start_by_ssh(&connection, settings, &bundle, request, printer).await?;
-            Ok(Reached {
-                agent,
-                paths,
-                ssh: Ssh(Some(connection)),
-            })
+    }
+
+    async fn reach_this_machine(&self, reporter: &dyn Reporter) -> Result<Reached, Failure> {
+        if self.settings.path == cli::Path::Ssh {
+            return Err(
+                Failure::new(Kind::Usage, "there is no ssh connection to this machine")
+                    .hint("leave --path away"),
+            );
         }
+        let host = Local::new();
+        let prepared = prepare(&host, Role::Serve, &self.bundle, reporter).await?;
+        let reply = prepared.serve(self.request.clone()).await?;
+        reporter.done(host.name());
+        Ok(Reached {
+            agent: reply.agent,
+            candidates: vec![Path::Direct((Ipv4Addr::LOCALHOST, reply.port).into())],
+            pipe: None,
+            ssh: Ssh { _connection: None },
+            notes: Vec::new(),
+        })
+    }
+
+    async fn log_in(
+        &self,
+        target: &str,
+        manner: Manner,
+        reporter: &Arc<dyn Reporter>,
+    ) -> Result<Connection, Failure> {
+        let destination = Destination::target(target).map_err(|error| {
+            Failure::new(Kind::Usage, format!("`{target}` is no ssh destination")).because(error)
+        })?;
+        make_private(&self.runtime_dir).map_err(|error| {
+            Failure::new(Kind::Local, format!("cannot make {}", self.runtime_dir.display())).because(error)
+        })?;
+        let options = SshOptions {
+            config: self.settings.ssh_config.clone(),
+            jump: self.settings.jump.clone(),
+            options: self.settings.ssh_options.clone(),
+            terminal: self.terminal && manner == Manner::Attended,
+            batch: manner == Manner::Background,
+            ..SshOptions::new(&self.runtime_dir)
+        };
+        Connection::open(&destination, &options, reporter).await
+    }
+
+    /// The agent's start and the relays', side by side, and what ways come of them.
+    async fn start(
+        &self,
+        ssh: &Connection,
+        reporter: &dyn Reporter,
+        notes: &mut Vec<String>,
+    ) -> Result<(Served, Vec<Path>), Failure> {
+        let target = ssh.target();
+        let relays = Relays {
+            gateways: match self.settings.path {
+                cli::Path::Auto | cli::Path::Relay => ssh.gateways(),
+                cli::Path::Direct | cli::Path::Ssh => &[],
+            },
+            required: self.settings.path == cli::Path::Relay,
+            bundle: &self.bundle,
+            reporter,
+        };
+        if relays.required && relays.gateways.is_empty() {
+            return Err(Failure::new(Kind::Usage, "there is no host to relay")
+                .because(format!("{} is reached without a jump host", self.settings.target))
+                .hint("leave --path away, or name a jump host with -J"));
+        }
+        let has_served = CancellationToken::new();
+        let serving = async {
+            let prepared = prepare(target, Role::Serve, &self.bundle, reporter).await?;
+            let served = self.serve(prepared).await?;
+            reporter.done(target.name());
+            has_served.cancel();
+            Ok(served)
+        };
+        let (served, prepared) = tokio::try_join!(serving, relays.prepare(&has_served))?;
+        let mut candidates = self.direct(ssh, &served.reply, notes).await?;
+        candidates.extend(relays.announce(prepared, target, &served.reply, notes).await?);
+        Ok((served, candidates))
+    }
+
+    async fn serve(&self, prepared: Prepared) -> Result<Served, Failure> {
+        let request = self.request.clone();
+        Ok(match self.settings.path {
+            cli::Path::Auto | cli::Path::Ssh => {
+                let (reply, pipe) = prepared.carry(request).await?;
+                Served {
+                    reply,
+                    pipe: Some(pipe),
+                }
+            }
+            cli::Path::Direct | cli::Path::Relay => Served {
+                reply: prepared.serve(request).await?,
+                pipe: None,
+            },
+        })
+    }
+
+    /// Where the agent itself may be reached from here.
+    async fn direct(
+        &self,
+        ssh: &Connection,
+        agent: &ServeReply,
+        notes: &mut Vec<String>,
+    ) -> Result<Vec<Path>, Failure> {
+        let target = ssh.target();
+        let wanted = match self.settings.path {
+            cli::Path::Relay | cli::Path::Ssh => return Ok(Vec::new()),
+            cli::Path::Direct => true,
+            cli::Path::Auto => false,
+        };
+        // Where ssh goes straight to the target, so may packets. Elsewhere its own address may be reachable from here as
+        // well (by a VPN), and its name may mean something only to a jump host.
+        let straight = ssh.gateways().is_empty();
+        let by_name = if straight || wanted {
+            resolved(target, agent.port).await
+        } else {
+            Ok(Vec::new())
+        };
+        let is_proxied = !straight || target.hop().resolved.proxy_command.is_some();
+        let own = agent
+            .address
+            .filter(|&address| (is_proxied || by_name.is_err()) && is_a_hosts(address))
+            .map(|address| SocketAddr::new(address.to_canonical(), agent.port));
+        let mut found = match by_name {
+            Ok(found) => found,
+            Err(failure) if wanted && own.is_none() => return Err(failure),
+            Err(failure) => {
+                notes.push(failure.to_string());
+                Vec::new()
+            }
+        };
+        found.extend(own.filter(|own| !found.contains(own)));
+        Ok(found.into_iter().map(Path::Direct).collect())
     }
 }
 
-async fn log_in(
-    target: &str,
-    settings: &ConnectSettings,
-    environment: &Environment,
-    printer: &Printer,
-) -> Result<Connection, Failure> {
-    let destination = Destination::target(target).map_err(|error| {
-        Failure::new(Kind::Usage, format!("`{target}` is no ssh destination")).because(error)
-    })?;
-    make_private(&environment.runtime_dir).map_err(|error| {
-        Failure::new(
-            Kind::Local,
-            format!("cannot make {}", environment.runtime_dir.display()),
-        )
-        .because(error)
-    })?;
-    let options = SshOptions {
-        config: settings.ssh_config.clone(),
-        jump: settings.jump.clone(),
-        options: settings.ssh_options.clone(),
-        terminal: environment.draws,
-        ..SshOptions::new(&environment.runtime_dir)
-    };
-    let reporter: Arc<dyn Reporter> = Arc::new(printer.clone());
-    Connection::open(&destination, &options, &reporter).await
-}
+/// Nobody hears of the steps.
+struct Silent;
 
-async fn start_by_ssh(
-    ssh: &Connection,
-    settings: &ConnectSettings,
-    bundle: &Bundle,
-    request: ServeRequest,
-    printer: &Printer,
-) -> Result<(Fingerprint, Vec<Path>), Failure> {
-    let gateway = match settings.path {
-        cli::Path::Direct => None,
-        cli::Path::Auto => ssh.gateway(),
-        cli::Path::Relay => Some(ssh.gateway().ok_or_else(|| {
-            Failure::new(Kind::Usage, "there is no host to relay")
-                .because(format!("{} is reached without a jump host", settings.target))
-                .hint("leave --path away, or name a jump host with -J")
-        })?),
-    };
-    let target = ssh.target();
-    let serve = async {
-        let reply = prepare(target, Role::Serve, bundle, printer)
-            .await?
-            .serve(request)
-            .await?;
-        printer.end(target.name());
-        Ok::<_, Failure>(reply)
-    };
-    let Some(gateway) = gateway else {
-        let reply = serve.await?;
-        let paths = addresses(target, reply.port)
-            .await?
-            .into_iter()
-            .map(Path::Direct)
-            .collect();
-        return Ok((reply.agent, paths));
-    };
-    let (reply, relay) = tokio::try_join!(serve, prepare(gateway, Role::Relay, bundle, printer))?;
-    let paths = announce(relay, gateway, target, &reply).await?;
-    printer.end(gateway.name());
-    Ok((reply.agent, paths))
-}
-
-/// Tells the relay which agent and which client it is for.
-async fn announce(
-    relay: Prepared,
-    gateway: &SshHost,
-    target: &SshHost,
-    agent: &ServeReply,
-) -> Result<Vec<Path>, Failure> {
-    let failed = |why: String| {
-        Failure::new(Kind::AgentFailed, "cannot set the relay up")
-            .on(gateway.name())
-            .because(why)
-    };
-    let address = agent.address.ok_or_else(|| {
-        failed(format!(
-            "{} does not say at which address it is reached (SSH_CONNECTION is not set)",
-            target.name()
-        ))
-    })?;
-    let pair = random().map_err(|error| failed(error.to_string()))?;
-    let secret = random().map_err(|error| failed(error.to_string()))?;
-    let request = RelayRequest {
-        pair,
-        secret,
-        agent: SocketAddr::new(address, agent.port),
-    };
-    let reply = relay.relay(request).await?;
-    let paths = addresses(gateway, reply.port)
-        .await?
-        .into_iter()
-        .map(|address| Path::Relay {
-            gateway: gateway.name().to_owned(),
-            address,
-            pair,
-            secret,
-        });
-    Ok(paths.collect())
-}
-
-/// Where a host that ssh connects to from here can be reached with UDP.
-async fn addresses(host: &SshHost, port: u16) -> Result<Vec<SocketAddr>, Failure> {
-    let name = host.hostname();
-    let found = match name.parse::<IpAddr>() {
-        Ok(ip) => vec![SocketAddr::new(ip, port)],
-        Err(_) => lookup_host((name, port))
-            .await
-            .map_err(|error| {
-                Failure::new(Kind::UnknownHost, format!("cannot find the address of {name}"))
-                    .on(host.name())
-                    .because(error)
-                    .hint("ssh reaches it by a way of its own (ProxyCommand?); use ProxyJump for it")
-            })?
-            .collect(),
-    };
-    Ok(found)
+impl Reporter for Silent {
+    fn step(&self, _: &str, _: &str) {}
+    fn done(&self, _: &str) {}
+    fn progress(&self, _: &str, _: u64, _: u64) {}
+    fn notice(&self, _: &str) {}
+    fn prompting(&self, _: bool) {}
 }

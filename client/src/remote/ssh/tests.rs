@@ -203,7 +203,7 @@ async fn each_host_of_a_chain_is_logged_in_to_once_and_all_is_gone_in_the_end() 
         let connection = hosts.open(&options).await.unwrap();
         let names: Vec<_> = connection.hosts().iter().map(RemoteHost::name).collect();
         assert_eq!(names, ["first", "second", "gpu"]);
-        assert_eq!(connection.gateway().unwrap().name(), "first");
+        assert_eq!(connection.gateways()[0].name(), "first");
         for host in connection.hosts() {
             let home = hosts.path(&format!("home-{}", host.name()));
             let said = futures_util::future::join_all((0..4).map(|_| says(host, "echo \"$HOME\""))).await;
@@ -276,7 +276,7 @@ async fn a_gateway_needs_to_allow_no_shell() {
     hosts.add("gpu", "ProxyJump gw", "");
     let connection = hosts.open(&hosts.options()).await.unwrap();
     assert_eq!(says(connection.target(), "echo through").await, "through");
-    let mut shell = connection.gateway().unwrap().shell().unwrap();
+    let mut shell = connection.gateways()[0].shell().unwrap();
     let failure = shell.line(Duration::from_secs(20)).await.unwrap_err();
     assert_eq!(
         (failure.kind, failure.host.as_deref()),
@@ -397,4 +397,50 @@ async fn what_ssh_says_and_when_it_may_ask_is_reported() {
     let asking: Vec<_> = all.iter().filter(|line| !line.starts_with("notice")).collect();
     assert_eq!(asking, ["gpu: connecting", "prompting: true", "prompting: false"]);
     connection.close().await;
+}
+
+#[tokio::test]
+async fn in_the_background_keys_are_enough_and_whoever_would_have_to_be_asked_is_told_to_log_in() {
+    let Some(mut hosts) = Hosts::new() else { return };
+    hosts.add("gw", "", "");
+    hosts.add("gpu", "ProxyJump gw", "");
+    let mut options = SshOptions {
+        batch: true,
+        terminal: true,
+        ..hosts.options()
+    };
+    // What would ask: no BatchMode of the user's own, and an askpass that answers.
+    let config = fs::read_to_string(hosts.path("config")).unwrap();
+    fs::write(
+        hosts.path("config"),
+        config.replace("BatchMode yes", "BatchMode no"),
+    )
+    .unwrap();
+    let heard = Arc::new(Heard::default());
+    let reporter: Arc<dyn Reporter> = heard.clone();
+    let target = Destination::target("gpu").unwrap();
+    let connection = Connection::open(&target, &options, &reporter).await.unwrap();
+    assert_eq!(says(connection.target(), "echo through").await, "through");
+    connection.close().await;
+    let heard = heard.0.lock().unwrap().clone();
+    assert!(!heard.iter().any(|line| line == "prompting: true"), "{heard:?}");
+
+    let at = hosts.folder.path().display().to_string();
+    options.options = vec![format!("UserKnownHostsFile={at}/none")];
+    let failure = hosts.fails(&options).await;
+    assert!(
+        failure.needs_user() && failure.kind == Kind::HostKeyUnknown,
+        "{failure}"
+    );
+    options.options.clear();
+    fs::write(hosts.path("authorized"), "").unwrap();
+    let failure = hosts.fails(&options).await;
+    assert!(
+        failure.needs_user() && failure.kind == Kind::LoginRefused,
+        "{failure}"
+    );
+    options.options = vec!["Port=1".to_owned()];
+    fs::copy(hosts.path("user.pub"), hosts.path("authorized")).unwrap();
+    let failure = hosts.fails(&options).await;
+    assert!(!failure.needs_user(), "{failure}");
 }

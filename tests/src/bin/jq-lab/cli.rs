@@ -83,7 +83,7 @@ pub(crate) enum Run {
 
 #[derive(Debug, Args)]
 pub(crate) struct UpArgs {
-    /// gateway (laptop - gateway - gpu) or direct (laptop - gpu).
+    /// gateway (laptop - gateway - gpu), direct (laptop - gpu) or two-gateways (laptop - gw1 - gw2 - gpu).
     #[arg(long, default_value = "gateway")]
     pub(crate) topology: Topology,
     /// Leave dockerd out.

@@ -1,0 +1,223 @@
+//! One connection of a client: it carries the client's session until it is lost or another one does.
+
+use std::{convert::Infallible, sync::Arc};
+
+use jq_common::{
+    codec::{self, FrameError},
+    identity::Fingerprint,
+    protocol::{
+        limits,
+        session::{Attach, AttachReply, Close, Entry, Open},
+        stream::ResetCode,
+    },
+    session::{
+        control,
+        stream::{Leg, Receiver, Sender},
+    },
+};
+use quinn::{Connection, ConnectionError, RecvStream, SendStream, VarInt};
+use tokio::time::{sleep, timeout};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{Shared, session::Session, sessions::Attached};
+
+/// Serves a connection whose certificate was let in, until it is lost; then waits for the client to come back by another
+/// for as long as it wished. Ends everything once `stop` is cancelled.
+pub(super) async fn serve(connection: Connection, shared: Arc<Shared>, stop: CancellationToken) {
+    let Some(client) = Fingerprint::of_peer(&connection) else {
+        return;
+    };
+    let carrying = stop.run_until_cancelled(carry(&connection, client, &shared));
+    let (session, generation, how) = match carrying.await {
+        Some(Ok(carried)) => carried,
+        Some(Err(error)) => {
+            tracing::info!(?client, %error, "no session");
+            return Close::Refused.close(&connection);
+        }
+        None => return Close::Ending.close(&connection),
+    };
+    let leaves = match how {
+        Parted::Left => true,
+        Parted::Lost => {
+            // Where it lives still, what came was nonsense.
+            Close::Refused.close(&connection);
+            // It holds much memory, and the wait may be long.
+            drop(connection);
+            match session.leave(generation) {
+                Some(keep) => wait(&session, generation, keep, &stop).await,
+                None => false,
+            }
+        }
+    };
+    if leaves {
+        end(&session, &shared).await;
+    }
+}
+
+/// Keeps a session that nothing carries since the connection of `generation` for `keep`, and then ends it.
+pub(super) async fn keep(
+    session: Arc<Session>,
+    (generation, keep): (u64, std::time::Duration),
+    shared: Arc<Shared>,
+    stop: CancellationToken,
+) {
+    if wait(&session, generation, keep, &stop).await {
+        end(&session, &shared).await;
+    }
+}
+
+async fn end(session: &Arc<Session>, shared: &Shared) {
+    tracing::info!(client = ?session.client(), "session over");
+    session.end(Close::Left).await;
+    shared.sessions.remove(session);
+}
+
+/// Returns whether the session is over: nobody has come back to it in time.
+async fn wait(
+    session: &Arc<Session>,
+    generation: u64,
+    keep: std::time::Duration,
+    stop: &CancellationToken,
+) -> bool {
+    tokio::select! {
+        () = sleep(keep) => session.is_left_by(generation),
+        () = session.carried_again(generation) => false,
+        () = session.streams().ended() => false,
+        () = stop.cancelled() => true,
+    }
+}
+
+/// How a client parted from a connection.
+enum Parted {
+    /// It said that the session is over.
+    Left,
+    /// The connection was lost, or replaced.
+    Lost,
+}
+
+/// Makes the connection carry a session, and serves it until it is lost.
+async fn carry(
+    connection: &Connection,
+    client: Fingerprint,
+    shared: &Arc<Shared>,
+) -> Result<(Arc<Session>, u64, Parted), FrameError> {
+    let first = timeout(limits::FIRST_FRAME, connection.accept_bi());
+    let (mut send, mut receive) = first
+        .await
+        .map_err(|_| FrameError::TimedOut(limits::FIRST_FRAME))?
+        .map_err(std::io::Error::from)?;
+    let attach: Attach = codec::read_within(&mut receive, limits::CONTROL_FRAME, limits::FIRST_FRAME).await?;
+    let (session, table) = match shared.sessions.attach(client, &attach, connection) {
+        Attached::Carried {
+            session,
+            table,
+            ended,
+        } => {
+            for old in ended {
+                old.end(Close::Superseded).await;
+            }
+            (session, table)
+        }
+        Attached::Stale => return refuse(send, &AttachReply::Stale).await,
+        Attached::Busy => return refuse(send, &AttachReply::Busy).await,
+    };
+    let presence = shared.lifetime.enter();
+    let generation = attach.generation;
+    // Only now: room for the streams is made at once.
+    connection.set_max_concurrent_bi_streams(VarInt::from_u32(limits::STREAMS));
+    tracing::info!(?client, generation, streams = table.len(), "attached");
+    let reply = AttachReply::Attached {
+        boot: shared.sessions.boot(),
+        epoch: session.epoch(),
+    };
+    tokio::select! {
+        error = talk(&session, reply, table, &mut send, &mut receive) => tracing::debug!(%error, "control stream"),
+        () = accept(connection, generation, &session, shared) => {}
+    }
+    let parted = match connection.close_reason() {
+        Some(ConnectionError::ApplicationClosed(close))
+            if Close::from_wire(close.error_code.into_inner()) == Some(Close::Left) =>
+        {
+            Parted::Left
+        }
+        _ => Parted::Lost,
+    };
+    drop(presence);
+    tracing::info!(?client, generation, "detached");
+    Ok((session, generation, parted))
+}
+
+async fn refuse<T>(mut send: SendStream, reply: &AttachReply) -> Result<T, FrameError> {
+    codec::write(&mut send, reply, limits::CONTROL_FRAME).await?;
+    let _ = send.finish();
+    // Until the client has read it, or has gone.
+    let _ = timeout(limits::FIRST_FRAME, send.stopped()).await;
+    Err(FrameError::Ended)
+}
+
+/// The control stream. Returns why it is lost.
+async fn talk(
+    session: &Arc<Session>,
+    reply: AttachReply,
+    table: Vec<Entry>,
+    send: &mut SendStream,
+    receive: &mut RecvStream,
+) -> FrameError {
+    let told = async {
+        codec::write(send, &reply, limits::CONTROL_FRAME).await?;
+        control::send_table(send, &table).await?;
+        control::tell(session.streams(), send).await
+    };
+    let heard = async {
+        loop {
+            let control = control::hear(receive).await?;
+            if !session.streams().hear(&control) {
+                return Err(FrameError::Ended);
+            }
+        }
+    };
+    let never: Result<(Infallible, Infallible), FrameError> = tokio::try_join!(told, heard);
+    match never {
+        Ok((never, _)) => match never {},
+        Err(error) => error,
+    }
+}
+
+/// Takes the streams that the client opens. Returns when the connection is lost.
+async fn accept(connection: &Connection, generation: u64, session: &Arc<Session>, shared: &Arc<Shared>) {
+    let opening = TaskTracker::new();
+    let lost = CancellationToken::new();
+    let _lost = lost.clone().drop_guard();
+    while let Ok((send, mut receive)) = connection.accept_bi().await {
+        let (session, shared, lost) = (session.clone(), shared.clone(), lost.clone());
+        opening.spawn(async move {
+            let mut send = Sender::new(send);
+            let open = codec::read_within::<Open>(&mut receive, limits::HEADER_FRAME, limits::FIRST_FRAME);
+            match lost.run_until_cancelled(open).await {
+                Some(Ok(open)) => {
+                    let leg = Leg {
+                        generation,
+                        send,
+                        receive: Receiver::new(receive),
+                        at: open.from,
+                    };
+                    session.open(&shared, open, leg);
+                }
+                Some(Err(error)) => {
+                    tracing::debug!(%error, "a stream without a header");
+                    send.reset(ResetCode::BadHeader);
+                    let _ = receive.stop(ResetCode::BadHeader.to_wire());
+                }
+                None => {}
+            }
+        });
+    }
+}
+
+/// All sessions end with the agent.
+pub(super) async fn end_all(shared: &Shared) {
+    for session in shared.sessions.all() {
+        session.end(Close::Ending).await;
+        shared.sessions.remove(&session);
+    }
+}

@@ -1,0 +1,190 @@
+use std::{path::Path, time::Duration};
+
+use jq_common::{identity::Identity, protocol::control::Failure, quic};
+use quinn::{Connection, ConnectionError};
+use tokio::{
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+
+use super::*;
+use crate::{
+    rundir::RunDir,
+    serve::{PIPES, Server},
+    workload::HostContext,
+};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Between two looks at a condition.
+const LOOK: Duration = Duration::from_millis(5);
+
+fn host(folder: &Path) -> HostContext {
+    HostContext {
+        home: folder.to_owned(),
+        uid: rustix::process::geteuid().as_raw(),
+        gid: rustix::process::getegid().as_raw(),
+        user: "user".to_owned(),
+        path: "/usr/bin:/bin".into(),
+        docker_host: None,
+        docker_config: None,
+        xdg_runtime_dir: None,
+        state_dir: folder.join("state"),
+        run_dir: folder.to_owned(),
+        agent_binary: "/proc/self/exe".into(),
+    }
+}
+
+/// An agent in this process.
+struct Agent {
+    folder: RunDir,
+    stop: CancellationToken,
+    running: JoinSet<()>,
+    _base: tempfile::TempDir,
+}
+
+impl Agent {
+    fn start() -> Self {
+        let base = tempfile::tempdir().unwrap();
+        let folder = RunDir::at(base.path().join("run")).unwrap();
+        let mut server = Server::bind(&folder, host(base.path())).unwrap();
+        let stop = CancellationToken::new();
+        let mut running = JoinSet::new();
+        let stopped = stop.clone();
+        running.spawn(async move {
+            stopped.run_until_cancelled(server.join()).await;
+            server.shutdown().await;
+        });
+        Self {
+            folder,
+            stop,
+            running,
+            _base: base,
+        }
+    }
+
+    /// What an SSH channel's end does: asks for a pipe that lets `client` in.
+    async fn ask(&self, client: &Identity) -> (UnixStream, Result<ServeReply, Failure>) {
+        let mut stream = self.folder.connect().await.unwrap();
+        let request = BootstrapRequest::Carry(ServeRequest {
+            client: client.fingerprint(),
+            linger_s: 60,
+        });
+        codec::write(&mut stream, &request, limits::BOOTSTRAP_FRAME)
+            .await
+            .unwrap();
+        let reply = codec::read_within::<BootstrapReply>(&mut stream, limits::BOOTSTRAP_FRAME, PATIENCE);
+        let reply = reply.await.unwrap().map(|started| match started {
+            Started::Serve(reply) => reply,
+            Started::Relay(_) => panic!("this is no relay"),
+        });
+        (stream, reply)
+    }
+}
+
+/// The client's end of a pipe.
+struct Client {
+    endpoint: Endpoint,
+    connection: Connection,
+    driver: JoinSet<()>,
+}
+
+async fn connect(
+    stream: UnixStream,
+    identity: &Identity,
+    agent: &ServeReply,
+) -> Result<Client, ConnectionError> {
+    let (reader, writer) = stream.into_split();
+    let (carrier, driving) = pipe::over(reader, writer);
+    let endpoint = quic::client_endpoint_on(carrier, CarrierKind::Pipe).unwrap();
+    let mut driver = JoinSet::new();
+    let owner = endpoint.clone();
+    driver.spawn(async move {
+        let _ = driving.run().await;
+        owner.close(VarInt::from_u32(9), b"the pipe ended");
+    });
+    let connecting =
+        quic::connect_over(&endpoint, pipe::PEER, identity, agent.agent, CarrierKind::Pipe).unwrap();
+    let connection = timeout(PATIENCE, connecting).await.expect("an answer")?;
+    // TLS lets a client believe that it is in before the agent has seen its certificate; the agent confirms it after
+    // (RFC 9001, section 4.1.2).
+    let confirmed = async {
+        while connection.stats().frame_rx.handshake_done == 0 {
+            if let Some(error) = connection.close_reason() {
+                return Err(error);
+            }
+            sleep(LOOK).await;
+        }
+        Ok(())
+    };
+    timeout(PATIENCE, confirmed).await.expect("an answer")?;
+    Ok(Client {
+        endpoint,
+        connection,
+        driver,
+    })
+}
+
+#[tokio::test]
+async fn a_client_gets_in_without_any_udp() {
+    let agent = Agent::start();
+    let identity = Identity::generate().unwrap();
+    let (stream, reply) = agent.ask(&identity).await;
+    let client = connect(stream, &identity, &reply.unwrap()).await.unwrap();
+    assert!(client.connection.close_reason().is_none());
+}
+
+#[tokio::test]
+async fn a_pipe_lets_in_nobody_whose_certificate_did_not_come_over_ssh() {
+    let agent = Agent::start();
+    let (stream, reply) = agent.ask(&Identity::generate().unwrap()).await;
+    let stranger = Identity::generate().unwrap();
+    let refused = connect(stream, &stranger, &reply.unwrap()).await;
+    assert!(
+        matches!(refused, Err(ConnectionError::ConnectionClosed(_))),
+        "{:?}",
+        refused.err()
+    );
+}
+
+#[tokio::test]
+async fn a_client_hears_that_the_agent_ends() {
+    let mut agent = Agent::start();
+    let identity = Identity::generate().unwrap();
+    let (stream, reply) = agent.ask(&identity).await;
+    let mut client = connect(stream, &identity, &reply.unwrap()).await.unwrap();
+    agent.stop.cancel();
+    let ended = timeout(PATIENCE, client.connection.closed()).await;
+    assert!(
+        matches!(ended, Ok(ConnectionError::ApplicationClosed(_))),
+        "{ended:?}"
+    );
+    timeout(PATIENCE, agent.running.join_next())
+        .await
+        .expect("it ends");
+    timeout(PATIENCE, client.driver.join_next())
+        .await
+        .expect("and its pipe with it");
+    client.endpoint.wait_idle().await;
+}
+
+#[tokio::test]
+async fn pipes_are_limited_and_one_that_ended_makes_room() {
+    let agent = Agent::start();
+    let identity = Identity::generate().unwrap();
+    let mut pipes = Vec::new();
+    for _ in 0..PIPES {
+        let (stream, reply) = agent.ask(&identity).await;
+        reply.unwrap();
+        pipes.push(stream);
+    }
+    let (_, refused) = agent.ask(&identity).await;
+    assert!(refused.unwrap_err().why.contains("too many"));
+    pipes.pop();
+    let room = async {
+        while agent.ask(&identity).await.1.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, room).await.expect("there is room again");
+}

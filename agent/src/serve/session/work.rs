@@ -1,0 +1,210 @@
+//! What a stream is for, done: a request answered, a connection forwarded.
+
+use std::{pin::pin, sync::Arc};
+
+use jq_common::{
+    codec::{self, FrameError},
+    protocol::{
+        control::{Event, Failure, FailureKind, Request, WorkloadSpec},
+        limits,
+        stream::{ResetCode, StreamHeader, Target},
+    },
+    session::{
+        socket::Socket,
+        stream::{Ended, Leg, Legs, Stream},
+    },
+};
+use tokio::{
+    net::{TcpStream, UnixStream},
+    sync::{OwnedSemaphorePermit, mpsc},
+};
+
+use super::{Left, Session, Work, Workload};
+use crate::{
+    serve::{Shared, dialer},
+    workload::EventSink,
+};
+
+/// How many events wait for a slow client before the work waits too.
+const EVENTS: usize = 64;
+
+/// How many requests of a session may be at work at once.
+pub(super) const REQUESTS: usize = 8;
+
+impl Session {
+    /// Does what a stream is for.
+    pub(super) fn work(self: &Arc<Self>, shared: &Arc<Shared>, stream: Arc<Stream>, work: Work) {
+        let (sender, legs) = mpsc::unbounded_channel();
+        self.legs().insert(stream.id(), sender);
+        let (session, shared) = (self.clone(), shared.clone());
+        self.workers.spawn(async move {
+            let legs = &mut Arriving(legs);
+            let left = match work {
+                Work::Begin(StreamHeader::Request(Request::Start(spec))) => {
+                    session.request(&shared, spec, &stream, legs).await
+                }
+                Work::Begin(StreamHeader::Forward(target)) => {
+                    session.forward(&shared, target, &stream, legs).await
+                }
+                Work::Carry(socket) => session.carry(&stream, socket, legs).await,
+            };
+            session.legs().remove(&stream.id());
+            if let Some(left) = left {
+                session.leave_work(stream.id(), left);
+            }
+        });
+    }
+
+    async fn request(
+        self: &Arc<Self>,
+        shared: &Arc<Shared>,
+        spec: Box<WorkloadSpec>,
+        stream: &Arc<Stream>,
+        legs: &mut Arriving,
+    ) -> Option<Left> {
+        let Ok(turn) = self.requests.clone().try_acquire_owned() else {
+            stream.reset(ResetCode::Refused);
+            return None;
+        };
+        let pass = tokio::select! {
+            pass = shared.gate.enter() => pass,
+            () = stream.settles() => return None,
+            () = self.streams.ended() => {
+                stream.reset(ResetCode::SessionLost);
+                return None;
+            }
+            () = self.freezing.cancelled() => {
+                return Some(Left::Begin(StreamHeader::Request(Request::Start(spec))));
+            }
+        };
+        let Ok((mut ours, theirs)) = UnixStream::pair() else {
+            stream.reset(ResetCode::ShuttingDown);
+            return None;
+        };
+        let told = async {
+            if let Err(error) = self.start(shared, *spec, turn, &mut ours).await {
+                tracing::debug!(%error, "client left during a request");
+            }
+            drop(ours);
+            drop(pass);
+        };
+        let mut carried = pin!(self.carry(stream, theirs.into(), legs));
+        tokio::select! {
+            // Given up before all was told: the work goes on alone.
+            left = &mut carried => left,
+            () = told => carried.await,
+        }
+    }
+
+    /// Carries a socket until its stream is over, or until the session moves: then the socket is left.
+    async fn carry(&self, stream: &Arc<Stream>, socket: Socket, legs: &mut Arriving) -> Option<Left> {
+        let carrying = stream.carry(&socket, legs);
+        let Some(ended) = self.freezing.run_until_cancelled(carrying).await else {
+            return Left::socket(socket);
+        };
+        if let Ended::Reset(reset) = ended {
+            tracing::debug!(stream = stream.id(), ?reset, "reset");
+        }
+        None
+    }
+
+    /// Starts the workload. The work belongs to the agent and not to the session, so that a client that leaves in the
+    /// middle leaves nothing half made.
+    async fn start(
+        self: &Arc<Self>,
+        shared: &Arc<Shared>,
+        spec: WorkloadSpec,
+        turn: OwnedSemaphorePermit,
+        send: &mut UnixStream,
+    ) -> Result<(), FrameError> {
+        let (events, mut happening) = mpsc::channel(EVENTS);
+        let (session, work) = (self.clone(), shared.clone());
+        let pass = shared.gate.again();
+        shared.work.spawn(async move {
+            let _held = (pass, turn);
+            let _presence = work.lifetime.enter();
+            let sink = EventSink::new(events.clone());
+            let last = match work.workloads.start(&spec, &sink).await {
+                Ok(started) => {
+                    session.workload.send_replace(Workload {
+                        spec: Some(spec),
+                        network: Some(started.network),
+                        restoring: false,
+                    });
+                    Event::Ready(Box::new(started.ready))
+                }
+                Err(failure) => Event::Failed(failure),
+            };
+            // Fails only when the client has left.
+            let _ = events.send(last).await;
+        });
+        while let Some(event) = happening.recv().await {
+            codec::write(send, &event, limits::CONTROL_FRAME).await?;
+            if event.is_final() {
+                return Ok(());
+            }
+        }
+        let failure = Failure {
+            kind: FailureKind::Internal,
+            what: "the agent gave up".to_owned(),
+            why: "a fault in the agent; its log on the host says more".to_owned(),
+            hint: String::new(),
+        };
+        codec::write(send, &Event::Failed(failure), limits::CONTROL_FRAME).await
+    }
+
+    async fn forward(
+        &self,
+        shared: &Shared,
+        target: Target,
+        stream: &Arc<Stream>,
+        legs: &mut Arriving,
+    ) -> Option<Left> {
+        let dialled = tokio::select! {
+            dialled = self.dial(shared, &target) => dialled,
+            // Given up by the client meanwhile, or with the session.
+            () = stream.settles() => return None,
+            () = self.streams.ended() => Err(ResetCode::SessionLost),
+            () = self.freezing.cancelled() => return Some(Left::Begin(StreamHeader::Forward(target))),
+        };
+        match dialled {
+            Ok(tcp) => self.carry(stream, tcp.into(), legs).await,
+            Err(code) => {
+                tracing::debug!(?target, ?code, "forward refused");
+                stream.reset(code);
+                None
+            }
+        }
+    }
+
+    async fn dial(&self, shared: &Shared, target: &Target) -> Result<TcpStream, ResetCode> {
+        if let Target::Host { .. } = target {
+            return dialer::dial(target, None).await;
+        }
+        loop {
+            shared.gate.opened().await;
+            let network = self.network().await;
+            tokio::select! {
+                biased;
+                // The way in is being taken away, for another to come: what was refused may be refused for that.
+                () = shared.gate.closed() => {}
+                dialled = dialer::dial(target, network.as_deref()) => return dialled,
+            }
+        }
+    }
+}
+
+/// Legs as the client opens them.
+struct Arriving(mpsc::UnboundedReceiver<Leg>);
+
+impl Legs for Arriving {
+    async fn next(&mut self) -> Leg {
+        let Some(mut leg) = self.0.recv().await else {
+            return std::future::pending().await;
+        };
+        while let Ok(newer) = self.0.try_recv() {
+            leg = newer;
+        }
+        leg
+    }
+}

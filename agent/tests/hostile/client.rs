@@ -1,0 +1,239 @@
+//! Clients that speak for themselves, frame by frame: the well-behaved one, and what the others are made of.
+
+use std::{
+    net::{Ipv4Addr, UdpSocket},
+    time::{Duration, Instant},
+};
+
+use jq_common::{
+    codec::{self, FrameError},
+    identity::Identity,
+    protocol::{
+        limits,
+        session::{Attach, AttachReply, Control, Open, Progress, SessionId},
+        stream::{StreamHeader, Target},
+    },
+    quic,
+};
+use quinn::{Connection, Endpoint, RecvStream, SendStream};
+use tokio::{io::AsyncWriteExt, net::TcpListener, task::JoinSet, time::timeout};
+
+use crate::agent::{Address, Agent, PATIENCE};
+
+/// Numbers that are the same in every run.
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    /// The next (SplitMix64).
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// One below `limit`.
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
+        self.next() % limit
+    }
+
+    /// Mostly small, sometimes anything.
+    pub(crate) fn number(&mut self) -> u64 {
+        match self.below(8) {
+            0 => self.next(),
+            1 => u64::MAX,
+            2 => self.below(1 << 20),
+            _ => self.below(20),
+        }
+    }
+
+    pub(crate) fn bytes(&mut self, most: u64) -> Vec<u8> {
+        let count = self.below(most);
+        (0..count).map(|_| self.next() as u8).collect()
+    }
+}
+
+pub(crate) fn endpoint() -> Endpoint {
+    quic::client_endpoint(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap()).unwrap()
+}
+
+/// A connection whose certificate the agent knows.
+pub(crate) async fn connect(endpoint: &Endpoint, agent: &Address, identity: &Identity) -> Connection {
+    let connecting = quic::connect(endpoint, agent.udp(), identity, agent.0.agent).unwrap();
+    timeout(PATIENCE, connecting).await.expect("an answer").unwrap()
+}
+
+/// A connection that carries a session.
+pub(crate) struct Attached {
+    pub(crate) connection: Connection,
+    pub(crate) send: SendStream,
+    pub(crate) receive: RecvStream,
+}
+
+/// Asks for a session. None when it is refused.
+pub(crate) async fn attach(
+    connection: Connection,
+    session: SessionId,
+    generation: u64,
+) -> Result<Option<Attached>, FrameError> {
+    let (mut send, mut receive) = connection.open_bi().await.map_err(std::io::Error::from)?;
+    let attach = Attach {
+        session,
+        generation,
+        keep_s: 24 * 3600,
+    };
+    codec::write(&mut send, &attach, limits::CONTROL_FRAME).await?;
+    let reply = codec::read_within(&mut receive, limits::CONTROL_FRAME, PATIENCE).await?;
+    let AttachReply::Attached { .. } = reply else {
+        return Ok(None);
+    };
+    loop {
+        match codec::read_within(&mut receive, limits::CONTROL_FRAME, PATIENCE).await? {
+            Control::Table { last: true, .. } => break,
+            Control::Table { .. } => {}
+            other => panic!("no table: {other:?}"),
+        }
+    }
+    Ok(Some(Attached {
+        connection,
+        send,
+        receive,
+    }))
+}
+
+/// What a stream to a port of the agent's host is opened with.
+pub(crate) fn open(stream: u64, port: u16) -> Open {
+    Open {
+        stream,
+        from: 0,
+        received: 0,
+        header: Some(StreamHeader::Forward(Target::Host {
+            host: "127.0.0.1".to_owned(),
+            port,
+        })),
+    }
+}
+
+/// Sends back what it gets.
+pub(crate) struct Echo {
+    pub(crate) port: u16,
+    _serving: JoinSet<()>,
+}
+
+impl Echo {
+    pub(crate) async fn start() -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let mut serving = JoinSet::new();
+        serving.spawn(async move {
+            let mut connections = JoinSet::new();
+            while let Ok((mut tcp, _)) = listener.accept().await {
+                connections.spawn(async move {
+                    let (mut read, mut write) = tcp.split();
+                    let _ = tokio::io::copy(&mut read, &mut write).await;
+                    let _ = write.shutdown().await;
+                });
+                while connections.try_join_next().is_some() {}
+            }
+        });
+        Self {
+            port,
+            _serving: serving,
+        }
+    }
+}
+
+/// A client that keeps to the rules.
+pub(crate) struct Good {
+    connection: Connection,
+    control: SendStream,
+    echo: Echo,
+    next: u64,
+    random: Random,
+    /// The longest that an exchange took.
+    pub(crate) slowest: Duration,
+    pub(crate) exchanges: u64,
+    _endpoint: Endpoint,
+    _listening: JoinSet<()>,
+}
+
+impl Good {
+    pub(crate) async fn start(agent: &Agent) -> Self {
+        let identity = Identity::generate().unwrap();
+        let address = agent.let_in(&identity).await;
+        let endpoint = endpoint();
+        let connection = connect(&endpoint, &address, &identity).await;
+        let attached = attach(connection, [1; 16], 1).await.unwrap();
+        let Attached {
+            connection,
+            send: control,
+            mut receive,
+            ..
+        } = attached.unwrap();
+        let mut listening = JoinSet::new();
+        // What the agent says there is of no interest here.
+        listening.spawn(async move { while let Ok(Some(_)) = receive.read_chunk(usize::MAX, true).await {} });
+        Self {
+            connection,
+            control,
+            echo: Echo::start().await,
+            next: 0,
+            random: Random(1),
+            slowest: Duration::ZERO,
+            exchanges: 0,
+            _endpoint: endpoint,
+            _listening: listening,
+        }
+    }
+
+    /// Sends something by a new stream, and gets the same back, to its end.
+    pub(crate) async fn exchange(&mut self) {
+        let began = Instant::now();
+        let (stream, sent) = (self.next, self.random.bytes(20_000));
+        self.next += 1;
+        let exchange = async {
+            let (mut send, mut receive) = self.connection.open_bi().await.unwrap();
+            let open = open(stream, self.echo.port);
+            codec::write(&mut send, &open, limits::HEADER_FRAME)
+                .await
+                .unwrap();
+            send.write_all(&sent).await.unwrap();
+            send.finish().unwrap();
+            let got = receive.read_to_end(sent.len() + 1).await.unwrap();
+            assert!(got == sent, "{} bytes came back of {}", got.len(), sent.len());
+            let progress = Control::Progress(vec![Progress {
+                stream,
+                delivered: got.len() as u64,
+                ended: true,
+            }]);
+            codec::write(&mut self.control, &progress, limits::CONTROL_FRAME)
+                .await
+                .unwrap();
+        };
+        timeout(PATIENCE, exchange)
+            .await
+            .expect("what was sent comes back in time");
+        self.slowest = self.slowest.max(began.elapsed());
+        self.exchanges += 1;
+    }
+
+    /// Exchanges for as long as `attack` goes on, and a few times afterwards.
+    pub(crate) async fn through<T: Send + 'static>(
+        &mut self,
+        attack: impl Future<Output = T> + Send + 'static,
+    ) -> T {
+        let mut attacks = JoinSet::new();
+        attacks.spawn(attack);
+        let result = loop {
+            self.exchange().await;
+            if let Some(result) = attacks.try_join_next() {
+                break result.unwrap();
+            }
+        };
+        for _ in 0..5 {
+            self.exchange().await;
+        }
+        result
+    }
+}

@@ -1,0 +1,320 @@
+//! Clients that were let in and say whatever there is to say.
+
+use jq_common::{
+    codec,
+    identity::Identity,
+    protocol::{
+        control::{EngineChoice, GpuAsk, JupyterKind, PullPolicy, Request, WorkloadSpec},
+        limits,
+        session::{Control, Entry, Open, Progress},
+        stream::{StreamHeader, Target},
+    },
+};
+use quinn::{Connection, SendStream, VarInt};
+use tokio::task::JoinSet;
+
+use crate::{
+    agent::{Address, Agent},
+    client::{Attached, Echo, Good, Random, attach, connect, endpoint, open},
+};
+
+fn spec(random: &mut Random) -> WorkloadSpec {
+    WorkloadSpec {
+        session: format!("hostile-{}", random.below(3)),
+        engine: EngineChoice::Docker,
+        existing_container: None,
+        image: Some(String::from_utf8_lossy(&random.bytes(100)).into_owned()),
+        pull: PullPolicy::Never,
+        gpus: GpuAsk::None,
+        volumes: Vec::new(),
+        env: vec![(String::new(), String::new()); random.below(2000) as usize],
+        workdir: None,
+        shm_size: None,
+        user: None,
+        jupyter: JupyterKind::Lab,
+    }
+}
+
+fn control(random: &mut Random) -> Control {
+    let stream = random.number();
+    let count = if random.below(20) == 0 {
+        20_000
+    } else {
+        random.below(4)
+    };
+    match random.below(9) {
+        0..=2 => Control::Progress(
+            (0..count)
+                .map(|_| Progress {
+                    stream: random.number(),
+                    delivered: random.number(),
+                    ended: random.below(2) == 0,
+                })
+                .collect(),
+        ),
+        3 | 4 => Control::Reset {
+            stream,
+            code: random.next() as u32,
+        },
+        5 => Control::ResetHeard { stream },
+        6 => Control::Forgotten { stream },
+        _ if random.below(50) > 0 => Control::ResetHeard { stream },
+        7 => Control::Restarting,
+        _ => Control::Table {
+            entries: (0..count)
+                .map(|_| Entry {
+                    stream: random.number(),
+                    delivered: random.number(),
+                    received: random.number(),
+                    ended: true,
+                    reset: Some(1),
+                })
+                .collect(),
+            last: false,
+        },
+    }
+}
+
+fn header(random: &mut Random, port: u16) -> StreamHeader {
+    match random.below(8) {
+        0 => StreamHeader::Request(Request::Start(Box::new(spec(random)))),
+        1 => StreamHeader::Forward(Target::Workload { port }),
+        2 => StreamHeader::Forward(Target::Host {
+            host: String::from_utf8_lossy(&random.bytes(300)).into_owned(),
+            port,
+        }),
+        _ => StreamHeader::Forward(Target::Host {
+            host: "127.0.0.1".to_owned(),
+            port,
+        }),
+    }
+}
+
+/// One stream with anything on it.
+async fn stream(
+    connection: &Connection,
+    random: &mut Random,
+    port: u16,
+    held: &mut Vec<SendStream>,
+) -> Option<()> {
+    let (mut send, mut receive) = connection.open_bi().await.ok()?;
+    let open = Open {
+        stream: random.below(40),
+        from: if random.below(3) == 0 { random.number() } else { 0 },
+        received: if random.below(3) == 0 { random.number() } else { 0 },
+        header: (random.below(5) > 0).then(|| header(random, port)),
+    };
+    match random.below(10) {
+        0 => send.write_all(&random.bytes(200)).await.ok()?,
+        1 => send.write_all(&u32::MAX.to_be_bytes()).await.ok()?,
+        _ => codec::write(&mut send, &open, limits::HEADER_FRAME).await.ok()?,
+    }
+    send.write_all(&random.bytes(5000)).await.ok()?;
+    match random.below(4) {
+        0 => drop(send.reset(VarInt::from_u32(random.below(20) as u32))),
+        1 => held.push(send),
+        _ => {}
+    }
+    if random.below(4) == 0 {
+        let _ = receive.stop(VarInt::from_u32(random.below(20) as u32));
+    }
+    Some(())
+}
+
+/// Attaches, says this and that, and leaves without a word.
+async fn rave(agent: &Address, identity: &Identity, seed: u64, port: u16) -> Option<()> {
+    let random = &mut Random(seed);
+    let endpoint = endpoint();
+    let connection = connect(&endpoint, agent, identity).await;
+    // The session goes on from one connection to the next, so that there is something to say nonsense about.
+    let Attached {
+        connection, mut send, ..
+    } = attach(connection, [9; 16], seed + 1).await.ok()??;
+    let mut held = Vec::new();
+    for _ in 0..200 {
+        match random.below(3) {
+            0 => codec::write(&mut send, &control(random), limits::CONTROL_FRAME)
+                .await
+                .ok()?,
+            _ => stream(&connection, random, port, &mut held).await?,
+        }
+    }
+    match random.below(4) {
+        0 => drop(send.reset(VarInt::from_u32(1))),
+        1 => drop(send.write_all(&random.bytes(30)).await),
+        2 => drop(send.finish()),
+        _ => {}
+    }
+    connection.close(VarInt::from_u32(random.below(9) as u32), b"");
+    Some(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn frames_at_random_harm_nobody_else() {
+    let mut agent = Agent::start();
+    let mut good = Good::start(&agent).await;
+    let echo = Echo::start().await;
+    let (identity, port) = (Identity::generate().unwrap(), echo.port);
+    let address = agent.let_in(&identity).await;
+    good.through(async move {
+        for seed in 0..60 {
+            rave(&address, &identity, seed, port).await;
+        }
+    })
+    .await;
+    agent.is_well();
+}
+
+/// A client of its own that is attached, and reads nothing of what the agent says.
+async fn deaf(agent: &Agent) -> (quinn::Endpoint, Attached) {
+    let identity = Identity::generate().unwrap();
+    let address = agent.let_in(&identity).await;
+    let endpoint = endpoint();
+    let connection = connect(&endpoint, &address, &identity).await;
+    let attached = attach(connection, [2; 16], 1).await.unwrap().unwrap();
+    (endpoint, attached)
+}
+
+/// A port where nobody listens.
+async fn nobody() -> u16 {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hundred_thousand_streams_opened_at_once_harm_nobody_else() {
+    let mut agent = Agent::start();
+    let mut good = Good::start(&agent).await;
+    let (endpoint, attached) = deaf(&agent).await;
+    let port = nobody().await;
+    good.through(async move {
+        for stream in 0..100_000 {
+            let Ok((mut send, _)) = attached.connection.open_bi().await else {
+                return;
+            };
+            let _ = codec::write(&mut send, &open(stream, port), limits::HEADER_FRAME).await;
+        }
+        drop((endpoint, attached));
+    })
+    .await;
+    agent.is_well();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn resets_without_end_from_a_client_that_reads_nothing_harm_nobody_else() {
+    let mut agent = Agent::start();
+    let mut good = Good::start(&agent).await;
+    let (endpoint, attached) = deaf(&agent).await;
+    good.through(async move {
+        let mut attached = attached;
+        for round in 0..2000u64 {
+            let mut wire = Vec::new();
+            for stream in round * 1000..(round + 1) * 1000 {
+                let reset = Control::Reset { stream, code: 1 };
+                wire.extend(codec::encode(&reset, limits::CONTROL_FRAME).unwrap());
+            }
+            if attached.send.write_all(&wire).await.is_err() {
+                return;
+            }
+        }
+        drop((endpoint, attached));
+    })
+    .await;
+    agent.is_well();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waits_to_be_told_to_a_client_that_reads_nothing_is_bounded() {
+    let mut agent = Agent::start();
+    let mut good = Good::start(&agent).await;
+    let (endpoint, attached) = deaf(&agent).await;
+    let port = nobody().await;
+    let before = agent.memory();
+    good.through(async move {
+        let mut attached = attached;
+        for round in 0..400u64 {
+            let mut wire = Vec::new();
+            let mut given_up = JoinSet::new();
+            for stream in round * 200..(round + 1) * 200 {
+                let Ok((mut opened, mut receive)) = attached.connection.open_bi().await else {
+                    return;
+                };
+                let _ = codec::write(&mut opened, &open(stream, port), limits::HEADER_FRAME).await;
+                // Nothing listens there, so the agent gives it up.
+                given_up.spawn(async move { receive.read_chunk(1, true).await.is_err() });
+                let heard = Control::ResetHeard { stream };
+                wire.extend(codec::encode(&heard, limits::CONTROL_FRAME).unwrap());
+            }
+            given_up.join_all().await;
+            if attached.send.write_all(&wire).await.is_err() {
+                return;
+            }
+        }
+        drop((endpoint, attached));
+    })
+    .await;
+    let grown = agent.memory().saturating_sub(before);
+    agent.is_well();
+    // It may keep what 16,384 streams need; then it has had enough of that client.
+    assert!(grown < 20_000_000, "it grew by {} MB", grown / 1_000_000);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn frames_that_never_end_take_no_more_memory_than_was_sent() {
+    let mut agent = Agent::start();
+    let mut good = Good::start(&agent).await;
+    let (endpoint, attached) = deaf(&agent).await;
+    good.through(async move {
+        let mut held = JoinSet::new();
+        for _ in 0..1200 {
+            let Ok((mut send, receive)) = attached.connection.open_bi().await else {
+                return;
+            };
+            held.spawn(async move {
+                let length = limits::HEADER_FRAME as u32;
+                let _ = send.write_all(&length.to_be_bytes()).await;
+                let _ = send.write_all(&[0; limits::HEADER_FRAME - 1]).await;
+                let _ = send.stopped().await;
+                drop(receive);
+            });
+        }
+        held.join_all().await;
+        drop((endpoint, attached));
+    })
+    .await;
+    agent.is_well();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_without_end_harm_nobody_else() {
+    let mut agent = Agent::start();
+    let mut good = Good::start(&agent).await;
+    let (endpoint, attached) = deaf(&agent).await;
+    good.through(async move {
+        let mut attached = attached;
+        let mut spec = spec(&mut Random(1));
+        spec.env = vec![(String::new(), "x".repeat(1000)); 100];
+        for stream in 0..3000 {
+            let open = Open {
+                stream,
+                from: 0,
+                received: 0,
+                header: Some(StreamHeader::Request(Request::Start(Box::new(spec.clone())))),
+            };
+            let Ok((mut opened, _)) = attached.connection.open_bi().await else {
+                return;
+            };
+            let _ = codec::write(&mut opened, &open, limits::HEADER_FRAME).await;
+            let reset = Control::Reset { stream, code: 1 };
+            if codec::write(&mut attached.send, &reset, limits::CONTROL_FRAME)
+                .await
+                .is_err()
+            {
+                return;
+            }
+        }
+        drop((endpoint, attached));
+    })
+    .await;
+    agent.is_well();
+}

@@ -1,0 +1,269 @@
+//! A client in small: a session, kept carried by QUIC over loopback.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr, UdpSocket},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use jq_common::{
+    bootstrap::{ServeReply, random},
+    codec,
+    identity::{Fingerprint, Identity},
+    protocol::{
+        control::{Event, Request, WorkloadSpec},
+        limits,
+        session::{Attach, AttachReply, Control, Open, SessionId},
+        stream::{StreamHeader, Target},
+    },
+    quic,
+    session::{
+        control,
+        pool::{self, Pool},
+        socket::Socket,
+        stream::{Ended, Leg, Legs, Receiver, Sender, Stream},
+        streams::Streams,
+    },
+};
+use quinn::{Connection, Endpoint};
+use tokio::{
+    net::UnixStream,
+    sync::watch,
+    task::JoinSet,
+    time::{Instant, timeout},
+};
+
+use crate::PATIENCE;
+
+pub(crate) struct Client {
+    shared: Arc<Shared>,
+    tasks: JoinSet<()>,
+}
+
+struct Shared {
+    identity: Identity,
+    id: SessionId,
+    streams: Arc<Streams>,
+    carrier: watch::Sender<Option<(u64, Connection)>>,
+    /// The longest time without a connection, in milliseconds.
+    longest_outage: AtomicU64,
+}
+
+impl Client {
+    pub(crate) fn new() -> Self {
+        let shared = Shared {
+            identity: Identity::generate().unwrap(),
+            id: random().unwrap(),
+            streams: Streams::new(Pool::new(pool::SESSION)),
+            carrier: watch::Sender::new(None),
+            longest_outage: AtomicU64::new(0),
+        };
+        Self {
+            shared: Arc::new(shared),
+            tasks: JoinSet::new(),
+        }
+    }
+
+    pub(crate) fn fingerprint(&self) -> Fingerprint {
+        self.shared.identity.fingerprint()
+    }
+
+    /// Keeps the session carried by the agent from now on.
+    pub(crate) async fn keep_with(&mut self, agent: &ServeReply) {
+        let (shared, agent) = (self.shared.clone(), agent.clone());
+        self.tasks.spawn(async move { shared.keep(&agent).await });
+        self.carried_after(0).await;
+    }
+
+    /// The generation of the connection that carries it.
+    pub(crate) fn generation(&self) -> u64 {
+        self.shared
+            .carrier
+            .borrow()
+            .as_ref()
+            .map_or(0, |carrier| carrier.0)
+    }
+
+    /// Waits for a connection after that of `generation`.
+    pub(crate) async fn carried_after(&self, generation: u64) {
+        let mut carrier = self.shared.carrier.subscribe();
+        let newer = carrier.wait_for(|now| now.as_ref().is_some_and(|now| now.0 > generation));
+        timeout(PATIENCE, newer).await.expect("a connection").unwrap();
+    }
+
+    pub(crate) fn longest_outage(&self) -> Duration {
+        Duration::from_millis(self.shared.longest_outage.load(Ordering::Relaxed))
+    }
+
+    /// A connection to a port of the host.
+    pub(crate) fn connect(&mut self, port: u16) -> UnixStream {
+        self.forward(Target::Host {
+            host: "127.0.0.1".to_owned(),
+            port,
+        })
+    }
+
+    pub(crate) fn forward(&mut self, target: Target) -> UnixStream {
+        self.open(StreamHeader::Forward(target))
+    }
+
+    /// Starts a workload and waits until it runs.
+    pub(crate) async fn start(&mut self, spec: WorkloadSpec) {
+        let mut events = self.request(spec);
+        loop {
+            match codec::read_within(&mut events, limits::CONTROL_FRAME, PATIENCE).await {
+                Ok(Event::Ready(_)) => return,
+                Ok(event) => assert!(!event.is_final(), "{event:?}"),
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
+    /// Asks for a workload. Its events follow.
+    pub(crate) fn request(&mut self, spec: WorkloadSpec) -> UnixStream {
+        self.open(StreamHeader::Request(Request::Start(Box::new(spec))))
+    }
+
+    fn open(&mut self, header: StreamHeader) -> UnixStream {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let stream = self.shared.streams.open();
+        let mut offers = Offers {
+            stream: stream.clone(),
+            header,
+            carrier: self.shared.carrier.subscribe(),
+            used: 0,
+        };
+        self.tasks.spawn(async move {
+            let ended = stream.carry(&Socket::from(theirs), &mut offers).await;
+            // A test that reads sees an end; only here it is known to be none.
+            assert_eq!(ended, Ended::Complete);
+        });
+        ours
+    }
+
+    /// Panics if any stream was reset so far.
+    pub(crate) fn check(&mut self) {
+        while let Some(ended) = self.tasks.try_join_next() {
+            ended.expect("no stream is reset");
+        }
+    }
+}
+
+impl Shared {
+    async fn keep(&self, agent: &ServeReply) {
+        let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let endpoint = quic::client_endpoint(udp).unwrap();
+        let mut epoch = None;
+        for generation in 1.. {
+            let since = Instant::now();
+            let (connection, mut send, mut receive) = loop {
+                if let Some(attached) = self.attach(&endpoint, agent, generation, &mut epoch).await {
+                    break attached;
+                }
+            };
+            let outage = u64::try_from(since.elapsed().as_millis()).unwrap();
+            self.longest_outage.fetch_max(outage, Ordering::Relaxed);
+            self.carrier.send_replace(Some((generation, connection.clone())));
+            let heard = async {
+                while let Ok(control) = control::hear(&mut receive).await {
+                    if matches!(control, Control::Restarting) || !self.streams.hear(&control) {
+                        break;
+                    }
+                }
+            };
+            tokio::select! {
+                _ = connection.closed() => {}
+                () = heard => {}
+                _ = control::tell(&self.streams, &mut send) => {}
+            }
+        }
+    }
+
+    async fn attach(
+        &self,
+        endpoint: &Endpoint,
+        agent: &ServeReply,
+        generation: u64,
+        epoch: &mut Option<[u8; 16]>,
+    ) -> Option<(Connection, quinn::SendStream, quinn::RecvStream)> {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, agent.port));
+        let connecting = quic::connect(endpoint, address, &self.identity, agent.agent).unwrap();
+        let connection = connecting.await.ok()?;
+        let (mut send, mut receive) = connection.open_bi().await.ok()?;
+        let attach = Attach {
+            session: self.id,
+            generation,
+            keep_s: 600,
+        };
+        codec::write(&mut send, &attach, limits::CONTROL_FRAME)
+            .await
+            .ok()?;
+        let AttachReply::Attached { epoch: now, .. } =
+            codec::read(&mut receive, limits::CONTROL_FRAME).await.ok()?
+        else {
+            panic!("not attached");
+        };
+        assert_eq!(*epoch.get_or_insert(now), now, "the session is the same one");
+        let table = control::read_table(&mut receive).await.ok()?;
+        assert!(self.streams.resume(generation, table));
+        Some((connection, send, receive))
+    }
+}
+
+struct Offers {
+    stream: Arc<Stream>,
+    header: StreamHeader,
+    carrier: watch::Receiver<Option<(u64, Connection)>>,
+    used: u64,
+}
+
+impl Offers {
+    async fn offer(&self, generation: u64, connection: &Connection) -> Option<Leg> {
+        let (send, receive) = connection.open_bi().await.ok()?;
+        let (mut send, receive) = (Sender::new(send), Receiver::new(receive));
+        let (open, at) = {
+            let mut core = self.stream.core();
+            if !core.offer(generation) {
+                return None;
+            }
+            let at = core.inbox().received();
+            let header = (!core.is_confirmed()).then(|| self.header.clone());
+            let open = Open {
+                stream: core.id(),
+                from: core.outbox().sent(),
+                received: at,
+                header,
+            };
+            (open, at)
+        };
+        let frame = codec::encode(&open, limits::HEADER_FRAME).unwrap();
+        send.stream().write_chunk(frame.into()).await.ok()?;
+        Some(Leg {
+            generation,
+            send,
+            receive,
+            at,
+        })
+    }
+}
+
+impl Legs for Offers {
+    async fn next(&mut self) -> Leg {
+        loop {
+            let used = self.used;
+            let newer = |carrier: &Option<(u64, Connection)>| carrier.as_ref().is_some_and(|c| c.0 > used);
+            let newest = self.carrier.wait_for(newer).await.map(|carrier| carrier.clone());
+            let Ok(Some((generation, connection))) = newest else {
+                return std::future::pending().await;
+            };
+            let leg = self.offer(generation, &connection).await;
+            self.used = generation;
+            if let Some(leg) = leg {
+                return leg;
+            }
+        }
+    }
+}

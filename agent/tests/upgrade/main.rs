@@ -1,0 +1,332 @@
+//! Upgrades of a running agent, with real processes: what its clients are promised.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests, in a test binary")]
+
+mod client;
+mod host;
+
+use std::time::Duration;
+
+use client::Client;
+use host::Host;
+use jq_common::protocol::{
+    control::{EngineChoice, GpuAsk, JupyterKind, PullPolicy, WorkloadSpec},
+    stream::Target,
+};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy, split},
+    net::{TcpListener, UnixListener, UnixStream},
+    sync::watch,
+    task::JoinSet,
+    time::{Instant, timeout},
+};
+
+/// What anything here may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Between two looks at a condition.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// The longest that a stream may stand still.
+const PAUSE: Duration = Duration::from_secs(2);
+
+/// Sends back whatever comes.
+struct Echo {
+    port: u16,
+    _serving: JoinSet<()>,
+}
+
+impl Echo {
+    async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let mut serving = JoinSet::new();
+        serving.spawn(async move {
+            let mut connections = JoinSet::new();
+            loop {
+                let (mut tcp, _) = listener.accept().await.unwrap();
+                connections.spawn(async move {
+                    let (mut from, mut to) = tcp.split();
+                    // Whoever resets it is found out at the other end.
+                    if copy(&mut from, &mut to).await.is_ok() {
+                        let _ = to.shutdown().await;
+                    }
+                });
+            }
+        });
+        Self {
+            port,
+            _serving: serving,
+        }
+    }
+}
+
+/// Bytes that tell where they belong.
+fn pattern(from: usize, length: usize) -> Vec<u8> {
+    (from..from + length)
+        .map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8)
+        .collect()
+}
+
+const PIECE: usize = 64 * 1024;
+
+async fn write_pattern(mut to: impl AsyncWrite + Unpin, length: usize) {
+    for at in (0..length).step_by(PIECE) {
+        to.write_all(&pattern(at, PIECE.min(length - at))).await.unwrap();
+    }
+    to.shutdown().await.unwrap();
+}
+
+/// Reads to the end. The longest time without a byte.
+async fn read_pattern(
+    mut from: impl AsyncRead + Unpin,
+    length: usize,
+    progress: &watch::Sender<usize>,
+) -> Duration {
+    let mut got = 0;
+    let mut longest = Duration::ZERO;
+    let mut last = Instant::now();
+    let mut buffer = vec![0; PIECE];
+    loop {
+        let count = from.read(&mut buffer).await.unwrap();
+        longest = longest.max(last.elapsed());
+        last = Instant::now();
+        if count == 0 {
+            assert_eq!(got, length, "all of it came");
+            return longest;
+        }
+        assert!(buffer[..count] == pattern(got, count), "wrong bytes after {got}");
+        got += count;
+        progress.send_replace(got);
+    }
+}
+
+async fn says(stream: &mut UnixStream, words: &[u8]) {
+    stream.write_all(words).await.unwrap();
+    let mut heard = vec![0; words.len()];
+    let heard_back = stream.read_exact(&mut heard);
+    timeout(PATIENCE, heard_back).await.expect("an echo").unwrap();
+    assert_eq!(heard, words);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_go_on_across_an_upgrade_in_the_middle_of_a_transfer() {
+    const LENGTH: usize = 50_000_000;
+    let (host, echo) = (Host::new(), Echo::start().await);
+    let (old, new) = (host.build("old"), host.build("new"));
+    let mut client = Client::new();
+    let before = host.bootstrap(&old, client.fingerprint()).await;
+    client.keep_with(&before).await;
+    let agent = host.agent();
+
+    let mut idle = client.connect(echo.port);
+    says(&mut idle, b"before").await;
+    let (from, to) = split(client.connect(echo.port));
+    let progress = watch::Sender::new(0);
+    let mut come = progress.subscribe();
+    let descriptors = watch::Sender::new(0);
+    let upgrade = async {
+        come.wait_for(|&come| come > LENGTH / 4).await.unwrap();
+        descriptors.send_replace(agent.descriptors());
+        let newcomer = Client::new();
+        let after = host.bootstrap(&new, newcomer.fingerprint()).await;
+        assert!(*come.borrow() < LENGTH, "in the middle");
+        after
+    };
+    let (after, (), longest) = timeout(PATIENCE, async {
+        tokio::join!(
+            upgrade,
+            write_pattern(to, LENGTH),
+            read_pattern(from, LENGTH, &progress)
+        )
+    })
+    .await
+    .expect("the transfer ends");
+
+    assert!(longest < PAUSE, "it stood still for {longest:?}");
+    assert_eq!((after.agent, after.port), (before.agent, before.port));
+    assert_eq!(host.agent(), agent, "the same process");
+    assert!(agent.runs(&new));
+    assert_eq!(client.generation(), 2, "one pause");
+    says(&mut idle, b"after").await;
+    client.check();
+    // One lock and one control socket more; and the transfer's own socket is gone.
+    agent.has_at_most(*descriptors.borrow() + 2 - 1).await;
+
+    let again = host.bootstrap(&old, client.fingerprint()).await;
+    assert_eq!(
+        again.agent, before.agent,
+        "bootstraps of the old build find the new one"
+    );
+    assert_eq!(host.agent(), agent);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn upgrades_one_after_the_other_keep_a_stream_and_leak_nothing() {
+    let (host, echo) = (Host::new(), Echo::start().await);
+    let builds: Vec<_> = ["a", "b", "c", "d"].iter().map(|name| host.build(name)).collect();
+    let mut client = Client::new();
+    let first = host.bootstrap(&builds[0], client.fingerprint()).await;
+    client.keep_with(&first).await;
+    let agent = host.agent();
+    let mut stream = client.connect(echo.port);
+    says(&mut stream, b"hello").await;
+    let descriptors = agent.descriptors();
+    for (at, build) in builds.iter().enumerate().skip(1) {
+        let generation = client.generation();
+        host.bootstrap(build, client.fingerprint()).await;
+        client.carried_after(generation).await;
+        says(&mut stream, format!("again {at}").as_bytes()).await;
+        assert!(agent.runs(build));
+        agent.has_at_most(descriptors + 2 * at).await;
+    }
+    for build in &builds {
+        let reply = host.bootstrap(build, client.fingerprint()).await;
+        assert_eq!(reply.agent, first.agent);
+    }
+    assert!(client.longest_outage() < PAUSE, "{:?}", client.longest_outage());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn thousands_of_idle_streams_are_handed_over() {
+    const STREAMS: usize = 3000;
+    jq_common::descriptors::raise_limit();
+    let (host, echo) = (Host::new(), Echo::start().await);
+    let (old, new) = (host.build("old"), host.build("new"));
+    let mut client = Client::new();
+    let agent = host.bootstrap(&old, client.fingerprint()).await;
+    client.keep_with(&agent).await;
+    let mut streams = Vec::new();
+    for _ in 0..STREAMS {
+        streams.push(client.connect(echo.port));
+    }
+    for stream in &mut streams {
+        says(stream, b"1").await;
+    }
+    host.bootstrap(&new, client.fingerprint()).await;
+    for stream in &mut streams {
+        says(stream, b"2").await;
+    }
+    client.check();
+    assert!(client.longest_outage() < PAUSE, "{:?}", client.longest_outage());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_workload_is_reached_again_after_an_upgrade() {
+    let (host, echo) = (Host::new(), Echo::start().await);
+    let (old, new) = (host.build("old"), host.build("new"));
+    let mut client = Client::new();
+    let agent = host.bootstrap(&old, client.fingerprint()).await;
+    client.keep_with(&agent).await;
+    let port = echo.port;
+    client.start(process()).await;
+    let mut before = client.forward(Target::Workload { port });
+    says(&mut before, b"before").await;
+    host.bootstrap(&new, client.fingerprint()).await;
+    let mut after = client.forward(Target::Workload { port });
+    says(&mut after, b"after").await;
+    says(&mut before, b"still there").await;
+    client.check();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_a_workload_is_being_started_another_build_runs_beside() {
+    let host = Host::new();
+    let (old, new) = (host.build("old"), host.build("new"));
+    // Takes questions and answers none.
+    let docker = UnixListener::bind(host.docker()).unwrap();
+    let mut client = Client::new();
+    let before = host.bootstrap(&old, client.fingerprint()).await;
+    client.keep_with(&before).await;
+    let spec = WorkloadSpec {
+        engine: EngineChoice::Docker,
+        image: Some("image".to_owned()),
+        ..process()
+    };
+    let _events = client.request(spec);
+    let _asked = timeout(PATIENCE, docker.accept())
+        .await
+        .expect("the start begins");
+    let beside = host.bootstrap(&new, client.fingerprint()).await;
+    assert_ne!(beside.agent, before.agent);
+    assert_eq!(host.agents().len(), 2);
+    assert_eq!(client.generation(), 1, "nothing paused");
+}
+
+/// No container and no Jupyter: the host's own network.
+fn process() -> WorkloadSpec {
+    WorkloadSpec {
+        session: "test".to_owned(),
+        engine: EngineChoice::Process,
+        existing_container: None,
+        image: None,
+        pull: PullPolicy::Never,
+        gpus: GpuAsk::None,
+        volumes: Vec::new(),
+        env: Vec::new(),
+        workdir: None,
+        shm_size: None,
+        user: None,
+        jupyter: JupyterKind::None,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_successor_that_cannot_be_executed_is_refused_and_nothing_pauses() {
+    let (host, echo) = (Host::new(), Echo::start().await);
+    let old = host.build("old");
+    let mut client = Client::new();
+    let agent = host.bootstrap(&old, client.fingerprint()).await;
+    client.keep_with(&agent).await;
+    let mut stream = client.connect(echo.port);
+    says(&mut stream, b"before").await;
+    let broken = host.broken_build();
+    // The first look at it takes its right to be executed.
+    std::fs::set_permissions(&broken, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let refused = host.upgrade(&old, &broken).await.unwrap_err();
+    assert!(refused.why.contains("not a program"), "{}", refused.why);
+    says(&mut stream, b"after").await;
+    assert_eq!(client.generation(), 1);
+    client.check();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_the_successor_does_not_start_after_all_streams_go_on_with_the_old_agent() {
+    const LENGTH: usize = 10_000_000;
+    let (host, echo) = (Host::new(), Echo::start().await);
+    let old = host.build("old");
+    let mut client = Client::new();
+    let reply = host.bootstrap(&old, client.fingerprint()).await;
+    client.keep_with(&reply).await;
+    let agent = host.agent();
+    let mut idle = client.connect(echo.port);
+    says(&mut idle, b"before").await;
+    let (from, to) = split(client.connect(echo.port));
+    let progress = watch::Sender::new(0);
+    let mut come = progress.subscribe();
+    let broken = host.broken_build();
+    let upgrade = async {
+        come.wait_for(|&come| come > LENGTH / 4).await.unwrap();
+        host.upgrade(&old, &broken).await
+    };
+    let (refused, (), longest) = timeout(PATIENCE, async {
+        tokio::join!(
+            upgrade,
+            write_pattern(to, LENGTH),
+            read_pattern(from, LENGTH, &progress)
+        )
+    })
+    .await
+    .expect("the transfer ends");
+    assert!(refused.is_err());
+    assert!(longest < PAUSE, "it stood still for {longest:?}");
+    says(&mut idle, b"after").await;
+    client.check();
+    assert!(agent.runs(&old));
+    let again = host.upgrade(&old, &host.build("good")).await.unwrap_err();
+    assert!(again.why.contains("failed before"), "{}", again.why);
+    assert_eq!(
+        host.bootstrap(&old, client.fingerprint()).await.agent,
+        reply.agent
+    );
+}

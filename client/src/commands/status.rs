@@ -1,0 +1,51 @@
+//! `status`: the sessions that run on this machine.
+
+use std::path::Path;
+
+use futures_util::future::join_all;
+
+use crate::{
+    cli::StatusArgs,
+    control::{self, AskError},
+    error::{Failure, Kind},
+    output::{Found, Printer},
+    settings::Environment,
+};
+
+/// Prints all sessions, or the one that was named.
+///
+/// # Errors
+/// When the named one does not run, or does not answer.
+pub async fn run(args: &StatusArgs, environment: &Environment, printer: &Printer) -> Result<(), Failure> {
+    let folder = control::folder(&environment.runtime_dir);
+    let found = running(&folder).await;
+    let Some(name) = &args.name else {
+        printer.sessions(&found);
+        return Ok(());
+    };
+    let named = found.into_iter().find(|one| {
+        let target = one.answer.as_ref().map(|snapshot| snapshot.target.as_str());
+        one.session == *name || target.is_ok_and(|target| target == name)
+    });
+    match named.map(|one| one.answer) {
+        Some(Ok(snapshot)) => {
+            printer.session(&snapshot);
+            Ok(())
+        }
+        Some(Err(error)) => Err(Failure::new(Kind::Local, format!("no word from {name}")).because(error)),
+        None => Err(
+            Failure::new(Kind::Local, format!("no session {name} runs on this machine")).hint(format!(
+                "`jq-client connect {name}` begins it; `jq-client status` lists those that run"
+            )),
+        ),
+    }
+}
+
+/// The sessions that have a process.
+async fn running(folder: &Path) -> Vec<Found> {
+    let asked = control::sessions(folder).into_iter().map(async |session| {
+        let answer = control::ask(folder, &session).await;
+        (!matches!(answer, Err(AskError::NotRunning))).then_some(Found { session, answer })
+    });
+    join_all(asked).await.into_iter().flatten().collect()
+}

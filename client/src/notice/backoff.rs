@@ -1,0 +1,176 @@
+//! How long to wait before the next attempt: pure, so that time and chance come from the caller.
+
+use std::time::{Duration, Instant};
+
+/// Waits that double up to a cap, each drawn evenly from zero to the current limit ("full jitter"), so that clients which
+/// lost the same host do not come back together.
+#[derive(Clone, Debug)]
+pub struct Backoff {
+    first: Duration,
+    cap: Duration,
+    limit: Duration,
+}
+
+impl Backoff {
+    /// The first wait is at most `first`, no wait is longer than `cap`.
+    #[must_use]
+    pub fn new(first: Duration, cap: Duration) -> Self {
+        let first = first.min(cap);
+        Self {
+            first,
+            cap,
+            limit: first,
+        }
+    }
+
+    /// The next wait. `random` is drawn evenly from all of `u32`.
+    pub fn next(&mut self, random: u32) -> Duration {
+        let limit = self.limit;
+        self.limit = limit.saturating_mul(2).min(self.cap);
+        part(limit, random)
+    }
+
+    /// Starts anew: something worked, or there is news.
+    pub fn reset(&mut self) {
+        self.limit = self.first;
+    }
+}
+
+/// `whole * random / 2^32`, which is less than `whole`.
+fn part(whole: Duration, random: u32) -> Duration {
+    let nanos = u64::try_from(whole.as_nanos()).unwrap_or(u64::MAX);
+    let part = (u128::from(nanos) * u128::from(random)) >> 32;
+    Duration::from_nanos(u64::try_from(part).unwrap_or(u64::MAX))
+}
+
+/// The pace of attempts that the other side counts: sshd holds fast retries against their source
+/// (`PerSourcePenalties` in sshd_config(5)).
+#[derive(Clone, Debug)]
+pub struct Attempts {
+    apart: Duration,
+    last: Option<Instant>,
+}
+
+impl Attempts {
+    /// How far apart the starts of two attempts with ssh are at least.
+    pub const SSH: Duration = Duration::from_secs(15);
+
+    /// The first attempt may start at once, each other `apart` after the start of the one before.
+    #[must_use]
+    pub fn new(apart: Duration) -> Self {
+        Self { apart, last: None }
+    }
+
+    /// How long after `now` the next attempt may start.
+    #[must_use]
+    pub fn wait(&self, now: Instant) -> Duration {
+        self.last.map_or(Duration::ZERO, |last| {
+            self.apart.saturating_sub(now.saturating_duration_since(last))
+        })
+    }
+
+    /// An attempt starts.
+    pub fn start(&mut self, now: Instant) {
+        self.last = Some(now);
+    }
+
+    /// Lets one attempt start at once: the user asked, or this machine woke.
+    pub fn skip(&mut self) {
+        self.last = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const fn millis(n: u64) -> Duration {
+        Duration::from_millis(n)
+    }
+
+    #[test]
+    fn waits_double_up_to_the_cap_and_start_anew_after_a_reset() {
+        let mut backoff = Backoff::new(millis(250), millis(10_000));
+        let half = 1 << 31;
+        let mut waits = |n| -> Vec<_> { (0..n).map(|_| backoff.next(half).as_millis()).collect() };
+        assert_eq!(waits(8), [125, 250, 500, 1000, 2000, 4000, 5000, 5000]);
+        backoff.reset();
+        assert_eq!(backoff.next(half), millis(125));
+        assert_eq!(backoff.next(half), millis(250));
+    }
+
+    #[test]
+    fn chance_spreads_a_wait_over_all_of_its_room() {
+        for (random, at_least, below) in [
+            (0, 0, 1),
+            (1 << 30, 250, 251),
+            (3 << 30, 750, 751),
+            (u32::MAX, 999, 1000),
+        ] {
+            let wait = Backoff::new(millis(1000), millis(1000)).next(random);
+            assert!(
+                wait >= millis(at_least) && wait < millis(below),
+                "{random}: {wait:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_first_wait_is_within_the_cap_too() {
+        assert!(Backoff::new(millis(500), millis(100)).next(u32::MAX) < millis(100));
+    }
+
+    proptest! {
+        #[test]
+        fn no_wait_is_longer_than_its_limit_whatever_the_numbers(
+            first: Duration, cap: Duration, randoms in prop::collection::vec(any::<u32>(), 1..80)
+        ) {
+            let mut backoff = Backoff::new(first, cap);
+            for (tries, random) in randoms.into_iter().enumerate() {
+                let limit = first.saturating_mul(1u32.checked_shl(tries as u32).unwrap_or(u32::MAX)).min(cap);
+                prop_assert!(backoff.next(random) <= limit);
+            }
+        }
+
+        #[test]
+        fn starts_of_attempts_that_wait_are_never_closer_than_promised(
+            steps in prop::collection::vec(0u64..40_000, 1..50)
+        ) {
+            let mut attempts = Attempts::new(Attempts::SSH);
+            let mut now = Instant::now();
+            let mut last: Option<Instant> = None;
+            for step in steps {
+                now += millis(step);
+                now += attempts.wait(now);
+                attempts.start(now);
+                prop_assert!(last.is_none_or(|last| now - last >= Attempts::SSH));
+                last = Some(now);
+            }
+        }
+    }
+
+    #[test]
+    fn the_first_attempt_and_one_that_the_user_asks_for_start_at_once() {
+        let mut attempts = Attempts::new(Attempts::SSH);
+        let now = Instant::now();
+        assert_eq!(attempts.wait(now), Duration::ZERO);
+        attempts.start(now);
+        assert_eq!(attempts.wait(now), Attempts::SSH);
+        assert_eq!(attempts.wait(now + millis(4_000)), millis(11_000));
+        assert_eq!(attempts.wait(now + millis(15_000)), Duration::ZERO);
+        attempts.skip();
+        assert_eq!(attempts.wait(now), Duration::ZERO);
+        attempts.start(now);
+        assert_eq!(attempts.wait(now), Attempts::SSH);
+    }
+
+    #[test]
+    fn a_moment_before_the_last_start_is_no_underflow() {
+        let now = Instant::now();
+        let mut attempts = Attempts::new(Attempts::SSH);
+        attempts.start(now + millis(100));
+        assert_eq!(attempts.wait(now), Attempts::SSH);
+    }
+}

@@ -1,0 +1,204 @@
+//! Whether a connection still hears from its peer.
+
+use std::{sync::Arc, time::Duration};
+
+use quinn::Connection;
+use tokio::time::{Instant, sleep_until};
+
+use super::session::Session;
+
+/// How often a connection is looked at while it is idle, and while it is not.
+const LOOK: Duration = Duration::from_millis(1000);
+const CLOSE_LOOK: Duration = Duration::from_millis(250);
+
+/// Silence that is suspicious while an answer is due, at least.
+const PATIENCE: Duration = Duration::from_millis(1500);
+
+/// A peer that was sending and pauses for so long is asked whether it is there: whoever only receives has nothing
+/// outstanding, and would not notice that nothing can come any more.
+const PAUSE: Duration = Duration::from_millis(600);
+
+/// What has been seen of a connection. Pure.
+#[derive(Debug)]
+pub struct Pulse {
+    sent: u64,
+    heard: u64,
+    heard_at: Instant,
+    /// Since when something is sent that nothing came back for.
+    waiting: Option<Instant>,
+    /// It was asked since it was heard last.
+    asked: bool,
+}
+
+/// What a look showed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// It was heard, or owes nothing.
+    Well,
+    /// It has paused: ask it for a sign.
+    Ask,
+    /// It owes an answer for so long.
+    Owes(Duration),
+}
+
+impl Pulse {
+    /// A connection that has just been heard from, with these counts of frames that its peer has to acknowledge, and of
+    /// frames that came from it.
+    #[must_use]
+    pub fn new(sent: u64, heard: u64, now: Instant) -> Self {
+        Self {
+            sent,
+            heard,
+            heard_at: now,
+            waiting: None,
+            asked: false,
+        }
+    }
+
+    /// Takes the counts as they are at `now`.
+    pub fn look(&mut self, sent: u64, heard: u64, now: Instant) -> Seen {
+        if heard != self.heard {
+            // The answer to the question itself asks for no further one.
+            let answered = self.asked && heard - self.heard <= 2;
+            *self = Self::new(sent, heard, now);
+            self.asked = answered;
+            return Seen::Well;
+        }
+        if sent != self.sent && self.waiting.is_none() {
+            self.waiting = Some(now);
+        }
+        match self.waiting {
+            Some(since) => Seen::Owes(now - since),
+            None if !self.asked && now - self.heard_at >= PAUSE => {
+                self.asked = true;
+                Seen::Ask
+            }
+            None => Seen::Well,
+        }
+    }
+
+    /// Whether a closer look is worth it: something has just come, or is due.
+    #[must_use]
+    pub fn is_beating(&self) -> bool {
+        self.waiting.is_some() || !self.asked
+    }
+}
+
+/// Watches the connection that carries a session.
+pub struct Heart {
+    session: Arc<Session>,
+    connection: Connection,
+    pulse: Pulse,
+    silent: bool,
+    /// When it is looked at next, whoever waits for that.
+    look_at: Instant,
+}
+
+impl Heart {
+    /// Of a connection that has just been made.
+    #[must_use]
+    pub fn new(session: Arc<Session>, connection: Connection) -> Self {
+        let (sent, heard) = counts(&connection);
+        Self {
+            session,
+            connection,
+            pulse: Pulse::new(sent, heard, Instant::now()),
+            silent: false,
+            look_at: Instant::now() + CLOSE_LOOK,
+        }
+    }
+
+    /// Returns when the peer falls silent (true) or is heard again (false). Dropping the future loses nothing.
+    pub async fn changed(&mut self) -> bool {
+        loop {
+            sleep_until(self.look_at).await;
+            let (sent, heard) = counts(&self.connection);
+            let silent = match self.pulse.look(sent, heard, Instant::now()) {
+                Seen::Well => false,
+                Seen::Ask => {
+                    self.session.ask_for_a_sign();
+                    self.silent
+                }
+                Seen::Owes(silence) => silence > PATIENCE.max(self.connection.rtt() * 4),
+            };
+            let pause = if self.pulse.is_beating() { CLOSE_LOOK } else { LOOK };
+            self.look_at = Instant::now() + pause;
+            if silent != self.silent {
+                self.silent = silent;
+                return silent;
+            }
+        }
+    }
+}
+
+fn counts(connection: &Connection) -> (u64, u64) {
+    let stats = connection.stats();
+    let (sent, heard) = (stats.frame_tx, stats.frame_rx);
+    (
+        sent.stream + sent.ping + sent.reset_stream + sent.stop_sending + sent.crypto,
+        heard.acks + heard.stream + heard.ping + heard.reset_stream + heard.stop_sending,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const START: u64 = 1_000_000;
+
+    fn looks(pulse: &mut Pulse, start: Instant, looks: &[(u64, u64, u64)]) -> Vec<Seen> {
+        looks
+            .iter()
+            .map(|&(sent, heard, ms)| pulse.look(sent, heard, start + Duration::from_millis(ms)))
+            .collect()
+    }
+
+    #[test]
+    fn only_silence_while_an_answer_is_due_counts() {
+        let start = Instant::now();
+        let mut pulse = Pulse::new(5, 5, start);
+        let owes = |ms| Seen::Owes(Duration::from_millis(ms));
+        assert_eq!(
+            looks(
+                &mut pulse,
+                start,
+                &[
+                    (6, 5, 100),
+                    (9, 5, 2100),
+                    (9, 9, 2200),
+                    (9, 9, 2300),
+                    (9, 9, 2900),
+                    (9, 9, START)
+                ]
+            ),
+            [owes(0), owes(2000), Seen::Well, Seen::Well, Seen::Ask, Seen::Well]
+        );
+    }
+
+    #[test]
+    fn a_peer_that_pauses_is_asked_once() {
+        let start = Instant::now();
+        let mut pulse = Pulse::new(5, 5, start);
+        assert_eq!(
+            looks(
+                &mut pulse,
+                start,
+                &[
+                    (5, 9, 100),
+                    (5, 9, 800),
+                    (6, 9, 900),
+                    (6, 10, 950),
+                    (6, 10, START)
+                ]
+            ),
+            [
+                Seen::Well,
+                Seen::Ask,
+                Seen::Owes(Duration::ZERO),
+                Seen::Well,
+                Seen::Well
+            ]
+        );
+        assert!(!pulse.is_beating(), "an idle connection is left alone");
+    }
+}

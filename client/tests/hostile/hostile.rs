@@ -1,0 +1,335 @@
+//! What such an agent may do, and what comes of it.
+
+use std::time::{Duration, Instant};
+
+use jq_client::tunnel::session::{AttachError, Parted};
+use jq_common::{
+    codec,
+    protocol::{
+        limits,
+        session::{AttachReply, Control, Entry, Progress},
+    },
+};
+use quinn::VarInt;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    task::JoinSet,
+    time::timeout,
+};
+
+use crate::host::{ATTACH, Host, PATIENCE, Pair, Program, memory};
+
+/// Numbers that are the same in every run (SplitMix64).
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, limit: u64) -> u64 {
+        self.next() % limit
+    }
+
+    /// Mostly small, sometimes anything.
+    fn number(&mut self) -> u64 {
+        match self.below(8) {
+            0 => self.next(),
+            1 => u64::MAX,
+            2 => self.below(1 << 20),
+            _ => self.below(20),
+        }
+    }
+
+    fn entry(&mut self) -> Entry {
+        Entry {
+            stream: self.below(12),
+            delivered: self.number(),
+            received: self.number(),
+            ended: self.below(3) == 0,
+            reset: (self.below(6) == 0).then(|| self.next() as u32),
+        }
+    }
+
+    fn control(&mut self) -> Control {
+        let stream = self.below(12);
+        match self.below(40) {
+            0 => Control::Restarting,
+            1 => Control::Table {
+                entries: vec![self.entry()],
+                last: true,
+            },
+            2..10 => Control::Reset {
+                stream,
+                code: self.next() as u32,
+            },
+            10..15 => Control::ResetHeard { stream },
+            15..20 => Control::Forgotten { stream },
+            _ => Control::Progress(
+                (0..self.below(4))
+                    .map(|_| Progress {
+                        stream: self.below(12),
+                        delivered: self.number(),
+                        ended: self.below(4) == 0,
+                    })
+                    .collect(),
+            ),
+        }
+    }
+}
+
+/// Something is sent by a new stream, and comes back to its end.
+async fn works(pair: &Pair, host: &mut Host) {
+    let exchange = async {
+        let mut program = Program::connect(&pair.session).await;
+        program.tcp.write_all(b"hello").await.unwrap();
+        program.tcp.shutdown().await.unwrap();
+        let mut got = Vec::new();
+        tokio::join!(host.echo(), async {
+            program.tcp.read_to_end(&mut got).await.unwrap();
+        });
+        assert_eq!(got, b"hello");
+    };
+    timeout(PATIENCE, exchange).await.expect("in time");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn an_attach_that_is_not_answered_is_given_up_in_time() {
+    for way in 0..5 {
+        let pair = Pair::new();
+        let (client, agent) = pair.connect().await;
+        let mut attacks = JoinSet::new();
+        attacks.spawn(async move {
+            let mut host = Host::begin(agent).await;
+            let attached = AttachReply::Attached {
+                boot: [1; 16],
+                epoch: [1; 16],
+            };
+            if way > 0 {
+                let _ = codec::write(&mut host.send, &attached, limits::CONTROL_FRAME).await;
+            }
+            let entry = Random(1).entry();
+            loop {
+                let entries = match way {
+                    // The same again and again, nothing, or far too much, and never the last.
+                    1 => vec![entry; 1000],
+                    2 => Vec::new(),
+                    3 => (0..1000)
+                        .map(|stream| Entry {
+                            stream: u64::MAX - stream,
+                            ..entry
+                        })
+                        .collect(),
+                    _ => break,
+                };
+                let frame = Control::Table { entries, last: false };
+                if host.say(&frame).await.is_none() {
+                    return;
+                }
+                // It is in this process too, and is not to keep the client from its turn.
+                tokio::task::yield_now().await;
+            }
+            if way == 4 {
+                let _ = host.send.write_all(&[0, 3, 0, 0]).await;
+            }
+            host.connection.closed().await;
+        });
+        let (began, before) = (Instant::now(), memory());
+        // In a task of its own: one that never rests could not be given up here.
+        let (session, mut attaching) = (pair.session.clone(), JoinSet::new());
+        attaching.spawn(async move { session.attach(client, ATTACH).await });
+        let attached = timeout(2 * ATTACH, attaching.join_next()).await;
+        let attached = attached
+            .unwrap_or_else(|_| panic!("{way}: no end"))
+            .unwrap()
+            .unwrap();
+        assert!(matches!(attached, Err(AttachError::Frame(_))), "{way}");
+        assert!(
+            began.elapsed() < ATTACH + Duration::from_secs(1),
+            "{way}: {:?}",
+            began.elapsed()
+        );
+        assert!(memory() < before + 100_000_000, "{way}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_can_open_no_stream_to_the_client() {
+    let pair = Pair::new();
+    let (_talk, mut host) = pair.carry(1, Vec::new()).await.unwrap();
+    let connection = host.connection.clone();
+    let opened = async {
+        tokio::select! {
+            _ = connection.open_bi() => {}
+            _ = connection.open_uni() => {}
+        }
+    };
+    tokio::select! {
+        () = opened => panic!("the client takes streams"),
+        () = works(&pair, &mut host) => {}
+    }
+    assert!(connection.send_datagram(b"x".as_slice().into()).is_err());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_control_stream_that_breaks_ends_its_connection() {
+    for way in 0..5 {
+        let pair = Pair::new();
+        let (mut talk, mut host) = pair.carry(1, Vec::new()).await.unwrap();
+        works(&pair, &mut host).await;
+        match way {
+            0 => host.send.reset(VarInt::from_u32(1)).unwrap(),
+            1 => host.send.finish().unwrap(),
+            2 => {
+                host.send.write_all(&[0, 0]).await.unwrap();
+                host.send.finish().unwrap();
+            }
+            3 => host.receive.stop(VarInt::from_u32(1)).unwrap(),
+            _ => host.send.write_all(&[0xff; 4]).await.unwrap(),
+        }
+        if way == 3 {
+            // It is seen when there is something to tell.
+            let _ = timeout(Duration::from_secs(1), works(&pair, &mut host)).await;
+        }
+        let ended = talk.ended().await;
+        assert!(matches!(ended, Some(Parted::Lost(_))), "{way}: {ended:?}");
+        let (_talk, mut host) = pair.carry(1, Vec::new()).await.unwrap();
+        works(&pair, &mut host).await;
+    }
+}
+
+/// Says this and that on the control stream and on the streams that the client opens.
+async fn rave(mut host: Host, mut random: Random) {
+    let mut held = Vec::new();
+    for _ in 0..150 {
+        if random.below(3) > 0 {
+            let control = random.control();
+            if host.say(&control).await.is_none() {
+                return;
+            }
+            continue;
+        }
+        let opened = timeout(Duration::from_millis(5), host.opened()).await;
+        let Ok(Some((_, mut send, mut receive))) = opened else {
+            continue;
+        };
+        let bytes = vec![7; random.below(100_000) as usize];
+        let _ = timeout(Duration::from_millis(50), send.write_all(&bytes)).await;
+        match random.below(5) {
+            0 => drop(send.reset(VarInt::from_u32(random.below(12) as u32))),
+            1 => drop(send.finish()),
+            2 => drop(receive.stop(VarInt::from_u32(random.below(12) as u32))),
+            _ => held.push((send, receive)),
+        }
+    }
+    match random.below(3) {
+        0 => drop(host.send.reset(VarInt::from_u32(1))),
+        1 => drop(host.send.write_all(&[1, 2, 3]).await),
+        _ => {}
+    }
+    host.connection
+        .close(VarInt::from_u32(random.below(8) as u32), b"");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn frames_at_random_cost_at_most_the_streams_that_they_are_about() {
+    let before = memory();
+    for seed in 0..30 {
+        let pair = Pair::new();
+        let mut random = Random(seed);
+        let mut programs = JoinSet::new();
+        for _ in 0..4 {
+            let table = (0..random.below(5)).map(|_| random.entry()).collect();
+            // What an agent says before it may be nonsense; then there is no attachment, and that is all.
+            let Ok((mut talk, host)) = pair.carry(random.below(2) as u8, table).await else {
+                continue;
+            };
+            for _ in 0..3 {
+                let mut program = Program::connect(&pair.session).await;
+                programs.spawn(async move {
+                    let (mut read, mut write) = program.tcp.split();
+                    let mut sink = tokio::io::sink();
+                    let read = tokio::io::copy(&mut read, &mut sink);
+                    let _ = tokio::join!(write.write_all(&[1; 30_000]), read);
+                    let _ = program.tcp.shutdown().await;
+                    program.ended().await
+                });
+            }
+            rave(host, Random(random.next())).await;
+            assert!(
+                talk.ended().await.is_some(),
+                "seed {seed}: it goes on without a connection"
+            );
+        }
+        let (talk, mut host) = pair.carry(2, Vec::new()).await.unwrap();
+        while let Ok(Some((_, mut send, mut receive))) =
+            timeout(Duration::from_millis(50), host.opened()).await
+        {
+            let _ = send.reset(VarInt::from_u32(1));
+            let _ = receive.stop(VarInt::from_u32(1));
+        }
+        works(&pair, &mut host).await;
+        drop(talk);
+        timeout(PATIENCE, pair.session.end()).await.expect("it ends");
+        let ended = timeout(PATIENCE, programs.join_all()).await;
+        ended.expect("nothing outlives the session");
+    }
+    let grown = memory().saturating_sub(before);
+    assert!(grown < 60_000_000, "it grew by {} MB", grown / 1_000_000);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn data_without_end_for_a_program_that_stopped_reading_is_held_at_the_agent() {
+    let pair = Pair::new();
+    let (_talk, mut host) = pair.carry(1, Vec::new()).await.unwrap();
+    let before = memory();
+    let mut floods = JoinSet::new();
+    let mut stopped = Vec::new();
+    for _ in 0..2 {
+        stopped.push(Program::connect(&pair.session).await);
+        let (_, mut send, receive) = host.opened().await.unwrap();
+        floods.spawn(async move {
+            let _receive = receive;
+            while send.write_all(&[7; 100_000]).await.is_ok() {}
+        });
+    }
+    for _ in 0..200 {
+        works(&pair, &mut host).await;
+    }
+    let grown = memory().saturating_sub(before);
+    // Two windows here, and what the agent, which is this process too, has ready to send.
+    assert!(grown < 110_000_000, "it grew by {} MB", grown / 1_000_000);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tables_of_strange_streams_do_not_pile_up() {
+    let pair = Pair::new();
+    let table = |round: u64| -> Vec<Entry> {
+        let entry = Random(1).entry();
+        (0..16_000)
+            .map(|stream| Entry {
+                stream: (round << 32) + stream,
+                ..entry
+            })
+            .collect()
+    };
+    let attach = async |round: u64| {
+        let (mut talk, host) = pair.carry(1, table(round)).await.unwrap();
+        // It reads nothing of what it is told.
+        host.connection.close(VarInt::from_u32(0), b"");
+        assert!(talk.ended().await.is_some());
+    };
+    for round in 0..10 {
+        attach(round).await;
+    }
+    let before = memory();
+    for round in 10..50 {
+        attach(round).await;
+    }
+    let grown = memory().saturating_sub(before);
+    assert!(grown < 10_000_000, "it grew by {} MB", grown / 1_000_000);
+}

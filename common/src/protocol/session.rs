@@ -1,0 +1,163 @@
+//! What the two ends of a session say about it: on the control stream of an attachment, and first on each of its streams.
+//!
+//! An attachment is one QUIC connection. Its first bidirectional stream is the control stream: the client sends
+//! [`Attach`], the agent answers with an [`AttachReply`] and then its table, as [`Control::Table`] frames up to one that is
+//! the last. Afterwards both send [`Control`] frames as they have something to tell. Every other stream is opened by the
+//! client with an [`Open`] frame, from which the agent learns what its table would tell; raw bytes follow both ways.
+
+use serde::{Deserialize, Serialize};
+
+use super::stream::StreamHeader;
+
+/// A session: one run of the client. Random, made anew by each client process. Not a secret.
+pub type SessionId = [u8; 16];
+
+/// A run of the agent. Random; another one tells that what the agent knew is gone.
+pub type BootId = [u8; 16];
+
+/// A session's beginning at the agent. Random.
+pub type Epoch = [u8; 16];
+
+/// A logical stream within a session, given out by the client in rising order and never again.
+pub type StreamId = u64;
+
+/// Most entries of one [`Control::Table`] or [`Control::Progress`] frame.
+pub const MOST_ENTRIES: usize = 1024;
+
+/// Asks that this connection carry the session from now on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attach {
+    /// Which session.
+    pub session: SessionId,
+    /// Rises with every attempt; one that is not higher than the last is refused.
+    pub generation: u64,
+    /// How long the agent keeps the session while nothing carries it, in seconds.
+    pub keep_s: u64,
+}
+
+/// The agent's answer to [`Attach`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AttachReply {
+    /// This connection carries the session, and no other does any more. The agent's table follows.
+    Attached {
+        /// The agent's run.
+        boot: BootId,
+        /// Which beginning of the session at the agent: another one tells that its streams are gone.
+        epoch: Epoch,
+    },
+    /// An attachment with this generation or a higher one was there before. Nothing has changed.
+    Stale,
+    /// The agent is ending, or holds as many sessions as it may.
+    Busy,
+}
+
+/// What one end knows of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Which stream.
+    pub stream: StreamId,
+    /// Bytes of the peer's that the socket at this end took.
+    pub delivered: u64,
+    /// Bytes of the peer's that arrived, at least `delivered`: from there the peer sends.
+    pub received: u64,
+    /// The end of the peer's data was passed on as well.
+    pub ended: bool,
+    /// The stream was reset at this end, with this code.
+    pub reset: Option<u32>,
+}
+
+/// How far a stream has come at the end that says so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Which stream.
+    pub stream: StreamId,
+    /// Bytes that the socket there took, from the stream's beginning.
+    pub delivered: u64,
+    /// The end of the data was passed on as well.
+    pub ended: bool,
+}
+
+/// A frame on the control stream, after the attach.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Control {
+    /// From the agent, right after [`AttachReply::Attached`]: a part of its table, at most [`MOST_ENTRIES`].
+    Table {
+        /// Streams that the agent has not forgotten.
+        entries: Vec<Entry>,
+        /// No further part follows.
+        last: bool,
+    },
+    /// What was delivered, at most [`MOST_ENTRIES`].
+    Progress(Vec<Progress>),
+    /// The stream is reset, both ways.
+    Reset {
+        /// Which stream.
+        stream: StreamId,
+        /// Why: a [`ResetCode`](super::stream::ResetCode).
+        code: u32,
+    },
+    /// The reset was heard.
+    ResetHeard {
+        /// Which stream.
+        stream: StreamId,
+    },
+    /// From the client: a stream of the agent's table that it has forgotten, since it was complete.
+    Forgotten {
+        /// Which stream.
+        stream: StreamId,
+    },
+    /// From the agent: it is about to be replaced by its successor, which takes the session over.
+    Restarting,
+}
+
+/// The first frame of a stream on an attachment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Open {
+    /// Which stream.
+    pub stream: StreamId,
+    /// Offset of the first byte that follows.
+    pub from: u64,
+    /// Offset from which the agent is to send.
+    pub received: u64,
+    /// What the stream is for; told until the agent has shown that it knows.
+    pub header: Option<StreamHeader>,
+}
+
+/// Why one side closed a connection, as a QUIC application error code (RFC 9000, section 20.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Close {
+    /// Another connection carries the session now.
+    Fenced = 1,
+    /// The client said that the session is over, or did not come back to it in time.
+    Left = 2,
+    /// The first frame was missing, late or not to be granted.
+    Refused = 3,
+    /// Another run of the same client is there: this one's session is over.
+    Superseded = 4,
+    /// The agent is ending, and its sessions with it.
+    Ending = 5,
+    /// The agent's successor takes its sessions over.
+    Restarting = 6,
+}
+
+impl Close {
+    /// The reason of a connection that the other side closed; none for a code that is not ours.
+    #[must_use]
+    pub fn from_wire(code: u64) -> Option<Self> {
+        let all = [
+            Self::Fenced,
+            Self::Left,
+            Self::Refused,
+            Self::Superseded,
+            Self::Ending,
+            Self::Restarting,
+        ];
+        all.into_iter().find(|close| *close as u64 == code)
+    }
+
+    /// Closes a connection for this reason.
+    pub fn close(self, connection: &quinn::Connection) {
+        connection.close(quinn::VarInt::from_u32(self as u32), b"");
+    }
+}

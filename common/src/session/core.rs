@@ -1,0 +1,461 @@
+//! One logical stream at one end of a session. No I/O and no clock: what happens is told, what is to be done is asked.
+
+use bytes::Bytes;
+
+use super::{
+    inbox::Inbox,
+    outbox::{self, Outbox},
+};
+use crate::protocol::{
+    session::{Entry, Progress, StreamId},
+    stream::ResetCode,
+};
+
+/// The peer said something that cannot be. The stream that it concerns is reset; nothing else is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// An offset that does not fit what was sent or received.
+    #[error("an offset that does not fit")]
+    Offset,
+    /// The peer has forgotten a stream that is not complete.
+    #[error("the other end has forgotten it")]
+    Forgotten,
+}
+
+/// Where a reset came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reset {
+    /// This end; the peer has to hear of it.
+    Here(ResetCode),
+    /// The other end.
+    There(ResetCode),
+}
+
+impl Reset {
+    /// Why.
+    #[must_use]
+    pub fn code(self) -> ResetCode {
+        match self {
+            Self::Here(code) | Self::There(code) => code,
+        }
+    }
+}
+
+/// A stream's state.
+#[derive(Debug)]
+pub struct StreamCore {
+    id: StreamId,
+    /// Of the attachment whose input counts.
+    generation: u64,
+    outbox: Outbox,
+    inbox: Inbox,
+    reset: Option<Reset>,
+    /// The peer knows it.
+    confirmed: bool,
+    /// It was sent on some attachment: the peer may know it.
+    offered: bool,
+}
+
+/// A stream's state without the bytes that its outbox holds.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Exported {
+    /// The sending half.
+    pub outbox: outbox::Exported,
+    /// Everything before was taken by the local socket; what arrived beyond is asked for again.
+    pub delivered: u64,
+    /// The end was passed on as well.
+    pub ended: bool,
+    /// The stream was reset at this end, with this code, and the peer may not have heard of it.
+    pub reset: Option<u32>,
+}
+
+/// What is to be done with a stream when a new attachment begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resumption {
+    /// Send from where [`Outbox::sent`] stands.
+    Resume,
+    /// It is over: the peer knew all there is to know.
+    Forget,
+}
+
+impl StreamCore {
+    /// A new stream.
+    #[must_use]
+    pub fn new(id: StreamId, generation: u64) -> Self {
+        Self::resumed(id, generation, Outbox::new(), Inbox::default())
+    }
+
+    /// A stream that goes on where another process left it.
+    #[must_use]
+    pub fn resumed(id: StreamId, generation: u64, outbox: Outbox, inbox: Inbox) -> Self {
+        Self {
+            id,
+            generation,
+            outbox,
+            inbox,
+            reset: None,
+            confirmed: false,
+            offered: false,
+        }
+    }
+
+    /// Which stream.
+    #[must_use]
+    pub fn id(&self) -> StreamId {
+        self.id
+    }
+
+    /// The sending half.
+    #[must_use]
+    pub fn outbox(&self) -> &Outbox {
+        &self.outbox
+    }
+
+    /// The receiving half.
+    #[must_use]
+    pub fn inbox(&self) -> &Inbox {
+        &self.inbox
+    }
+
+    /// Whether and why it was reset.
+    #[must_use]
+    pub fn reset_reason(&self) -> Option<Reset> {
+        self.reset
+    }
+
+    /// Whether the peer has shown that it knows the stream.
+    #[must_use]
+    pub fn is_confirmed(&self) -> bool {
+        self.confirmed
+    }
+
+    /// Whether the peer may know the stream.
+    #[must_use]
+    pub fn is_offered(&self) -> bool {
+        self.offered
+    }
+
+    /// Both directions are complete and acknowledged: there is nothing left to do or to tell but the last progress.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.reset.is_none() && self.outbox.is_complete() && self.inbox.is_complete()
+    }
+
+    // What happens at this end.
+
+    /// The local socket gave `bytes`.
+    pub fn write(&mut self, bytes: Bytes) {
+        if self.reset.is_none() {
+            self.outbox.push(bytes);
+        }
+    }
+
+    /// The local socket's data ended.
+    pub fn finish(&mut self) {
+        self.outbox.finish();
+    }
+
+    /// The local socket has more, and there is no room for it.
+    pub fn is_wanted_more(&mut self) {
+        self.outbox.is_wanted_more();
+    }
+
+    /// The local socket took `count` bytes of what was accepted.
+    pub fn deliver(&mut self, count: u64) {
+        self.inbox.deliver(count);
+    }
+
+    /// The local socket is to be told the end now. False when something comes before it, or a reset instead of it.
+    pub fn deliver_end(&mut self) -> bool {
+        self.reset.is_none() && self.inbox.deliver_end()
+    }
+
+    /// The stream is given up at this end. Returns the bytes let go. A complete stream and a reset one stay what they are.
+    pub fn reset(&mut self, code: ResetCode) -> u64 {
+        if self.reset.is_some() || self.is_complete() {
+            return 0;
+        }
+        self.reset = Some(Reset::Here(code));
+        self.outbox.clear()
+    }
+
+    // What goes out on the attachment of `generation`; that of an older one changes nothing.
+
+    /// The stream is about to be opened on the attachment of `generation`. False when that is not the one that counts.
+    pub fn offer(&mut self, generation: u64) -> bool {
+        if !self.offered && generation >= self.generation {
+            // Nothing has come in yet that could be late.
+            self.generation = generation;
+            self.offered = true;
+        }
+        self.generation == generation
+    }
+
+    /// Fills `batch` with what is to be sent next and returns how many places it took.
+    #[must_use]
+    pub fn batch(&self, generation: u64, batch: &mut [Bytes]) -> usize {
+        if self.generation == generation && self.reset.is_none() {
+            self.outbox.batch(batch)
+        } else {
+            0
+        }
+    }
+
+    /// `count` bytes of the batch went out.
+    pub fn sent(&mut self, generation: u64, count: u64) {
+        if self.generation == generation && self.reset.is_none() {
+            self.outbox.advance(count);
+        }
+    }
+
+    /// Whether the end is to be sent now. It counts as sent then.
+    pub fn take_end(&mut self, generation: u64) -> bool {
+        let due = self.generation == generation && self.reset.is_none() && self.outbox.wants_end();
+        if due {
+            self.outbox.end_sent();
+        }
+        due
+    }
+
+    // What comes in on the attachment of `generation`; what comes on an older one changes nothing.
+
+    /// Bytes arrived. Returns what of them is new and to be delivered.
+    ///
+    /// # Errors
+    /// A [`Fault`] of the peer's.
+    pub fn accept(&mut self, generation: u64, offset: u64, bytes: Bytes) -> Result<Option<Bytes>, Fault> {
+        if self.generation != generation || self.reset.is_some() {
+            return Ok(None);
+        }
+        self.confirmed = true;
+        self.inbox.accept(offset, bytes)
+    }
+
+    /// The end arrived, at `offset`.
+    ///
+    /// # Errors
+    /// A [`Fault`] of the peer's.
+    pub fn accept_end(&mut self, generation: u64, offset: u64) -> Result<(), Fault> {
+        if self.generation != generation || self.reset.is_some() {
+            return Ok(());
+        }
+        self.confirmed = true;
+        self.inbox.accept_end(offset)
+    }
+
+    /// The peer tells what its socket took. Returns the bytes let go.
+    ///
+    /// # Errors
+    /// A [`Fault`] of the peer's.
+    pub fn acknowledge(&mut self, delivered: u64, ended: bool) -> Result<u64, Fault> {
+        if self.reset.is_some() {
+            return Ok(0);
+        }
+        self.confirmed = true;
+        self.outbox.acknowledge(delivered, ended)
+    }
+
+    /// The peer gave the stream up. Returns the bytes let go. A complete stream stays complete: the peer has not heard yet
+    /// that it is.
+    pub fn reset_by_peer(&mut self, code: ResetCode) -> u64 {
+        if self.is_complete() {
+            return 0;
+        }
+        if self.reset.is_none() {
+            self.reset = Some(Reset::There(code));
+        }
+        self.outbox.clear()
+    }
+
+    // A new attachment.
+
+    /// At the agent: from now on only input of the attachment of `generation` counts. What the client is to know.
+    pub fn fence(&mut self, generation: u64) -> Entry {
+        self.generation = generation;
+        self.entry()
+    }
+
+    /// What the peer is to know of this stream.
+    #[must_use]
+    pub fn entry(&self) -> Entry {
+        let Progress {
+            stream,
+            delivered,
+            ended,
+        } = self.progress();
+        let reset = match self.reset {
+            Some(Reset::Here(code)) => Some(code as u32),
+            _ => None,
+        };
+        Entry {
+            stream,
+            delivered,
+            received: self.inbox.received(),
+            ended,
+            reset,
+        }
+    }
+
+    /// How far its receiving half has come.
+    #[must_use]
+    pub fn progress(&self) -> Progress {
+        Progress {
+            stream: self.id,
+            delivered: self.inbox.delivered(),
+            ended: self.inbox.is_complete(),
+        }
+    }
+
+    /// At the client: the new attachment of `generation` stands, and the agent's table has `theirs` about this stream, or
+    /// nothing.
+    ///
+    /// # Errors
+    /// A [`Fault`] of the agent's.
+    pub fn resume(&mut self, generation: u64, theirs: Option<&Entry>) -> Result<Resumption, Fault> {
+        self.generation = generation;
+        let Some(theirs) = theirs else {
+            return self.forgotten_or_never_known();
+        };
+        self.confirmed = true;
+        if let Some(code) = theirs.reset {
+            self.reset_by_peer(ResetCode::from_wire(code.into()));
+            return Ok(Resumption::Resume);
+        }
+        if self.reset.is_some() {
+            return Ok(Resumption::Resume);
+        }
+        if theirs.received < theirs.delivered {
+            return Err(Fault::Offset);
+        }
+        self.outbox.rewind(theirs.received)?;
+        self.outbox.acknowledge(theirs.delivered, theirs.ended)?;
+        Ok(Resumption::Resume)
+    }
+
+    fn forgotten_or_never_known(&mut self) -> Result<Resumption, Fault> {
+        if self.confirmed || self.reset.is_some() {
+            return self.forgotten().map(|()| Resumption::Forget);
+        }
+        self.outbox.rewind(0)?;
+        Ok(Resumption::Resume)
+    }
+
+    /// The peer has forgotten the stream. Then it is complete here too, or was reset, and may be forgotten.
+    ///
+    /// # Errors
+    /// [`Fault::Forgotten`] when that cannot be: something was still to come.
+    pub fn forgotten(&mut self) -> Result<(), Fault> {
+        if self.reset.is_some() {
+            return Ok(());
+        }
+        if !self.inbox.is_complete() {
+            return Err(Fault::Forgotten);
+        }
+        self.outbox
+            .acknowledge(self.outbox.end(), true)
+            .map(drop)
+            .map_err(|_| Fault::Forgotten)
+    }
+
+    /// At the agent: the client opened the stream on the attachment of `generation`, and has everything before `received`.
+    /// False when that is not the attachment that counts.
+    ///
+    /// # Errors
+    /// A [`Fault`] of the client's.
+    pub fn opened(&mut self, generation: u64, received: u64) -> Result<bool, Fault> {
+        if self.generation != generation {
+            return Ok(false);
+        }
+        self.confirmed = true;
+        if self.reset.is_none() {
+            self.outbox.rewind(received)?;
+        }
+        Ok(true)
+    }
+
+    // From one process to its successor.
+
+    /// What a successor of this process needs to go on: the state, and the bytes held. Nothing when the peer reset the
+    /// stream.
+    #[must_use]
+    pub fn export(&self) -> Option<(Exported, Vec<Bytes>)> {
+        let reset = match self.reset {
+            Some(Reset::Here(code)) => Some(code as u32),
+            Some(Reset::There(_)) => return None,
+            None => None,
+        };
+        let (outbox, held) = self.outbox.export();
+        let exported = Exported {
+            outbox,
+            delivered: self.inbox.delivered(),
+            ended: self.inbox.is_complete(),
+            reset,
+        };
+        Some((exported, held.cloned().collect()))
+    }
+
+    /// At the agent: a stream that goes on where another process left it, after the attachment of `generation`. None when
+    /// `held` is not what was exported.
+    #[must_use]
+    pub fn import(id: StreamId, generation: u64, exported: &Exported, held: Bytes) -> Option<Self> {
+        let outbox = Outbox::import(&exported.outbox, held)?;
+        let inbox = Inbox::resumed(exported.delivered, exported.ended);
+        let mut core = Self::resumed(id, generation, outbox, inbox);
+        core.reset = exported
+            .reset
+            .map(|code| Reset::Here(ResetCode::from_wire(code.into())));
+        Some(core)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn through(core: &StreamCore) -> StreamCore {
+        let (exported, held) = core.export().unwrap();
+        StreamCore::import(core.id(), core.generation, &exported, held.concat().into()).unwrap()
+    }
+
+    #[test]
+    fn a_successor_goes_on_with_what_was_acknowledged_and_asks_again_for_what_was_not_delivered() {
+        let mut core = StreamCore::new(7, 3);
+        core.write(Bytes::from_static(b"abcdef"));
+        core.sent(3, 4);
+        core.acknowledge(2, false).unwrap();
+        core.accept(3, 0, Bytes::from_static(b"12345")).unwrap();
+        core.deliver(2);
+        core.finish();
+
+        let mut next = through(&core);
+        assert_eq!(next.fence(4).received, 2);
+        assert!(!next.opened(3, 3).unwrap(), "of the attachment before");
+        assert!(next.opened(4, 3).unwrap());
+        let mut batch = [Bytes::new()];
+        assert_eq!(next.batch(4, &mut batch), 1);
+        assert_eq!(batch[0], "def");
+        next.sent(4, 3);
+        assert!(next.take_end(4));
+        let again = next.accept(4, 2, Bytes::from_static(b"345")).unwrap();
+        assert_eq!(again.unwrap(), "345");
+    }
+
+    #[test]
+    fn a_successor_tells_of_resets_that_were_not_heard_and_forgets_those_of_the_peer() {
+        let mut core = StreamCore::new(7, 3);
+        core.reset(ResetCode::Refused);
+        assert_eq!(through(&core).entry().reset, Some(ResetCode::Refused as u32));
+
+        let mut core = StreamCore::new(8, 3);
+        core.reset_by_peer(ResetCode::ConnectionReset);
+        assert!(core.export().is_none());
+    }
+
+    #[test]
+    fn state_whose_bytes_are_missing_is_not_taken_over() {
+        let mut core = StreamCore::new(7, 3);
+        core.write(Bytes::from_static(b"abcdef"));
+        let (exported, _) = core.export().unwrap();
+        assert!(StreamCore::import(7, 3, &exported, Bytes::from_static(b"abc")).is_none());
+    }
+}

@@ -1,0 +1,160 @@
+//! The local end of a stream: a TCP connection, or a Unix one.
+
+use std::{cell::RefCell, io, net::Shutdown, os::fd::AsFd};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use tokio::{
+    io::Interest,
+    net::{TcpStream, UnixStream},
+};
+
+/// Most bytes read at once.
+const READ: usize = 64 * 1024;
+
+/// What is read in pieces smaller than this is copied: a small slice must not keep a whole block from being freed.
+const COPIED: usize = READ / 8;
+
+thread_local! {
+    /// What the next read on this thread fills. Idle streams hold no memory.
+    static BLOCK: RefCell<BytesMut> = RefCell::new(BytesMut::new());
+}
+
+/// A connected socket at this end.
+#[derive(Debug)]
+pub enum Socket {
+    /// A forwarded connection.
+    Tcp(TcpStream),
+    /// A connection within this process or this host.
+    Unix(UnixStream),
+}
+
+impl From<TcpStream> for Socket {
+    /// From now on it is reset (TCP RST) when it is closed, in whatever way, also when this process dies: until
+    /// [`Socket::end_on_close`].
+    fn from(tcp: TcpStream) -> Self {
+        reset_on_close(&tcp);
+        // Small writes of an interactive program must not wait for each other. Fails only on a dead socket.
+        let _ = tcp.set_nodelay(true);
+        Self::Tcp(tcp)
+    }
+}
+
+impl From<UnixStream> for Socket {
+    fn from(unix: UnixStream) -> Self {
+        Self::Unix(unix)
+    }
+}
+
+/// Has a socket be reset (TCP RST) when it is closed, in whatever way: also when this process dies.
+pub fn reset_on_close(tcp: &TcpStream) {
+    // Fails only on a socket that is closed already.
+    let _ = tcp.set_zero_linger();
+}
+
+impl Socket {
+    /// Returns when there may be something to read.
+    ///
+    /// # Errors
+    /// The socket's.
+    pub async fn readable(&self) -> io::Result<()> {
+        match self {
+            Self::Tcp(tcp) => tcp.readable().await,
+            Self::Unix(unix) => unix.readable().await,
+        }
+    }
+
+    /// Reads what is there, at most `most` bytes, which must not be 0. Nothing is the end.
+    ///
+    /// # Errors
+    /// `WouldBlock` when there is nothing yet; the socket's.
+    pub fn try_read(&self, most: usize) -> io::Result<Bytes> {
+        BLOCK.with_borrow_mut(|block| {
+            if block.capacity() < READ {
+                block.reserve(2 * READ);
+            }
+            let mut space = (&mut *block).limit(most.min(READ));
+            match self {
+                Self::Tcp(tcp) => tcp.try_read_buf(&mut space)?,
+                Self::Unix(unix) => unix.try_read_buf(&mut space)?,
+            };
+            if block.len() < COPIED {
+                let small = Bytes::copy_from_slice(block);
+                block.clear();
+                return Ok(small);
+            }
+            Ok(block.split().freeze())
+        })
+    }
+
+    /// Writes some of `bytes` and returns how many. Dropping the future loses nothing.
+    ///
+    /// # Errors
+    /// The socket's.
+    pub async fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+        loop {
+            let written = match self {
+                Self::Tcp(tcp) => tcp.try_write(bytes),
+                Self::Unix(unix) => unix.try_write(bytes),
+            };
+            match written {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => match self {
+                    Self::Tcp(tcp) => tcp.writable().await?,
+                    Self::Unix(unix) => unix.writable().await?,
+                },
+                done => return done,
+            }
+        }
+    }
+
+    /// Passes the end of the data on. A peer that has gone away by now has got everything.
+    pub fn end(&self) {
+        let _ = match self {
+            Self::Tcp(tcp) => socket2::SockRef::from(tcp).shutdown(Shutdown::Write),
+            Self::Unix(unix) => socket2::SockRef::from(unix).shutdown(Shutdown::Write),
+        };
+    }
+
+    /// All was carried: closing may end the connection as usual.
+    pub fn end_on_close(&self) {
+        if let Self::Tcp(tcp) = self {
+            // Fails only on a socket that is closed already.
+            let _ = socket2::SockRef::from(tcp).set_linger(None);
+        }
+    }
+
+    /// Returns when the socket breaks. After the end of its data no read tells a reset, and a write only when there is
+    /// something to write.
+    pub async fn broken(&self) -> io::Error {
+        loop {
+            let ready = match self {
+                Self::Tcp(tcp) => tcp.ready(Interest::ERROR).await,
+                Self::Unix(unix) => unix.ready(Interest::ERROR).await,
+            };
+            if let Err(error) = ready {
+                return error;
+            }
+            match socket2::SockRef::from(&self.as_fd()).take_error() {
+                Ok(Some(error)) | Err(error) => return error,
+                // Nothing after all: forget the readiness, and wait for the next.
+                Ok(None) => self.forget_readiness(),
+            }
+        }
+    }
+
+    fn forget_readiness(&self) {
+        let blocks = || io::Result::<()>::Err(io::ErrorKind::WouldBlock.into());
+        let _ = match self {
+            Self::Tcp(tcp) => tcp.try_io(Interest::ERROR, blocks),
+            Self::Unix(unix) => unix.try_io(Interest::ERROR, blocks),
+        };
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        match self {
+            Self::Tcp(tcp) => tcp.as_fd(),
+            Self::Unix(unix) => unix.as_fd(),
+        }
+    }
+}

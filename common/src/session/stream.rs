@@ -1,0 +1,594 @@
+//! A stream at work: between its local socket and whatever attachment there is.
+
+use std::{
+    future::poll_fn,
+    io,
+    pin::pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use bytes::{Buf, Bytes};
+use quinn::{ReadError, RecvStream, SendStream, WriteError};
+use tokio::sync::Notify;
+
+use super::{
+    core::{Fault, Reset, Resumption, StreamCore},
+    socket::Socket,
+    streams::Streams,
+};
+use crate::protocol::{
+    session::{Control, Entry, Progress, StreamId},
+    stream::ResetCode,
+};
+
+/// Most chunks given to QUIC at once.
+const BATCH: usize = 16;
+
+/// Progress of this many bytes is told at once, less soon.
+const STEP: u64 = 64 * 1024;
+
+/// A logical stream of a session at this end.
+#[derive(Debug)]
+pub struct Stream {
+    id: StreamId,
+    core: Mutex<StreamCore>,
+    streams: Arc<Streams>,
+    /// The outbox may have room.
+    room: Notify,
+    /// There may be something to send.
+    ready: Notify,
+    /// It may be complete or reset.
+    settled: Notify,
+    /// It stands in the queue of what the peer is to be told.
+    queued: AtomicBool,
+    /// How much the peer was told to be delivered.
+    told: AtomicU64,
+}
+
+/// One QUIC stream that carries a stream on one attachment.
+pub struct Leg {
+    /// The attachment's.
+    pub generation: u64,
+    /// To the peer.
+    pub send: Sender,
+    /// From the peer.
+    pub receive: Receiver,
+    /// Offset of the first byte that `receive` will give.
+    pub at: u64,
+}
+
+/// Where a stream gets its legs from, one for each attachment.
+pub trait Legs {
+    /// The next leg, on an attachment that is newer than that of the last one. Dropping the future loses nothing.
+    fn next(&mut self) -> impl Future<Output = Leg> + Send;
+}
+
+/// How a stream's work ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// Everything was carried both ways.
+    Complete,
+    /// It was reset; the local socket is to be reset too.
+    Reset(Reset),
+}
+
+enum Sent {
+    Some,
+    End,
+    Nothing,
+}
+
+enum LegEnd {
+    /// The attachment is gone, or a newer one is there.
+    Lost,
+    /// The peer refuses this very leg.
+    Refused(ResetCode),
+    Faulty(Fault),
+    Socket,
+}
+
+impl From<WriteError> for LegEnd {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::Stopped(code) => Self::Refused(ResetCode::from_wire(code.into_inner())),
+            _ => Self::Lost,
+        }
+    }
+}
+
+impl From<ReadError> for LegEnd {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Reset(code) => Self::Refused(ResetCode::from_wire(code.into_inner())),
+            _ => Self::Lost,
+        }
+    }
+}
+
+impl Stream {
+    pub(super) fn new(core: StreamCore, streams: Arc<Streams>) -> Self {
+        Self {
+            id: core.id(),
+            told: AtomicU64::new(core.inbox().delivered()),
+            core: Mutex::new(core),
+            streams,
+            room: Notify::new(),
+            ready: Notify::new(),
+            settled: Notify::new(),
+            queued: AtomicBool::new(false),
+        }
+    }
+
+    /// Which stream.
+    #[must_use]
+    pub fn id(&self) -> StreamId {
+        self.id
+    }
+
+    /// Its state. Held for moments only.
+    pub fn core(&self) -> MutexGuard<'_, StreamCore> {
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the state, and keeps the pool's account of what the outbox holds.
+    fn change<T>(&self, change: impl FnOnce(&mut StreamCore) -> T) -> T {
+        let mut core = self.core();
+        let before = core.outbox().held();
+        let result = change(&mut core);
+        let after = core.outbox().held();
+        drop(core);
+        if before != after {
+            self.streams.pool().held(before, after);
+        }
+        result
+    }
+
+    /// Carries `socket` until everything was carried both ways, or the stream is reset. `socket` stays with the caller,
+    /// who resets it unless the stream is complete. Dropping the future leaves the stream as it is.
+    pub async fn carry(self: &Arc<Self>, socket: &Socket, legs: &mut impl Legs) -> Ended {
+        let mut inward = Inward::default();
+        tokio::select! {
+            biased;
+            () = self.settles() => {}
+            () = self.streams.ended() => self.reset(ResetCode::SessionLost),
+            () = self.outward(socket) => self.reset(ResetCode::ConnectionReset),
+            () = self.work(socket, legs, &mut inward) => {}
+        }
+        self.settle(socket)
+    }
+
+    /// Returns when the stream is complete or reset.
+    pub async fn settles(&self) {
+        loop {
+            {
+                let core = self.core();
+                if core.is_complete() || core.reset_reason().is_some() {
+                    return;
+                }
+            }
+            self.settled.notified().await;
+        }
+    }
+
+    fn settle(self: &Arc<Self>, socket: &Socket) -> Ended {
+        let (progress, reset) = {
+            let core = self.core();
+            (core.progress(), core.reset_reason())
+        };
+        match reset {
+            None => {
+                socket.end_on_close();
+                // The peer waits for this, and nothing else will tell it.
+                self.streams.tell(Control::Progress(vec![progress]));
+                self.streams.forget(self.id);
+                Ended::Complete
+            }
+            Some(reset) => Ended::Reset(reset),
+        }
+    }
+
+    /// From the socket to the outbox. Returns when the socket breaks.
+    async fn outward(self: &Arc<Self>, socket: &Socket) {
+        loop {
+            if socket.readable().await.is_err() {
+                return;
+            }
+            // Only now: what was free may have been taken by others meanwhile.
+            let room = self.room();
+            if room == 0 {
+                tokio::select! {
+                    () = self.room.notified() => continue,
+                    _ = socket.broken() => return,
+                }
+            }
+            let bytes = match socket.try_read(room) {
+                Ok(bytes) => bytes,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                Err(_) => return,
+            };
+            let count = bytes.len();
+            self.change(|core| {
+                if count == 0 {
+                    core.finish();
+                } else {
+                    core.write(bytes);
+                }
+            });
+            self.ready.notify_one();
+            if count == 0 {
+                break;
+            }
+            self.streams.count(count as u64, 0);
+        }
+        socket.broken().await;
+    }
+
+    fn room(&self) -> usize {
+        let mut core = self.core();
+        if core.outbox().room() == 0 {
+            core.is_wanted_more();
+        }
+        let room = core.outbox().room();
+        let held = core.outbox().held();
+        drop(core);
+        usize::try_from(room.min(self.streams.pool().room(held))).unwrap_or(usize::MAX)
+    }
+
+    /// On one leg after another. Returns when the socket breaks or the stream is reset.
+    async fn work(self: &Arc<Self>, socket: &Socket, legs: &mut impl Legs, inward: &mut Inward) {
+        let mut next = None;
+        loop {
+            let leg = match next.take() {
+                Some(leg) => leg,
+                None => tokio::select! {
+                    leg = legs.next() => leg,
+                    () = inward.starve(self, socket) => return self.reset(ResetCode::ConnectionReset),
+                },
+            };
+            tokio::select! {
+                newer = legs.next() => next = Some(newer),
+                end = self.on(leg, socket, inward) => match end {
+                    LegEnd::Lost => {}
+                    LegEnd::Refused(code) => return self.reset(code),
+                    LegEnd::Faulty(fault) => return self.fault(fault),
+                    LegEnd::Socket => return self.reset(ResetCode::ConnectionReset),
+                },
+            }
+        }
+    }
+
+    async fn on(self: &Arc<Self>, leg: Leg, socket: &Socket, inward: &mut Inward) -> LegEnd {
+        let Leg {
+            generation,
+            mut send,
+            mut receive,
+            at,
+        } = leg;
+        let end = tokio::select! {
+            end = self.send(generation, &mut send) => end,
+            end = inward.receive(self, generation, &mut receive, at, socket) => end,
+        };
+        match end {
+            LegEnd::Refused(ResetCode::ShuttingDown) => LegEnd::Lost,
+            // Whatever an attachment says that counts no more.
+            LegEnd::Refused(_) | LegEnd::Faulty(_) if self.streams.generation() != generation => LegEnd::Lost,
+            end => end,
+        }
+    }
+
+    async fn send(&self, generation: u64, send: &mut Sender) -> LegEnd {
+        let mut batch: [Bytes; BATCH] = Default::default();
+        loop {
+            match poll_fn(|cx| self.poll_send(generation, send, &mut batch, cx)).await {
+                Ok(Sent::Some) => {}
+                Ok(Sent::End) => send.finish(),
+                Ok(Sent::Nothing) => self.ready.notified().await,
+                Err(error) => return error.into(),
+            }
+        }
+    }
+
+    /// Gives QUIC what is to be sent next. What it took counts as sent before anybody can hear of it.
+    fn poll_send(
+        &self,
+        generation: u64,
+        send: &mut Sender,
+        batch: &mut [Bytes],
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Sent, WriteError>> {
+        let mut core = self.core();
+        let taken = core.batch(generation, batch);
+        if taken == 0 {
+            let end = core.take_end(generation);
+            return Poll::Ready(Ok(if end { Sent::End } else { Sent::Nothing }));
+        }
+        let written = pin!(send.stream().write_chunks(&mut batch[..taken])).poll(cx);
+        if let Poll::Ready(Ok(written)) = &written {
+            core.sent(generation, written.bytes as u64);
+        }
+        drop(core);
+        batch.fill(Bytes::new());
+        written.map_ok(|_| Sent::Some)
+    }
+
+    /// The peer tells what was delivered there.
+    pub fn acknowledge(self: &Arc<Self>, progress: &Progress) {
+        let result = self.change(|core| core.acknowledge(progress.delivered, progress.ended));
+        match result {
+            Ok(freed) => {
+                if freed > 0 {
+                    self.room.notify_one();
+                }
+                if progress.ended {
+                    self.settled.notify_one();
+                }
+            }
+            Err(fault) => self.fault(fault),
+        }
+    }
+
+    /// The stream is given up at this end, and the peer will hear of it.
+    pub fn reset(self: &Arc<Self>, code: ResetCode) {
+        self.change(|core| core.reset(code));
+        self.settled.notify_one();
+        self.tell_peer(true);
+    }
+
+    /// The peer gave the stream up.
+    pub fn reset_by_peer(&self, code: ResetCode) {
+        self.change(|core| core.reset_by_peer(code));
+        self.settled.notify_one();
+    }
+
+    /// Whether and why it was reset.
+    #[must_use]
+    pub fn reset_reason(&self) -> Option<Reset> {
+        self.core().reset_reason()
+    }
+
+    /// Whether the peer may know the stream.
+    #[must_use]
+    pub fn is_offered(&self) -> bool {
+        self.core().is_offered()
+    }
+
+    pub(super) fn fault(self: &Arc<Self>, fault: Fault) {
+        tracing::debug!(stream = self.id, %fault, "the other end's fault");
+        self.reset(ResetCode::Nonsense);
+    }
+
+    pub(super) fn fence(&self, generation: u64) -> Entry {
+        self.core().fence(generation)
+    }
+
+    pub(super) fn resume(self: &Arc<Self>, generation: u64, theirs: Option<&Entry>) {
+        let result = self.change(|core| core.resume(generation, theirs));
+        self.room.notify_one();
+        self.settled.notify_one();
+        if theirs.is_some_and(|theirs| theirs.reset.is_some()) {
+            self.streams.forget(self.id);
+            return self.streams.tell(Control::ResetHeard { stream: self.id });
+        }
+        match result {
+            Ok(Resumption::Resume) => self.tell_peer(false),
+            Ok(Resumption::Forget) => self.streams.forget(self.id),
+            Err(fault) => self.fault(fault),
+        }
+    }
+
+    pub(super) fn forgotten_by_peer(self: &Arc<Self>) {
+        if let Err(fault) = self.change(StreamCore::forgotten) {
+            self.fault(fault);
+        }
+        self.settled.notify_one();
+        self.streams.forget(self.id);
+    }
+
+    /// At the agent: the client opened it on the attachment of `generation` and has everything before `received`. False
+    /// when that is no longer what counts.
+    pub fn opened(self: &Arc<Self>, generation: u64, received: u64) -> bool {
+        match self.change(|core| core.opened(generation, received)) {
+            Ok(counts) => counts,
+            Err(fault) => {
+                self.fault(fault);
+                false
+            }
+        }
+    }
+
+    /// Has the peer be told how this stream stands, soon or at once.
+    fn tell_peer(self: &Arc<Self>, at_once: bool) {
+        if !self.queued.swap(true, Ordering::AcqRel) {
+            self.streams.look(self);
+        }
+        if at_once {
+            self.streams.urgent.notify_one();
+        }
+    }
+
+    /// What there is to tell.
+    pub(super) fn news(&self) -> Result<Progress, Control> {
+        // Before looking: whatever changes afterwards is told again.
+        self.queued.store(false, Ordering::Release);
+        let core = self.core();
+        if let Some(Reset::Here(code)) = core.reset_reason() {
+            let stream = self.id;
+            return Err(Control::Reset {
+                stream,
+                code: code as u32,
+            });
+        }
+        let progress = core.progress();
+        self.told.store(progress.delivered, Ordering::Relaxed);
+        Ok(progress)
+    }
+
+    fn delivered(self: &Arc<Self>, count: u64) {
+        self.streams.count(0, count);
+        let delivered = {
+            let mut core = self.core();
+            core.deliver(count);
+            core.inbox().delivered()
+        };
+        self.tell_peer(delivered - self.told.load(Ordering::Relaxed) >= STEP);
+    }
+}
+
+/// What arrived and is being written to the socket, from one leg to the next.
+#[derive(Default)]
+struct Inward {
+    pending: Bytes,
+}
+
+impl Inward {
+    /// Without a leg: writes what is pending, and waits. Returns when the socket breaks.
+    async fn starve(&mut self, stream: &Arc<Stream>, socket: &Socket) {
+        if self.flush(stream, socket).await.is_ok() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    async fn flush(&mut self, stream: &Arc<Stream>, socket: &Socket) -> Result<(), LegEnd> {
+        while !self.pending.is_empty() {
+            let count = socket.write(&self.pending).await.map_err(|_| LegEnd::Socket)?;
+            self.pending.advance(count);
+            stream.delivered(count as u64);
+        }
+        let end = {
+            let mut core = stream.core();
+            core.inbox().wants_end() && core.deliver_end()
+        };
+        if end {
+            socket.end();
+            stream.settled.notify_one();
+            stream.tell_peer(true);
+        }
+        Ok(())
+    }
+
+    async fn receive(
+        &mut self,
+        stream: &Arc<Stream>,
+        generation: u64,
+        receive: &mut Receiver,
+        mut at: u64,
+        socket: &Socket,
+    ) -> LegEnd {
+        loop {
+            if let Err(end) = self.flush(stream, socket).await {
+                return end;
+            }
+            let accepted = match receive.stream().read_chunk(usize::MAX, true).await {
+                Ok(Some(chunk)) => {
+                    let offset = at;
+                    at += chunk.bytes.len() as u64;
+                    stream.core().accept(generation, offset, chunk.bytes)
+                }
+                Ok(None) => {
+                    let ended = stream.core().accept_end(generation, at);
+                    if ended.is_ok()
+                        && let Err(end) = self.flush(stream, socket).await
+                    {
+                        return end;
+                    }
+                    match ended {
+                        // The other way goes on.
+                        Ok(()) => std::future::pending().await,
+                        Err(fault) => return LegEnd::Faulty(fault),
+                    }
+                }
+                Err(error) => return error.into(),
+            };
+            match accepted {
+                Ok(Some(new)) => self.pending = new,
+                Ok(None) => {}
+                Err(fault) => return LegEnd::Faulty(fault),
+            }
+        }
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        let held = self.core().outbox().held();
+        self.streams.pool().held(held, 0);
+    }
+}
+
+/// The sending half of a QUIC stream. Dropped before [`finish`](Self::finish), it resets the stream: quinn by itself would
+/// end it cleanly, and the peer would take what came so far for everything.
+pub struct Sender {
+    stream: SendStream,
+    finished: bool,
+}
+
+impl Sender {
+    /// Takes over `stream`.
+    #[must_use]
+    pub fn new(stream: SendStream) -> Self {
+        Self {
+            stream,
+            finished: false,
+        }
+    }
+
+    /// The stream, to write to.
+    pub fn stream(&mut self) -> &mut SendStream {
+        &mut self.stream
+    }
+
+    /// Ends the data.
+    pub fn finish(&mut self) {
+        // Fails only when the peer stopped the stream, and then the receiving half reports it.
+        let _ = self.stream.finish();
+        self.finished = true;
+    }
+
+    /// Gives the stream up with `code`.
+    pub fn reset(&mut self, code: ResetCode) {
+        if !self.finished {
+            // Fails only when the stream is closed already.
+            let _ = self.stream.reset(code.to_wire());
+            self.finished = true;
+        }
+    }
+}
+
+impl Drop for Sender {
+    fn drop(&mut self) {
+        self.reset(ResetCode::ShuttingDown);
+    }
+}
+
+/// The receiving half of a QUIC stream. Dropped before its end, it tells the peer that this leg is over, and not that the
+/// stream is refused, as quinn by itself would.
+pub struct Receiver(RecvStream);
+
+impl Receiver {
+    /// Takes over `stream`.
+    #[must_use]
+    pub fn new(stream: RecvStream) -> Self {
+        Self(stream)
+    }
+
+    /// The stream, to read from.
+    pub fn stream(&mut self) -> &mut RecvStream {
+        &mut self.0
+    }
+
+    /// Refuses what comes, with `code`.
+    pub fn stop(&mut self, code: ResetCode) {
+        // Fails only when the stream has ended already.
+        let _ = self.0.stop(code.to_wire());
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        self.stop(ResetCode::ShuttingDown);
+    }
+}

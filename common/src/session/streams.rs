@@ -1,0 +1,355 @@
+//! All streams of a session at one end.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{
+        Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+};
+
+use tokio::sync::{Mutex, Notify, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    core::{Reset, StreamCore},
+    pool::Pool,
+    stream::Stream,
+};
+use crate::protocol::{
+    limits,
+    session::{Control, Entry, StreamId},
+    stream::ResetCode,
+};
+
+/// Most that waits to be told to a peer that does not listen. An honest one may have as many resets answered as it has
+/// streams.
+const MOST_WAITING: usize = 8 * limits::STREAMS as usize;
+
+/// Most resets of streams that are not known yet which are remembered.
+const MOST_EARLY: usize = 1024;
+
+/// The streams that an end has not forgotten, and what their peer is to be told.
+#[derive(Debug)]
+pub struct Streams {
+    all: RwLock<All>,
+    pool: Arc<Pool>,
+    hints: mpsc::UnboundedSender<Hint>,
+    /// Taken by the attachment that carries the session.
+    pub(super) news: Mutex<News>,
+    /// There is something that the peer should hear at once.
+    pub(super) urgent: Notify,
+    /// How many hints are not told yet for certain.
+    pub(super) waiting: AtomicUsize,
+    over: CancellationToken,
+    /// Bytes read from and written to local sockets.
+    moved: [AtomicU64; 2],
+}
+
+#[derive(Debug, Default)]
+struct All {
+    streams: HashMap<StreamId, Arc<Stream>>,
+    next: StreamId,
+    /// Of the attachment that counts. It and the streams change together: each stream is either in a table or newer.
+    generation: u64,
+    /// Streams whose reset overtook their opening on this attachment.
+    early_resets: HashSet<StreamId>,
+}
+
+/// What waits to be told.
+#[derive(Debug)]
+pub(super) struct News {
+    pub(super) hints: mpsc::UnboundedReceiver<Hint>,
+    /// Taken from `hints` and not yet told for certain.
+    pub(super) held: Vec<Hint>,
+}
+
+/// Something to tell the peer.
+#[derive(Debug)]
+pub(super) enum Hint {
+    /// Whatever there is to tell of this stream. Each stream stands in the queue once at most.
+    Look(Arc<Stream>),
+    /// This.
+    Tell(Control),
+}
+
+/// What came of a stream that the peer opened.
+#[derive(Debug)]
+pub enum Opened {
+    /// It is known.
+    Known(Arc<Stream>),
+    /// It is new.
+    New(Arc<Stream>),
+    /// Nothing is to be done: it was reset or is complete, or the attachment counts no more.
+    Over,
+    /// There are too many.
+    TooMany,
+}
+
+/// Bytes moved since the session began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Moved {
+    /// Read from local sockets.
+    pub sent: u64,
+    /// Written to local sockets.
+    pub received: u64,
+}
+
+impl Streams {
+    /// None yet. Their outboxes hold what `pool` has.
+    #[must_use]
+    pub fn new(pool: Arc<Pool>) -> Arc<Self> {
+        let (hints, waiting) = mpsc::unbounded_channel();
+        Arc::new(Self {
+            all: RwLock::default(),
+            pool,
+            hints,
+            news: Mutex::new(News {
+                hints: waiting,
+                held: Vec::new(),
+            }),
+            urgent: Notify::new(),
+            waiting: AtomicUsize::new(0),
+            over: CancellationToken::new(),
+            moved: Default::default(),
+        })
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, All> {
+        self.all.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, All> {
+        self.all.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A new stream of this end.
+    pub fn open(self: &Arc<Self>) -> Arc<Stream> {
+        let mut all = self.write();
+        let core = StreamCore::new(all.next, all.generation);
+        all.next += 1;
+        self.insert(&mut all, core)
+    }
+
+    /// The peer opened stream `id` on the attachment of `generation`. It may begin one only from the very beginning:
+    /// `is_new`.
+    #[must_use]
+    pub fn opened(self: &Arc<Self>, generation: u64, id: StreamId, is_new: bool) -> Opened {
+        let mut all = self.write();
+        if generation != all.generation || all.early_resets.remove(&id) {
+            return Opened::Over;
+        }
+        if let Some(stream) = all.streams.get(&id) {
+            return Opened::Known(stream.clone());
+        }
+        if !is_new {
+            return Opened::Over;
+        }
+        if all.streams.len() >= limits::STREAMS as usize {
+            return Opened::TooMany;
+        }
+        Opened::New(self.insert(&mut all, StreamCore::new(id, generation)))
+    }
+
+    /// Takes in a stream that another process left.
+    pub fn adopt(self: &Arc<Self>, core: StreamCore) -> Arc<Stream> {
+        self.pool.held(0, core.outbox().held());
+        self.insert(&mut self.write(), core)
+    }
+
+    fn insert(self: &Arc<Self>, all: &mut All, core: StreamCore) -> Arc<Stream> {
+        let id = core.id();
+        let stream = Arc::new(Stream::new(core, self.clone()));
+        all.streams.insert(id, stream.clone());
+        stream
+    }
+
+    /// The stream `id`, unless it is unknown or forgotten.
+    #[must_use]
+    pub fn get(&self, id: StreamId) -> Option<Arc<Stream>> {
+        self.read().streams.get(&id).cloned()
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.read().streams.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// All of them as they are now.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<Stream>> {
+        self.read().streams.values().cloned().collect()
+    }
+
+    pub(super) fn forget(&self, id: StreamId) {
+        self.write().streams.remove(&id);
+    }
+
+    /// The generation of the attachment that counts.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.read().generation
+    }
+
+    /// What the outboxes may hold.
+    #[must_use]
+    pub fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    /// Bytes moved so far.
+    #[must_use]
+    pub fn moved(&self) -> Moved {
+        Moved {
+            sent: self.moved[0].load(Ordering::Relaxed),
+            received: self.moved[1].load(Ordering::Relaxed),
+        }
+    }
+
+    pub(super) fn count(&self, sent: u64, received: u64) {
+        self.moved[0].fetch_add(sent, Ordering::Relaxed);
+        self.moved[1].fetch_add(received, Ordering::Relaxed);
+    }
+
+    fn hint(&self, hint: Hint) {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        // Fails only when the session is being dropped.
+        let _ = self.hints.send(hint);
+    }
+
+    fn is_listened_to(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) < MOST_WAITING
+    }
+
+    pub(super) fn look(&self, stream: &Arc<Stream>) {
+        self.hint(Hint::Look(stream.clone()));
+    }
+
+    /// Has the peer be told `control`, now or on the next attachment.
+    pub fn tell(&self, control: Control) {
+        self.hint(Hint::Tell(control));
+        self.urgent.notify_one();
+    }
+
+    /// At the agent: from now on only input of the attachment of `generation` counts. The agent's table; none when an
+    /// attachment of this or a higher generation was there before.
+    #[must_use]
+    pub fn fence(&self, generation: u64) -> Option<Vec<Entry>> {
+        let mut all = self.write();
+        if generation <= all.generation {
+            return None;
+        }
+        all.generation = generation;
+        all.early_resets.clear();
+        Some(
+            all.streams
+                .values()
+                .map(|stream| stream.fence(generation))
+                .collect(),
+        )
+    }
+
+    /// At the client: a new attachment stands, and this is the agent's table. What was never sent is new to the agent;
+    /// what it has forgotten is forgotten here too. False when a newer attachment was there before.
+    #[must_use]
+    pub fn resume(&self, generation: u64, mut table: HashMap<StreamId, Entry>) -> bool {
+        let streams: Vec<_> = {
+            let mut all = self.write();
+            if generation <= all.generation {
+                return false;
+            }
+            all.generation = generation;
+            all.streams.values().cloned().collect()
+        };
+        for stream in streams {
+            stream.resume(generation, table.remove(&stream.id()).as_ref());
+        }
+        for stream in table.into_keys() {
+            // What is left out is told on the next attachment.
+            if self.is_listened_to() {
+                self.tell(Control::Forgotten { stream });
+            }
+        }
+        true
+    }
+
+    /// At the client: the agent does not know the session. Streams that it may have known are reset. Returns how many.
+    pub fn lose(&self) -> usize {
+        let lost: Vec<_> = self
+            .all()
+            .into_iter()
+            .filter(|stream| stream.is_offered())
+            .collect();
+        for stream in &lost {
+            stream.reset_by_peer(ResetCode::SessionLost);
+            self.forget(stream.id());
+        }
+        lost.len()
+    }
+
+    /// The session is over: all streams are reset.
+    pub fn end(&self) {
+        self.over.cancel();
+    }
+
+    /// Returns when the session is over.
+    pub async fn ended(&self) {
+        self.over.cancelled().await;
+    }
+
+    /// After the end, when no stream is at work any more: forgets them all.
+    pub async fn clear(&self) {
+        self.write().streams.clear();
+        let mut news = self.news.lock().await;
+        news.held.clear();
+        while news.hints.try_recv().is_ok() {}
+        self.waiting.store(0, Ordering::Relaxed);
+    }
+
+    /// What the peer says on the control stream. False when that may not be said there, or the peer itself does not listen.
+    pub fn hear(&self, control: &Control) -> bool {
+        match control {
+            Control::Progress(all) => {
+                for progress in all {
+                    if let Some(stream) = self.get(progress.stream) {
+                        stream.acknowledge(progress);
+                    }
+                }
+            }
+            Control::Reset { stream: id, code } => {
+                let (id, code) = (*id, *code);
+                if let Some(stream) = self.get(id) {
+                    stream.reset_by_peer(ResetCode::from_wire(code.into()));
+                    self.forget(id);
+                } else {
+                    let mut all = self.write();
+                    if all.early_resets.len() < MOST_EARLY {
+                        all.early_resets.insert(id);
+                    }
+                }
+                self.tell(Control::ResetHeard { stream: id });
+            }
+            Control::ResetHeard { stream: id } => {
+                if let Some(stream) = self.get(*id)
+                    && matches!(stream.reset_reason(), Some(Reset::Here(_)))
+                {
+                    self.forget(*id);
+                }
+            }
+            Control::Forgotten { stream: id } => {
+                if let Some(stream) = self.get(*id) {
+                    stream.forgotten_by_peer();
+                }
+            }
+            Control::Table { .. } | Control::Restarting => return false,
+        }
+        self.is_listened_to()
+    }
+}

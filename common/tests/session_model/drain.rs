@@ -1,0 +1,161 @@
+//! The end of each case: the link comes up and stays up, sockets take what they are given, programs end their data.
+
+use crate::{
+    story::Outcome,
+    world::{AGENT, CLIENT, Happening, World},
+};
+
+/// No case has more steps left than this.
+const STEPS: usize = 20_000;
+
+/// More than the first window, in bytes.
+const MUCH: u64 = 700 * 1024;
+
+/// Random numbers for the order of things (splitmix64).
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ (mixed >> 31)
+    }
+}
+
+pub(crate) fn drain(mut world: World, seed: u64) {
+    let mut random = Random(seed);
+    for end in &mut world.ends {
+        for stream in end.known.values_mut().chain(end.forgotten.values_mut()) {
+            stream.stalled = false;
+        }
+    }
+    // Data that is still to come has to get through the windows as well.
+    world.goal = Some(if random.next().is_multiple_of(8) { MUCH } else { 0 });
+    for _ in 0..random.next() % 4 {
+        let after = random.next() % 150;
+        settle(&mut world, &mut random, after as usize);
+        trouble(&mut world, &mut random);
+    }
+    // What needs no new attachment must not wait for one.
+    if random.next().is_multiple_of(2) {
+        world.connect();
+    }
+    loop {
+        assert!(settle(&mut world, &mut random, STEPS), "no end: {world:#?}");
+        if is_up(&world) {
+            break;
+        }
+        world.connect();
+    }
+    check_end(&world);
+}
+
+fn is_up(world: &World) -> bool {
+    let generation = world.ends[CLIENT].generation;
+    generation == world.ends[AGENT].generation
+        && world
+            .attachments
+            .iter()
+            .any(|attachment| attachment.generation == generation && !attachment.orphaned)
+}
+
+/// What happens when everything is nearly over: more than chance alone would bring there.
+fn trouble(world: &mut World, random: &mut Random) {
+    let number = random.next().to_le_bytes();
+    let end = usize::from(number[1] % 2);
+    world.happen(&match number[0] % 16 {
+        0 => Happening::CrashAgent,
+        1 | 2 => Happening::RestartAgent,
+        3..7 => Happening::Die {
+            attachment: number[2],
+        },
+        7..11 => Happening::Connect,
+        _ => Happening::Break {
+            end,
+            stream: number[2],
+        },
+    });
+}
+
+/// Lets everything happen that can, in random order, until nothing can. False when that takes more than `steps`.
+fn settle(world: &mut World, random: &mut Random, steps: usize) -> bool {
+    for _ in 0..steps {
+        let mut all = possible(world);
+        let mut acted = false;
+        while !all.is_empty() && !acted {
+            let next = all.swap_remove(random.next() as usize % all.len());
+            acted = world.happen(&next);
+        }
+        world.check();
+        if !acted {
+            return true;
+        }
+    }
+    false
+}
+
+fn possible(world: &World) -> Vec<Happening> {
+    let mut all = Vec::new();
+    let length = u32::MAX;
+    for end in [CLIENT, AGENT] {
+        all.push(Happening::Tell { end });
+        let streams = world.ends[end].known.len() + world.ends[end].forgotten.len();
+        for stream in 0..streams as u8 {
+            all.push(Happening::Write { end, stream, length });
+            all.push(Happening::Finish { end, stream });
+            all.push(Happening::Deliver { end, stream, length });
+            all.push(Happening::Settle { end, stream });
+        }
+        for attachment in 0..world.attachments.len() as u8 {
+            all.push(Happening::Hear {
+                end,
+                attachment,
+                twice: false,
+            });
+            for stream in 0..streams as u8 {
+                all.push(Happening::Leg { attachment, stream });
+                all.push(Happening::Send {
+                    end,
+                    attachment,
+                    stream,
+                    length,
+                });
+                all.push(Happening::Receive {
+                    end,
+                    attachment,
+                    stream,
+                    twice: false,
+                });
+            }
+            all.push(Happening::Receive {
+                end,
+                attachment,
+                stream: 0,
+                twice: false,
+            });
+        }
+    }
+    all
+}
+
+fn check_end(world: &World) {
+    for end in &world.ends {
+        assert!(end.known.is_empty(), "not forgotten: {world:#?}");
+        assert!(
+            end.forgotten.values().all(|stream| !stream.open),
+            "a socket is left: {world:#?}"
+        );
+    }
+    for (id, [client, agent]) in &world.stories {
+        let outcomes = [client.outcome, agent.outcome];
+        match outcomes {
+            [Some(Outcome::Complete), Some(Outcome::Complete)] => {}
+            // A reset that comes when the other end is complete changes nothing there.
+            [Some(Outcome::Complete | Outcome::Reset), Some(Outcome::Complete | Outcome::Reset)]
+            // Reset before the agent heard of it.
+            | [Some(Outcome::Reset), None] => assert!(client.hurt, "stream {id} was reset for nothing"),
+            _ => panic!("stream {id} ended as {outcomes:?}"),
+        }
+    }
+}

@@ -1,0 +1,340 @@
+//! One end of the session: what `Streams` and `Stream` do around each core, one step at a time.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use jq_common::{
+    protocol::{
+        session::{Control, Entry, Progress, StreamId},
+        stream::ResetCode,
+    },
+    session::{
+        core::{Fault, Reset, Resumption, StreamCore},
+        inbox::Inbox,
+        outbox::{LARGEST_WINDOW, Outbox},
+        pool::{EACH, Pool},
+    },
+};
+
+/// What the streams of an end may hold above the least, in bytes. Little, so that it runs out.
+const POOL: u64 = 400 * 1024;
+
+/// A stream at one end.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    pub(crate) core: StreamCore,
+    /// It stands in the queue of what the peer is to be told.
+    queued: bool,
+    /// Accepted, and not yet taken by the socket.
+    pub(crate) pending: Bytes,
+    /// The socket is there.
+    pub(crate) open: bool,
+    /// The socket takes nothing.
+    pub(crate) stalled: bool,
+}
+
+impl Stream {
+    fn new(core: StreamCore) -> Self {
+        Self {
+            core,
+            queued: false,
+            pending: Bytes::new(),
+            open: true,
+            stalled: false,
+        }
+    }
+}
+
+/// Something to tell the peer.
+#[derive(Debug)]
+pub(crate) enum Hint {
+    Look(StreamId),
+    Tell(Control),
+}
+
+#[derive(Debug)]
+pub(crate) struct End {
+    /// Of the attachment that counts here.
+    pub(crate) generation: u64,
+    pub(crate) known: BTreeMap<StreamId, Stream>,
+    /// Forgotten, but their sockets may not have noticed.
+    pub(crate) forgotten: BTreeMap<StreamId, Stream>,
+    pub(crate) news: VecDeque<Hint>,
+    pool: Arc<Pool>,
+    /// At the agent: resets that came before the stream, on the attachment that counts.
+    early_resets: BTreeSet<StreamId>,
+}
+
+impl End {
+    pub(crate) fn new() -> Self {
+        Self {
+            generation: 0,
+            known: BTreeMap::new(),
+            forgotten: BTreeMap::new(),
+            news: VecDeque::new(),
+            pool: Pool::new(POOL),
+            early_resets: BTreeSet::new(),
+        }
+    }
+
+    /// A stream whose socket is still there.
+    pub(crate) fn at_work(&mut self, id: StreamId) -> Option<&mut Stream> {
+        let stream = match self.known.get_mut(&id) {
+            Some(stream) => Some(stream),
+            None => self.forgotten.get_mut(&id),
+        };
+        stream.filter(|stream| stream.open)
+    }
+
+    pub(crate) fn insert(&mut self, core: StreamCore) {
+        self.known.insert(core.id(), Stream::new(core));
+    }
+
+    pub(crate) fn forget(&mut self, id: StreamId) {
+        if let Some(stream) = self.known.remove(&id) {
+            self.forgotten.insert(id, stream);
+        }
+    }
+
+    /// Changes a stream, and keeps the pool's account.
+    pub(crate) fn change<T>(&mut self, id: StreamId, change: impl FnOnce(&mut StreamCore) -> T) -> Option<T> {
+        let stream = self.known.get_mut(&id)?;
+        let before = stream.core.outbox().held();
+        let result = change(&mut stream.core);
+        self.pool.held(before, stream.core.outbox().held());
+        Some(result)
+    }
+
+    /// How many bytes may be read from a stream's socket now.
+    pub(crate) fn room(&mut self, id: StreamId) -> u64 {
+        let Some(stream) = self.known.get_mut(&id) else {
+            return 0;
+        };
+        if stream.core.outbox().room() == 0 {
+            stream.core.is_wanted_more();
+        }
+        let outbox = stream.core.outbox();
+        outbox.room().min(self.pool.room(outbox.held()))
+    }
+
+    // What is to be told.
+
+    pub(crate) fn tell_peer(&mut self, id: StreamId) {
+        if let Some(stream) = self.known.get_mut(&id)
+            && !stream.queued
+        {
+            stream.queued = true;
+            self.news.push_back(Hint::Look(id));
+        }
+    }
+
+    pub(crate) fn tell(&mut self, control: Control) {
+        self.news.push_back(Hint::Tell(control));
+    }
+
+    /// Everything there is to tell, as frames.
+    pub(crate) fn frames(&mut self) -> Vec<Control> {
+        let mut frames = Vec::new();
+        let mut progress = Vec::new();
+        while let Some(hint) = self.news.pop_front() {
+            match hint {
+                Hint::Look(id) => match self.look(id) {
+                    Some(Control::Progress(news)) => progress.extend(news),
+                    other => frames.extend(other),
+                },
+                Hint::Tell(Control::Progress(more)) => progress.extend(more),
+                Hint::Tell(control) => frames.push(control),
+            }
+        }
+        if !progress.is_empty() {
+            frames.push(Control::Progress(progress));
+        }
+        frames
+    }
+
+    fn look(&mut self, stream: StreamId) -> Option<Control> {
+        let known = match self.known.get_mut(&stream) {
+            Some(known) => known,
+            None => self.forgotten.get_mut(&stream)?,
+        };
+        known.queued = false;
+        Some(match known.core.reset_reason() {
+            Some(Reset::Here(code)) => Control::Reset {
+                stream,
+                code: code as u32,
+            },
+            _ => Control::Progress(vec![known.core.progress()]),
+        })
+    }
+
+    // What is heard.
+
+    /// Returns the faults found in what an honest peer said: there must be none.
+    pub(crate) fn hear(&mut self, control: Control) -> Result<(), Fault> {
+        match control {
+            Control::Progress(all) => {
+                for Progress {
+                    stream,
+                    delivered,
+                    ended,
+                } in all
+                {
+                    self.change(stream, |core| core.acknowledge(delivered, ended))
+                        .transpose()?;
+                }
+            }
+            Control::Reset { stream, code } => {
+                let code = ResetCode::from_wire(code.into());
+                let changed = self.change(stream, |core| {
+                    let complete = core.is_complete();
+                    core.reset_by_peer(code);
+                    assert!(core.is_complete() == complete, "a complete stream was reset");
+                });
+                if changed.is_none() {
+                    self.early_resets.insert(stream);
+                }
+                self.forget(stream);
+                self.tell(Control::ResetHeard { stream });
+            }
+            Control::ResetHeard { stream } => {
+                let reset = self
+                    .known
+                    .get(&stream)
+                    .and_then(|known| known.core.reset_reason());
+                if matches!(reset, Some(Reset::Here(_))) {
+                    self.forget(stream);
+                }
+            }
+            Control::Forgotten { stream } => {
+                let result = self.change(stream, StreamCore::forgotten);
+                self.forget(stream);
+                result.transpose()?;
+            }
+            other => unreachable!("nobody says {other:?} here"),
+        }
+        Ok(())
+    }
+
+    // Attachments.
+
+    /// At the agent.
+    pub(crate) fn fence(&mut self, generation: u64) -> Vec<Entry> {
+        self.generation = generation;
+        self.early_resets.clear();
+        self.known
+            .values_mut()
+            .map(|stream| stream.core.fence(generation))
+            .collect()
+    }
+
+    /// At the client. Nothing when a newer attachment was there before.
+    pub(crate) fn resume(&mut self, generation: u64, table: &[Entry]) -> Result<(), Fault> {
+        if generation <= self.generation {
+            return Ok(());
+        }
+        self.generation = generation;
+        let mut table: BTreeMap<_, _> = table.iter().map(|entry| (entry.stream, *entry)).collect();
+        let all: Vec<_> = self.known.keys().copied().collect();
+        for id in all {
+            let theirs = table.remove(&id);
+            let resumed = self.change(id, |core| core.resume(generation, theirs.as_ref()));
+            let forget = resumed.transpose()? == Some(Resumption::Forget);
+            if theirs.is_some_and(|theirs| theirs.reset.is_some()) {
+                self.forget(id);
+                self.tell(Control::ResetHeard { stream: id });
+            } else if forget {
+                self.forget(id);
+            } else {
+                self.tell_peer(id);
+            }
+        }
+        for stream in table.into_keys() {
+            self.tell(Control::Forgotten { stream });
+        }
+        Ok(())
+    }
+
+    /// At the client: the agent does not know the session. Returns the streams lost.
+    pub(crate) fn lose(&mut self) -> Vec<StreamId> {
+        let lost: Vec<_> = self
+            .known
+            .values()
+            .map(|stream| &stream.core)
+            .filter(|core| core.is_offered())
+            .map(StreamCore::id)
+            .collect();
+        for &id in &lost {
+            self.change(id, |core| core.reset_by_peer(ResetCode::SessionLost));
+            self.forget(id);
+        }
+        lost
+    }
+
+    /// At the agent: the client opened `stream` on the attachment of `generation`. Whether it is at work there now.
+    pub(crate) fn opened(
+        &mut self,
+        generation: u64,
+        stream: StreamId,
+        received: u64,
+        is_new: bool,
+    ) -> Result<bool, Fault> {
+        if generation != self.generation || self.early_resets.remove(&stream) {
+            return Ok(false);
+        }
+        if !self.known.contains_key(&stream) {
+            if !is_new {
+                return Ok(false);
+            }
+            self.insert(StreamCore::new(stream, generation));
+        }
+        self.change(stream, |core| core.opened(generation, received))
+            .unwrap_or(Ok(false))
+    }
+
+    /// The process is replaced by its successor: sockets and state go on, what arrived and was not delivered does not.
+    pub(crate) fn restart(&mut self) {
+        self.news.clear();
+        self.pool = Pool::new(POOL);
+        self.forgotten.retain(|_, stream| stream.open);
+        for stream in self.known.values_mut() {
+            let (exported, chunks) = stream.core.outbox().export();
+            let held = Bytes::from(chunks.flatten().copied().collect::<Vec<u8>>());
+            let outbox = Outbox::import(&exported, held).expect("what was exported");
+            let Progress {
+                stream: id,
+                delivered,
+                ended,
+            } = stream.core.progress();
+            let mut core = StreamCore::resumed(id, self.generation, outbox, Inbox::resumed(delivered, ended));
+            if let Some(reset) = stream.core.reset_reason() {
+                core.reset(reset.code());
+            }
+            stream.core = core;
+            stream.queued = false;
+            stream.pending = Bytes::new();
+            self.pool.held(0, stream.core.outbox().held());
+        }
+    }
+
+    /// I4: nothing above the caps, and the pool's account is right.
+    pub(crate) fn check_memory(&self) {
+        let mut above = 0;
+        for stream in self.known.values() {
+            let outbox = stream.core.outbox();
+            assert!(outbox.held() <= LARGEST_WINDOW);
+            above += outbox.held().saturating_sub(EACH);
+        }
+        for stream in self.forgotten.values() {
+            let outbox = stream.core.outbox();
+            assert_eq!(outbox.held(), 0, "a forgotten stream holds bytes");
+        }
+        assert_eq!(
+            self.pool.room(0),
+            EACH + POOL.saturating_sub(above),
+            "the pool's account"
+        );
+    }
+}

@@ -1,0 +1,72 @@
+//! Attachments: for each of their streams an ordered queue each way, and nothing more that could be relied on.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+use jq_common::protocol::session::{Control, Entry, StreamId};
+
+/// On the control stream.
+#[derive(Clone, Debug)]
+pub(crate) enum Frame {
+    Attach,
+    Attached {
+        boot: u64,
+        fresh: bool,
+        table: Vec<Entry>,
+    },
+    Control(Control),
+}
+
+/// On the QUIC stream of a logical stream.
+#[derive(Clone, Debug)]
+pub(crate) enum Item {
+    Open { received: u64, with_header: bool },
+    Data(Bytes),
+    End,
+}
+
+/// One QUIC stream.
+#[derive(Debug, Default)]
+pub(crate) struct Wire {
+    /// By who sends.
+    pub(crate) pipes: [VecDeque<Item>; 2],
+    /// Offset of the next byte that each end receives.
+    pub(crate) at: [u64; 2],
+    /// The ends that use it.
+    pub(crate) used: [bool; 2],
+}
+
+/// One QUIC connection.
+#[derive(Debug)]
+pub(crate) struct Attachment {
+    pub(crate) generation: u64,
+    /// By who sends.
+    pub(crate) control: [VecDeque<Frame>; 2],
+    pub(crate) wires: BTreeMap<StreamId, Wire>,
+    /// The client has read the agent's table.
+    pub(crate) established: bool,
+    /// The agent at its other end is no more.
+    pub(crate) orphaned: bool,
+}
+
+impl Attachment {
+    pub(crate) fn new(generation: u64) -> Self {
+        Self {
+            generation,
+            control: [VecDeque::from([Frame::Attach]), VecDeque::new()],
+            wires: BTreeMap::new(),
+            established: false,
+            orphaned: false,
+        }
+    }
+
+    /// Nothing the client sends arrives any more; what the agent sent may.
+    pub(crate) fn orphan(&mut self) {
+        self.orphaned = true;
+        self.control[0].clear();
+        for wire in self.wires.values_mut() {
+            wire.pipes[0].clear();
+            wire.used[1] = false;
+        }
+    }
+}

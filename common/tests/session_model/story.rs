@@ -1,0 +1,59 @@
+//! What really happened to a stream: what the model compares the two ends with.
+
+use std::sync::LazyLock;
+
+use bytes::Bytes;
+use jq_common::protocol::session::StreamId;
+
+/// Longest write, in bytes: what one read of a socket gives.
+pub(crate) const LONGEST: usize = 64 * 1024;
+
+/// After so many bytes a direction's content repeats. A prime, so that no usual mistake is a multiple of it.
+const PERIOD: u64 = 65_521;
+
+static CONTENT: LazyLock<Bytes> = LazyLock::new(|| {
+    let mut state = 1u32;
+    let period: Vec<u8> = (0..PERIOD)
+        .map(|_| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 24) as u8
+        })
+        .collect();
+    Bytes::from([&period[..], &period[..], &period[..]].concat())
+});
+
+/// The bytes from `offset` of what `from` sends on `stream`.
+pub(crate) fn content(stream: StreamId, from: usize, offset: u64, length: usize) -> Bytes {
+    assert!(length <= LONGEST);
+    let start = ((stream * 7919 + from as u64 * 4801 + offset) % PERIOD) as usize;
+    CONTENT.slice(start..start + length)
+}
+
+/// Whether that is what `from` sends on `stream` from `offset` on.
+pub(crate) fn is_content(bytes: &[u8], stream: StreamId, from: usize, offset: u64) -> bool {
+    bytes
+        .chunks(LONGEST)
+        .zip((offset..).step_by(LONGEST))
+        .all(|(part, offset)| part == content(stream, from, offset, part.len()))
+}
+
+/// How a stream ended at one end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Complete,
+    Reset,
+}
+
+/// A stream as one end's program and socket have seen it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Story {
+    pub(crate) written: u64,
+    pub(crate) finished: bool,
+    /// The highest offset that ever went out.
+    pub(crate) sent: u64,
+    pub(crate) delivered: u64,
+    pub(crate) ended: bool,
+    pub(crate) outcome: Option<Outcome>,
+    /// Something happened at this end or to it that may reset the stream.
+    pub(crate) hurt: bool,
+}

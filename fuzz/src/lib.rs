@@ -1,0 +1,119 @@
+//! What the targets share: a bound on memory, and frames.
+//!
+//! Each target reads bytes as the product would and checks three things: nothing panics, memory stays within
+//! [`bounded`]'s limit, and what was read is the same after it was written and read again.
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    fmt::Debug,
+    pin::pin,
+    sync::atomic::{AtomicUsize, Ordering},
+    task::{Context, Poll, Waker},
+};
+
+use jq_common::codec::{self, FrameError};
+use serde::{Serialize, de::DeserializeOwned};
+
+/// What a reader may hold whatever it is given, in bytes.
+const BASE: usize = 64 * 1024;
+
+/// What it may hold for each byte that it is given.
+const FACTOR: usize = 4;
+
+/// Counts what is allocated. Targets run on one thread.
+struct Counting;
+
+static HELD: AtomicUsize = AtomicUsize::new(0);
+static MOST: AtomicUsize = AtomicUsize::new(0);
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+fn grown(by: usize) {
+    let held = HELD.fetch_add(by, Ordering::Relaxed) + by;
+    MOST.fetch_max(held, Ordering::Relaxed);
+}
+
+// SAFETY: each call goes to the system's allocator as it is.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        grown(layout.size());
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        grown(layout.size());
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        HELD.fetch_sub(layout.size(), Ordering::Relaxed);
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        // Both may be there for a moment.
+        grown(size);
+        HELD.fetch_sub(layout.size(), Ordering::Relaxed);
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+/// Runs `work` and returns its result, and the most memory it held at any time, in bytes.
+pub fn measured<T>(work: impl FnOnce() -> T) -> (T, usize) {
+    let before = HELD.load(Ordering::Relaxed);
+    MOST.store(before, Ordering::Relaxed);
+    let result = work();
+    (result, MOST.load(Ordering::Relaxed).saturating_sub(before))
+}
+
+/// Runs `work` on an input of `length` bytes.
+///
+/// # Panics
+/// When it holds more than four times the input and 64 KiB.
+pub fn bounded<T>(length: usize, work: impl FnOnce() -> T) -> T {
+    let (result, most) = measured(work);
+    assert!(
+        most <= FACTOR * length + BASE,
+        "{most} bytes were held for an input of {length}"
+    );
+    result
+}
+
+/// The result of a future that waits for nothing.
+///
+/// # Panics
+/// When it waits.
+pub fn now<T>(future: impl Future<Output = T>) -> T {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(result) => result,
+        Poll::Pending => panic!("it waits"),
+    }
+}
+
+/// Reads one frame, as the product does. What was read must survive being written.
+///
+/// # Panics
+/// When it does not.
+pub fn frame<T>(data: &[u8], limit: usize) -> Result<T, FrameError>
+where
+    T: Serialize + DeserializeOwned + PartialEq + Debug,
+{
+    let message = bounded(data.len(), || now(codec::read::<T>(&mut &*data, limit)))?;
+    // A number may be longer on the wire than it needs to be, so what is written is at most as long.
+    let wire = codec::encode(&message, limit).expect("what was read is short enough");
+    let again = now(codec::read::<T>(&mut &*wire, limit)).expect("what was written can be read");
+    assert_eq!(again, message);
+    Ok(message)
+}
+
+/// As [`frame`], with the body alone given: a frame whose length is right.
+pub fn body<T>(data: &[u8], limit: usize)
+where
+    T: Serialize + DeserializeOwned + PartialEq + Debug,
+{
+    let length = u32::try_from(data.len()).unwrap_or(u32::MAX);
+    let mut wire = length.to_be_bytes().to_vec();
+    wire.extend_from_slice(data);
+    let _ = frame::<T>(&wire, limit);
+}

@@ -1,0 +1,13 @@
+//! The one message each way over SSH.
+#![no_main]
+
+use jq_common::{
+    bootstrap::{BootstrapReply, BootstrapRequest},
+    protocol::limits,
+};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| {
+    jq_fuzz::body::<BootstrapRequest>(data, limits::BOOTSTRAP_FRAME);
+    jq_fuzz::body::<BootstrapReply>(data, limits::BOOTSTRAP_FRAME);
+});

@@ -1,0 +1,22 @@
+//! The first frames of an attachment and of its streams, and what comes on the control stream.
+#![no_main]
+
+use jq_common::protocol::{
+    limits,
+    session::{Attach, AttachReply, Control, Open},
+};
+use jq_fuzz::{body, frame};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| {
+    let Some((what, data)) = data.split_first() else {
+        return;
+    };
+    match what % 5 {
+        0 => body::<Attach>(data, limits::CONTROL_FRAME),
+        1 => body::<AttachReply>(data, limits::CONTROL_FRAME),
+        2 => body::<Control>(data, limits::CONTROL_FRAME),
+        3 => body::<Open>(data, limits::HEADER_FRAME),
+        _ => drop(frame::<Control>(data, limits::CONTROL_FRAME)),
+    }
+});

@@ -1,0 +1,168 @@
+//! One stream's state, whatever its session and its peer do with it.
+#![no_main]
+
+use arbitrary::Arbitrary;
+use bytes::Bytes;
+use jq_common::{
+    protocol::{session::Entry, stream::ResetCode},
+    session::{
+        core::{Fault, Reset, StreamCore},
+        outbox::LARGEST_WINDOW,
+    },
+};
+use libfuzzer_sys::fuzz_target;
+
+#[derive(Arbitrary, Debug)]
+enum Offset {
+    Near(u8),
+    /// From what was sent, received or delivered.
+    Sent(i8),
+    Received(i8),
+    Delivered(i8),
+    Any(u64),
+}
+
+#[derive(Arbitrary, Debug)]
+enum Generation {
+    Known(u8),
+    Any(u64),
+}
+
+#[derive(Arbitrary, Debug)]
+enum Step {
+    Write(u16),
+    Finish,
+    Wanted,
+    Deliver(u16),
+    DeliverEnd,
+    Reset,
+    Offer(Generation),
+    Send(Generation, u16),
+    TakeEnd(Generation),
+    Accept(Generation, Offset, u8),
+    AcceptEnd(Generation, Offset),
+    Acknowledge(Offset, bool),
+    ResetByPeer(u64),
+    Fence(Generation),
+    Resume(Generation, Option<(Offset, Offset, bool, Option<u32>)>),
+    Forgotten,
+    Opened(Generation, Offset),
+}
+
+struct World {
+    core: StreamCore,
+    /// What the peer has sent so far, and the end of what the socket was given.
+    given: u64,
+}
+
+impl World {
+    fn offset(&self, offset: &Offset) -> u64 {
+        let (outbox, inbox) = (self.core.outbox(), self.core.inbox());
+        match *offset {
+            Offset::Near(offset) => offset.into(),
+            Offset::Sent(by) => outbox.sent().wrapping_add_signed(by.into()),
+            Offset::Received(by) => inbox.received().wrapping_add_signed(by.into()),
+            Offset::Delivered(by) => outbox.acked().wrapping_add_signed(by.into()),
+            Offset::Any(offset) => offset,
+        }
+    }
+
+    fn apply(&mut self, step: &Step) -> Result<(), Fault> {
+        let generation = |generation: &Generation| match *generation {
+            Generation::Known(generation) => u64::from(generation % 4),
+            Generation::Any(generation) => generation,
+        };
+        match step {
+            Step::Write(length) => {
+                let length = u64::from(*length).min(self.core.outbox().room()) as usize;
+                if !self.core.outbox().is_finished() {
+                    self.core.write(Bytes::from(vec![7; length]));
+                }
+            }
+            Step::Finish => self.core.finish(),
+            Step::Wanted => self.core.is_wanted_more(),
+            Step::Deliver(count) => self.core.deliver((*count).into()),
+            Step::DeliverEnd => drop(self.core.deliver_end()),
+            Step::Reset => drop(self.core.reset(ResetCode::ConnectionReset)),
+            Step::Offer(on) => drop(self.core.offer(generation(on))),
+            Step::Send(on, count) => {
+                let mut batch = [const { Bytes::new() }; 3];
+                let taken = self.core.batch(generation(on), &mut batch);
+                let there: u64 = batch[..taken].iter().map(|part| part.len() as u64).sum();
+                self.core.sent(generation(on), u64::from(*count).min(there));
+            }
+            Step::TakeEnd(on) => drop(self.core.take_end(generation(on))),
+            Step::Accept(on, at, length) => {
+                let before = self.core.inbox().received();
+                let bytes = Bytes::from(vec![7; (*length).into()]);
+                let new = self.core.accept(generation(on), self.offset(at), bytes)?;
+                let new = new.map_or(0, |new| new.len() as u64);
+                assert_eq!(self.core.inbox().received(), before + new, "each byte once");
+                self.given += new;
+            }
+            Step::AcceptEnd(on, at) => self.core.accept_end(generation(on), self.offset(at))?,
+            Step::Acknowledge(delivered, ended) => {
+                let before = self.core.outbox().held();
+                let freed = self.core.acknowledge(self.offset(delivered), *ended)?;
+                assert_eq!(self.core.outbox().held() + freed, before);
+            }
+            Step::ResetByPeer(code) => drop(self.core.reset_by_peer(ResetCode::from_wire(*code))),
+            Step::Fence(on) => drop(self.core.fence(generation(on))),
+            Step::Resume(on, theirs) => {
+                let theirs = theirs.as_ref().map(|(delivered, received, ended, reset)| Entry {
+                    stream: 0,
+                    delivered: self.offset(delivered),
+                    received: self.offset(received),
+                    ended: *ended,
+                    reset: *reset,
+                });
+                self.core.resume(generation(on), theirs.as_ref())?;
+            }
+            Step::Forgotten => self.core.forgotten()?,
+            Step::Opened(on, received) => drop(self.core.opened(generation(on), self.offset(received))?),
+        }
+        Ok(())
+    }
+
+    fn check(&self) {
+        let (outbox, inbox) = (self.core.outbox(), self.core.inbox());
+        assert!(outbox.held() <= LARGEST_WINDOW);
+        assert!(
+            outbox.acked() <= outbox.sent() && outbox.sent() <= outbox.end(),
+            "{outbox:?}"
+        );
+        assert!(inbox.delivered() <= inbox.received());
+        assert_eq!(inbox.received(), self.given);
+        let mut batch = [const { Bytes::new() }; 64];
+        let taken = outbox.batch(&mut batch);
+        let there: u64 = batch[..taken].iter().map(|part| part.len() as u64).sum();
+        assert!(batch[..taken].iter().all(|part| !part.is_empty()));
+        assert!(there <= outbox.end() - outbox.sent());
+        assert!(
+            taken == batch.len() || there == outbox.end() - outbox.sent(),
+            "{outbox:?}"
+        );
+    }
+}
+
+fuzz_target!(|steps: Vec<Step>| {
+    let mut world = World {
+        core: StreamCore::new(0, 0),
+        given: 0,
+    };
+    let mut reset: Option<Reset> = None;
+    for step in &steps {
+        if world.apply(step).is_err() {
+            // What the session does then.
+            world.core.reset(ResetCode::Nonsense);
+            assert!(world.core.reset_reason().is_some() || world.core.is_complete());
+        }
+        world.check();
+        if reset.is_some() {
+            assert_eq!(world.core.reset_reason(), reset, "a reset is final");
+            assert!(!world.core.is_complete());
+            assert_eq!(world.core.outbox().held(), 0);
+        }
+        reset = world.core.reset_reason();
+    }
+});

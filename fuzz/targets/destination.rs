@@ -1,0 +1,23 @@
+//! What a user, or ssh's configuration, writes for a host.
+#![no_main]
+
+use jq_client::remote::Destination;
+use jq_fuzz::bounded;
+use libfuzzer_sys::fuzz_target;
+
+/// No program takes it for an option, and no shell of a user's ProxyCommand runs anything for it.
+fn is_harmless(text: &str) -> bool {
+    let acted_upon = |c: char| c.is_whitespace() || c.is_control() || "'\"`$;&<>|(){}".contains(c);
+    !text.is_empty() && !text.starts_with('-') && !text.contains(acted_upon)
+}
+
+fuzz_target!(|text: &str| {
+    for read in [Destination::target, Destination::jump] {
+        let Ok(destination) = bounded(text.len(), || read(text)) else {
+            continue;
+        };
+        assert!(is_harmless(destination.host()), "{destination:?}");
+        assert!(destination.user().is_none_or(is_harmless), "{destination:?}");
+        assert_ne!(destination.port(), Some(0));
+    }
+});

@@ -1,0 +1,54 @@
+//! All streams of a session, and a peer that says on the control stream whatever it likes: first its table, then the rest.
+#![no_main]
+
+use std::collections::HashMap;
+
+use jq_common::{
+    codec,
+    protocol::{limits, session::Control},
+    session::{
+        control,
+        pool::{self, Pool},
+        streams::Streams,
+    },
+};
+use jq_fuzz::{measured, now};
+use libfuzzer_sys::fuzz_target;
+
+/// What an answer that waits to be told takes, for the few bytes that asked for it.
+const FACTOR: usize = 24;
+const BASE: usize = 256 * 1024;
+
+fn next(data: &mut &[u8]) -> Option<Control> {
+    now(codec::read(data, limits::CONTROL_FRAME)).ok()
+}
+
+fuzz_target!(|data: &[u8]| {
+    let length = data.len();
+    let ((), most) = measured(|| {
+        let mut data = data;
+        let streams = Streams::new(Pool::new(pool::SESSION));
+        for _ in 0..3 {
+            streams.open();
+        }
+        let mut generation = 0;
+        while !data.is_empty() {
+            generation += 1;
+            let table = now(control::read_table(&mut data)).unwrap_or_default();
+            assert!(streams.resume(generation, table));
+            assert!(!streams.resume(generation, HashMap::new()), "never twice");
+            while let Some(control) = next(&mut data) {
+                if !streams.hear(&control) {
+                    break;
+                }
+            }
+            assert!(streams.len() <= 3, "a peer's word opens nothing");
+        }
+        streams.end();
+        now(streams.clear());
+    });
+    assert!(
+        most <= FACTOR * length + BASE,
+        "{most} bytes were held for an input of {length}"
+    );
+});

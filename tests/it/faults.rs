@@ -1,0 +1,208 @@
+//! What is survived: the quick scenarios of the fault table, each with its bar, and what always must hold.
+
+use anyhow::Result;
+use jq_tests::faults;
+
+#[test]
+fn streams_go_on_under_random_and_bursty_loss() -> Result<()> {
+    faults::hold("F1")
+}
+
+#[test]
+fn streams_go_on_when_packets_are_shuffled_doubled_and_damaged() -> Result<()> {
+    faults::hold("F2")
+}
+
+#[test]
+fn bits_flipped_between_ssh_and_the_client_are_found() -> Result<()> {
+    faults::hold("F2-pipe")
+}
+
+#[test]
+fn streams_go_on_soon_after_a_link_was_down_for_a_second() -> Result<()> {
+    faults::hold("F3-1s")
+}
+
+#[test]
+fn streams_go_on_soon_after_a_link_was_down_for_five_seconds() -> Result<()> {
+    faults::hold("F3-5s")
+}
+
+#[test]
+fn streams_go_on_soon_after_a_link_was_down_for_thirty_seconds() -> Result<()> {
+    faults::hold("F3-30s")
+}
+
+#[test]
+fn streams_through_a_gateway_go_on_soon_after_an_outage() -> Result<()> {
+    faults::hold("F3-gateway")
+}
+
+#[test]
+fn streams_follow_the_laptop_to_another_address() -> Result<()> {
+    faults::hold("F4-v4")
+}
+
+#[test]
+fn streams_follow_the_laptop_from_v4_to_v6_and_back() -> Result<()> {
+    faults::hold("F4-v6")
+}
+
+#[test]
+fn streams_through_a_gateway_follow_the_laptop_to_another_address() -> Result<()> {
+    faults::hold("F4-gateway")
+}
+
+#[test]
+fn streams_go_on_when_a_nat_gives_them_another_port() -> Result<()> {
+    faults::hold("F5-rebind")
+}
+
+#[test]
+fn streams_go_on_when_a_nat_forgets_them() -> Result<()> {
+    faults::hold("F5-expire")
+}
+
+#[test]
+fn streams_go_on_when_large_packets_begin_to_vanish() -> Result<()> {
+    faults::hold("F6")
+}
+
+#[test]
+fn a_network_without_udp_is_connected_over_ssh_without_a_long_wait() -> Result<()> {
+    faults::hold("F7-start")
+}
+
+#[test]
+fn streams_move_to_ssh_when_udp_is_blocked_and_back_when_it_is_open() -> Result<()> {
+    faults::hold("F7-middle")
+}
+
+#[test]
+fn streams_through_a_gateway_move_to_ssh_and_back() -> Result<()> {
+    faults::hold("F7-gateway")
+}
+
+#[test]
+fn an_echo_goes_on_beside_a_transfer_over_a_deep_queue() -> Result<()> {
+    faults::hold("F8")
+}
+
+#[test]
+fn streams_go_on_soon_after_the_laptop_wakes_up_elsewhere() -> Result<()> {
+    faults::hold("F9")
+}
+
+#[test]
+fn streams_go_on_when_a_flow_falls_silent() -> Result<()> {
+    faults::hold("F9-silence")
+}
+
+#[test]
+fn a_stopped_agent_tears_nothing_down() -> Result<()> {
+    faults::hold("F10-agent")
+}
+
+#[test]
+fn a_stopped_client_tears_nothing_down() -> Result<()> {
+    faults::hold("F10-client")
+}
+
+#[test]
+fn a_stopped_relay_tears_nothing_down() -> Result<()> {
+    faults::hold("F10-relay")
+}
+
+#[test]
+fn a_killed_agent_resets_old_streams_and_new_ones_work_soon() -> Result<()> {
+    faults::hold("F11")
+}
+
+#[test]
+fn an_upgrade_of_the_agent_interrupts_no_stream() -> Result<()> {
+    faults::hold("F12")
+}
+
+#[test]
+fn a_killed_client_can_be_started_again_and_leaves_nothing_on_the_host() -> Result<()> {
+    faults::hold("F13")
+}
+
+#[test]
+fn a_killed_relay_is_replaced_by_another_way() -> Result<()> {
+    faults::hold("F14")
+}
+
+#[test]
+fn a_rebooted_host_is_said_to_be_one_and_new_streams_work_soon() -> Result<()> {
+    faults::hold("F15")
+}
+
+#[test]
+fn an_upload_cut_at_any_offset_is_never_executed() -> Result<()> {
+    faults::hold("F20")
+}
+
+#[test]
+fn twenty_clients_may_bring_the_agent_at_once() -> Result<()> {
+    faults::hold("F21")
+}
+
+#[test]
+fn an_agent_that_does_not_fit_is_refused_and_never_hangs() -> Result<()> {
+    faults::hold("F22")
+}
+
+#[test]
+fn clocks_ten_years_off_have_no_effect() -> Result<()> {
+    faults::hold("F23")
+}
+
+#[test]
+fn a_client_out_of_descriptors_waits_quietly_and_recovers_at_once() -> Result<()> {
+    faults::hold("F24")
+}
+
+#[test]
+fn a_reader_that_stops_holds_up_no_other_stream() -> Result<()> {
+    faults::hold("F25")
+}
+
+#[test]
+fn many_saturated_streams_never_wait_for_each_other_in_a_circle() -> Result<()> {
+    faults::hold("F26")
+}
+
+#[test]
+fn replies_to_half_closed_streams_are_complete_after_outages() -> Result<()> {
+    faults::hold("F27")
+}
+
+#[test]
+fn a_reset_during_an_outage_arrives_as_a_reset() -> Result<()> {
+    faults::hold("F28")
+}
+
+#[test]
+fn ten_thousand_idle_streams_are_cheap_and_outlive_an_outage() -> Result<()> {
+    faults::hold("F29")
+}
+
+#[test]
+fn a_large_transfer_is_complete_after_a_storm_of_faults() -> Result<()> {
+    faults::hold("F30")
+}
+
+#[test]
+fn a_download_by_curl_is_complete_after_a_storm_of_faults() -> Result<()> {
+    faults::hold("F30-curl")
+}
+
+#[test]
+fn every_quick_scenario_is_a_test() {
+    let text = include_str!("faults.rs");
+    for scenario in faults::all().iter().filter(|scenario| scenario.quick) {
+        let call = format!("hold(\"{}\")", scenario.id);
+        assert!(text.contains(&call), "{}", scenario.id);
+    }
+}

@@ -1,0 +1,161 @@
+//! `jq-faults`: runs scenarios of the fault table and prints a line for each.
+
+use std::{
+    fs,
+    io::{self, Write as _},
+    path::PathBuf,
+    process::ExitCode,
+    time::Instant,
+};
+
+use anyhow::{Context as _, Result, bail};
+use clap::{Parser, Subcommand};
+use jq_tests::{
+    faults::{self, Bench, Outcome, Scenario},
+    require,
+};
+use serde::Serialize;
+
+/// What the product must survive, with real processes on hosts made on this machine. Needs root.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run scenarios: all quick ones, or those named (F3, F3-5s). Exits with 1 if a bar is missed.
+    Run {
+        /// Numbers, or whole ids.
+        ids: Vec<String>,
+        /// The long ones too, and longer transfers.
+        #[arg(long)]
+        long: bool,
+        /// How many seeds to try where dice settle what happens.
+        #[arg(long, default_value_t = 1)]
+        seeds: u64,
+        /// Only show what there is.
+        #[arg(long)]
+        list: bool,
+        /// Also write the results there.
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+    },
+}
+
+/// A line of the result.
+#[derive(Serialize)]
+struct Row {
+    id: &'static str,
+    fault: &'static str,
+    bar: &'static str,
+    passed: bool,
+    seconds: f64,
+    outcome: Option<Outcome>,
+    error: Option<String>,
+}
+
+fn main() -> Result<ExitCode> {
+    let Command::Run {
+        ids,
+        long,
+        seeds,
+        list,
+        json,
+    } = Cli::parse().command;
+    let chosen = chosen(&ids, long)?;
+    if list {
+        for scenario in chosen {
+            let length = if scenario.quick { "quick" } else { "long" };
+            say(&format!(
+                "{:<14} {length:<5}  {}: {}",
+                scenario.id, scenario.name, scenario.bar
+            ));
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let bench = Bench { long, seeds };
+    let mut rows = Vec::new();
+    for scenario in chosen {
+        let row = run(&scenario, &bench);
+        say(&describe(&row));
+        rows.push(row);
+        if let Some(file) = &json {
+            // After each, so that an interrupted run leaves what it found.
+            fs::write(file, serde_json::to_string_pretty(&rows)?)
+                .with_context(|| format!("cannot write {}", file.display()))?;
+        }
+    }
+    let failed = rows.iter().filter(|row| !row.passed).count();
+    say(&format!("{} of {} passed", rows.len() - failed, rows.len()));
+    Ok(if failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn chosen(ids: &[String], long: bool) -> Result<Vec<Scenario>> {
+    let all = faults::all();
+    if let Some(unknown) = ids.iter().find(|id| !all.iter().any(|scenario| scenario.is(id))) {
+        bail!("no scenario {unknown}; `jq-faults run --long --list` shows them all");
+    }
+    let named = |scenario: &Scenario| ids.is_empty() || ids.iter().any(|id| scenario.is(id));
+    let whole = |scenario: &Scenario| ids.iter().any(|id| scenario.id == id);
+    let wanted = |scenario: &Scenario| named(scenario) && (scenario.quick || long || whole(scenario));
+    Ok(all.into_iter().filter(wanted).collect())
+}
+
+fn run(scenario: &Scenario, bench: &Bench) -> Row {
+    let met = if scenario.engine {
+        require::docker()
+    } else {
+        require::lab()
+    };
+    let start = Instant::now();
+    let result = if met {
+        (scenario.run)(bench)
+    } else {
+        Err(anyhow::anyhow!("this machine lacks what is needed"))
+    };
+    let (outcome, error) = match result {
+        Ok(outcome) => (Some(outcome), None),
+        Err(error) => (None, Some(format!("{error:#}"))),
+    };
+    Row {
+        id: scenario.id,
+        fault: scenario.name,
+        bar: scenario.bar,
+        passed: outcome.as_ref().is_some_and(Outcome::passed),
+        seconds: start.elapsed().as_secs_f64(),
+        outcome,
+        error,
+    }
+}
+
+fn describe(row: &Row) -> String {
+    let figures = match (&row.outcome, &row.error) {
+        (Some(outcome), _) => outcome.to_string(),
+        (None, Some(error)) => error
+            .lines()
+            .take(3)
+            .collect::<Vec<_>>()
+            .join(" / ")
+            .chars()
+            .take(400)
+            .collect(),
+        (None, None) => String::new(),
+    };
+    let verdict = if row.passed { "ok" } else { "FAIL" };
+    format!(
+        "{:<14} {verdict:<4} {:>5.1} s  {} | {figures} | {}",
+        row.id, row.seconds, row.fault, row.bar
+    )
+}
+
+/// Whether anybody listens is not our business.
+fn say(text: &str) {
+    let _ = writeln!(io::stdout(), "{text}");
+}

@@ -1,0 +1,200 @@
+//! Streams that want more than there is: of descriptors, of their reader's attention, of the link.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::{
+    Bench, Limit, Outcome, Scenario,
+    clock::{each_second, last},
+    site::Plan,
+};
+use crate::{
+    eventually,
+    oracle::{End, Job, Pace, Stream},
+};
+
+pub(super) const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        id: "F24",
+        name: "the client is out of descriptors",
+        bar: "CPU < 10 %, recovers within 1 s",
+        quick: true,
+        engine: false,
+        run: out_of_descriptors,
+    },
+    Scenario {
+        id: "F25",
+        name: "a reader that stopped beside ten fast ones, either way",
+        bar: "the ten keep 95 %",
+        quick: true,
+        engine: false,
+        run: stopped_reader,
+    },
+    Scenario {
+        id: "F26",
+        name: "64 streams saturated both ways over small queues",
+        bar: "progress each second, each way",
+        quick: true,
+        engine: false,
+        run: saturated,
+    },
+];
+
+const SOON: Duration = Duration::from_secs(20);
+
+fn out_of_descriptors(_: &Bench) -> Result<Outcome> {
+    const WAITING: usize = 40;
+    let site = Plan::default().up()?;
+    let client = site.client_process();
+    let before = site.caller.echo(Duration::from_millis(20));
+    eventually("echoes", SOON, || before.near().answers() > 5)?;
+    let open = client.descriptors().context("the client ended")?;
+    // As the client's user: even root may not do it to others everywhere.
+    let limit = |soft: &str| {
+        let pid = client.0.as_raw_nonzero();
+        site.lab
+            .laptop()
+            .run(&format!("prlimit --pid {pid} --nofile={soft}:"))
+            .map(drop)
+    };
+    let usual = site.lab.laptop().run("ulimit -Sn")?;
+    limit(&(open + 4).to_string())?;
+    let streams: Vec<_> = (0..WAITING).map(|_| site.caller.idle()).collect();
+    streams.iter().for_each(Stream::ask);
+    let answered = || {
+        streams
+            .iter()
+            .filter(|stream| stream.near().answers() == 1)
+            .count()
+    };
+    last(Duration::from_secs(1));
+    let load = client.load(Duration::from_secs(5))?;
+    ensure!(answered() < WAITING, "the limit held nobody up");
+    let meanwhile = before
+        .near()
+        .round_trips(Instant::now() - Duration::from_secs(3))
+        .len();
+    ensure!(
+        meanwhile > 20,
+        "an open stream was held up too: {meanwhile} answers in 3 s"
+    );
+    let start = Instant::now();
+    limit(usual.trim())?;
+    eventually("all to be answered", SOON, || answered() == WAITING)?;
+    let recovered = start.elapsed();
+    for stream in streams.iter().chain([&before]) {
+        stream.finish();
+        stream.complete(SOON)?;
+    }
+    site.finish()?;
+    Ok(Outcome::default()
+        .with("CPU", load, "%", Limit::AtMost(10.0))
+        .seconds("recovered", recovered, 1.0))
+}
+
+/// Bytes a second that arrive on all of them together.
+fn rate(streams: &[Stream], length: Duration) -> f64 {
+    let arrived = || streams.iter().map(Stream::arrived).sum::<u64>();
+    let (start, before) = (Instant::now(), arrived());
+    last(length);
+    (arrived() - before) as f64 / start.elapsed().as_secs_f64()
+}
+
+fn stopped_reader(_: &Bench) -> Result<Outcome> {
+    let site = Plan::default().up()?;
+    let mut outcome = Outcome::default();
+    for (what, job) in [
+        (
+            "downloads keep",
+            Job::Bulk {
+                up: 0,
+                down: u64::MAX,
+            },
+        ),
+        (
+            "uploads keep",
+            Job::Bulk {
+                up: u64::MAX,
+                down: 0,
+            },
+        ),
+    ] {
+        // First, so that it has filled whatever it may fill before the others come.
+        let slow = site.caller.open(job);
+        let reader = if what.starts_with("down") {
+            slow.near()
+        } else {
+            slow.far()
+        };
+        reader.order(|orders| orders.pace = Pace::Stopped);
+        let sent = || slow.near().sent() + slow.far().sent();
+        eventually("the slow one to stand still", SOON, || {
+            let before = sent();
+            last(Duration::from_secs(1));
+            before > 0 && sent() == before
+        })?;
+        let fast: Vec<_> = (0..10).map(|_| site.caller.open(job)).collect();
+        last(Duration::from_secs(2));
+        let beside = rate(&fast, Duration::from_secs(3));
+        // Reads all that it was sent, and is out of the way.
+        slow.finish();
+        slow.complete(SOON)?;
+        last(Duration::from_secs(1));
+        let alone = rate(&fast, Duration::from_secs(3));
+        outcome = outcome.with(what, 100.0 * beside / alone, "%", Limit::AtLeast(95.0));
+        // What is in their buffers was judged on its way; the rest would take long.
+        fast.iter().for_each(Stream::reset);
+        eventually("the fast ones to be over", SOON, || {
+            fast.iter()
+                .all(|stream| stream.near().end() != End::Open && stream.far().end() != End::Open)
+        })?;
+    }
+    site.finish()?;
+    Ok(outcome)
+}
+
+fn saturated(_: &Bench) -> Result<Outcome> {
+    let mut plan = Plan::default();
+    plan.link.rate = Some(50_000_000);
+    plan.link.queue = 64_000;
+    let site = plan.up()?;
+    let job = Job::Bulk {
+        up: u64::MAX,
+        down: u64::MAX,
+    };
+    let streams: Vec<_> = (0..64).map(|_| site.caller.open(job)).collect();
+    let moving = |stream: &Stream| stream.near().received() > 0 && stream.far().received() > 0;
+    eventually("bytes on every stream, both ways", SOON, || {
+        streams.iter().all(moving)
+    })?;
+    for stream in &streams {
+        stream.near().forget_silence();
+        stream.far().forget_silence();
+    }
+    let count = || {
+        let up: u64 = streams.iter().map(|stream| stream.far().received()).sum();
+        let down: u64 = streams.iter().map(|stream| stream.near().received()).sum();
+        [up, down]
+    };
+    let (mut before, mut still) = (count(), 0);
+    each_second(8, |_| {
+        let now = count();
+        still += u32::from(now[0] == before[0]) + u32::from(now[1] == before[1]);
+        before = now;
+        site.no_violation()
+    })?;
+    let silences = streams
+        .iter()
+        .flat_map(|stream| [stream.near().longest_silence(), stream.far().longest_silence()]);
+    let worst = silences.max().unwrap_or_default();
+    streams.iter().for_each(Stream::finish);
+    // What is in all the buffers has to get through.
+    streams
+        .iter()
+        .try_for_each(|stream| stream.complete(Duration::from_secs(60)))?;
+    site.finish()?;
+    Ok(Outcome::default()
+        .with("seconds without progress", still.into(), "", Limit::AtMost(0.0))
+        .seconds("longest silence of a stream", worst, 5.0))
+}

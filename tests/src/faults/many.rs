@@ -1,0 +1,190 @@
+//! Ten thousand streams on which nothing happens.
+
+use std::{
+    net::Ipv4Addr,
+    process::{Child, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    sync::watch,
+};
+
+use super::{Bench, Limit, Outcome, Scenario, clock::last, site::Plan};
+use crate::{eventually, lab::Host, oracle::Room};
+
+pub(super) const SCENARIOS: &[Scenario] = &[Scenario {
+    id: "F29",
+    name: "10,000 idle streams",
+    bar: "150 MB each, all answer within 5 s of an outage, CPU < 1 %",
+    quick: true,
+    engine: false,
+    run: idle,
+}];
+
+const STREAMS: usize = 10_000;
+
+/// As many as a listener keeps waiting without dropping any.
+const BATCH: usize = 250;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Where the echo listens on the GPU host. A process of its own, so that no process holds both ends' descriptors.
+const PORT: u16 = 9002;
+
+const ECHO: &str = "
+import asyncio, sys
+async def serve(reader, writer):
+    try:
+        while data := await reader.read(4096):
+            writer.write(data)
+    except OSError:
+        pass
+    writer.close()
+async def main():
+    server = await asyncio.start_server(serve, '127.0.0.1', int(sys.argv[1]), backlog=4000)
+    async with server:
+        await server.serve_forever()
+asyncio.run(main())
+";
+
+struct Echo(Child);
+
+impl Echo {
+    fn start(host: &Host) -> Result<Self> {
+        let mut command = host.root_command("/usr/bin/python3");
+        command.args(["-c", ECHO, &PORT.to_string()]).stdin(Stdio::null());
+        let echo = Self(command.spawn().context("cannot start the echo")?);
+        let listens = || host.enter(|| std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, PORT)).is_ok());
+        eventually("the echo to listen", PATIENCE, || {
+            listens().is_ok_and(|listens| listens)
+        })?;
+        Ok(echo)
+    }
+}
+
+impl Drop for Echo {
+    fn drop(&mut self) {
+        // Fails only when it has ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// What all streams together have come to.
+#[derive(Default)]
+struct Tally {
+    /// Questions answered, over all streams.
+    answered: AtomicUsize,
+    /// Streams that ended in order after they were told to.
+    ended: AtomicUsize,
+    /// Streams that ended otherwise, or were answered wrongly.
+    broken: AtomicUsize,
+}
+
+/// Asks a byte for each turn that is called, until the call of `LAST`.
+async fn stream(number: usize, mut turns: watch::Receiver<u8>, tally: Arc<Tally>) {
+    let count = |counter: &AtomicUsize| counter.fetch_add(1, Ordering::Relaxed);
+    let talk = async {
+        let mut socket = TcpStream::connect((Ipv4Addr::LOCALHOST, PORT)).await?;
+        let mut heard = [0];
+        let mut before = 0;
+        loop {
+            tokio::select! {
+                turn = turns.wait_for(|turn| *turn != before) => before = turn.map_or(LAST, |turn| *turn),
+                // Nothing comes unasked, and no end either.
+                _ = socket.read(&mut heard) => return Ok(false),
+            }
+            if before == LAST {
+                socket.shutdown().await?;
+                return Ok(socket.read(&mut heard).await? == 0);
+            }
+            let word = [before.wrapping_mul(31) ^ number as u8];
+            socket.write_all(&word).await?;
+            socket.read_exact(&mut heard).await?;
+            if heard != word {
+                return Ok(false);
+            }
+            count(&tally.answered);
+        }
+    };
+    match talk.await {
+        Ok::<_, std::io::Error>(true) => count(&tally.ended),
+        Ok(false) | Err(_) => count(&tally.broken),
+    };
+}
+
+const LAST: u8 = u8::MAX;
+
+fn idle(_: &Bench) -> Result<Outcome> {
+    let site = Plan::default()
+        .with("-L")
+        .with(&format!("{PORT}:127.0.0.1:{PORT}"))
+        .up()?;
+    let echo = Echo::start(site.lab.gpu())?;
+    let (client, agent) = (site.client_process(), site.agent()?);
+    let room = Room::on(site.lab.laptop())?;
+    let (turns, tally) = (watch::Sender::new(0), Arc::new(Tally::default()));
+    let reached = |what: &str, counter: &AtomicUsize, wanted: usize| -> Result<()> {
+        let is_broken = || tally.broken.load(Ordering::Relaxed) > 0;
+        let waited = eventually(what, PATIENCE, || {
+            counter.load(Ordering::Relaxed) >= wanted || is_broken()
+        });
+        ensure!(
+            !is_broken(),
+            "{} streams broke",
+            tally.broken.load(Ordering::Relaxed)
+        );
+        if waited.is_err() {
+            bail!(
+                "{what}: {} of {wanted} within {PATIENCE:?}",
+                counter.load(Ordering::Relaxed)
+            );
+        }
+        Ok(())
+    };
+
+    let start = Instant::now();
+    turns.send_replace(1);
+    for first in (0..STREAMS).step_by(BATCH) {
+        for number in first..first + BATCH {
+            room.start(stream(number, turns.subscribe(), Arc::clone(&tally)));
+        }
+        reached("answers on new streams", &tally.answered, first + BATCH)?;
+    }
+    let opened = start.elapsed();
+    last(Duration::from_secs(2));
+    let loads = [
+        client.load(Duration::from_secs(3))?,
+        agent.load(Duration::from_secs(3))?,
+    ];
+    let resident = [client.resident()?, agent.resident()?];
+
+    site.lab.link().set_up(false);
+    last(Duration::from_secs(5));
+    site.lab.link().set_up(true);
+    let start = Instant::now();
+    turns.send_replace(2);
+    reached("answers after the outage", &tally.answered, 2 * STREAMS)?;
+    let back = start.elapsed();
+    let after = [client.resident()?, agent.resident()?];
+
+    turns.send_replace(LAST);
+    reached("ends in order", &tally.ended, STREAMS)?;
+    drop(echo);
+    site.finish()?;
+    Ok(Outcome::default()
+        .with("opened in", opened.as_secs_f64(), "s", Limit::Told)
+        .with("client", resident[0].max(after[0]), "MB", Limit::AtMost(150.0))
+        .with("agent", resident[1].max(after[1]), "MB", Limit::AtMost(150.0))
+        .with("CPU of the client", loads[0], "%", Limit::AtMost(1.0))
+        .with("CPU of the agent", loads[1], "%", Limit::AtMost(1.0))
+        .seconds("all answer again", back, 5.0))
+}

@@ -1,0 +1,176 @@
+//! Links that lose, shuffle, damage, swallow and delay.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use super::{
+    Bench, Limit, Outcome, Scenario,
+    clock::{last, percentile},
+    site::Plan,
+    trio::Trio,
+};
+use crate::{
+    eventually,
+    lab::{Conditions, Loss},
+    oracle::Job,
+};
+
+pub(super) const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        id: "F1",
+        name: "random and bursty loss up to 8 %",
+        bar: "all streams go on",
+        quick: true,
+        engine: false,
+        run: loss,
+    },
+    Scenario {
+        id: "F2",
+        name: "25 % reordered, 5 % doubled, 1 % corrupted, 50 ms jitter",
+        bar: "all streams go on",
+        quick: true,
+        engine: false,
+        run: disorder,
+    },
+    Scenario {
+        id: "F6",
+        name: "packets of more than 1280 bytes vanish in mid-transfer",
+        bar: "progress within 3 s",
+        quick: true,
+        engine: false,
+        run: black_hole,
+    },
+    Scenario {
+        id: "F8",
+        name: "bulk beside an echo on 100 Mbit/s with a deep queue",
+        bar: "echo p95 <= ping + 50 ms (wished)",
+        quick: true,
+        engine: false,
+        run: deep_queue,
+    },
+];
+
+/// Each way of the transfer that must come through a bad link. How fast that is, is for a benchmark to say.
+const AMOUNT: u64 = 600_000;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What is done to the link.
+type Change = fn(&mut Conditions);
+
+/// A transfer and a conversation under conditions that stay. Gives how long the slowest echo and the longest silence
+/// on the transfer were.
+fn endure(changes: &[(&'static str, Change)]) -> Result<Outcome> {
+    let site = Plan::default().up()?;
+    let mut outcome = Outcome::default();
+    for (what, change) in changes {
+        site.lab.link().set(change);
+        let start = Instant::now();
+        let echo = site.caller.echo(Duration::from_millis(50));
+        let bulk = site.caller.open(Job::Bulk {
+            up: AMOUNT,
+            down: AMOUNT,
+        });
+        bulk.complete(PATIENCE)?;
+        let took = start.elapsed();
+        let slowest = percentile(&echo.near().round_trips(start), 1.0);
+        echo.finish();
+        echo.complete(PATIENCE)?;
+        outcome = outcome.with(what, took.as_secs_f64(), "s", Limit::Told).with(
+            "slowest echo",
+            slowest.as_secs_f64(),
+            "s",
+            Limit::Told,
+        );
+    }
+    site.lab.link().set(|link| *link = clean(link));
+    site.finish()?;
+    Ok(outcome)
+}
+
+fn clean(link: &Conditions) -> Conditions {
+    Conditions {
+        delay: link.delay,
+        rate: link.rate,
+        queue: link.queue,
+        ..Conditions::default()
+    }
+}
+
+fn loss(_: &Bench) -> Result<Outcome> {
+    endure(&[
+        ("1 %", |link| link.loss = Loss::random(0.01)),
+        ("3 %", |link| link.loss = Loss::random(0.03)),
+        ("8 %", |link| link.loss = Loss::random(0.08)),
+        ("8 % in bursts", |link| link.loss = Loss::bursts(0.08, 8.0)),
+    ])
+}
+
+fn disorder(_: &Bench) -> Result<Outcome> {
+    endure(&[("transfer", |link| {
+        link.reorder = 0.25;
+        link.duplicate = 0.05;
+        link.corrupt = 0.01;
+        link.delay = Duration::from_millis(60);
+        link.jitter = Duration::from_millis(50);
+    })])
+}
+
+fn black_hole(_: &Bench) -> Result<Outcome> {
+    let site = Plan::default().up()?;
+    let trio = Trio::start(&site)?;
+    // Until packets have grown as far as the path lets them.
+    last(Duration::from_secs(2));
+    site.lab.link().set(|link| link.mtu = Some(1280));
+    // What is on its way still arrives.
+    last(Duration::from_millis(100));
+    let mark = trio.mark();
+    let progress = trio.moved_since(&mark, 500_000)?;
+    site.lab.link().set(|link| link.mtu = None);
+    let mark = trio.mark();
+    trio.moved_since(&mark, 1_000_000)?;
+    trio.end()?;
+    site.finish()?;
+    Ok(Outcome::default().seconds("progress", progress, 3.0))
+}
+
+fn deep_queue(_: &Bench) -> Result<Outcome> {
+    let mut plan = Plan::rtt(Duration::from_millis(40));
+    plan.link.queue = 2_000_000;
+    let site = plan.up()?;
+    let echo = site.caller.echo(Duration::from_millis(20));
+    eventually("echoes", PATIENCE, || echo.near().answers() > 50)?;
+    let ping = percentile(&echo.near().round_trips(Instant::now() - PATIENCE), 0.5);
+    let mut outcome = Outcome::default().with("ping", ping.as_secs_f64() * 1e3, "ms", Limit::Told);
+    for (what, job) in [
+        (
+            "p95 beside a download",
+            Job::Bulk {
+                up: 0,
+                down: u64::MAX,
+            },
+        ),
+        (
+            "p95 beside an upload",
+            Job::Bulk {
+                up: u64::MAX,
+                down: 0,
+            },
+        ),
+    ] {
+        let bulk = site.caller.open(job);
+        last(Duration::from_secs(2));
+        let start = Instant::now();
+        last(Duration::from_secs(5));
+        let p95 = percentile(&echo.near().round_trips(start), 0.95);
+        let wish = Limit::Wished((ping.as_secs_f64() * 1e3 + 50.0).round());
+        outcome = outcome.with(what, p95.as_secs_f64() * 1e3, "ms", wish);
+        bulk.finish();
+        bulk.complete(PATIENCE)?;
+    }
+    echo.finish();
+    echo.complete(PATIENCE)?;
+    site.finish()?;
+    Ok(outcome)
+}

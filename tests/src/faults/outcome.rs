@@ -1,0 +1,134 @@
+//! Figures, and the bars that they are held against.
+
+use std::fmt;
+
+use serde::Serialize;
+
+/// What a scenario came to.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Outcome {
+    /// Its figures.
+    pub measures: Vec<Measure>,
+    /// What else is to be known, in words. May be empty.
+    pub note: String,
+}
+
+/// A figure.
+#[derive(Clone, Debug, Serialize)]
+pub struct Measure {
+    /// Of what.
+    pub what: &'static str,
+    /// How much.
+    pub value: f64,
+    /// In which unit.
+    pub unit: &'static str,
+    /// What it is held against.
+    pub limit: Limit,
+}
+
+/// A bar.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Limit {
+    /// Not more than this.
+    AtMost(f64),
+    /// Not less than this.
+    AtLeast(f64),
+    /// Better not more than this; more fails nothing.
+    Wished(f64),
+    /// None: for information.
+    Told,
+}
+
+impl Outcome {
+    /// One more figure.
+    #[must_use]
+    pub fn with(mut self, what: &'static str, value: f64, unit: &'static str, limit: Limit) -> Self {
+        self.measures.push(Measure {
+            what,
+            value,
+            unit,
+            limit,
+        });
+        self
+    }
+
+    /// One more figure in seconds, with the most that it may be.
+    #[must_use]
+    pub fn seconds(self, what: &'static str, value: std::time::Duration, most: f64) -> Self {
+        self.with(what, value.as_secs_f64(), "s", Limit::AtMost(most))
+    }
+
+    /// Something to be known.
+    #[must_use]
+    pub fn noting(mut self, note: impl Into<String>) -> Self {
+        self.note = note.into();
+        self
+    }
+
+    /// The figures of both.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        self.measures.extend(other.measures);
+        if !other.note.is_empty() {
+            self.note = if self.note.is_empty() {
+                other.note
+            } else {
+                format!("{}; {}", self.note, other.note)
+            };
+        }
+        self
+    }
+
+    /// Whether every bar is met.
+    pub fn passed(&self) -> bool {
+        self.measures.iter().all(Measure::holds)
+    }
+}
+
+impl Measure {
+    fn holds(&self) -> bool {
+        match self.limit {
+            Limit::AtMost(most) => self.value <= most,
+            Limit::AtLeast(least) => self.value >= least,
+            Limit::Wished(_) | Limit::Told => true,
+        }
+    }
+}
+
+impl fmt::Display for Measure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {:.3} {}", self.what, self.value, self.unit)?;
+        match self.limit {
+            Limit::AtMost(most) => write!(f, " (<= {most})"),
+            Limit::AtLeast(least) => write!(f, " (>= {least})"),
+            Limit::Wished(most) if self.value > most => write!(f, " (missed: <= {most})"),
+            Limit::Wished(most) => write!(f, " (<= {most})"),
+            Limit::Told => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut parts: Vec<_> = self.measures.iter().map(ToString::to_string).collect();
+        if !self.note.is_empty() {
+            parts.push(self.note.clone());
+        }
+        f.write_str(&parts.join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Limit, Outcome};
+
+    #[test]
+    fn an_outcome_passes_only_if_every_bar_is_met() {
+        let good = Outcome::default().with("a", 1.0, "s", Limit::AtMost(1.0));
+        assert!(good.passed());
+        assert!(good.clone().with("wish", 9.0, "s", Limit::Wished(1.0)).passed());
+        assert!(!good.clone().with("b", 1.1, "s", Limit::AtMost(1.0)).passed());
+        assert!(!good.with("c", 0.9, "", Limit::AtLeast(1.0)).passed());
+    }
+}

@@ -1,0 +1,72 @@
+//! Damage where no checksum of the network's sees it: between ssh and the client.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+
+use super::{Bench, Limit, Outcome, Scenario, clock::last, site::Plan, trio::Trio};
+
+pub(super) const SCENARIOS: &[Scenario] = &[Scenario {
+    id: "F2-pipe",
+    name: "bits flipped on the pipe between ssh and the client",
+    bar: "every flip found, all streams go on",
+    quick: true,
+    engine: false,
+    run: flips,
+}];
+
+/// In front of the real ssh: flips a bit a second each way once the file `~/flip` is there, and counts them in
+/// `~/flips`.
+const SSH: &str = r#"#!/usr/bin/python3
+import os, subprocess, sys, threading, time
+home = os.environ["HOME"]
+real = subprocess.Popen(["/usr/bin/ssh"] + sys.argv[1:], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+def carry(source, sink):
+    due = 0.0
+    while True:
+        data = os.read(source, 65536)
+        if not data:
+            break
+        if time.monotonic() > due and os.path.exists(home + "/flip") and len(data) > 200:
+            due = time.monotonic() + 1
+            data = bytearray(data)
+            data[len(data) // 2] ^= 8
+            with open(home + "/flips", "a") as log:
+                log.write("x")
+        while data:
+            data = data[os.write(sink, data):]
+    os.close(sink)
+def up():
+    try:
+        carry(0, real.stdin.fileno())
+    except OSError:
+        pass
+threading.Thread(target=up, daemon=True).start()
+try:
+    carry(real.stdout.fileno(), 1)
+except OSError:
+    real.kill()
+os._exit(real.wait())
+"#;
+
+fn flips(_: &Bench) -> Result<Outcome> {
+    let plan = Plan::default().with("--path").with("ssh");
+    let lab = plan.lab()?;
+    lab.laptop().install_script("ssh", SSH)?;
+    let site = plan.up_in(lab)?;
+    let trio = Trio::start(&site)?;
+    let laptop = site.lab.laptop();
+    laptop.write("flip", "")?;
+    last(Duration::from_secs(8));
+    let mark = trio.mark();
+    let usable = trio.moved_since(&mark, 200_000)?;
+    std::fs::remove_file(laptop.home().join("flip"))?;
+    trio.end()?;
+    let count = std::fs::read(laptop.home().join("flips"))
+        .context("no bit was flipped")?
+        .len();
+    site.finish()?;
+    Ok(Outcome::default()
+        .with("bits flipped", count as f64, "", Limit::AtLeast(4.0))
+        .seconds("usable meanwhile", usable, 5.0))
+}

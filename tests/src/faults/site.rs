@@ -1,0 +1,274 @@
+//! A lab with a client connected, and oracles on both ends of its forward.
+
+use std::{fmt::Write as _, time::Duration};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
+
+use super::process::Process;
+use crate::{
+    eventually,
+    lab::{Conditions, Host, HostName, Lab, Nat, Topology, netns},
+    oracle::{Caller, Ledger, Room, Server},
+    product::{Client, Ready},
+};
+
+/// The port of the oracle, on the laptop and on the GPU host.
+pub(super) const PORT: u16 = 9000;
+
+/// How long things may take to be given back.
+const TIDY: Duration = Duration::from_secs(20);
+
+/// By how many descriptors a process may differ from before: another path has other sockets, and ssh has pipes.
+const OTHER_PATH: usize = 8;
+
+/// What a site shall be like.
+#[derive(Clone)]
+pub(super) struct Plan {
+    pub(super) topology: Topology,
+    pub(super) rtt: Duration,
+    pub(super) link: Conditions,
+    /// Whether the gateway passes the laptop's packets on under its own address.
+    pub(super) nat: bool,
+    /// Whether the work is a container's, with an image that needs no start.
+    pub(super) engine: bool,
+    pub(super) arguments: Vec<String>,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        let link = Conditions {
+            rate: Some(100_000_000),
+            queue: 500_000,
+            ..Conditions::default()
+        };
+        Self {
+            topology: Topology::Direct,
+            rtt: Duration::from_millis(20),
+            link,
+            nat: false,
+            engine: false,
+            arguments: Vec::new(),
+        }
+    }
+}
+
+impl Plan {
+    pub(super) fn gateway() -> Self {
+        Self {
+            topology: Topology::Gateway,
+            ..Self::default()
+        }
+    }
+
+    /// The laptop reaches the GPU host straight, but through somebody who translates addresses.
+    pub(super) fn nat() -> Self {
+        Self {
+            nat: true,
+            ..Self::gateway()
+        }
+    }
+
+    /// A link of another round-trip time.
+    pub(super) fn rtt(rtt: Duration) -> Self {
+        Self {
+            rtt,
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn with(mut self, argument: &str) -> Self {
+        self.arguments.push(argument.into());
+        self
+    }
+
+    pub(super) fn lab(&self) -> Result<Lab> {
+        raise_descriptors()?;
+        let mut link = self.link.clone();
+        link.delay = self.rtt / 2;
+        Lab::builder()
+            .topology(self.topology)
+            .docker(self.engine)
+            .far(|far| *far = link)
+            .up()
+    }
+
+    /// The arguments of `jq-client connect`.
+    pub(super) fn words(&self) -> Vec<String> {
+        let mut words = vec!["gpu".to_owned(), "--jupyter".into(), "none".into()];
+        if self.engine {
+            words.extend(["--image".into(), "jq-lab/static".into()]);
+        } else {
+            words.extend(["--engine".into(), "process".into()]);
+        }
+        words.extend(["-L".into(), format!("{PORT}:127.0.0.1:{PORT}")]);
+        words.extend(self.arguments.iter().cloned());
+        words
+    }
+
+    pub(super) fn connect(&self, lab: &Lab) -> Result<(Client, Ready)> {
+        let words = self.words();
+        let words: Vec<_> = words.iter().map(String::as_str).collect();
+        let mut client = Client::connect(lab.laptop(), &words)?;
+        let ready = client.ready()?;
+        Ok((client, ready))
+    }
+
+    pub(super) fn up(&self) -> Result<Site> {
+        self.up_in(self.lab()?)
+    }
+
+    pub(super) fn up_in(&self, lab: Lab) -> Result<Site> {
+        let nat = self
+            .nat
+            .then(|| Nat::start(lab.laptop(), lab.gateway(), lab.gpu()))
+            .transpose()?;
+        let ledger = Ledger::default();
+        let server = Server::start(Room::on(lab.gpu())?, &ledger, PORT)?;
+        let caller = Caller::new(Room::on(lab.laptop())?, &ledger, PORT);
+        let (client, ready) = self.connect(&lab)?;
+        caller
+            .try_once(TIDY)
+            .context("the forward does not work even before the fault")?;
+        let mut site = Site {
+            client,
+            ready,
+            caller,
+            ledger,
+            before: Vec::new(),
+            nat,
+            server,
+            lab,
+        };
+        site.before = site.count()?;
+        Ok(site)
+    }
+}
+
+/// A lab with a client connected.
+pub(super) struct Site {
+    pub(super) client: Client,
+    pub(super) ready: Ready,
+    pub(super) caller: Caller,
+    pub(super) ledger: Ledger,
+    pub(super) nat: Option<Nat>,
+    /// Descriptors of client and agent when they had just connected.
+    before: Vec<(Process, usize)>,
+    #[expect(dead_code, reason = "it serves until it is dropped")]
+    server: Server,
+    pub(super) lab: Lab,
+}
+
+impl Site {
+    pub(super) fn client_process(&self) -> Process {
+        Process(self.client.pid())
+    }
+
+    pub(super) fn agent(&self) -> Result<Process> {
+        Process::agent(self.lab.gpu(), "serve")
+    }
+
+    /// Once more without the client that there was, which must have ended.
+    pub(super) fn reconnect(&mut self, plan: &Plan) -> Result<()> {
+        (self.client, self.ready) = plan.connect(&self.lab)?;
+        Ok(())
+    }
+
+    /// Fails if anything was seen so far that must never be.
+    pub(super) fn no_violation(&self) -> Result<()> {
+        let found = self.ledger.violations();
+        let mut text = String::new();
+        for violation in found.iter().take(5) {
+            let _ = write!(text, "; {violation}");
+        }
+        ensure!(found.is_empty(), "{} violations{text}", found.len());
+        Ok(())
+    }
+
+    /// Fails unless everything that must hold after any fault does, and takes the lab down. All streams must have come
+    /// to their ends before.
+    pub(super) fn finish(mut self) -> Result<()> {
+        self.no_violation()?;
+        self.nothing_held()?;
+        self.client.signal(Signal::INT)?;
+        let status = self.client.wait()?;
+        ensure!(status.success(), "the client ended with {status}");
+        self.nobody_left()?;
+        self.no_violation()?;
+        self.lab.down()
+    }
+
+    /// That no descriptor and no half-closed socket is held for a stream that is over.
+    pub(super) fn nothing_held(&self) -> Result<()> {
+        for (process, before) in &self.before {
+            let most = before + OTHER_PATH;
+            let mut now = None;
+            let given_back = eventually("descriptors to be given back", TIDY, || {
+                now = process.descriptors();
+                now.is_none_or(|now| now <= most)
+            });
+            given_back
+                .with_context(|| format!("{process:?} had {before} descriptors and now has {now:?}"))?;
+        }
+        for host in [self.lab.laptop(), self.lab.gpu()] {
+            let left = || host.run_as_root("ss -Htan state close-wait").unwrap_or_default();
+            eventually("no CLOSE_WAIT", TIDY, || left().is_empty())
+                .with_context(|| format!("on {}: {}", host.name, left()))?;
+        }
+        Ok(())
+    }
+
+    /// That nobody panicked, and that all processes end when they are asked to.
+    fn nobody_left(&mut self) -> Result<()> {
+        let said = self.client.stderr();
+        ensure!(!said.contains("panicked"), "the client panicked: {said}");
+        for host in hosts(&self.lab) {
+            let logs = "cat \"$HOME\"/.cache/jq/run/*/*/log 2>/dev/null || true";
+            let log = host.run(logs)?;
+            if let Some(line) = log.lines().find(|line| line.contains("panicked")) {
+                bail!("a panic on {}: {line}", host.name);
+            }
+            for role in ["serve", "relay"] {
+                for agent in Process::agents(host, role) {
+                    // Ended by itself in the meantime: as well.
+                    let _ = agent.signal(Signal::TERM);
+                }
+            }
+        }
+        for host in hosts(&self.lab) {
+            let left = || netns::processes_of(host.user.uid);
+            eventually("all processes to end", TIDY, || left().is_empty())
+                .with_context(|| format!("on {}: {}", host.name, describe(host)))?;
+        }
+        Ok(())
+    }
+
+    fn count(&self) -> Result<Vec<(Process, usize)>> {
+        let counted = |process: Process| -> Result<_> {
+            Ok((process, process.descriptors().context("a process has ended")?))
+        };
+        Ok(vec![counted(self.client_process())?, counted(self.agent()?)?])
+    }
+}
+
+fn describe(host: &Host) -> String {
+    let listed = host.run_as_root(&format!("ps -o pid,stat,args -U {} || true", host.user.uid));
+    listed.unwrap_or_default()
+}
+
+fn hosts(lab: &Lab) -> Vec<&Host> {
+    HostName::ALL
+        .into_iter()
+        .filter_map(|name| lab.state().host(name))
+        .collect()
+}
+
+/// For this process and for all that it starts: sshd hands its own on to agents.
+fn raise_descriptors() -> Result<()> {
+    let now = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: now.maximum,
+        maximum: now.maximum,
+    };
+    setrlimit(Resource::Nofile, raised).context("cannot raise the limit of descriptors")
+}

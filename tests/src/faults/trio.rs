@@ -1,0 +1,146 @@
+//! A download, an upload and a conversation at once: what a fault finds on the way.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail, ensure};
+
+use super::site::Site;
+use crate::{
+    eventually,
+    oracle::{End, Job, Stream},
+};
+
+/// How long a stream may take to its first byte, and to its end once nothing is in the way.
+const SOON: Duration = Duration::from_secs(30);
+
+/// Between two questions of the conversation.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Longest that is waited for anything to work again. Bars are shorter.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Three streams on which something moves all the time.
+pub(super) struct Trio {
+    pub(super) down: Stream,
+    pub(super) up: Stream,
+    pub(super) echo: Stream,
+}
+
+/// What had arrived at a moment.
+pub(super) struct Mark {
+    at: Instant,
+    down: u64,
+    up: u64,
+}
+
+impl Trio {
+    /// Starts them and waits until all move.
+    pub(super) fn start(site: &Site) -> Result<Self> {
+        let trio = Self {
+            down: site.caller.open(Job::Bulk {
+                up: 0,
+                down: u64::MAX,
+            }),
+            up: site.caller.open(Job::Bulk {
+                up: u64::MAX,
+                down: 0,
+            }),
+            echo: site.caller.echo(PAUSE),
+        };
+        eventually("bytes on all three streams", SOON, || {
+            trio.down.near().received() > 1_000_000
+                && trio.up.far().received() > 1_000_000
+                && trio.echo.near().answers() > 5
+        })?;
+        Ok(trio)
+    }
+
+    /// Now, as the moment from which [`Self::usable_since`] counts.
+    pub(super) fn mark(&self) -> Mark {
+        Mark {
+            at: Instant::now(),
+            down: self.down.near().received(),
+            up: self.up.far().received(),
+        }
+    }
+
+    /// How long it took from the mark until all three had moved again, which is waited for.
+    ///
+    /// # Errors
+    /// When one of them ended, or never moves again.
+    pub(super) fn usable_since(&self, mark: &Mark) -> Result<Duration> {
+        self.moved_since(mark, 1)
+    }
+
+    /// As [`Self::usable_since`], with at least `bytes` each way on the bulk streams.
+    pub(super) fn moved_since(&self, mark: &Mark, bytes: u64) -> Result<Duration> {
+        let mut latest = [None; 3];
+        let moved = eventually("all streams to move again", PATIENCE, || {
+            let now = [
+                self.down.near().received() >= mark.down + bytes,
+                self.up.far().received() >= mark.up + bytes,
+                self.echo.near().first_answer(mark.at).is_some(),
+            ];
+            for (latest, now) in latest.iter_mut().zip(now) {
+                if now && latest.is_none() {
+                    *latest = Some(mark.at.elapsed());
+                }
+            }
+            latest.iter().all(Option::is_some) || self.alive().is_err()
+        });
+        self.alive()?;
+        if moved.is_err() {
+            bail!("not usable after {PATIENCE:?}: download, upload, echo moved after {latest:?}");
+        }
+        Ok(latest.into_iter().flatten().max().unwrap_or_default())
+    }
+
+    /// Fails if one of them has ended.
+    pub(super) fn alive(&self) -> Result<()> {
+        for (name, stream) in self.streams() {
+            // The far side of a download has ended its reading in order: nothing is sent up.
+            for end in [stream.near().end(), stream.far().end()] {
+                ensure!(
+                    matches!(end, End::Open | End::Complete),
+                    "the {name} ended: {end:?}"
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends them in order. Fails unless everything sent has arrived.
+    pub(super) fn end(&self) -> Result<()> {
+        for (_, stream) in self.streams() {
+            stream.finish();
+        }
+        self.streams()
+            .into_iter()
+            .try_for_each(|(_, stream)| stream.complete(SOON))
+    }
+
+    /// Fails unless each was reset at the near side, and at the far side where that could see it.
+    pub(super) fn all_reset(&self, within: Duration) -> Result<()> {
+        for (name, stream) in self.streams() {
+            let ended = || [stream.near().end(), stream.far().end()];
+            eventually("a reset", within, || {
+                !ended().contains(&End::Open) || stream.near().end() == End::Reset
+            })?;
+            ensure!(
+                ended()[0] == End::Reset,
+                "the {name} ended with {:?} and not with a reset",
+                ended()
+            );
+            ensure!(ended()[1] != End::Early, "the {name} ended with {:?}", ended());
+        }
+        Ok(())
+    }
+
+    fn streams(&self) -> [(&'static str, &Stream); 3] {
+        [
+            ("download", &self.down),
+            ("upload", &self.up),
+            ("echo", &self.echo),
+        ]
+    }
+}

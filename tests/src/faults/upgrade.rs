@@ -1,0 +1,147 @@
+//! Agents of other builds: in place of the one that runs, or beside it.
+
+use std::{
+    fs,
+    io::Write as _,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::{
+    Bench, Outcome, Scenario,
+    process::Process,
+    site::{Plan, Site},
+    trio::Trio,
+};
+use crate::{
+    eventually_some,
+    product::{Client, agent_binary},
+};
+
+pub(super) const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        id: "F12",
+        name: "another build of the agent takes over under load",
+        bar: "no reset, pause < 2 s",
+        quick: true,
+        engine: false,
+        run: taken_over,
+    },
+    Scenario {
+        id: "F22",
+        name: "agents that do not fit: another version, garbage, nothing",
+        bar: "works or is refused within 45 s",
+        quick: true,
+        engine: false,
+        run: unfit,
+    },
+];
+
+/// A folder of the laptop's with an agent that `make` has written.
+fn folder(site: &Site, name: &str, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
+    let folder = site.lab.laptop().dir.join(name);
+    fs::create_dir_all(&folder)?;
+    fs::set_permissions(&folder, PermissionsExt::from_mode(0o755))?;
+    let file = folder.join(agent_binary().file_name().context("no name")?);
+    make(&file)?;
+    fs::set_permissions(&file, PermissionsExt::from_mode(0o755))?;
+    Ok(folder)
+}
+
+/// The same agent with some bytes behind its end, which no program reads: another build, by its hash.
+fn other_build(site: &Site, salt: &str) -> Result<PathBuf> {
+    folder(site, &format!("agents-{salt}"), |file| {
+        fs::copy(agent_binary(), file)?;
+        let mut file = fs::File::options().append(true).open(file)?;
+        Ok(file.write_all(salt.as_bytes())?)
+    })
+}
+
+fn second(site: &Site, agents: &Path) -> Result<Client> {
+    let agents = agents.to_string_lossy();
+    let words = [
+        "gpu",
+        "--jupyter",
+        "none",
+        "--engine",
+        "process",
+        "--name",
+        "second",
+        "--agent-dir",
+        &*agents,
+    ];
+    Client::connect(site.lab.laptop(), &words)
+}
+
+fn taken_over(_: &Bench) -> Result<Outcome> {
+    let site = Plan::default().up()?;
+    let trio = Trio::start(&site)?;
+    let (agent, agents) = (site.agent()?, other_build(&site, "another build")?);
+    let old = agent.program()?;
+    for stream in [&trio.down, &trio.up, &trio.echo] {
+        stream.near().forget_silence();
+        stream.far().forget_silence();
+    }
+    let mut client = second(&site, &agents)?;
+    client.ready()?;
+    let new = eventually_some(
+        "the agent's process to run another program",
+        Duration::from_secs(15),
+        || Ok(agent.program().ok().filter(|program| *program != old)),
+    );
+    let pause = [trio.down.near(), trio.up.far(), trio.echo.near()].map(|side| side.longest_silence());
+    trio.alive()?;
+    let new = new.with_context(|| {
+        let running = Process::agents(site.lab.gpu(), "serve")
+            .into_iter()
+            .map(Process::program);
+        format!("the agents that run are {:?}", running.collect::<Vec<_>>())
+    })?;
+    let mark = trio.mark();
+    trio.moved_since(&mark, 1_000_000)?;
+    ensure!(
+        Process::agents(site.lab.gpu(), "serve").len() == 1,
+        "two agents run"
+    );
+    client.disconnect()?;
+    trio.end()?;
+    site.finish()?;
+    let name = Path::new(&new)
+        .file_name()
+        .map(|name| name.to_string_lossy().into_owned());
+    Ok(Outcome::default()
+        .seconds("pause", pause.into_iter().max().unwrap_or_default(), 2.0)
+        .noting(format!("runs now: {}", name.unwrap_or_default())))
+}
+
+fn unfit(_: &Bench) -> Result<Outcome> {
+    let site = Plan::default().up()?;
+    let trio = Trio::start(&site)?;
+    let mut slowest = Duration::ZERO;
+    let mut refusals = Vec::new();
+    let scripts = [
+        ("older", "#!/bin/sh\necho 'jq-agent 0.0.1'\nexit 0\n"),
+        ("garbage", "#!/bin/sh\nexec head -c 100000 /dev/urandom\n"),
+        ("silent", "#!/bin/sh\nexec cat >/dev/null\n"),
+        ("broken", "\u{7f}ELF and nothing that a kernel could run"),
+    ];
+    for (name, script) in scripts {
+        let agents = folder(&site, name, |file| Ok(fs::write(file, script)?))?;
+        let start = Instant::now();
+        let failure = second(&site, &agents)?
+            .failure()
+            .with_context(|| format!("with an agent that is {name}"))?;
+        slowest = slowest.max(start.elapsed());
+        ensure!(!failure.what.contains('\n'), "more than a line: {failure:?}");
+        refusals.push(format!("{name}: {}", failure.what));
+    }
+    trio.alive()?;
+    trio.end()?;
+    site.finish()?;
+    Ok(Outcome::default()
+        .seconds("slowest refusal", slowest, 45.0)
+        .noting(refusals.join("; ")))
+}
