@@ -1,6 +1,7 @@
 //! The SSH channel's end on a host: prints the nonce, passes one message each way between the client and the role's
 //! long-living process, and starts that process unless it runs.
 
+mod addresses;
 mod takeover;
 
 use std::{
@@ -151,6 +152,7 @@ async fn answer(
     let started = match reply? {
         Started::Serve(mut serve) => {
             serve.address = bootstrap.address;
+            serve.others = addresses::own();
             Started::Serve(serve)
         }
         Started::Relay(mut relay) => {

@@ -9,6 +9,7 @@ use std::{
 
 use clap::{Parser, Subcommand};
 use jq_common::bootstrap::Nonce;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 
 use crate::{
     bootstrap::{Bootstrap, Role},
@@ -141,15 +142,18 @@ fn text(name: &str) -> String {
         .unwrap_or_default()
 }
 
-/// Which log lines are written: `JQ_LOG`, in the words of `tracing_subscriber::EnvFilter`.
+/// Which log lines are written, by `JQ_LOG`: a level (`debug`), or levels of modules (`info,jq_agent::serve=debug`).
 #[must_use]
-pub fn log_filter() -> String {
-    let filter = text("JQ_LOG");
-    if filter.is_empty() {
-        "info".to_owned()
-    } else {
-        filter
+pub fn log_filter() -> Targets {
+    filter(&text("JQ_LOG"))
+}
+
+fn filter(words: &str) -> Targets {
+    let usual = || Targets::new().with_default(LevelFilter::INFO);
+    if words.is_empty() {
+        return usual();
     }
+    words.parse().unwrap_or_else(|_| usual())
 }
 
 #[cfg(test)]
@@ -160,6 +164,18 @@ mod tests {
     fn the_commands_are_well_formed() {
         use clap::CommandFactory;
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_log_says_what_was_asked_for_and_the_usual_otherwise() {
+        let usual = Targets::new().with_default(LevelFilter::INFO);
+        assert_eq!(filter(""), usual);
+        assert_eq!(filter("no=such=thing"), usual);
+        assert_eq!(filter("debug"), Targets::new().with_default(LevelFilter::DEBUG));
+        assert_eq!(
+            filter("info,jq_agent::serve=debug"),
+            usual.with_target("jq_agent::serve", LevelFilter::DEBUG)
+        );
     }
 
     #[test]

@@ -20,19 +20,15 @@ mod probe;
 mod process;
 mod run;
 mod store;
+mod turns;
 mod user;
 mod volumes;
 
-use std::{
-    collections::HashMap,
-    ffi::OsString,
-    path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{ffi::OsString, path::PathBuf, sync::Arc};
 
 use jq_common::protocol::control::{Failure, FailureKind, Ready, WorkloadSpec};
 
-use self::{choose::Choice, failure::fail, helper::Helpers, store::Store};
+use self::{choose::Choice, failure::fail, helper::Helpers, store::Store, turns::Turns};
 pub use self::{events::EventSink, network::Network};
 
 /// What is known about the host and the user on it. Read once, from outside; nothing here reads the environment.
@@ -68,7 +64,7 @@ pub struct Workloads {
     store: Store,
     helpers: Arc<Helpers>,
     /// One start at a time for each session.
-    sessions: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+    sessions: Turns,
 }
 
 /// A workload that runs.
@@ -87,7 +83,7 @@ impl Workloads {
         Self {
             store: Store::new(&host.state_dir),
             helpers: Arc::new(Helpers::new(host.clone())),
-            sessions: Mutex::default(),
+            sessions: Turns::default(),
             host,
         }
     }
@@ -101,12 +97,12 @@ impl Workloads {
     /// What the user is told. What was made for this request and cannot run has then been removed.
     pub async fn start(&self, spec: &WorkloadSpec, events: &EventSink) -> Result<Started, Failure> {
         check::check(spec)?;
-        let session = self.session_lock(&spec.session);
-        let _here = match session.try_lock() {
+        let turn = self.sessions.queue(&spec.session);
+        let _here = match turn.lock().try_lock() {
             Ok(held) => held,
             Err(_) => {
                 events.step("waiting for an earlier start of this session").await;
-                session.lock().await
+                turn.lock().lock().await
             }
         };
         let _everywhere = self.store.lock(&spec.session).await.map_err(|error| {
@@ -133,11 +129,6 @@ impl Workloads {
             }
             Choice::Process => Box::pin(process::start(&self.host, &self.store, spec, events)).await,
         }
-    }
-
-    fn session_lock(&self, session: &str) -> Arc<tokio::sync::Mutex<()>> {
-        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
-        sessions.entry(session.to_owned()).or_default().clone()
     }
 
     /// Removes the helpers that this agent started, and nothing else: containers, processes and their kernels go on.

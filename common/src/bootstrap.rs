@@ -203,6 +203,9 @@ pub enum Started {
     Relay(RelayReply),
 }
 
+/// Most further addresses that a host tells.
+pub const MOST_ADDRESSES: usize = 4;
+
 /// How to reach the agent and how to know it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServeReply {
@@ -212,6 +215,8 @@ pub struct ServeReply {
     pub port: u16,
     /// The host's own address on which SSH came in (`SSH_CONNECTION`, sshd(8)); none without SSH.
     pub address: Option<IpAddr>,
+    /// Further addresses of the host's own, at most [`MOST_ADDRESSES`].
+    pub others: Vec<IpAddr>,
 }
 
 /// How to reach the relay.

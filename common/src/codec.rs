@@ -68,6 +68,8 @@ pub async fn read<T: DeserializeOwned>(
     stream: &mut (impl AsyncRead + Unpin),
     limit: usize,
 ) -> Result<T, FrameError> {
+    // Reading from QUIC by itself gives way to nobody: a peer that never pauses would even outlast the deadline.
+    tokio::task::coop::consume_budget().await;
     let mut prefix = [0; 4];
     if stream.read(&mut prefix[..1]).await? == 0 {
         return Err(FrameError::Ended);
@@ -101,6 +103,11 @@ pub async fn read_within<T: DeserializeOwned>(
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        pin::Pin,
+        task::{Context, Poll},
+    };
+
     use super::*;
     use crate::protocol::stream::{StreamHeader, Target};
 
@@ -142,6 +149,32 @@ mod tests {
         let (mut stream, _peer) = tokio::io::duplex(64);
         let got = read_within::<StreamHeader>(&mut stream, 1024, Duration::from_secs(10)).await;
         assert!(matches!(got, Err(FrameError::TimedOut(_))));
+    }
+
+    /// Empty frames without end and without a pause.
+    struct Endless;
+
+    impl AsyncRead for Endless {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            buffer: &mut tokio::io::ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            let room = buffer.remaining();
+            buffer.put_slice(&vec![0; room]);
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_never_pauses_holds_nobody_else_up() {
+        let reading = async {
+            for _ in 0..100_000 {
+                read::<()>(&mut Endless, 1024).await.unwrap();
+            }
+        };
+        let read = tokio::time::timeout(Duration::ZERO, reading).await;
+        assert!(read.is_err(), "the deadline passed meanwhile");
     }
 
     proptest::proptest! {

@@ -8,7 +8,6 @@
 //! - [`identity`]: certificates made for a session, and the verifiers that pin them
 //! - [`quic`]: endpoint and transport configuration
 //! - [`carrier`]: how a QUIC packet travels when it does not go straight to the agent
-//! - [`forward`]: copying a TCP connection to a QUIC stream and back
 //! - [`descriptors`]: how many this process may have open
 //! - [`text`]: making remote text safe to print
 //!
@@ -18,7 +17,6 @@ pub mod bootstrap;
 pub mod carrier;
 pub mod codec;
 pub mod descriptors;
-pub mod forward;
 pub mod identity;
 pub mod protocol;
 pub mod quic;

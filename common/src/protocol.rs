@@ -5,6 +5,7 @@
 
 pub mod control;
 pub mod limits;
+mod list;
 pub mod session;
 pub mod stream;
 pub mod version;

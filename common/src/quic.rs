@@ -19,7 +19,8 @@ use rustls::{AlertDescription, version::TLS13};
 use crate::{
     carrier::{pipe, udp::UdpCarrier},
     identity::{AllowedClients, Fingerprint, Identity, PinnedAgent, PinnedClients, SERVER_NAME, provider},
-    protocol::version::ALPN,
+    protocol::{limits, version::ALPN},
+    session::pool,
 };
 
 /// Silence after which a connection is given up (RFC 9000, section 10.1).
@@ -37,8 +38,15 @@ const FIRST_STREAMS: u32 = 1;
 /// Bytes all streams of a connection may have under way.
 const CONNECTION_WINDOW: u32 = 336 * 1024 * 1024;
 
-/// Bytes one side buffers for sending, over all streams.
-const SEND_WINDOW: u64 = 32 * 1024 * 1024;
+/// Of those, the bytes of what is no stream yet: of streams that are being opened, and of control.
+const MARGIN: u64 = 16 * 1024 * 1024;
+
+const _: () = assert!(SEND_WINDOW >= pool::SESSION + limits::STREAMS as u64 * pool::EACH + MARGIN);
+
+/// Bytes one side may have sent, over all streams, that the other has not acknowledged. With less than the connection's
+/// window, streams with much to send would leave nothing for new ones and the control stream. It takes no memory of its
+/// own: these bytes are the outboxes', whose pool bounds them.
+const SEND_WINDOW: u64 = CONNECTION_WINDOW as u64;
 
 /// Largest UDP payload tried: what 1500-byte links carry over IPv6.
 const LARGEST_PAYLOAD: u16 = 1452;
@@ -130,7 +138,9 @@ impl AgentSettings {
         // A slot is kept for each from the first packet on, before anything is known of the client: more are for a
         // session (`Connection::set_max_concurrent_bi_streams`).
         let streams = VarInt::from_u32(FIRST_STREAMS);
-        server.transport_config(Arc::new(transport(streams, kind)));
+        let mut transport = transport(streams, kind);
+        transport.receive_window(window(0));
+        server.transport_config(Arc::new(transport));
 
         let key = hmac::Key::new(hmac::HMAC_SHA256, &self.reset_secret);
         // A packet of a connection that is not known is answered only if its connection id could be ours, so a
@@ -234,6 +244,19 @@ pub fn is_version_mismatch(error: &ConnectionError) -> bool {
         ConnectionError::TransportError(error) => error.code == alert,
         _ => false,
     }
+}
+
+/// Bytes that a client with `streams` streams may have under way to the agent: what its outboxes may hold, and some. So
+/// streams whose targets do not read never hold up others, and who opens streams without saying what for takes little of the
+/// agent's memory. For [`Connection::set_receive_window`](quinn::Connection::set_receive_window); it is 0 streams at first.
+#[must_use]
+pub fn window(streams: usize) -> VarInt {
+    let outboxes = match streams as u64 {
+        0 => 0,
+        streams => pool::SESSION + streams * pool::EACH,
+    };
+    let bytes = u32::try_from(MARGIN + outboxes).unwrap_or(u32::MAX);
+    VarInt::from_u32(bytes.min(CONNECTION_WINDOW))
 }
 
 /// The settings both sides share. `streams` is how many the peer may open at once.

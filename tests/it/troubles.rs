@@ -321,8 +321,14 @@ fn blocked_udp_says_which_ports_to_ask_for() -> Result<()> {
     }
     let lab = hosts(Topology::Gateway)?;
     lab.link().set(|conditions| conditions.block_udp = true);
-    let failure = fails(&lab, &["gpu", "--image", IMAGE])?;
-    says(&failure, "udp_blocked", 255, "gpu", &["60000", "gateway", "UDP"])?;
+    let failure = fails(&lab, &["gpu", "--image", IMAGE, "--path", "relay"])?;
+    says(
+        &failure,
+        "udp_blocked",
+        255,
+        "gpu",
+        &["60000", "gateway", "UDP", "--path"],
+    )?;
     lab.down()
 }
 
@@ -413,7 +419,7 @@ fn the_wait_for_udp_is_short() -> Result<()> {
     let lab = hosts(Topology::Direct)?;
     lab.link().set(|conditions| conditions.block_udp = true);
     let began = std::time::Instant::now();
-    fails(&lab, &["gpu", "--image", IMAGE])?;
+    fails(&lab, &["gpu", "--image", IMAGE, "--path", "direct"])?;
     ensure!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
     lab.down()
 }

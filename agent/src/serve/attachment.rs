@@ -1,6 +1,9 @@
 //! One connection of a client: it carries the client's session until it is lost or another one does.
 
-use std::{convert::Infallible, sync::Arc};
+use std::{
+    convert::Infallible,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use jq_common::{
     codec::{self, FrameError},
@@ -10,16 +13,26 @@ use jq_common::{
         session::{Attach, AttachReply, Close, Entry, Open},
         stream::ResetCode,
     },
+    quic,
     session::{
-        control,
+        control::{self, CONTROL_PRIORITY},
         stream::{Leg, Receiver, Sender},
     },
 };
 use quinn::{Connection, ConnectionError, RecvStream, SendStream, VarInt};
-use tokio::time::{sleep, timeout};
+use tokio::{
+    sync::Semaphore,
+    time::{sleep, timeout},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{Shared, session::Session, sessions::Attached};
+
+/// Most streams of a connection whose first frame is being read at once. Each may take [`limits::HEADER_FRAME`] of memory.
+const OPENING: usize = 256;
+
+/// For how many more streams than there are room is made at once.
+const ROOM_STEP: usize = 64;
 
 /// Serves a connection whose certificate was let in, until it is lost; then waits for the client to come back by another
 /// for as long as it wished. Ends everything once `stop` is cancelled.
@@ -106,6 +119,8 @@ async fn carry(
         .await
         .map_err(|_| FrameError::TimedOut(limits::FIRST_FRAME))?
         .map_err(std::io::Error::from)?;
+    // What is told here frees what all other streams wait for.
+    let _ = send.set_priority(CONTROL_PRIORITY);
     let attach: Attach = codec::read_within(&mut receive, limits::CONTROL_FRAME, limits::FIRST_FRAME).await?;
     let (session, table) = match shared.sessions.attach(client, &attach, connection) {
         Attached::Carried {
@@ -125,6 +140,7 @@ async fn carry(
     let generation = attach.generation;
     // Only now: room for the streams is made at once.
     connection.set_max_concurrent_bi_streams(VarInt::from_u32(limits::STREAMS));
+    let room = Room::new(connection, table.len());
     tracing::info!(?client, generation, streams = table.len(), "attached");
     let reply = AttachReply::Attached {
         boot: shared.sessions.boot(),
@@ -132,7 +148,7 @@ async fn carry(
     };
     tokio::select! {
         error = talk(&session, reply, table, &mut send, &mut receive) => tracing::debug!(%error, "control stream"),
-        () = accept(connection, generation, &session, shared) => {}
+        () = accept(room, generation, &session, shared) => {}
     }
     let parted = match connection.close_reason() {
         Some(ConnectionError::ApplicationClosed(close))
@@ -183,17 +199,50 @@ async fn talk(
     }
 }
 
+/// The room for what a client's streams have under way.
+struct Room {
+    connection: Connection,
+    /// How many streams it is for.
+    streams: Mutex<usize>,
+}
+
+impl Room {
+    fn new(connection: &Connection, streams: usize) -> Arc<Self> {
+        connection.set_receive_window(quic::window(streams));
+        Arc::new(Self {
+            connection: connection.clone(),
+            streams: Mutex::new(streams),
+        })
+    }
+
+    /// Makes room for `streams` streams at least.
+    fn make(&self, streams: usize) {
+        let mut there = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        if streams > *there {
+            *there = streams + ROOM_STEP;
+            self.connection.set_receive_window(quic::window(*there));
+        }
+    }
+}
+
 /// Takes the streams that the client opens. Returns when the connection is lost.
-async fn accept(connection: &Connection, generation: u64, session: &Arc<Session>, shared: &Arc<Shared>) {
+async fn accept(room: Arc<Room>, generation: u64, session: &Arc<Session>, shared: &Arc<Shared>) {
     let opening = TaskTracker::new();
     let lost = CancellationToken::new();
     let _lost = lost.clone().drop_guard();
-    while let Ok((send, mut receive)) = connection.accept_bi().await {
-        let (session, shared, lost) = (session.clone(), shared.clone(), lost.clone());
+    let opens = Arc::new(Semaphore::new(OPENING));
+    // It is never closed. Once the connection is lost, all that is being read fails and makes room.
+    while let Ok(permit) = opens.clone().acquire_owned().await {
+        let Ok((send, mut receive)) = room.connection.accept_bi().await else {
+            return;
+        };
+        let (session, shared, lost, room) = (session.clone(), shared.clone(), lost.clone(), room.clone());
         opening.spawn(async move {
             let mut send = Sender::new(send);
             let open = codec::read_within::<Open>(&mut receive, limits::HEADER_FRAME, limits::FIRST_FRAME);
-            match lost.run_until_cancelled(open).await {
+            let open = lost.run_until_cancelled(open).await;
+            drop(permit);
+            match open {
                 Some(Ok(open)) => {
                     let leg = Leg {
                         generation,
@@ -202,6 +251,7 @@ async fn accept(connection: &Connection, generation: u64, session: &Arc<Session>
                         at: open.from,
                     };
                     session.open(&shared, open, leg);
+                    room.make(session.streams().len());
                 }
                 Some(Err(error)) => {
                     tracing::debug!(%error, "a stream without a header");

@@ -92,6 +92,7 @@ pub(super) fn started(shared: &Shared) -> Started {
         agent: shared.identity.fingerprint(),
         port: shared.port,
         address: None,
+        others: Vec::new(),
     })
 }
 

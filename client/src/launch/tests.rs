@@ -79,6 +79,7 @@ fn reply() -> ServeReply {
         agent: fingerprint(9),
         port: 4433,
         address: None,
+        others: Vec::new(),
     }
 }
 

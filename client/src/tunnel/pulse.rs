@@ -12,7 +12,7 @@ const LOOK: Duration = Duration::from_millis(1000);
 const CLOSE_LOOK: Duration = Duration::from_millis(250);
 
 /// Silence that is suspicious while an answer is due, at least.
-const PATIENCE: Duration = Duration::from_millis(1500);
+const PATIENCE: Duration = Duration::from_millis(1200);
 
 /// A peer that was sending and pauses for so long is asked whether it is there: whoever only receives has nothing
 /// outstanding, and would not notice that nothing can come any more.
@@ -119,7 +119,7 @@ impl Heart {
                     self.session.ask_for_a_sign();
                     self.silent
                 }
-                Seen::Owes(silence) => silence > PATIENCE.max(self.connection.rtt() * 4),
+                Seen::Owes(silence) => silence > PATIENCE.max(self.connection.rtt() * 3),
             };
             let pause = if self.pulse.is_beating() { CLOSE_LOOK } else { LOOK };
             self.look_at = Instant::now() + pause;

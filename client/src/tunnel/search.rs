@@ -23,11 +23,11 @@ use super::{
 };
 use crate::{launch::Pipe, notice::backoff::Backoff};
 
-/// Head start of a better way over the next.
+/// Head start of a better kind of way over the next.
 const HEAD_START: Duration = Duration::from_millis(150);
 
-/// Head start of UDP over ssh.
-const OVER_SSH: Duration = Duration::from_millis(700);
+/// Head start of UDP over ssh at the beginning.
+pub const OVER_SSH: Duration = Duration::from_millis(700);
 
 /// How long a try takes at least before it is given up for the next.
 const TRY: Duration = Duration::from_millis(1200);
@@ -117,13 +117,7 @@ impl Searcher {
     /// # Errors
     /// Each way with why it is of no use, when there is none that may come to work.
     pub async fn search(self, ways: Vec<Path>) -> Result<Carried, Vec<(Path, SearchError)>> {
-        let mut trying: FuturesUnordered<_> = ways
-            .into_iter()
-            .enumerate()
-            .map(|(place, path)| {
-                self.keep_trying(path, HEAD_START * u32::try_from(place).unwrap_or(u32::MAX))
-            })
-            .collect();
+        let mut trying: FuturesUnordered<_> = ways.into_iter().map(|path| self.keep_trying(path)).collect();
         let mut failed = Vec::new();
         while let Some(tried) = trying.next().await {
             match tried {
@@ -134,8 +128,8 @@ impl Searcher {
         Err(failed)
     }
 
-    async fn keep_trying(&self, path: Path, head_start: Duration) -> Result<Carried, (Path, SearchError)> {
-        sleep(head_start).await;
+    async fn keep_trying(&self, path: Path) -> Result<Carried, (Path, SearchError)> {
+        sleep(HEAD_START * path.rank().into()).await;
         let mut pause = Backoff::new(PAUSE / 8, PAUSE);
         loop {
             match self.try_once(path.clone(), self.patience()).await {
@@ -158,9 +152,8 @@ impl Searcher {
     ) -> Result<Carried, Vec<(Path, SearchError)>> {
         let mut trying: FuturesUnordered<_> = ways
             .into_iter()
-            .enumerate()
-            .map(|(place, path)| async move {
-                sleep(HEAD_START * u32::try_from(place).unwrap_or(u32::MAX)).await;
+            .map(|path| async move {
+                sleep(HEAD_START * path.rank().into()).await;
                 self.try_once(path.clone(), deadline)
                     .await
                     .map_err(|error| (path, error))
@@ -193,14 +186,12 @@ impl Searcher {
         }
     }
 
-    /// Over ssh, with a head start for UDP where there is a way for it.
+    /// Over ssh, with a head start for UDP.
     ///
     /// # Errors
     /// Why it does not work.
-    pub async fn by_pipe(self, pipe: Pipe, udp_first: bool) -> Result<Carried, SearchError> {
-        if udp_first {
-            sleep(OVER_SSH).await;
-        }
+    pub async fn by_pipe(self, pipe: Pipe, head_start: Duration) -> Result<Carried, SearchError> {
+        sleep(head_start).await;
         let deadline = self.patience() * 8;
         let connected = paths::connect_by_pipe(pipe, &self.identity, self.agent, deadline).await?;
         self.attach(connected, deadline).await

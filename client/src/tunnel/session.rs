@@ -155,6 +155,8 @@ impl Session {
                 .open_bi()
                 .await
                 .map_err(|error| FrameError::Io(error.into()))?;
+            // What it says frees memory and streams at both ends: it goes before any data.
+            let _ = send.set_priority(control::CONTROL_PRIORITY);
             codec::write(&mut send, &attach, limits::CONTROL_FRAME).await?;
             match codec::read(&mut receive, limits::CONTROL_FRAME).await? {
                 AttachReply::Attached { boot, epoch } => {

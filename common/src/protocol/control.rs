@@ -2,6 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::list::at_most;
+
+/// Most volumes, environment variables or GPUs of one message.
+pub const MOST_LISTED: usize = 512;
+
 /// A request. One stream each; the agent answers with [`Event`]s, the last of which [is final](Event::is_final).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Request {
@@ -24,9 +29,11 @@ pub struct WorkloadSpec {
     pub pull: PullPolicy,
     /// Which GPUs the container gets. None: all there are, without complaint when there are none asked for.
     pub gpus: GpuAsk,
-    /// Folders of the GPU host seen in the container.
+    /// Folders of the GPU host seen in the container, at most [`MOST_LISTED`].
+    #[serde(deserialize_with = "at_most::<MOST_LISTED, _, _>")]
     pub volumes: Vec<Volume>,
-    /// Environment variables of the container, in the order given.
+    /// Environment variables of the container, in the order given, at most [`MOST_LISTED`].
+    #[serde(deserialize_with = "at_most::<MOST_LISTED, _, _>")]
     pub env: Vec<(String, String)>,
     /// Working directory in the container, also Jupyter's root folder.
     pub workdir: Option<String>,
@@ -73,8 +80,8 @@ pub enum GpuAsk {
     None,
     /// `--gpus N`: that many (at least 1), or an error.
     Count(u32),
-    /// `--gpus ID,ID`: these, by index or UUID, or an error.
-    Ids(Vec<String>),
+    /// `--gpus ID,ID`: these, by index or UUID, at most [`MOST_LISTED`], or an error.
+    Ids(#[serde(deserialize_with = "at_most::<MOST_LISTED, _, _>")] Vec<String>),
 }
 
 /// One `-v SRC:DST[:ro]`.
@@ -165,7 +172,9 @@ pub struct Ready {
     pub container: Option<ContainerInfo>,
     /// Jupyter; none when none was asked for.
     pub jupyter: Option<JupyterInfo>,
-    /// GPUs seen inside, as `nvidia-smi -L` lists them (one a line); empty when none were asked for or none are there.
+    /// GPUs seen inside, as `nvidia-smi -L` lists them (one a line), at most [`MOST_LISTED`]; empty when none were
+    /// asked for or none are there.
+    #[serde(deserialize_with = "at_most::<MOST_LISTED, _, _>")]
     pub gpus: Vec<String>,
 }
 

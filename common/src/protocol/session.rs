@@ -7,7 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::stream::StreamHeader;
+use super::{list::at_most, stream::StreamHeader};
 
 /// A session: one run of the client. Random, made anew by each client process. Not a secret.
 pub type SessionId = [u8; 16];
@@ -83,12 +83,13 @@ pub enum Control {
     /// From the agent, right after [`AttachReply::Attached`]: a part of its table, at most [`MOST_ENTRIES`].
     Table {
         /// Streams that the agent has not forgotten.
+        #[serde(deserialize_with = "at_most::<MOST_ENTRIES, _, _>")]
         entries: Vec<Entry>,
         /// No further part follows.
         last: bool,
     },
     /// What was delivered, at most [`MOST_ENTRIES`].
-    Progress(Vec<Progress>),
+    Progress(#[serde(deserialize_with = "at_most::<MOST_ENTRIES, _, _>")] Vec<Progress>),
     /// The stream is reset, both ways.
     Reset {
         /// Which stream.

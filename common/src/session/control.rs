@@ -1,11 +1,14 @@
 //! The control stream of an attachment, after its first frames: progress and resets both ways.
 
-use std::{collections::HashMap, convert::Infallible, sync::atomic::Ordering, time::Duration};
+use std::{collections::HashMap, convert::Infallible, future::poll_fn, time::Duration};
 
 use quinn::SendStream;
-use tokio::{io::AsyncRead, time::sleep};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
+    time::sleep,
+};
 
-use super::streams::{Hint, News, Streams};
+use super::streams::{Hint, Streams};
 use crate::{
     codec::{self, FrameError},
     protocol::{
@@ -17,35 +20,39 @@ use crate::{
 /// How long progress that is not urgent waits for more of it.
 const GATHER: Duration = Duration::from_millis(50);
 
-/// Tells the peer what there is to tell, for as long as the attachment lives.
+/// The priority of a control stream: above every other stream's. What it tells makes room for what they send.
+pub const CONTROL_PRIORITY: i32 = 1;
+
+/// Tells the peer what there is to tell, for as long as the attachment lives. Says nothing more once the session is over.
 ///
 /// # Errors
 /// When the stream is lost.
-pub async fn tell(streams: &Streams, send: &mut SendStream) -> Result<Infallible, FrameError> {
-    let mut news = streams.news.lock().await;
-    let News { hints, held } = &mut *news;
+pub async fn tell(streams: &Streams, send: &mut (impl AsyncWrite + Unpin)) -> Result<Infallible, FrameError> {
+    tokio::select! {
+        biased;
+        () = streams.ended() => std::future::pending().await,
+        told = tell_all(streams, send) => told,
+    }
+}
+
+async fn tell_all(streams: &Streams, send: &mut (impl AsyncWrite + Unpin)) -> Result<Infallible, FrameError> {
+    let _turn = streams.teller.lock().await;
     loop {
         // What an earlier attachment held and could not tell for certain comes first.
-        if held.is_empty() && hints.recv_many(held, MOST_ENTRIES).await == 0 {
-            // The session is being dropped, and with it this future.
-            std::future::pending::<()>().await;
-        }
-        if held.iter().all(|hint| matches!(hint, Hint::Look(_))) {
+        poll_fn(|cx| streams.news().poll_some(cx)).await;
+        if streams.news().may_wait() {
             tokio::select! {
                 () = sleep(GATHER) => {}
                 () = streams.urgent.notified() => {}
             }
         }
-        while let Ok(hint) = hints.try_recv() {
-            held.push(hint);
-        }
+        let frames = frames(streams.news().take_in());
         let mut wire = Vec::new();
-        for frame in frames(held) {
+        for frame in frames {
             wire.extend_from_slice(&codec::encode(&frame, limits::SESSION_FRAME)?);
         }
-        send.write_all(&wire).await.map_err(std::io::Error::from)?;
-        streams.waiting.fetch_sub(held.len(), Ordering::Relaxed);
-        held.clear();
+        send.write_all(&wire).await?;
+        streams.told();
     }
 }
 
@@ -101,19 +108,95 @@ pub async fn send_table(send: &mut SendStream, table: &[Entry]) -> Result<(), Fr
 /// When the stream is lost, or what comes is no table.
 pub async fn read_table(receive: &mut (impl AsyncRead + Unpin)) -> Result<HashMap<u64, Entry>, FrameError> {
     let mut table = HashMap::new();
+    let mut count = 0;
     loop {
         match hear(receive).await? {
-            Control::Table { entries, last } if entries.len() <= MOST_ENTRIES => {
+            // Only a table of nothing has a part without an entry, and none has a stream twice: it has an end.
+            Control::Table { entries, last } if last || !entries.is_empty() => {
+                count += entries.len();
+                if count > limits::STREAMS as usize {
+                    break;
+                }
                 table.extend(entries.into_iter().map(|entry| (entry.stream, entry)));
                 if last {
                     return Ok(table);
-                }
-                if table.len() > limits::STREAMS as usize {
-                    break;
                 }
             }
             _ => break,
         }
     }
     Err(std::io::Error::new(std::io::ErrorKind::InvalidData, "that is no table").into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use super::*;
+    use crate::session::pool::{self, Pool};
+
+    fn parts(parts: impl IntoIterator<Item = (Vec<Entry>, bool)>) -> Vec<u8> {
+        let mut wire = Vec::new();
+        for (entries, last) in parts {
+            let part = Control::Table { entries, last };
+            wire.extend(codec::encode(&part, limits::SESSION_FRAME).unwrap());
+        }
+        wire
+    }
+
+    fn entry(stream: u64) -> Entry {
+        Entry {
+            stream,
+            delivered: 0,
+            received: 0,
+            ended: false,
+            reset: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_table_may_be_of_nothing_and_of_as_many_streams_as_there_may_be() {
+        let nothing = parts([(Vec::new(), true)]);
+        assert!(read_table(&mut nothing.as_slice()).await.unwrap().is_empty());
+
+        let all: Vec<_> = (0..limits::STREAMS.into()).map(entry).collect();
+        let chunks: Vec<_> = all.chunks(MOST_ENTRIES).map(<[Entry]>::to_vec).collect();
+        let count = chunks.len();
+        let numbered = chunks.into_iter().enumerate();
+        let most = parts(numbered.map(|(at, part)| (part, at + 1 == count)));
+        let read = read_table(&mut most.as_slice()).await.unwrap();
+        assert_eq!(read.len(), limits::STREAMS as usize);
+    }
+
+    #[tokio::test]
+    async fn a_table_without_an_end_is_refused() {
+        let nothing = (0..100).map(|_| (Vec::new(), false));
+        let again = (0..100).map(|_| (vec![entry(7); MOST_ENTRIES], false));
+        for wire in [parts(nothing), parts(again)] {
+            let mut rest = wire.as_slice();
+            assert!(read_table(&mut rest).await.is_err());
+            assert!(!rest.is_empty(), "before all of it was read");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_session_is_cleared_while_its_news_wait_for_a_peer_that_does_not_read() {
+        let streams = Streams::new(Pool::new(pool::SESSION));
+        let stream = streams.open();
+        stream.reset(crate::protocol::stream::ResetCode::Refused);
+        let (mut send, _peer) = tokio::io::duplex(1);
+        let mut telling = pin!(tell(&streams, &mut send));
+        tokio::select! {
+            biased;
+            _ = &mut telling => panic!("it goes on"),
+            () = std::future::ready(()) => {}
+        }
+        streams.end();
+        // Nobody polls `telling` any more.
+        tokio::time::timeout(Duration::from_secs(10), streams.clear())
+            .await
+            .expect("it waits for nobody");
+        drop(stream);
+        assert_eq!(std::sync::Arc::strong_count(&streams), 1, "nothing keeps it");
+    }
 }

@@ -348,7 +348,11 @@ mod tests {
         outbox.is_wanted_more();
         outbox.acknowledge(FIRST_WINDOW, false).unwrap();
         assert_eq!(outbox.window, 2 * FIRST_WINDOW);
-        for (acked, window) in [(FIRST_WINDOW + 1, 4), (FIRST_WINDOW + 2, 4), (3 * FIRST_WINDOW + 1, 8)] {
+        for (acked, window) in [
+            (FIRST_WINDOW + 1, 4),
+            (FIRST_WINDOW + 2, 4),
+            (3 * FIRST_WINDOW + 1, 8),
+        ] {
             while outbox.room() >= FIRST_WINDOW {
                 outbox.push(chunk());
                 outbox.advance(FIRST_WINDOW);

@@ -479,6 +479,8 @@ impl Inward {
         socket: &Socket,
     ) -> LegEnd {
         loop {
+            // Neither reading from QUIC nor writing to a socket with room gives way to other tasks by itself.
+            tokio::task::coop::consume_budget().await;
             if let Err(end) = self.flush(stream, socket).await {
                 return end;
             }

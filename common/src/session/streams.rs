@@ -3,12 +3,13 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::{
-        Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
+    task::{Context, Poll, ready},
 };
 
-use tokio::sync::{Mutex, Notify, mpsc};
+use tokio::sync::{self, Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -18,7 +19,7 @@ use super::{
 };
 use crate::protocol::{
     limits,
-    session::{Control, Entry, StreamId},
+    session::{Control, Entry, MOST_ENTRIES, StreamId},
     stream::ResetCode,
 };
 
@@ -35,12 +36,13 @@ pub struct Streams {
     all: RwLock<All>,
     pool: Arc<Pool>,
     hints: mpsc::UnboundedSender<Hint>,
-    /// Taken by the attachment that carries the session.
-    pub(super) news: Mutex<News>,
+    news: Mutex<News>,
+    /// Held by the attachment that tells the news. It may be asleep for long.
+    pub(super) teller: sync::Mutex<()>,
     /// There is something that the peer should hear at once.
     pub(super) urgent: Notify,
     /// How many hints are not told yet for certain.
-    pub(super) waiting: AtomicUsize,
+    waiting: AtomicUsize,
     over: CancellationToken,
     /// Bytes read from and written to local sockets.
     moved: [AtomicU64; 2],
@@ -59,9 +61,32 @@ struct All {
 /// What waits to be told.
 #[derive(Debug)]
 pub(super) struct News {
-    pub(super) hints: mpsc::UnboundedReceiver<Hint>,
+    hints: mpsc::UnboundedReceiver<Hint>,
     /// Taken from `hints` and not yet told for certain.
-    pub(super) held: Vec<Hint>,
+    held: Vec<Hint>,
+}
+
+impl News {
+    /// Waits until something is held. For ever once the session is being dropped.
+    pub(super) fn poll_some(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.held.is_empty() && ready!(self.hints.poll_recv_many(cx, &mut self.held, MOST_ENTRIES)) == 0 {
+            return Poll::Pending;
+        }
+        Poll::Ready(())
+    }
+
+    /// Whether nothing that is held is urgent.
+    pub(super) fn may_wait(&self) -> bool {
+        self.held.iter().all(|hint| matches!(hint, Hint::Look(_)))
+    }
+
+    /// Everything that there is to tell now. It is held.
+    pub(super) fn take_in(&mut self) -> &[Hint] {
+        while let Ok(hint) = self.hints.try_recv() {
+            self.held.push(hint);
+        }
+        &self.held
+    }
 }
 
 /// Something to tell the peer.
@@ -108,6 +133,7 @@ impl Streams {
                 hints: waiting,
                 held: Vec::new(),
             }),
+            teller: sync::Mutex::new(()),
             urgent: Notify::new(),
             waiting: AtomicUsize::new(0),
             over: CancellationToken::new(),
@@ -218,6 +244,16 @@ impl Streams {
         self.moved[1].fetch_add(received, Ordering::Relaxed);
     }
 
+    pub(super) fn news(&self) -> MutexGuard<'_, News> {
+        self.news.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is held was told for certain.
+    pub(super) fn told(&self) {
+        let told = std::mem::take(&mut self.news().held);
+        self.waiting.fetch_sub(told.len(), Ordering::Relaxed);
+    }
+
     fn hint(&self, hint: Hint) {
         self.waiting.fetch_add(1, Ordering::Relaxed);
         // Fails only when the session is being dropped.
@@ -307,8 +343,9 @@ impl Streams {
     /// After the end, when no stream is at work any more: forgets them all.
     pub async fn clear(&self) {
         self.write().streams.clear();
-        let mut news = self.news.lock().await;
-        news.held.clear();
+        let mut news = self.news();
+        // What is looked at keeps the streams, and they keep this.
+        drop(std::mem::take(&mut news.held));
         while news.hints.try_recv().is_ok() {}
         self.waiting.store(0, Ordering::Relaxed);
     }

@@ -163,6 +163,7 @@ fn bootstraps() -> Vec<Vec<u8>> {
             agent: fingerprint,
             port: 60000,
             address: Some([192, 0, 2, 1].into()),
+            others: Vec::new(),
         })),
         Ok(Started::Relay(RelayReply {
             port: 60000,

@@ -164,11 +164,9 @@ fn rebooted(_: &Bench) -> Result<Outcome> {
     let said = eventually_some("the client to say that the session is lost", SOON, || {
         let events = &site.client.events()[told_before..];
         let about = |event: &&serde_json::Value| {
-            let text = event.to_string().to_lowercase();
-            event["state"] == "lost"
-                || ["lost", "restarted", "rebooted"]
-                    .iter()
-                    .any(|word| text.contains(word))
+            let text = event["text"].as_str().unwrap_or_default().to_lowercase();
+            let words = ["lost", "restarted", "rebooted", "another agent"];
+            event["lost_something"] == true || words.iter().any(|word| text.contains(word))
         };
         Ok(events.iter().find(about).map(ToString::to_string))
     })?;

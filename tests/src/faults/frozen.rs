@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use rustix::process::Signal;
 
 use super::{
@@ -68,7 +68,7 @@ fn relay(lengths: &[u64]) -> Result<Outcome> {
 }
 
 fn freeze(plan: &Plan, lengths: &[u64], whom: impl FnOnce(&Site) -> Result<Process>) -> Result<Outcome> {
-    let site = plan.up()?;
+    let mut site = plan.up()?;
     let trio = Trio::start(&site)?;
     let process = whom(&site)?;
     let mut usable = Vec::new();
@@ -78,9 +78,14 @@ fn freeze(plan: &Plan, lengths: &[u64], whom: impl FnOnce(&Site) -> Result<Proce
         let mark = trio.mark();
         process.signal(Signal::CONT)?;
         usable.push(trio.usable_since(&mark)?);
-        site.caller.try_once(Duration::from_secs(5))?;
+        site.caller
+            .try_once(Duration::from_secs(5))
+            .with_context(|| format!("after {seconds} s: {}", site.states()))?;
     }
+    let states = site.states();
     trio.end()?;
     site.finish()?;
-    Ok(Outcome::default().seconds("usable", largest(&usable), 2.0))
+    Ok(Outcome::default()
+        .seconds("usable", largest(&usable), 2.0)
+        .noting(states))
 }

@@ -4,6 +4,7 @@ use std::{fmt::Write as _, time::Duration};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
+use serde_json::Value;
 
 use super::process::Process;
 use crate::{
@@ -168,6 +169,24 @@ impl Site {
         Process::agent(self.lab.gpu(), "serve")
     }
 
+    /// The states that the client told so far, in a line.
+    pub(super) fn states(&mut self) -> String {
+        let told = |event: &Value| {
+            let field = |name: &str| event[name].as_str().unwrap_or_default().to_owned();
+            let outage = event["outage_s"].as_f64();
+            let outage = outage
+                .map(|outage| format!(" after {outage:.1} s"))
+                .unwrap_or_default();
+            format!("{} {}{outage}", field("state"), field("path"))
+        };
+        let states = self
+            .client
+            .events()
+            .iter()
+            .filter(|event| event["event"] == "state");
+        states.map(told).collect::<Vec<_>>().join(", ")
+    }
+
     /// Once more without the client that there was, which must have ended.
     pub(super) fn reconnect(&mut self, plan: &Plan) -> Result<()> {
         (self.client, self.ready) = plan.connect(&self.lab)?;
@@ -233,6 +252,19 @@ impl Site {
                     // Ended by itself in the meantime: as well.
                     let _ = agent.signal(Signal::TERM);
                 }
+            }
+        }
+        if self.lab.state().engine.is_some() {
+            let helpers = || {
+                self.lab
+                    .docker(["ps", "-aq", "--filter", "label=dev.jq.role=inside"])
+            };
+            eventually("helpers to be gone", TIDY, || {
+                helpers().is_ok_and(|left| left.is_empty())
+            })?;
+            // The user's own stay, and are no longer of interest.
+            for container in self.lab.docker(["ps", "-aq"])?.lines() {
+                self.lab.docker(["rm", "-f", container])?;
             }
         }
         for host in hosts(&self.lab) {

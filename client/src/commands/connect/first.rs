@@ -15,7 +15,7 @@ use crate::{
     settings::ConnectSettings,
     tunnel::{
         paths::{Path, PathError},
-        search::{Carried, Known, SearchError, Searcher},
+        search::{Carried, Known, OVER_SSH, SearchError, Searcher},
     },
 };
 
@@ -95,11 +95,16 @@ pub(super) async fn reach(
     let pipe = reached.pipe.take();
     let udp = searcher.race(known.ways.clone(), FIRST);
     let by_pipe = {
-        let (searcher, udp_first) = (searcher.clone(), !known.ways.is_empty());
+        let searcher = searcher.clone();
+        let head_start = if known.ways.is_empty() {
+            Duration::ZERO
+        } else {
+            OVER_SSH
+        };
         async move {
             match pipe {
                 Some(pipe) => searcher
-                    .by_pipe(pipe, udp_first)
+                    .by_pipe(pipe, head_start)
                     .await
                     .map_err(|error| vec![(Path::Ssh, error)]),
                 None => Err(Vec::new()),

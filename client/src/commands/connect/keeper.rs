@@ -1,16 +1,22 @@
 //! Keeps the session carried: finds a connection at the start, a better one when there is one, and another one when it is
 //! lost, for as long as it takes.
 
+mod events;
+mod live;
+
 use std::{future::pending, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use jq_common::protocol::session::Close;
-use quinn::{ConnectionError, Endpoint};
 use tokio::{
     sync::{Notify, watch},
     time::{Instant, Interval, interval, sleep_until, timeout},
 };
 
+use self::{
+    events::SSH_AFTER,
+    live::{Live, Meter},
+};
 use super::{
     first::Found,
     reach::{Manner, Reached, Reacher, Ssh},
@@ -22,14 +28,10 @@ use crate::{
     output::status::{State, Status},
     tunnel::{
         paths::Path,
-        pulse::Heart,
         search::{Carried, Known, SearchError, Searcher},
-        session::{Installed, Parted, Session},
+        session::{Parted, Session},
     },
 };
-
-/// How long UDP alone is tried before ssh is asked as well.
-const SSH_AFTER: Duration = Duration::from_millis(1000);
 
 /// How long a connection may be silent before it counts as lost in what the user sees.
 const SUSPECT: Duration = Duration::from_secs(5);
@@ -71,26 +73,6 @@ pub(super) struct Keeper {
     status: watch::Sender<Status>,
     workload_gone: Arc<Notify>,
     poke: Arc<Notify>,
-}
-
-/// The connection that carries the session.
-struct Live {
-    path: Path,
-    connection: quinn::Connection,
-    /// Closed last.
-    endpoint: Endpoint,
-    heart: Heart,
-    talk: BoxFuture<'static, Parted>,
-    gone: BoxFuture<'static, ()>,
-}
-
-/// Bytes a second, each way.
-#[derive(Default)]
-struct Meter {
-    sent: u64,
-    received: u64,
-    up: u64,
-    down: u64,
 }
 
 enum Event {
@@ -230,7 +212,7 @@ impl Keeper {
 
     /// Tells the agent that the session is over, and ends it here.
     pub(super) async fn leave(self) {
-        if let Some(live) = &self.live {
+        if let Some(live) = self.live {
             Close::Left.close(&live.connection);
             // Until it is heard, or nobody hears.
             let _ = timeout(LEAVE, live.endpoint.wait_idle()).await;
@@ -249,218 +231,6 @@ impl Keeper {
             notice = self.notices.next() => Event::Notice(notice),
             () = self.poke.notified() => Event::Notice(Notice::UserAsked),
             _ = self.tick.tick() => Event::Tick,
-        }
-    }
-
-    fn parted(&mut self, parted: &Parted) -> Result<(), Failure> {
-        tracing::info!(?parted, "parted");
-        self.live = None;
-        self.begin_outage();
-        let ssh_after = match parted {
-            Parted::Closed(Close::Superseded) => {
-                return Err(Failure::new(
-                    Kind::ConnectionLost,
-                    "another jq-client has taken this session over",
-                )
-                .on(&self.host)
-                .hint("give this one another name with --name to have both"));
-            }
-            Parted::Closed(Close::Ending | Close::Left) => {
-                self.lost_something |= self.searcher.session.lose() > 0;
-                Duration::ZERO
-            }
-            // Its process is gone: another one answers for it.
-            Parted::Lost(ConnectionError::Reset) => Duration::ZERO,
-            Parted::Restarting | Parted::Closed(_) | Parted::Lost(_) => SSH_AFTER,
-        };
-        self.look_for_any(ssh_after);
-        Ok(())
-    }
-
-    /// The way that the connection takes leads nowhere, as the host or the ssh channel says.
-    fn gone(&mut self) {
-        tracing::info!("the way is gone");
-        self.begin_outage();
-        match &mut self.live {
-            // What says so may be forged: until another connection is found, this one stays.
-            Some(live) if live.path.rank() < Path::Ssh.rank() => live.gone = Box::pin(pending()),
-            _ => self.live = None,
-        }
-        self.look_for_any(Duration::ZERO);
-    }
-
-    fn begin_outage(&mut self) {
-        if self.down.is_none() {
-            self.lost_something = false;
-        }
-        self.down.get_or_insert_with(Instant::now);
-    }
-
-    /// Looks for any connection, at once. ssh takes part after a while.
-    fn look_for_any(&mut self, ssh_after: Duration) {
-        if !self.urgent {
-            self.urgent = true;
-            self.search = self.searching();
-        }
-        if !self.login_needed {
-            let now = Instant::now();
-            let at = now + ssh_after.max(self.attempts.wait(now.into_std()));
-            self.bootstrap_at = Some(self.bootstrap_at.map_or(at, |before| before.min(at)));
-        }
-    }
-
-    fn searching(&self) -> Task<Result<Carried, Vec<(Path, SearchError)>>> {
-        if self.known.ways.is_empty() {
-            return None;
-        }
-        Some(Box::pin(self.searcher.clone().search(self.known.ways.clone())))
-    }
-
-    /// The connection works: looks at most for a better one.
-    fn calm(&mut self) {
-        self.urgent = false;
-        self.down = None;
-        self.login_needed = false;
-        self.bootstrap = None;
-        self.by_pipe = None;
-        self.bootstrap_at = None;
-        self.search = self.live.as_ref().and_then(|live| {
-            let better: Vec<_> = self
-                .known
-                .ways
-                .iter()
-                .filter(|way| way.rank() < live.path.rank())
-                .cloned()
-                .collect();
-            if better.is_empty() {
-                return None;
-            }
-            let (searcher, path) = (self.searcher.clone(), live.path.clone());
-            let improve: BoxFuture<'static, _> =
-                Box::pin(async move { Ok(searcher.improve(better, &path).await) });
-            Some(improve)
-        });
-    }
-
-    /// Moves the session to a connection.
-    fn install(&mut self, carried: Carried) {
-        let Carried {
-            attached,
-            endpoint,
-            path,
-            gone,
-        } = carried;
-        let connection = attached.connection.clone();
-        if !self.session().is_newer(&attached) {
-            connection.close(quinn::VarInt::from_u32(0), b"");
-            return;
-        }
-        // Two must not talk at once: what one has taken to tell, the other would not.
-        if let Some(before) = self.live.take() {
-            drop(before.talk);
-            before.connection.close(quinn::VarInt::from_u32(0), b"");
-        }
-        let Some((installed, mut control)) = self.session().install(attached) else {
-            return self.look_for_any(SSH_AFTER);
-        };
-        tracing::info!(%path, ?installed, "carried");
-        if let Installed::Lost { .. } = installed {
-            self.lost_something = true;
-            self.workload_gone.notify_one();
-        }
-        if path != Path::Ssh {
-            self.ssh = None;
-        }
-        let session = self.session().clone();
-        self.searcher.round_trip = connection.rtt();
-        self.live = Some(Live {
-            path,
-            heart: Heart::new(session.clone(), connection.clone()),
-            endpoint,
-            talk: {
-                let connection = connection.clone();
-                Box::pin(async move { session.talk(&connection, &mut control).await })
-            },
-            connection,
-            gone,
-        });
-        self.memory.save(&self.searcher.identity, &self.known);
-        let outage = self.down.map(|since| since.elapsed());
-        self.calm();
-        self.tell(outage);
-    }
-
-    fn nothing_found(&mut self, failed: &[(Path, SearchError)]) -> Result<(), Failure> {
-        for (path, error) in failed {
-            tracing::info!(%path, %error, "no way");
-        }
-        if let Some((path, error)) = failed.iter().find(|(_, error)| error.is_version()) {
-            return Err(version(&self.host).because(format!("{path}: {error}")));
-        }
-        // Whatever is known is of no use. ssh knows more.
-        self.look_for_any(Duration::ZERO);
-        Ok(())
-    }
-
-    fn bootstrap(&mut self, manner: Manner) {
-        self.bootstrap_at = None;
-        self.attempts.start(Instant::now().into_std());
-        let (reacher, keys) = (self.reacher.clone(), self.notices.keys());
-        self.bootstrap = Some(Box::pin(async move {
-            // ssh may ask on the terminal: what is typed is for it.
-            let _paused = (manner == Manner::Attended).then(|| keys.pause());
-            reacher.reach(manner).await
-        }));
-    }
-
-    fn reached(&mut self, reached: Result<Reached, Failure>) {
-        match reached {
-            Ok(reached) => {
-                self.login_needed = false;
-                self.known = Known::from(&reached);
-                self.searcher.agent = self.known.agent;
-                self.watch_ways();
-                self.search = self.searching();
-                self.ssh = Some(reached.ssh);
-                self.by_pipe = reached.pipe.map(|pipe| {
-                    let udp_first = self.search.is_some();
-                    let by_pipe: BoxFuture<'static, _> =
-                        Box::pin(self.searcher.clone().by_pipe(pipe, udp_first));
-                    by_pipe
-                });
-                self.look_for_any(Attempts::SSH);
-            }
-            Err(failure) => {
-                tracing::info!(%failure, "ssh");
-                self.login_needed = failure.needs_user();
-                self.bootstrap_at = None;
-                self.look_for_any(Attempts::SSH);
-            }
-        }
-    }
-
-    fn noticed(&mut self, notice: Notice) {
-        if notice != Notice::NetworkChanged {
-            self.attempts.skip();
-        }
-        match notice {
-            Notice::UserAsked if !self.urgent => {}
-            Notice::UserAsked => {
-                self.search = self.searching();
-                if self.bootstrap.is_none() {
-                    let manner = if self.login_needed {
-                        Manner::Attended
-                    } else {
-                        Manner::Background
-                    };
-                    self.bootstrap(manner);
-                }
-            }
-            Notice::Woke { .. } | Notice::NetworkChanged => {
-                // Whatever was being tried goes by the old network.
-                self.urgent = false;
-                self.look_for_any(SSH_AFTER * 2);
-            }
         }
     }
 
@@ -492,27 +262,6 @@ impl Keeper {
             outage,
             lost_something: self.lost_something,
         });
-    }
-}
-
-impl Live {
-    async fn next(live: &mut Option<Self>) -> Event {
-        let Some(live) = live else {
-            return pending().await;
-        };
-        tokio::select! {
-            parted = &mut live.talk => Event::Parted(parted),
-            silent = live.heart.changed() => Event::Silent(silent),
-            () = &mut live.gone => Event::Gone,
-        }
-    }
-}
-
-impl Meter {
-    fn look(&mut self, moved: jq_common::session::streams::Moved) {
-        self.up = moved.sent - self.sent;
-        self.down = moved.received - self.received;
-        (self.sent, self.received) = (moved.sent, moved.received);
     }
 }
 

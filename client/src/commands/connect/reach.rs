@@ -8,10 +8,11 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
     sync::Arc,
+    time::Duration,
 };
 
 use jq_common::{
-    bootstrap::{ServeReply, ServeRequest},
+    bootstrap::{MOST_ADDRESSES, ServeReply, ServeRequest},
     identity::Fingerprint,
 };
 use tokio_util::sync::CancellationToken;
@@ -143,7 +144,7 @@ impl Reacher {
             Target::Ssh(target) => {
                 let connection = self.log_in(target, manner, &reporter).await?;
                 let mut notes = Vec::new();
-                let (served, candidates) = self.start(&connection, &*reporter, &mut notes).await?;
+                let (served, candidates) = self.start(&connection, manner, &*reporter, &mut notes).await?;
                 Ok(Reached {
                     agent: served.reply.agent,
                     candidates,
@@ -204,6 +205,7 @@ impl Reacher {
     async fn start(
         &self,
         ssh: &Connection,
+        manner: Manner,
         reporter: &dyn Reporter,
         notes: &mut Vec<String>,
     ) -> Result<(Served, Vec<Path>), Failure> {
@@ -214,6 +216,11 @@ impl Reacher {
                 cli::Path::Direct | cli::Path::Ssh => &[],
             },
             required: self.settings.path == cli::Path::Relay,
+            grace: match manner {
+                Manner::Attended => Duration::from_secs(20),
+                // Open connections wait.
+                Manner::Background => Duration::from_secs(1),
+            },
             bundle: &self.bundle,
             reporter,
         };
@@ -287,7 +294,15 @@ impl Reacher {
                 Vec::new()
             }
         };
-        found.extend(own.filter(|own| !found.contains(own)));
+        let others = agent.others.iter().take(MOST_ADDRESSES).copied();
+        let others = others
+            .filter(|&address| is_a_hosts(address))
+            .map(|address| SocketAddr::new(address.to_canonical(), agent.port));
+        for address in own.into_iter().chain(others) {
+            if !found.contains(&address) {
+                found.push(address);
+            }
+        }
         Ok(found.into_iter().map(Path::Direct).collect())
     }
 }

@@ -141,6 +141,7 @@ impl Rig {
             tokio::join!(async { connecting.await.unwrap() }, async {
                 let connection = serving.accept().await.unwrap().await.unwrap();
                 connection.set_max_concurrent_bi_streams(limits::STREAMS.into());
+                connection.set_receive_window(quic::window(limits::STREAMS as usize));
                 connection
             })
         })
@@ -267,7 +268,11 @@ impl Rig {
             pool::EACH + pool::SESSION,
             "what the agent's pool has"
         );
-        assert!(self.agent.legs.lock().unwrap().is_empty());
+        // A worker forgets its legs only after its stream.
+        until("the end of all workers at the agent", || {
+            self.agent.legs.lock().unwrap().is_empty()
+        })
+        .await;
         let ends: [Weak<Streams>; 2] = [Arc::downgrade(&self.client), Arc::downgrade(&self.agent.streams)];
         let (tasks, agent_tasks) = (self.tasks.clone(), self.agent.tasks.clone());
         self.client.end();

@@ -7,7 +7,7 @@ use std::{
 
 use futures_util::future::try_join_all;
 use jq_common::bootstrap::{RelayRequest, ServeReply, random};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::addresses::resolved;
@@ -19,15 +19,14 @@ use crate::{
     tunnel::paths::{Path, RelayHop},
 };
 
-/// How much longer than the target a jump host may take. Some give out a shell that never answers, and packets can go
-/// another way.
-const GRACE: Duration = Duration::from_secs(20);
-
 /// The jump hosts on which relays are wanted, in the order in which they are reached.
 pub(super) struct Relays<'a> {
     pub(super) gateways: &'a [SshHost],
     /// Whether packets are to go this way only.
     pub(super) required: bool,
+    /// How much longer than the target a jump host may take. Some give out a shell that never answers, and packets can go
+    /// another way.
+    pub(super) grace: Duration,
     pub(super) bundle: &'a Bundle,
     pub(super) reporter: &'a dyn Reporter,
 }
@@ -49,15 +48,11 @@ impl Relays<'_> {
         let one = async |gateway: &SshHost| {
             let too_late = async {
                 has_served.cancelled().await;
-                sleep(GRACE).await;
+                sleep(self.grace).await;
             };
             let prepared = tokio::select! {
                 prepared = prepare(gateway, Role::Relay, self.bundle, self.reporter) => prepared,
-                () = too_late, if !self.required => Err(Failure::new(
-                    Kind::AgentFailed,
-                    "the relay took too long to start",
-                )
-                .on(gateway.name())),
+                () = too_late, if !self.required => Err(too_slow(gateway)),
             };
             match prepared {
                 Err(failure) if self.required => Err(failure),
@@ -91,7 +86,11 @@ impl Relays<'_> {
         let mut first = None;
         for (gateway, relay) in self.gateways.iter().zip(prepared).rev() {
             let announced = match relay {
-                Ok(relay) => announce(relay, gateway, &mut next).await,
+                Ok(relay) if self.required => announce(relay, gateway, &mut next).await,
+                Ok(relay) => match timeout(self.grace, announce(relay, gateway, &mut next)).await {
+                    Ok(announced) => announced,
+                    Err(_) => Err(too_slow(gateway)),
+                },
                 Err(failure) => Err(failure),
             };
             self.reporter.done(gateway.name());
@@ -130,6 +129,10 @@ impl Relays<'_> {
             }
         }
     }
+}
+
+fn too_slow(gateway: &SshHost) -> Failure {
+    Failure::new(Kind::AgentFailed, "the relay took too long to start").on(gateway.name())
 }
 
 /// Tells one relay who is behind it; from then on it is itself the next one.

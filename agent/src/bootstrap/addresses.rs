@@ -1,0 +1,55 @@
+//! By which addresses besides that of the ssh connection this host may be reached: a laptop that has left its network may
+//! find only another kind of them on the next.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use jq_common::bootstrap::MOST_ADDRESSES;
+
+/// Interfaces that lead to containers and virtual machines of this host, by the beginnings of their names.
+const INNER: [&str; 6] = ["br-", "docker", "lo", "podman", "veth", "virbr"];
+
+/// What makes an address one not to be told: it is temporary, deprecated or not yet checked (`IFA_F_*`, rtnetlink(7)).
+const PASSING: u32 = 0x01 | 0x20 | 0x40 | 0x08;
+
+/// This host's IPv6 addresses that mean it elsewhere too.
+pub(super) fn own() -> Vec<IpAddr> {
+    // A host without IPv6 has no such file.
+    let table = std::fs::read_to_string("/proc/net/if_inet6").unwrap_or_default();
+    let addresses = table.lines().filter_map(global).map(IpAddr::V6);
+    addresses.take(MOST_ADDRESSES).collect()
+}
+
+/// A line of `/proc/net/if_inet6`: address, interface's number, prefix, scope, flags, name.
+fn global(line: &str) -> Option<Ipv6Addr> {
+    let fields: Vec<&str> = line.split_ascii_whitespace().collect();
+    let [address, _, _, scope, flags, name] = fields.as_slice() else {
+        return None;
+    };
+    let flags = u32::from_str_radix(flags, 16).ok()?;
+    let inner = INNER.iter().any(|prefix| name.starts_with(prefix));
+    if *scope != "00" || flags & PASSING != 0 || inner || address.len() != 32 {
+        return None;
+    }
+    u128::from_str_radix(address, 16).ok().map(Ipv6Addr::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_lasting_addresses_that_lead_here_from_elsewhere_are_told() {
+        let lasting = "20010db8000000000000000000000005 02 40 00 80     eth0";
+        assert_eq!(global(lasting), Some("2001:db8::5".parse().unwrap()));
+        for other in [
+            "fe800000000000000000000000000005 02 40 20 80     eth0",
+            "00000000000000000000000000000001 01 80 10 80       lo",
+            "20010db8000000000000000000000006 02 40 00 01     eth0",
+            "20010db8000000000000000000000007 03 40 00 80  docker0",
+            "zz010db8000000000000000000000007 03 40 00 80     eth0",
+            "",
+        ] {
+            assert_eq!(global(other), None, "{other}");
+        }
+    }
+}
