@@ -227,7 +227,7 @@ fn a_killed_agent_resets_every_open_connection() -> Result<()> {
     if !require::docker() {
         return Ok(());
     }
-    let Forwarding { mut client, lab } = forwarding()?;
+    let Forwarding { client, lab } = forwarding()?;
     let streams = talking(&lab, 100)?;
     lab.gpu().run(r#"pkill -KILL -u "$(id -u)" -f '[-]-run-dir'"#)?;
     all_reset(streams)?;

@@ -98,3 +98,23 @@ fn a_machine_without_an_engine_runs_a_process_and_says_why() -> Result<()> {
     ensure!(ready.container.is_none() && ready.url.is_none(), "{ready:?}");
     client.disconnect()
 }
+
+#[test]
+fn a_second_client_of_a_session_s_name_forwards_as_well() -> Result<()> {
+    let home = Home(tempfile::tempdir()?);
+    let service = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let forward = format!("0:127.0.0.1:{}", service.local_addr()?.port()).replacen('0', "17654", 1);
+    let arguments = ["--engine", "process", "--jupyter", "none", "-L", &forward];
+    let mut first = connect(home.0.path(), &arguments)?;
+    first.ready()?;
+    let mut second = connect(home.0.path(), &arguments)?;
+    let port = second.ready()?.forwards[0].port;
+    second.wait_for(&["note"], Duration::from_secs(10))?;
+    let dialled = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+    let (mut accepted, _) = service.accept()?;
+    std::io::Write::write_all(&mut accepted, b"x")?;
+    dialled.set_read_timeout(Some(Duration::from_secs(10)))?;
+    std::io::Read::read_exact(&mut &dialled, &mut [0])?;
+    second.disconnect()?;
+    first.disconnect()
+}

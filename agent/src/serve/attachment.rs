@@ -57,7 +57,11 @@ pub(super) async fn serve(connection: Connection, shared: Arc<Shared>, stop: Can
             // It holds much memory, and the wait may be long.
             drop(connection);
             match session.leave(generation) {
-                Some(keep) => wait(&session, generation, keep, &stop).await,
+                Some(keep) => {
+                    // The agent stays as long as the session is kept, whatever other clients wished.
+                    let _kept = shared.lifetime.enter();
+                    wait(&session, generation, keep, &stop).await
+                }
                 None => false,
             }
         }
@@ -74,7 +78,10 @@ pub(super) async fn keep(
     shared: Arc<Shared>,
     stop: CancellationToken,
 ) {
-    if wait(&session, generation, keep, &stop).await {
+    let kept = shared.lifetime.enter();
+    let over = wait(&session, generation, keep, &stop).await;
+    drop(kept);
+    if over {
         end(&session, &shared).await;
     }
 }

@@ -75,7 +75,11 @@ pub async fn run(
             never = ports.serve(&session, printer) => match never {},
             () = show(status.clone(), printer) => Err(Failure::new(Kind::Local, "the connection is no longer watched")),
             failure = restart(settings, &session, printer, &workload_gone) => Err(failure),
-            () = answer(environment, settings, snapshot, status.clone(), poke, printer) => std::future::pending().await,
+            () = async {
+                answer(environment, settings, snapshot, status.clone(), poke, printer).await;
+                // Without its socket the session goes on.
+                std::future::pending::<()>().await;
+            } => Ok(()),
         }
     };
     let ended = tokio::select! {
@@ -135,6 +139,7 @@ async fn start(
         .because(error)
         .hint("run the same command again: what was done so far is kept")
     };
+    let agent = session.known_by();
     let mut events = session
         .request(Request::Start(Box::new(settings.workload.clone())))
         .map_err(|error| broken(error.into()))?;
@@ -145,7 +150,7 @@ async fn start(
             Event::Note(text) => printer.note(&text),
             Event::Warning(text) => printer.warning(&text),
             Event::Ready(ready) => {
-                session.serve();
+                session.serve(agent);
                 return Ok(*ready);
             }
             Event::Failed(failure) => {

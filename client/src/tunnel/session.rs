@@ -34,12 +34,20 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
+/// How long an attach waits for another at most.
+const TURN: Duration = Duration::from_millis(400);
+
+/// How long a connection waits for a workload that is being started again: nobody sees meanwhile whether its other end
+/// still does.
+const SERVED: Duration = Duration::from_secs(60);
+
 /// The session of this process.
 pub struct Session {
     id: SessionId,
     keep: Duration,
     streams: Arc<Streams>,
     generation: AtomicU64,
+    attaching: tokio::sync::Mutex<()>,
     /// What carries it; whatever is older does not.
     carrier: watch::Sender<Option<Carrier>>,
     /// The agent's run that knows the session, and the session's beginning there.
@@ -131,6 +139,7 @@ impl Session {
             keep,
             streams: Streams::new(Pool::new(pool::SESSION)),
             generation: AtomicU64::new(0),
+            attaching: tokio::sync::Mutex::default(),
             carrier: watch::Sender::new(None),
             known_by: Mutex::new(None),
             serving: watch::Sender::new(true),
@@ -144,6 +153,8 @@ impl Session {
     /// # Errors
     /// An [`AttachError`]; nothing has changed then, as far as can be known.
     pub async fn attach(&self, connection: Connection, deadline: Duration) -> Result<Attached, AttachError> {
+        // One at a time, so that two ways that work do not fence each other. One that is dead must not keep the next.
+        let _turn = timeout(TURN, self.attaching.lock()).await;
         let generation = self.generation.fetch_add(1, Ordering::Relaxed) + 1;
         let attach = Attach {
             session: self.id,
@@ -232,9 +243,18 @@ impl Session {
         self.streams.lose()
     }
 
-    /// The workload runs: connections to it can be made.
-    pub fn serve(&self) {
-        self.serving.send_replace(true);
+    /// The session's beginning at the agent that knows it; none before the first connection.
+    #[must_use]
+    pub fn known_by(&self) -> Option<Epoch> {
+        let known_by = self.known_by.lock().unwrap_or_else(PoisonError::into_inner);
+        known_by.map(|(_, epoch)| epoch)
+    }
+
+    /// The workload runs at the agent of `epoch`: connections to it can be made, unless that one is gone.
+    pub fn serve(&self, epoch: Option<Epoch>) {
+        if epoch == self.known_by() {
+            self.serving.send_replace(true);
+        }
     }
 
     /// Talks on the control stream for as long as the connection carries the session.
@@ -304,8 +324,11 @@ impl Session {
     pub async fn carry(&self, tcp: TcpStream, target: Target) -> Result<(), ResetCode> {
         let socket = Socket::from(tcp);
         if matches!(target, Target::Workload { .. }) {
-            // Fails only with the session.
-            let _ = self.serving.subscribe().wait_for(|serving| *serving).await;
+            let mut serving = self.serving.subscribe();
+            let served = timeout(SERVED, serving.wait_for(|serving| *serving)).await;
+            if !matches!(served, Ok(Ok(_))) {
+                return Err(ResetCode::SessionLost);
+            }
         }
         let (given_up, mut legs) = self.open(StreamHeader::Forward(target));
         let ended = given_up.0.carry(&socket, &mut legs).await;

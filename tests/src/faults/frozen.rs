@@ -80,7 +80,7 @@ fn freeze(plan: &Plan, lengths: &[u64], whom: impl FnOnce(&Site) -> Result<Proce
         usable.push(trio.usable_since(&mark)?);
         site.caller
             .try_once(Duration::from_secs(5))
-            .with_context(|| format!("after {seconds} s: {}", site.states()))?;
+            .with_context(|| format!("after {seconds} s: {}; {}", site.states(), trio.movement()))?;
     }
     let states = site.states();
     trio.end()?;

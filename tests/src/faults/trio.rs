@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
 
-use super::site::Site;
+use super::{clock::last, site::Site};
 use crate::{
     eventually,
     oracle::{End, Job, Stream},
@@ -93,6 +93,22 @@ impl Trio {
             bail!("not usable after {PATIENCE:?}: download, upload, echo moved after {latest:?}");
         }
         Ok(latest.into_iter().flatten().max().unwrap_or_default())
+    }
+
+    /// What still moves, for whoever wants to know why something does not.
+    pub(super) fn movement(&self) -> String {
+        let count = || {
+            [
+                self.down.near().received(),
+                self.up.far().received(),
+                self.echo.near().received(),
+            ]
+        };
+        let before = count();
+        last(Duration::from_secs(2));
+        let now = count();
+        let [down, up, echo] = [now[0] - before[0], now[1] - before[1], now[2] - before[2]];
+        format!("in 2 s the download moved {down} bytes, the upload {up}, the echo {echo}")
     }
 
     /// Fails if one of them has ended.

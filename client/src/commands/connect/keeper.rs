@@ -54,8 +54,16 @@ pub(super) struct Keeper {
     notices: Notices,
     known: Known,
     live: Option<Live>,
-    /// The ssh connection through which the session goes, or is about to go.
-    ssh: Option<Ssh>,
+    /// The ssh connection through which the session may come to go.
+    pending_ssh: Option<Ssh>,
+    /// What is known came over ssh since the last connection was lost.
+    told_from_ssh: bool,
+    /// How many connections in a row were lost at once.
+    short_lives: u32,
+    /// ssh may be asking the user just now.
+    is_attended: bool,
+    /// The last failure of ssh that was told.
+    said: Option<String>,
     /// Whether the search is for any connection, and not only for a better one.
     urgent: bool,
     search: Task<Result<Carried, Vec<(Path, SearchError)>>>,
@@ -84,6 +92,7 @@ enum Event {
     Reached(Result<Reached, Failure>),
     ByPipe(Result<Carried, SearchError>),
     Notice(Notice),
+    Poked,
     Tick,
 }
 
@@ -121,7 +130,11 @@ impl Keeper {
             notices,
             known,
             live: None,
-            ssh,
+            pending_ssh: ssh,
+            told_from_ssh: false,
+            short_lives: 0,
+            is_attended: false,
+            said: None,
             urgent: false,
             search: None,
             bootstrap: None,
@@ -190,8 +203,9 @@ impl Keeper {
                     self.bootstrap(Manner::Background);
                     Ok(())
                 }
-                Event::Reached(reached) => {
-                    self.reached(reached);
+                Event::Reached(reached) => self.reached(reached),
+                Event::Poked => {
+                    self.poked();
                     Ok(())
                 }
                 Event::Notice(notice) => {
@@ -229,7 +243,7 @@ impl Keeper {
             carried = of(&mut self.by_pipe) => Event::ByPipe(carried),
             () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => Event::BootstrapDue,
             notice = self.notices.next() => Event::Notice(notice),
-            () = self.poke.notified() => Event::Notice(Notice::UserAsked),
+            () = self.poke.notified() => Event::Poked,
             _ = self.tick.tick() => Event::Tick,
         }
     }

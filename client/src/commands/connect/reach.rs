@@ -128,6 +128,11 @@ impl Reacher {
         })
     }
 
+    /// Where what concerns the user is said.
+    pub(super) fn printer(&self) -> &Printer {
+        &self.printer
+    }
+
     /// Starts the agent on the target unless it runs, and a relay on each jump host where packets may go that way. Each
     /// call makes ssh connections and relayed pairs of its own, so that whatever goes through earlier ones goes on.
     /// Dropping the future ends what it began here.
@@ -159,11 +164,13 @@ impl Reacher {
     }
 
     async fn reach_this_machine(&self, reporter: &dyn Reporter) -> Result<Reached, Failure> {
-        if self.settings.path == cli::Path::Ssh {
-            return Err(
-                Failure::new(Kind::Usage, "there is no ssh connection to this machine")
-                    .hint("leave --path away"),
-            );
+        let missing = match self.settings.path {
+            cli::Path::Ssh => Some("there is no ssh connection to this machine"),
+            cli::Path::Relay => Some("there is no host to relay to this machine"),
+            cli::Path::Auto | cli::Path::Direct => None,
+        };
+        if let Some(missing) = missing {
+            return Err(Failure::new(Kind::Usage, missing).hint("leave --path away"));
         }
         let host = Local::new();
         let prepared = prepare(&host, Role::Serve, &self.bundle, reporter).await?;

@@ -5,7 +5,7 @@ use std::{future::pending, time::Duration};
 use futures_util::future::BoxFuture;
 use jq_common::protocol::session::Close;
 use quinn::ConnectionError;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::{Keeper, Live, Task, version};
 use crate::{
@@ -26,13 +26,26 @@ pub(super) const SSH_AFTER: Duration = Duration::from_millis(300);
 /// The same after this machine woke or changed its network, which hardly makes UDP impossible.
 const SSH_AFTER_CHANGE: Duration = Duration::from_secs(2);
 
+/// How soon ssh is tried again after it needed the user: the host may have been on its way up.
+const LOGIN_AGAIN: Duration = Duration::from_secs(120);
+
+/// How soon ways are tried again that all were refused.
+const USELESS_AGAIN: Duration = Duration::from_secs(5);
+
+/// A connection that is lost within this time is no success.
+const SHORT_LIFE: Duration = Duration::from_millis(1000);
+
 /// Head start of UDP, which has been tried for a while, over an ssh channel that is there.
 const UDP_AGAIN: Duration = Duration::from_millis(200);
 
 impl Keeper {
     pub(super) fn parted(&mut self, parted: &Parted) -> Result<(), Failure> {
         tracing::info!(?parted, "parted");
-        self.live = None;
+        let short_lived = self
+            .live
+            .take()
+            .is_some_and(|live| live.since.elapsed() < SHORT_LIFE);
+        self.short_lives = if short_lived { self.short_lives + 1 } else { 0 };
         self.begin_outage();
         let ssh_after = match parted {
             Parted::Closed(Close::Superseded) => {
@@ -78,20 +91,30 @@ impl Keeper {
     pub(super) fn look_for_any(&mut self, ssh_after: Duration) {
         if !self.urgent {
             self.urgent = true;
-            self.search = self.searching();
+            // Connections that do not last are not to be made in a row.
+            let pause = if self.short_lives < 2 {
+                Duration::ZERO
+            } else {
+                SHORT_LIFE * self.short_lives.min(10)
+            };
+            self.search = self.searching(pause);
         }
-        if !self.login_needed {
-            let now = Instant::now();
-            let at = now + ssh_after.max(self.attempts.wait(now.into_std()));
-            self.bootstrap_at = Some(self.bootstrap_at.map_or(at, |before| before.min(at)));
-        }
+        let ssh_after = if self.login_needed { LOGIN_AGAIN } else { ssh_after };
+        let now = Instant::now();
+        let at = now + ssh_after.max(self.attempts.wait(now.into_std()));
+        self.bootstrap_at = Some(self.bootstrap_at.map_or(at, |before| before.min(at)));
     }
 
-    pub(super) fn searching(&self) -> Task<Result<Carried, Vec<(Path, SearchError)>>> {
+    /// Tries all ways that are known, after a pause.
+    pub(super) fn searching(&self, pause: Duration) -> Task<Result<Carried, Vec<(Path, SearchError)>>> {
         if self.known.ways.is_empty() {
             return None;
         }
-        Some(Box::pin(self.searcher.clone().search(self.known.ways.clone())))
+        let (searcher, ways) = (self.searcher.clone(), self.known.ways.clone());
+        Some(Box::pin(async move {
+            sleep(pause).await;
+            searcher.search(ways).await
+        }))
     }
 
     /// The connection works: looks at most for a better one.
@@ -101,7 +124,9 @@ impl Keeper {
         self.login_needed = false;
         self.bootstrap = None;
         self.by_pipe = None;
+        self.pending_ssh = None;
         self.bootstrap_at = None;
+        self.told_from_ssh = false;
         self.search = self.live.as_ref().and_then(|live| {
             let better: Vec<_> = self
                 .known
@@ -146,12 +171,12 @@ impl Keeper {
             self.lost_something = true;
             self.workload_gone.notify_one();
         }
-        if path != Path::Ssh {
-            self.ssh = None;
-        }
+        let ssh = self.pending_ssh.take().filter(|_| path == Path::Ssh);
         let session = self.session().clone();
         self.searcher.round_trip = connection.rtt();
         self.live = Some(Live {
+            since: Instant::now(),
+            _ssh: ssh,
             path,
             heart: Heart::new(session.clone(), connection.clone()),
             endpoint,
@@ -172,10 +197,19 @@ impl Keeper {
         for (path, error) in failed {
             tracing::info!(%path, %error, "no way");
         }
-        if let Some((path, error)) = failed.iter().find(|(_, error)| error.is_version()) {
+        // Who says so has not shown who it is, and may be anybody at a port that was the agent's: believed of an agent that
+        // ssh has just told of.
+        let version_differs = failed.iter().find(|(_, error)| error.is_version());
+        if let Some((path, error)) = version_differs.filter(|_| self.told_from_ssh) {
             return Err(version(&self.host).because(format!("{path}: {error}")));
         }
-        // Whatever is known is of no use. ssh knows more.
+        // Whatever is known is of no use for now. ssh knows more.
+        if self.search.is_none() {
+            self.search = self.searching(USELESS_AGAIN);
+        }
+        if self.by_pipe.is_none() {
+            self.pending_ssh = None;
+        }
         self.look_for_any(Duration::ZERO);
         Ok(())
     }
@@ -184,6 +218,7 @@ impl Keeper {
         self.bootstrap_at = None;
         self.attempts.start(Instant::now().into_std());
         let (reacher, keys) = (self.reacher.clone(), self.notices.keys());
+        self.is_attended = manner == Manner::Attended;
         self.bootstrap = Some(Box::pin(async move {
             // ssh may ask on the terminal: what is typed is for it.
             let _paused = (manner == Manner::Attended).then(|| keys.pause());
@@ -191,45 +226,80 @@ impl Keeper {
         }));
     }
 
-    pub(super) fn reached(&mut self, reached: Result<Reached, Failure>) {
-        match reached {
-            Ok(reached) => {
-                self.login_needed = false;
-                let before = std::mem::replace(&mut self.known, Known::from(&reached));
-                if before.agent == self.known.agent {
-                    // A relay that did not answer in time may yet: its pair is the agent's still.
-                    let lacks = |way: &Path| self.known.ways.iter().all(|other| other.rank() != way.rank());
-                    let kept: Vec<_> = before.ways.into_iter().filter(lacks).collect();
-                    self.known.ways.extend(kept);
-                }
-                self.searcher.agent = self.known.agent;
-                self.watch_ways();
-                self.search = self.searching();
-                self.ssh = Some(reached.ssh);
-                self.by_pipe = reached.pipe.map(|pipe| {
-                    let by_pipe: BoxFuture<'static, _> =
-                        Box::pin(self.searcher.clone().by_pipe(pipe, UDP_AGAIN));
-                    by_pipe
-                });
-                self.look_for_any(Attempts::SSH);
-            }
-            Err(failure) => {
-                tracing::info!(%failure, "ssh");
-                self.login_needed = failure.needs_user();
-                self.bootstrap_at = None;
-                self.look_for_any(Attempts::SSH);
-            }
+    pub(super) fn reached(&mut self, reached: Result<Reached, Failure>) -> Result<(), Failure> {
+        self.bootstrap_at = None;
+        let reached = match reached {
+            Ok(reached) => reached,
+            Err(failure) => return self.not_reached(failure),
+        };
+        self.login_needed = false;
+        self.told_from_ssh = true;
+        self.attempts.start(Instant::now().into_std());
+        let before = std::mem::replace(&mut self.known, Known::from(&reached));
+        if before.agent == self.known.agent {
+            // A relay that did not answer in time may yet: its pair is the agent's still.
+            let lacks = |way: &Path| self.known.ways.iter().all(|other| other.rank() != way.rank());
+            let kept: Vec<_> = before.ways.into_iter().filter(lacks).collect();
+            self.known.ways.extend(kept);
         }
+        self.searcher.agent = self.known.agent;
+        self.watch_ways();
+        self.search = self.searching(Duration::ZERO);
+        self.pending_ssh = Some(reached.ssh);
+        self.by_pipe = reached.pipe.map(|pipe| {
+            let by_pipe: BoxFuture<'static, _> = Box::pin(self.searcher.clone().by_pipe(pipe, UDP_AGAIN));
+            by_pipe
+        });
+        self.look_for_any(Attempts::SSH);
+        Ok(())
+    }
+
+    fn not_reached(&mut self, failure: Failure) -> Result<(), Failure> {
+        tracing::info!(%failure, "ssh");
+        if failure.kind == Kind::HostKeyChanged {
+            // Whoever answers there is not to be tried again and again.
+            return Err(failure);
+        }
+        if self.is_attended {
+            self.reacher.printer().abandon();
+        }
+        if self.live.is_some() && self.down.is_none() {
+            // It was not needed after all.
+            self.calm();
+            return Ok(());
+        }
+        self.login_needed = failure.needs_user();
+        let expected = matches!(
+            failure.kind,
+            Kind::Unreachable | Kind::UnknownHost | Kind::ConnectionLost | Kind::Interrupted
+        );
+        let words = failure.to_string();
+        if !expected && self.said.as_ref() != Some(&words) {
+            self.reacher.printer().note(&words);
+            self.said = Some(words);
+        }
+        self.look_for_any(Attempts::SSH);
+        Ok(())
     }
 
     pub(super) fn noticed(&mut self, notice: Notice) {
+        if self.down.is_none() && notice == Notice::UserAsked {
+            return;
+        }
         if notice != Notice::NetworkChanged {
             self.attempts.skip();
         }
+        // Whatever is under way goes by the old network, or hangs.
+        if !self.is_attended {
+            self.bootstrap = None;
+        }
+        if self.bootstrap.is_none() {
+            self.by_pipe = None;
+            self.pending_ssh = None;
+        }
         match notice {
-            Notice::UserAsked if !self.urgent => {}
             Notice::UserAsked => {
-                self.search = self.searching();
+                self.search = self.searching(Duration::ZERO);
                 if self.bootstrap.is_none() {
                     let manner = if self.login_needed {
                         Manner::Attended
@@ -240,10 +310,22 @@ impl Keeper {
                 }
             }
             Notice::Woke { .. } | Notice::NetworkChanged => {
-                // Whatever was being tried goes by the old network.
                 self.urgent = false;
+                self.bootstrap_at = None;
+                // What needed the user on another network may not on this one.
+                self.login_needed = false;
                 self.look_for_any(SSH_AFTER_CHANGE);
             }
+        }
+    }
+
+    /// Another process asked how the session is: whoever does that wants it back, but may ask every second.
+    pub(super) fn poked(&mut self) {
+        if self.down.is_some() && self.search.is_none() {
+            self.search = self.searching(Duration::ZERO);
+        }
+        if self.down.is_some() && self.bootstrap.is_none() && !self.login_needed {
+            self.look_for_any(Duration::ZERO);
         }
     }
 }

@@ -5,12 +5,19 @@ use std::future::pending;
 use futures_util::future::BoxFuture;
 use jq_common::session::streams::Moved;
 use quinn::Endpoint;
+use tokio::time::Instant;
 
 use super::Event;
-use crate::tunnel::{paths::Path, pulse::Heart, session::Parted};
+use crate::{
+    commands::connect::reach::Ssh,
+    tunnel::{paths::Path, pulse::Heart, session::Parted},
+};
 
 /// The connection that carries the session.
 pub(super) struct Live {
+    pub(super) since: Instant,
+    /// What it goes through.
+    pub(super) _ssh: Option<Ssh>,
     pub(super) path: Path,
     pub(super) connection: quinn::Connection,
     /// Closed last.
