@@ -6,7 +6,7 @@
 //!   attachment has to send again. No I/O, no clock; its parts are [`outbox`] and [`inbox`]
 //! - [`pool`]: how much memory all outboxes of a session may hold
 //! - [`socket`]: the local end of a stream, TCP or Unix
-//! - [`stream`]: a stream at work: between its socket and whatever attachment there is
+//! - [`stream`]: a stream at work: between its socket and whatever attachment there is; [`leg`]: its QUIC stream on one
 //! - [`streams`]: all streams of a session at one end
 //! - [`control`]: the control stream of an attachment: the tables, then progress and resets both ways
 //!
@@ -18,6 +18,8 @@
 pub mod control;
 pub mod core;
 pub mod inbox;
+mod inward;
+pub mod leg;
 pub mod outbox;
 pub mod pool;
 pub mod socket;

@@ -16,7 +16,7 @@ use jq_common::{
     quic,
     session::{
         control::{self, CONTROL_PRIORITY},
-        stream::{Leg, Receiver, Sender},
+        leg::{Leg, Receiver, Sender},
     },
 };
 use quinn::{Connection, ConnectionError, RecvStream, SendStream, VarInt};

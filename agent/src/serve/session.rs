@@ -18,9 +18,9 @@ use jq_common::{
         stream::{ResetCode, StreamHeader},
     },
     session::{
+        leg::Leg,
         pool::Pool,
         socket::Socket,
-        stream::Leg,
         streams::{Opened, Streams},
     },
 };

@@ -22,9 +22,10 @@ use jq_common::{
     quic,
     session::{
         control,
+        leg::{Leg, Legs, Receiver, Sender},
         pool::{self, Pool},
         socket::Socket,
-        stream::{Ended, Leg, Legs, Receiver, Sender, Stream},
+        stream::{Ended, Stream},
         streams::Streams,
     },
 };

@@ -20,9 +20,10 @@ use jq_common::{
     },
     session::{
         control,
+        leg::{Leg, Legs, Receiver, Sender},
         pool::{self, Pool},
         socket::Socket,
-        stream::{Ended, Leg, Legs, Receiver, Sender, Stream},
+        stream::{Ended, Stream},
         streams::{Moved, Streams},
     },
 };

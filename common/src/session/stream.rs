@@ -11,12 +11,14 @@ use std::{
     task::{Context, Poll},
 };
 
-use bytes::{Buf, Bytes};
-use quinn::{ReadError, RecvStream, SendStream, WriteError};
+use bytes::Bytes;
+use quinn::WriteError;
 use tokio::sync::Notify;
 
 use super::{
     core::{Fault, Reset, Resumption, StreamCore},
+    inward::Inward,
+    leg::{Leg, LegEnd, Legs, Sender},
     socket::Socket,
     streams::Streams,
 };
@@ -42,29 +44,11 @@ pub struct Stream {
     /// There may be something to send.
     ready: Notify,
     /// It may be complete or reset.
-    settled: Notify,
+    pub(super) settled: Notify,
     /// It stands in the queue of what the peer is to be told.
     queued: AtomicBool,
     /// How much the peer was told to be delivered.
     told: AtomicU64,
-}
-
-/// One QUIC stream that carries a stream on one attachment.
-pub struct Leg {
-    /// The attachment's.
-    pub generation: u64,
-    /// To the peer.
-    pub send: Sender,
-    /// From the peer.
-    pub receive: Receiver,
-    /// Offset of the first byte that `receive` will give.
-    pub at: u64,
-}
-
-/// Where a stream gets its legs from, one for each attachment.
-pub trait Legs {
-    /// The next leg, on an attachment that is newer than that of the last one. Dropping the future loses nothing.
-    fn next(&mut self) -> impl Future<Output = Leg> + Send;
 }
 
 /// How a stream's work ended.
@@ -80,33 +64,6 @@ enum Sent {
     Some,
     End,
     Nothing,
-}
-
-enum LegEnd {
-    /// The attachment is gone, or a newer one is there.
-    Lost,
-    /// The peer refuses this very leg.
-    Refused(ResetCode),
-    Faulty(Fault),
-    Socket,
-}
-
-impl From<WriteError> for LegEnd {
-    fn from(error: WriteError) -> Self {
-        match error {
-            WriteError::Stopped(code) => Self::Refused(ResetCode::from_wire(code.into_inner())),
-            _ => Self::Lost,
-        }
-    }
-}
-
-impl From<ReadError> for LegEnd {
-    fn from(error: ReadError) -> Self {
-        match error {
-            ReadError::Reset(code) => Self::Refused(ResetCode::from_wire(code.into_inner())),
-            _ => Self::Lost,
-        }
-    }
 }
 
 impl Stream {
@@ -401,7 +358,7 @@ impl Stream {
     }
 
     /// Has the peer be told how this stream stands, soon or at once.
-    fn tell_peer(self: &Arc<Self>, at_once: bool) {
+    pub(super) fn tell_peer(self: &Arc<Self>, at_once: bool) {
         if !self.queued.swap(true, Ordering::AcqRel) {
             self.streams.look(self);
         }
@@ -427,7 +384,7 @@ impl Stream {
         Ok(progress)
     }
 
-    fn delivered(self: &Arc<Self>, count: u64) {
+    pub(super) fn delivered(self: &Arc<Self>, count: u64) {
         self.streams.count(0, count);
         let delivered = {
             let mut core = self.core();
@@ -438,159 +395,9 @@ impl Stream {
     }
 }
 
-/// What arrived and is being written to the socket, from one leg to the next.
-#[derive(Default)]
-struct Inward {
-    pending: Bytes,
-}
-
-impl Inward {
-    /// Without a leg: writes what is pending, and waits. Returns when the socket breaks.
-    async fn starve(&mut self, stream: &Arc<Stream>, socket: &Socket) {
-        if self.flush(stream, socket).await.is_ok() {
-            std::future::pending::<()>().await;
-        }
-    }
-
-    async fn flush(&mut self, stream: &Arc<Stream>, socket: &Socket) -> Result<(), LegEnd> {
-        while !self.pending.is_empty() {
-            let count = socket.write(&self.pending).await.map_err(|_| LegEnd::Socket)?;
-            self.pending.advance(count);
-            stream.delivered(count as u64);
-        }
-        let end = {
-            let mut core = stream.core();
-            core.inbox().wants_end() && core.deliver_end()
-        };
-        if end {
-            socket.end();
-            stream.settled.notify_one();
-            stream.tell_peer(true);
-        }
-        Ok(())
-    }
-
-    async fn receive(
-        &mut self,
-        stream: &Arc<Stream>,
-        generation: u64,
-        receive: &mut Receiver,
-        mut at: u64,
-        socket: &Socket,
-    ) -> LegEnd {
-        loop {
-            // Neither reading from QUIC nor writing to a socket with room gives way to other tasks by itself.
-            tokio::task::coop::consume_budget().await;
-            if let Err(end) = self.flush(stream, socket).await {
-                return end;
-            }
-            let accepted = match receive.stream().read_chunk(usize::MAX, true).await {
-                Ok(Some(chunk)) => {
-                    let offset = at;
-                    at += chunk.bytes.len() as u64;
-                    stream.core().accept(generation, offset, chunk.bytes)
-                }
-                Ok(None) => {
-                    let ended = stream.core().accept_end(generation, at);
-                    if ended.is_ok()
-                        && let Err(end) = self.flush(stream, socket).await
-                    {
-                        return end;
-                    }
-                    match ended {
-                        // The other way goes on.
-                        Ok(()) => std::future::pending().await,
-                        Err(fault) => return LegEnd::Faulty(fault),
-                    }
-                }
-                Err(error) => return error.into(),
-            };
-            match accepted {
-                Ok(Some(new)) => self.pending = new,
-                Ok(None) => {}
-                Err(fault) => return LegEnd::Faulty(fault),
-            }
-        }
-    }
-}
-
 impl Drop for Stream {
     fn drop(&mut self) {
         let held = self.core().outbox().held();
         self.streams.pool().held(held, 0);
-    }
-}
-
-/// The sending half of a QUIC stream. Dropped before [`finish`](Self::finish), it resets the stream: quinn by itself would
-/// end it cleanly, and the peer would take what came so far for everything.
-pub struct Sender {
-    stream: SendStream,
-    finished: bool,
-}
-
-impl Sender {
-    /// Takes over `stream`.
-    #[must_use]
-    pub fn new(stream: SendStream) -> Self {
-        Self {
-            stream,
-            finished: false,
-        }
-    }
-
-    /// The stream, to write to.
-    pub fn stream(&mut self) -> &mut SendStream {
-        &mut self.stream
-    }
-
-    /// Ends the data.
-    pub fn finish(&mut self) {
-        // Fails only when the peer stopped the stream, and then the receiving half reports it.
-        let _ = self.stream.finish();
-        self.finished = true;
-    }
-
-    /// Gives the stream up with `code`.
-    pub fn reset(&mut self, code: ResetCode) {
-        if !self.finished {
-            // Fails only when the stream is closed already.
-            let _ = self.stream.reset(code.to_wire());
-            self.finished = true;
-        }
-    }
-}
-
-impl Drop for Sender {
-    fn drop(&mut self) {
-        self.reset(ResetCode::ShuttingDown);
-    }
-}
-
-/// The receiving half of a QUIC stream. Dropped before its end, it tells the peer that this leg is over, and not that the
-/// stream is refused, as quinn by itself would.
-pub struct Receiver(RecvStream);
-
-impl Receiver {
-    /// Takes over `stream`.
-    #[must_use]
-    pub fn new(stream: RecvStream) -> Self {
-        Self(stream)
-    }
-
-    /// The stream, to read from.
-    pub fn stream(&mut self) -> &mut RecvStream {
-        &mut self.0
-    }
-
-    /// Refuses what comes, with `code`.
-    pub fn stop(&mut self, code: ResetCode) {
-        // Fails only when the stream has ended already.
-        let _ = self.0.stop(code.to_wire());
-    }
-}
-
-impl Drop for Receiver {
-    fn drop(&mut self) {
-        self.stop(ResetCode::ShuttingDown);
     }
 }

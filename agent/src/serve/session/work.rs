@@ -10,8 +10,9 @@ use jq_common::{
         stream::{ResetCode, StreamHeader, Target},
     },
     session::{
+        leg::{Leg, Legs},
         socket::Socket,
-        stream::{Ended, Leg, Legs, Stream},
+        stream::{Ended, Stream},
     },
 };
 use tokio::{

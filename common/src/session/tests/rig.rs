@@ -29,9 +29,10 @@ use crate::{
     session::{
         control,
         core::StreamCore,
+        leg::{Leg, Legs, Receiver, Sender},
         pool::{self, Pool},
         socket::Socket,
-        stream::{Leg, Legs, Receiver, Sender, Stream},
+        stream::Stream,
         streams::Streams,
     },
 };

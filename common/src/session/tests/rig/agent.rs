@@ -18,9 +18,10 @@ use crate::{
     },
     session::{
         control,
+        leg::{Leg, Legs, Receiver, Sender},
         pool::{self, Pool},
         socket::Socket,
-        stream::{Leg, Legs, Receiver, Sender, Stream},
+        stream::Stream,
         streams::{Opened, Streams},
     },
 };
