@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use super::{
     Bench, Limit, Outcome, Scenario,
     clock::{each_second, last},
+    process::Process,
     site::Plan,
 };
 use crate::{
@@ -69,7 +70,7 @@ fn out_of_descriptors(_: &Bench) -> Result<Outcome> {
             .count()
     };
     last(Duration::from_secs(1));
-    let load = client.load(Duration::from_secs(5))?;
+    let [load] = Process::loads([client], Duration::from_secs(5))?;
     ensure!(answered() < WAITING, "the limit held nobody up");
     let meanwhile = before
         .near()
@@ -99,6 +100,12 @@ fn rate(streams: &[Stream], length: Duration) -> f64 {
     let (start, before) = (Instant::now(), arrived());
     last(length);
     (arrived() - before) as f64 / start.elapsed().as_secs_f64()
+}
+
+/// The better of two looks: what else runs on the machine can only lower it.
+fn best_rate(streams: &[Stream]) -> f64 {
+    let look = || rate(streams, Duration::from_secs(2));
+    look().max(look())
 }
 
 fn stopped_reader(_: &Bench) -> Result<Outcome> {
@@ -136,12 +143,12 @@ fn stopped_reader(_: &Bench) -> Result<Outcome> {
         })?;
         let fast: Vec<_> = (0..10).map(|_| site.caller.open(job)).collect();
         last(Duration::from_secs(2));
-        let beside = rate(&fast, Duration::from_secs(3));
+        let beside = best_rate(&fast);
         // Reads all that it was sent, and is out of the way.
         slow.finish();
         slow.complete(SOON)?;
         last(Duration::from_secs(1));
-        let alone = rate(&fast, Duration::from_secs(3));
+        let alone = best_rate(&fast);
         outcome = outcome.with(what, 100.0 * beside / alone, "%", Limit::AtLeast(95.0));
         over(&fast)?;
     }

@@ -17,7 +17,7 @@ use tokio::{
     sync::watch,
 };
 
-use super::{Bench, Limit, Outcome, Scenario, clock::last, site::Plan};
+use super::{Bench, Limit, Outcome, Scenario, clock::last, process::Process, site::Plan};
 use crate::{eventually, lab::Host, oracle::Room};
 
 pub(super) const SCENARIOS: &[Scenario] = &[Scenario {
@@ -161,10 +161,7 @@ fn idle(_: &Bench) -> Result<Outcome> {
     }
     let opened = start.elapsed();
     last(Duration::from_secs(2));
-    let loads = [
-        client.load(Duration::from_secs(3))?,
-        agent.load(Duration::from_secs(3))?,
-    ];
+    let loads = Process::loads([client, agent], Duration::from_secs(4))?;
     let resident = [client.resident()?, agent.resident()?];
 
     site.lab.link().set_up(false);

@@ -162,7 +162,7 @@ fn deep_queue(_: &Bench) -> Result<Outcome> {
         let bulk = site.caller.open(job);
         last(Duration::from_secs(2));
         let start = Instant::now();
-        last(Duration::from_secs(5));
+        last(Duration::from_secs(4));
         let p95 = percentile(&echo.near().round_trips(start), 0.95);
         let wish = Limit::Wished((ping.as_secs_f64() * 1e3 + 50.0).round());
         outcome = outcome.with(what, p95.as_secs_f64() * 1e3, "ms", wish);

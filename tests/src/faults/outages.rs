@@ -28,7 +28,7 @@ const fn scenario(
 }
 
 pub(super) const SCENARIOS: &[Scenario] = &[
-    scenario("F3-1s", "link down 1 s", true, |_| outages(1, 8)),
+    scenario("F3-1s", "link down 1 s", true, |_| outages(1, 5)),
     scenario("F3-5s", "link down 5 s", true, |_| outages(5, 4)),
     scenario("F3-30s", "link down 30 s", true, |_| outages(30, 1)),
     scenario(

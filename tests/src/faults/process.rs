@@ -52,12 +52,18 @@ impl Process {
         Ok(kib.context("no VmRSS")? * 1024.0 / 1e6)
     }
 
-    /// The share of one processor that it takes while `length` passes, in percent.
-    pub(super) fn load(self, length: Duration) -> Result<f64> {
-        let (start, before) = (Instant::now(), self.ticks()?);
+    /// The share of one processor that each of `processes` takes while `length` passes, in percent.
+    pub(super) fn loads<const N: usize>(processes: [Self; N], length: Duration) -> Result<[f64; N]> {
+        let start = Instant::now();
+        let before = processes.map(Self::ticks);
         last(length);
-        // The kernel counts in USER_HZ, which is 100 everywhere that matters.
-        Ok((self.ticks()? - before) / start.elapsed().as_secs_f64())
+        let passed = start.elapsed().as_secs_f64();
+        let mut loads = [0.0; N];
+        for ((load, process), before) in loads.iter_mut().zip(processes).zip(before) {
+            // The kernel counts in USER_HZ, which is 100 everywhere that matters.
+            *load = (process.ticks()? - before?) / passed;
+        }
+        Ok(loads)
     }
 
     /// The file that it runs.

@@ -219,7 +219,7 @@ fn each_seed(bench: &Bench, once: impl Fn(&Bench, u64) -> Result<Outcome>) -> Re
 
 fn both_ways(bench: &Bench) -> Result<Outcome> {
     each_seed(bench, |bench, seed| {
-        let amount = if bench.long { 1_000_000_000 } else { 200_000_000 };
+        let amount = if bench.long { 1_000_000_000 } else { 150_000_000 };
         let mut site = Plan::nat().up()?;
         let mut storm = Storm::new(seed, bench, &site)?;
         let stream = site.caller.open(Job::Bulk {
@@ -237,7 +237,7 @@ fn both_ways(bench: &Bench) -> Result<Outcome> {
 
 fn curl(bench: &Bench) -> Result<Outcome> {
     each_seed(bench, |bench, seed| {
-        let amount = if bench.long { 1_000_000_000 } else { 200_000_000 };
+        let amount = if bench.long { 1_000_000_000 } else { 150_000_000 };
         let forward = format!("{0}:127.0.0.1:{0}", download::PORT);
         let mut site = Plan::nat().with("-L").with(&forward).up()?;
         let mut storm = Storm::new(1000 + seed, bench, &site)?;

@@ -60,7 +60,7 @@ fn other_build(site: &Site, salt: &str) -> Result<PathBuf> {
     })
 }
 
-fn second(site: &Site, agents: &Path) -> Result<Client> {
+fn another(site: &Site, name: &str, agents: &Path) -> Result<Client> {
     let agents = agents.to_string_lossy();
     let words = [
         "gpu",
@@ -69,7 +69,7 @@ fn second(site: &Site, agents: &Path) -> Result<Client> {
         "--engine",
         "process",
         "--name",
-        "second",
+        name,
         "--agent-dir",
         &*agents,
     ];
@@ -85,7 +85,7 @@ fn taken_over(_: &Bench) -> Result<Outcome> {
         stream.near().forget_silence();
         stream.far().forget_silence();
     }
-    let mut client = second(&site, &agents)?;
+    let mut client = another(&site, "second", &agents)?;
     client.ready()?;
     let new = eventually_some(
         "the agent's process to run another program",
@@ -120,24 +120,27 @@ fn taken_over(_: &Bench) -> Result<Outcome> {
 fn unfit(_: &Bench) -> Result<Outcome> {
     let site = Plan::default().up()?;
     let trio = Trio::start(&site)?;
-    let mut slowest = Duration::ZERO;
-    let mut refusals = Vec::new();
     let scripts = [
         ("older", "#!/bin/sh\necho 'jq-agent 0.0.1'\nexit 0\n"),
         ("garbage", "#!/bin/sh\nexec head -c 100000 /dev/urandom\n"),
         ("silent", "#!/bin/sh\nexec cat >/dev/null\n"),
         ("broken", "\u{7f}ELF and nothing that a kernel could run"),
     ];
+    let start = Instant::now();
+    let mut clients = Vec::new();
     for (name, script) in scripts {
         let agents = folder(&site, name, |file| Ok(fs::write(file, script)?))?;
-        let start = Instant::now();
-        let failure = second(&site, &agents)?
+        clients.push((name, another(&site, name, &agents)?));
+    }
+    let mut refusals = Vec::new();
+    for (name, client) in &mut clients {
+        let failure = client
             .failure()
             .with_context(|| format!("with an agent that is {name}"))?;
-        slowest = slowest.max(start.elapsed());
         ensure!(!failure.what.contains('\n'), "more than a line: {failure:?}");
         refusals.push(format!("{name}: {}", failure.what));
     }
+    let slowest = start.elapsed();
     trio.alive()?;
     trio.end()?;
     site.finish()?;
