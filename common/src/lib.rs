@@ -7,6 +7,7 @@
 //! - [`bootstrap`]: what is said over SSH, once, before QUIC
 //! - [`identity`]: certificates made for a session, and the verifiers that pin them
 //! - [`quic`]: endpoint and transport configuration
+//! - [`congestion`]: how much may be under way on a path
 //! - [`carrier`]: how a QUIC packet travels when it does not go straight to the agent
 //! - [`descriptors`]: how many this process may have open
 //! - [`text`]: making remote text safe to print
@@ -16,6 +17,7 @@
 pub mod bootstrap;
 pub mod carrier;
 pub mod codec;
+pub mod congestion;
 pub mod descriptors;
 pub mod identity;
 pub mod protocol;

@@ -18,6 +18,7 @@ use rustls::{AlertDescription, version::TLS13};
 
 use crate::{
     carrier::{pipe, udp::UdpCarrier},
+    congestion::Congestion,
     identity::{AllowedClients, Fingerprint, Identity, PinnedAgent, PinnedClients, SERVER_NAME, provider},
     protocol::{limits, version::ALPN},
     session::pool,
@@ -263,6 +264,7 @@ pub fn window(streams: usize) -> VarInt {
 fn transport(streams: VarInt, kind: CarrierKind) -> TransportConfig {
     let mut config = TransportConfig::default();
     config
+        .congestion_controller_factory(Arc::new(Congestion))
         .max_concurrent_bidi_streams(streams)
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .datagram_receive_buffer_size(None)

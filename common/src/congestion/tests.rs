@@ -1,0 +1,281 @@
+use std::time::{Duration, Instant};
+
+use proptest::prelude::*;
+
+use super::{
+    Path,
+    link::{Cubic, Lab, Link, Sender},
+};
+
+impl Sender for Path {
+    fn window(&self) -> u64 {
+        self.window.bytes()
+    }
+
+    fn sent(&mut self, now: Instant, bytes: u64) {
+        Self::sent(self, now, bytes);
+    }
+
+    fn acked(&mut self, now: Instant, sent: Instant, bytes: u64) {
+        Self::acked(self, now, sent, bytes);
+    }
+
+    fn acks_end(&mut self, now: Instant, in_flight: u64, starved: bool) {
+        Self::acks_end(self, now, in_flight, starved);
+    }
+
+    fn lost(&mut self, _now: Instant, _sent: Instant, bytes: u64, persistent: bool) {
+        Self::lost(self, bytes, persistent);
+    }
+}
+
+fn alone(link: Link) -> Lab {
+    let now = Instant::now();
+    Lab::new(link, vec![Box::new(Path::new(now, 1452))], now)
+}
+
+fn secs(secs: f64) -> Duration {
+    Duration::from_secs_f64(secs)
+}
+
+/// What a flow had of the link, and the round trip that nearly all of its packets stayed below.
+struct Seen {
+    part: f64,
+    round_trip: Duration,
+    lost: f64,
+}
+
+fn seen(lab: &mut Lab, time: f64) -> Vec<Seen> {
+    let parts = lab.run(secs(time));
+    let mut seen = Vec::new();
+    for (flow, part) in lab.flows.iter_mut().zip(parts) {
+        flow.round_trips.sort_unstable();
+        let nearly_all = flow.round_trips.len() * 95 / 100;
+        seen.push(Seen {
+            part,
+            round_trip: flow.round_trips.get(nearly_all).copied().unwrap_or_default(),
+            lost: flow.lost as f64 / (flow.arrived + flow.lost).max(1) as f64,
+        });
+    }
+    seen
+}
+
+/// What one flow alone has after its first seconds.
+fn settled(link: Link) -> Seen {
+    let mut lab = alone(link);
+    lab.run(secs(3.0));
+    seen(&mut lab, 20.0).remove(0)
+}
+
+fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+#[test]
+fn a_clean_link_is_full_and_its_queue_short() {
+    for (link, longest) in [
+        (Link::new(100e6, 40), ms(45)),
+        (
+            Link {
+                queue: 2_500_000,
+                ..Link::new(20e6, 150)
+            },
+            ms(165),
+        ),
+        (
+            Link {
+                queue: 100_000,
+                ..Link::new(1e6, 50)
+            },
+            ms(140),
+        ),
+    ] {
+        let seen = settled(link);
+        assert!(seen.part > 0.98, "{link:?}: {}", seen.part);
+        assert!(seen.round_trip < longest, "{link:?}: {:?}", seen.round_trip);
+        assert!(seen.lost < 0.001, "{link:?}: {}", seen.lost);
+    }
+}
+
+#[test]
+fn what_is_lost_by_accident_costs_no_more_than_itself() {
+    let link = Link::new(100e6, 40);
+    for (loss, burst, least) in [
+        (0.01, 1, 0.98),
+        (0.01, 8, 0.97),
+        (0.03, 1, 0.92),
+        (0.08, 1, 0.9),
+        (0.08, 8, 0.9),
+    ] {
+        let seen = settled(Link { loss, burst, ..link });
+        assert!(seen.part > least, "{loss} in {burst}: {}", seen.part);
+        assert!(
+            seen.round_trip < ms(48),
+            "{loss} in {burst}: {:?}",
+            seen.round_trip
+        );
+    }
+    let seen = settled(Link {
+        loss: 0.001,
+        ..Link::new(300e6, 80)
+    });
+    assert!(seen.part > 0.97, "{}", seen.part);
+}
+
+#[test]
+fn round_trips_that_vary_are_no_queue() {
+    for (round_trip, jitter, least) in [(40, 10, 0.95), (40, 50, 0.85), (5, 20, 0.95)] {
+        let seen = settled(Link {
+            jitter: ms(jitter),
+            ..Link::new(100e6, round_trip)
+        });
+        assert!(seen.part > least, "{round_trip} and {jitter}: {}", seen.part);
+    }
+}
+
+#[test]
+fn where_hardly_anything_may_wait_little_is_lost_and_the_link_is_full() {
+    for queue in [15_000, 50_000] {
+        let seen = settled(Link {
+            queue,
+            ..Link::new(100e6, 40)
+        });
+        assert!(seen.part > 0.95, "{queue}: {}", seen.part);
+        assert!(seen.lost < 0.02, "{queue}: {}", seen.lost);
+    }
+}
+
+#[test]
+fn the_first_seconds_fill_the_link_and_lose_little() {
+    let mut lab = alone(Link::new(100e6, 40));
+    let first = seen(&mut lab, 1.0).remove(0);
+    assert!(first.part > 0.6, "{}", first.part);
+    assert!(first.lost < 0.01, "{}", first.lost);
+    assert!(first.round_trip < ms(80), "{:?}", first.round_trip);
+    assert!(seen(&mut lab, 1.0).remove(0).part > 0.95);
+}
+
+#[test]
+fn tcp_beside_it_and_itself_keep_a_share() {
+    let link = Link::new(100e6, 40);
+    for queue in [0.5, 1.0, 4.0] {
+        let link = Link {
+            queue: (link.holds() * queue) as u64,
+            ..link
+        };
+        let now = Instant::now();
+        let mut lab = Lab::new(
+            link,
+            vec![Box::new(Path::new(now, 1452)), Box::new(Cubic::new(now))],
+            now,
+        );
+        let parts: Vec<_> = seen(&mut lab, 30.0).into_iter().map(|seen| seen.part).collect();
+        assert!(parts.iter().all(|&part| part > 0.25), "queue {queue}: {parts:?}");
+        assert!(parts.iter().sum::<f64>() > 0.9, "queue {queue}: {parts:?}");
+    }
+}
+
+#[test]
+fn two_of_its_kind_share_and_keep_the_queue_short() {
+    let now = Instant::now();
+    let mut lab = Lab::new(
+        Link::new(100e6, 40),
+        vec![Box::new(Path::new(now, 1452)), Box::new(Path::new(now, 1452))],
+        now,
+    );
+    lab.run(secs(3.0));
+    for seen in seen(&mut lab, 20.0) {
+        assert!(seen.part > 0.35, "{}", seen.part);
+        assert!(seen.round_trip < ms(55), "{:?}", seen.round_trip);
+    }
+}
+
+#[test]
+fn a_link_that_becomes_slower_or_faster_or_longer_is_followed() {
+    let mut lab = alone(Link::new(100e6, 40));
+    lab.run(secs(5.0));
+    lab.link.rate = 20e6;
+    lab.run(secs(2.0));
+    let slower = seen(&mut lab, 5.0).remove(0);
+    assert!(
+        slower.part > 0.95 && slower.round_trip < ms(55),
+        "{} {:?}",
+        slower.part,
+        slower.round_trip
+    );
+    lab.link.rate = 100e6;
+    lab.run(secs(2.0));
+    let faster = seen(&mut lab, 5.0).remove(0);
+    assert!(
+        faster.part > 0.95 && faster.round_trip < ms(50),
+        "{} {:?}",
+        faster.part,
+        faster.round_trip
+    );
+    lab.link.round_trip = ms(100);
+    lab.run(secs(5.0));
+    let longer = seen(&mut lab, 5.0).remove(0);
+    assert!(longer.part > 0.8, "{}", longer.part);
+}
+
+#[test]
+fn who_has_little_to_send_is_not_held_back_later() {
+    let mut lab = alone(Link::new(100e6, 40));
+    lab.flows[0].offers = Some(100e3);
+    lab.run(secs(5.0));
+    lab.flows[0].offers = None;
+    lab.run(secs(1.0));
+    let seen = seen(&mut lab, 3.0).remove(0);
+    assert!(seen.part > 0.95, "{}", seen.part);
+}
+
+#[test]
+fn after_an_outage_the_link_is_soon_full_again() {
+    let mut lab = alone(Link::new(100e6, 40));
+    lab.run(secs(3.0));
+    let link = std::mem::replace(
+        &mut lab.link,
+        Link {
+            loss: 1.0,
+            ..Link::new(100e6, 40)
+        },
+    );
+    lab.run(secs(3.0));
+    lab.link = link;
+    lab.run(secs(1.5));
+    let seen = seen(&mut lab, 3.0).remove(0);
+    assert!(seen.part > 0.95, "{}", seen.part);
+}
+
+proptest! {
+    #[test]
+    fn whatever_is_reported_the_window_stays_useful(
+        steps in proptest::collection::vec((0u8..5, 0u64..200_000, 0u64..100_000, any::<bool>()), 0..400)
+    ) {
+        let start = Instant::now();
+        let mut path = Path::new(start, 1200);
+        let (mut now, mut under_way, mut in_flight) = (start, Vec::new(), 0u64);
+        for (step, micros, bytes, flag) in steps {
+            now += Duration::from_micros(micros);
+            match step {
+                0 | 1 => {
+                    path.sent(now, bytes);
+                    under_way.push((now, bytes));
+                    in_flight += bytes;
+                }
+                2 => {
+                    let count = under_way.len() / 2;
+                    for (sent, bytes) in under_way.drain(..count) {
+                        path.acked(now, sent, bytes);
+                        in_flight -= bytes;
+                    }
+                    path.acks_end(now, in_flight, flag);
+                }
+                3 => path.lost(bytes, flag),
+                _ => path.window.set_mtu(1200 + bytes % 300),
+            }
+            let window = path.window.bytes();
+            prop_assert!(window > 2 * 1200 && window < 1 << 40, "{window}");
+        }
+    }
+}

@@ -1,0 +1,391 @@
+//! How many bytes may be under way.
+
+use std::time::{Duration, Instant};
+
+use super::{delivery::Sample, rates::Rates};
+
+/// Packets before anything is known: as many as TCP sends (RFC 6928), and as few as are of use later.
+const FIRST: u64 = 10;
+const FEWEST: u64 = 4;
+
+/// A queue that stands for a whole round trip is wished to be so long, or this part of the round trip.
+const TARGET: Duration = Duration::from_millis(2);
+const TARGET_PART: u32 = 20;
+
+/// or of so many packets.
+const TARGET_PACKETS: u64 = 4;
+
+/// What is under way beyond what the path holds, at most beyond a round trip.
+const MOST_HEADROOM: Duration = Duration::from_millis(100);
+
+/// After so long without a round trip as short as the shortest, the queue is drained to see whether it still holds.
+const ROUND_TRIP_AGE: Duration = Duration::from_secs(10);
+
+/// While others are thought to keep the queue full, it is drained as often to see whether they do, and what was the
+/// shortest round trip before they came counts for so long.
+const CROWD_AGE: Duration = Duration::from_secs(3);
+const CROWDED_ROUND_TRIP_AGE: Duration = Duration::from_secs(60);
+
+/// Loss that is no accident, as a part of what was sent in a round trip.
+const LOSSY: f64 = 0.02;
+
+/// More of that than usual, where a queue is full: it is the queue's.
+const BY_ACCIDENT: f64 = 0.001;
+
+/// Most that the window is widened for what is lost by accident.
+const MOST_WIDER: f64 = 0.2;
+
+/// Batches of acknowledgements of which none came soon, after which the first ramp is over.
+const LATE: u32 = 12;
+
+/// After so many drains that left nothing, the others are gone; TCP leaves nothing for a while each time it has lost.
+const DESERTED: u32 = 3;
+
+/// Round trips that a drain takes: the queue is gone after the first or second.
+const DRAINED: u32 = 3;
+
+/// Packets lost in a round trip of the ramp, and an eighth of the window at least, that end it too.
+const RAMP_LOSS: u64 = 32;
+
+/// Round trips with the least headroom and a queue nevertheless, after which the queue seems to be somebody else's.
+const CROWDED: u32 = 4;
+
+/// The window of a path.
+#[derive(Clone, Debug)]
+pub(super) struct Window {
+    mtu: u64,
+    bytes: u64,
+    rates: Rates,
+    shortest: Option<Shortest>,
+    /// What may be under way beyond what the path holds, as the time that it takes.
+    headroom: Duration,
+    /// Part of what is sent that is lost, smoothed, and what the window is widened for it.
+    loss: f64,
+    wider: f64,
+    /// The window still doubles with each round trip.
+    ramp: Option<Ramp>,
+    round: Round,
+    drain: Option<Drain>,
+    /// Round trips for which a queue stood that is not ours.
+    crowded: u32,
+    share: Option<Share>,
+    /// A round trip was filled once: what is known is the path, and not only what was sent.
+    filled: bool,
+}
+
+/// The window for a share of a queue that others keep full.
+#[derive(Clone, Copy, Debug)]
+struct Share {
+    bytes: u64,
+    /// When it was drained last, and how often in a row nothing was left then.
+    at: Instant,
+    empty: u32,
+}
+
+/// The shortest round trip, and when it was seen last.
+#[derive(Clone, Copy, Debug)]
+struct Shortest {
+    round_trip: Duration,
+    at: Instant,
+}
+
+/// What a round trip has shown so far.
+#[derive(Clone, Copy, Debug)]
+struct Round {
+    /// Ends when a packet arrives that left after so much had been delivered.
+    ends: u64,
+    /// The fastest rate known when it began, and the fastest it has seen.
+    rate_before: f64,
+    fastest: f64,
+    shortest: Duration,
+    lost: u64,
+    starved: bool,
+}
+
+/// What a round trip that was filled says of the path.
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    /// How long the queue was that never was shorter, and is wished to be.
+    standing: Duration,
+    target: Duration,
+    lossy: bool,
+    /// The rate was higher, or lower, than any that was known.
+    grew: bool,
+    slower: bool,
+}
+
+/// The last batches of acknowledgements while the window doubles.
+#[derive(Clone, Copy, Debug, Default)]
+struct Ramp {
+    /// Of so many, each came late.
+    late: u32,
+    /// Round trips that brought no higher rate.
+    level: u32,
+}
+
+/// A queue is being drained: first until what left before is through, then for one round trip that shows the path itself.
+#[derive(Clone, Copy, Debug)]
+struct Drain {
+    rounds: u32,
+    /// What was under way before.
+    held: u64,
+    shortest: Duration,
+    /// A queue stood that seems to be somebody else's.
+    crowded: bool,
+}
+
+impl Window {
+    pub(super) fn new(now: Instant, mtu: u64) -> Self {
+        Self {
+            mtu,
+            bytes: FIRST * mtu,
+            rates: Rates::new(now),
+            shortest: None,
+            headroom: Duration::ZERO,
+            loss: 0.0,
+            wider: 0.0,
+            ramp: Some(Ramp::default()),
+            round: Round::new(0, 0.0),
+            drain: None,
+            crowded: 0,
+            share: None,
+            filled: false,
+        }
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub(super) fn initial(&self) -> u64 {
+        FIRST * self.mtu
+    }
+
+    pub(super) fn set_mtu(&mut self, mtu: u64) {
+        self.mtu = mtu;
+        self.bytes = self.bytes.max(FEWEST * mtu);
+    }
+
+    pub(super) fn lost(&mut self, bytes: u64, persistent: bool) {
+        self.round.lost += bytes;
+        if self.ramp.is_some() && self.round.lost > (self.bytes / 8).max(RAMP_LOSS * self.mtu) {
+            self.ramp = None;
+            self.headroom = Duration::ZERO;
+        }
+        if persistent {
+            // Nothing that was known need hold for what comes now.
+            self.rates.forget();
+            self.headroom = self
+                .shortest
+                .map_or(Duration::ZERO, |shortest| shortest.round_trip);
+            self.loss = 0.0;
+            self.wider = 0.0;
+            self.ramp = Some(Ramp::default());
+            self.drain = None;
+            self.share = None;
+            self.filled = false;
+            self.bytes = FEWEST * self.mtu;
+        }
+    }
+
+    pub(super) fn take(&mut self, now: Instant, sample: &Sample) {
+        let shortest = self.see_round_trip(now, sample.round_trip);
+        // In less than a round trip, what arrives at once looks like a rate.
+        if sample.interval >= shortest {
+            self.rates.see(sample.rate);
+            self.round.fastest = self.round.fastest.max(sample.rate);
+        }
+        self.round.shortest = self.round.shortest.min(sample.round_trip);
+        self.round.starved |= sample.starved;
+        if let Some(ramp) = &mut self.ramp {
+            let late = sample.round_trip > shortest + (2 * TARGET).max(shortest / 8);
+            ramp.late = if late { ramp.late + 1 } else { 0 };
+            if ramp.late == LATE {
+                self.ramp = None;
+                self.headroom = self.target(shortest) / 2;
+            }
+        }
+        if sample.delivered_before >= self.round.ends {
+            let next = Round::new(sample.delivered, self.rates.fastest());
+            let round = std::mem::replace(&mut self.round, next);
+            self.round_ends(now, &round, sample.delivered);
+        }
+        self.settle();
+    }
+
+    fn see_round_trip(&mut self, now: Instant, round_trip: Duration) -> Duration {
+        let seen = Shortest { round_trip, at: now };
+        if let Some(drain) = &mut self.drain {
+            drain.shortest = drain.shortest.min(round_trip);
+        }
+        match &mut self.shortest {
+            None => {
+                self.shortest = Some(seen);
+                self.headroom = round_trip;
+                round_trip
+            }
+            Some(shortest) if round_trip <= shortest.round_trip => {
+                *shortest = seen;
+                round_trip
+            }
+            Some(shortest) => shortest.round_trip,
+        }
+    }
+
+    fn round_ends(&mut self, now: Instant, round: &Round, delivered: u64) {
+        let Some(shortest) = self.shortest else { return };
+        let arrived = delivered.saturating_sub(round.ends);
+        let lost = round.lost as f64 / (arrived + round.lost).max(1) as f64;
+        let usual_loss = self.loss;
+        self.loss += (lost - self.loss) / 8.0;
+        if let Some(drain) = &mut self.drain {
+            drain.rounds += 1;
+            if drain.rounds == DRAINED {
+                let drain = *drain;
+                self.drained(now, &drain, shortest);
+            }
+            return;
+        }
+        if round.starved {
+            return;
+        }
+        self.filled = true;
+        self.rates.advance(now, shortest.round_trip);
+        let target = self.target(shortest.round_trip);
+        let seen = Seen {
+            standing: round.shortest.saturating_sub(shortest.round_trip),
+            target,
+            lossy: lost > LOSSY,
+            grew: round.fastest > round.rate_before * 1.1,
+            slower: round.fastest < round.rate_before * 0.97,
+        };
+        if self.ramp.is_some() {
+            self.ramp_goes_on(&seen);
+            return;
+        }
+        let crowded = self.headroom <= target / 2 && seen.standing > target + target / 2;
+        self.crowded = if crowded { self.crowded + 1 } else { 0 };
+        self.adapt(&seen, shortest.round_trip);
+        self.compete(now, round.shortest, lost > usual_loss + BY_ACCIDENT, shortest);
+    }
+
+    fn ramp_goes_on(&mut self, seen: &Seen) {
+        if let Some(ramp) = &mut self.ramp {
+            ramp.level = if seen.grew { 0 } else { ramp.level + 1 };
+            if ramp.level == 3 || ramp.level == 1 && seen.lossy {
+                self.ramp = None;
+                self.headroom = seen.target / 2;
+            }
+        }
+    }
+
+    /// Follows the queue that stands: there should be one, and a short one.
+    fn adapt(&mut self, seen: &Seen, shortest: Duration) {
+        let least = seen.target / 2;
+        if seen.lossy && (seen.standing > least || !seen.grew) {
+            self.headroom /= 2;
+        } else if seen.standing > seen.target {
+            let less = self.headroom.saturating_sub((seen.standing - seen.target) / 2);
+            self.headroom = less.max(self.headroom.min(least));
+        } else if seen.standing < least {
+            self.headroom += (self.headroom / 4).clamp(least / 16, least / 4);
+        }
+        self.headroom = self.headroom.min(shortest + MOST_HEADROOM);
+        self.wider = if seen.lossy && seen.slower && seen.standing < seen.target {
+            (self.wider + 0.02).min(MOST_WIDER)
+        } else {
+            self.wider * 0.9
+        };
+    }
+
+    /// Where somebody else keeps the queue full, takes a share of it; now and then it is drained to see how things are.
+    fn compete(&mut self, now: Instant, round_trip: Duration, lost: bool, shortest: Shortest) {
+        match &mut self.share {
+            Some(share) if now.saturating_duration_since(share.at) > CROWD_AGE => {
+                self.drain(round_trip, true);
+            }
+            Some(share) if lost => share.bytes = share.bytes * 3 / 4,
+            Some(share) => share.bytes += self.mtu.max(share.bytes / 128),
+            None if self.crowded == CROWDED => {
+                self.drain(round_trip, true);
+                // Perhaps the link has become slower, and the queue is ours.
+                self.rates.forget_all_but_latest();
+            }
+            None if now.saturating_duration_since(shortest.at) > ROUND_TRIP_AGE => {
+                self.drain(round_trip, false);
+            }
+            None => {}
+        }
+    }
+
+    fn drain(&mut self, before: Duration, crowded: bool) {
+        self.drain = Some(Drain {
+            rounds: 0,
+            held: (self.rates.fastest() * before.as_secs_f64()) as u64,
+            shortest: Duration::MAX,
+            crowded,
+        });
+    }
+
+    fn drained(&mut self, now: Instant, drain: &Drain, known: Shortest) {
+        self.drain = None;
+        self.crowded = 0;
+        let stands = drain.shortest > known.round_trip + 2 * self.target(known.round_trip);
+        let recent = now.saturating_duration_since(known.at) < CROWDED_ROUND_TRIP_AGE;
+        if !recent || !drain.crowded {
+            self.shortest = Some(Shortest {
+                round_trip: drain.shortest,
+                at: now,
+            });
+        }
+        let (held, empty) = self
+            .share
+            .map_or((drain.held, DESERTED), |share| (share.bytes, share.empty));
+        let empty = if stands { 0 } else { empty + 1 };
+        self.share = (drain.crowded && recent && empty < DESERTED).then_some(Share {
+            bytes: held,
+            at: now,
+            empty,
+        });
+    }
+
+    /// How long a queue may stand.
+    fn target(&self, shortest: Duration) -> Duration {
+        TARGET
+            .max(shortest / TARGET_PART)
+            .max(self.lasts(TARGET_PACKETS * self.mtu))
+    }
+
+    /// How long so many bytes take.
+    fn lasts(&self, bytes: u64) -> Duration {
+        Duration::from_secs_f64((bytes as f64 / self.rates.fastest().max(1.0)).min(1.0))
+    }
+
+    fn settle(&mut self) {
+        let Some(shortest) = self.shortest else { return };
+        let rate = self.rates.fastest();
+        let holds = rate * shortest.round_trip.as_secs_f64();
+        let least = if self.filled { FEWEST } else { FIRST } * self.mtu;
+        self.bytes = if self.drain.is_some() {
+            ((holds * 0.75) as u64).max(2 * self.mtu + 1)
+        } else {
+            let wide = (holds + rate * self.headroom.as_secs_f64()) * (1.0 + self.wider);
+            (wide as u64 + 3 * self.mtu)
+                .max(self.share.map_or(0, |share| share.bytes))
+                .max(least)
+        };
+    }
+}
+
+impl Round {
+    fn new(ends: u64, rate_before: f64) -> Self {
+        Self {
+            ends,
+            rate_before,
+            fastest: 0.0,
+            shortest: Duration::MAX,
+            lost: 0,
+            starved: false,
+        }
+    }
+}
