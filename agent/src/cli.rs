@@ -1,9 +1,10 @@
 //! The agent's command line, and the only reading of its environment. Users do not run it; the client does.
 
 use std::{
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     io,
     net::IpAddr,
+    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
 };
 
@@ -75,9 +76,23 @@ pub fn bootstrap(role: Role, nonce: &str) -> io::Result<Bootstrap> {
     Ok(Bootstrap {
         role,
         nonce,
-        binary: std::env::current_exe()?,
+        binary: own_file()?,
         address: ssh_address(&text("SSH_CONNECTION")),
     })
+}
+
+/// This program's file.
+fn own_file() -> io::Result<PathBuf> {
+    Ok(as_it_was_named(std::env::current_exe()?))
+}
+
+/// Where another client has put the same agent in its place meanwhile, the kernel says of the one that runs that it was
+/// deleted (proc_pid_exe(5)). Its name still leads to the same program.
+fn as_it_was_named(file: PathBuf) -> PathBuf {
+    match file.as_os_str().as_bytes().strip_suffix(b" (deleted)") {
+        Some(name) => OsStr::from_bytes(name).into(),
+        None => file,
+    }
 }
 
 /// The third field of `SSH_CONNECTION`: this host's own address on that connection.
@@ -90,7 +105,7 @@ fn ssh_address(connection: &str) -> Option<IpAddr> {
 /// # Errors
 /// When no folder can be had that outlives this process.
 pub fn host_context(run_dir: &Path) -> io::Result<HostContext> {
-    let binary = std::env::current_exe()?;
+    let binary = own_file()?;
     let home = path("HOME").unwrap_or_else(|| PathBuf::from("/"));
     let uid = rustix::process::geteuid().as_raw();
     let user = [text("USER"), text("LOGNAME")]
@@ -164,6 +179,16 @@ mod tests {
     fn the_commands_are_well_formed() {
         use clap::CommandFactory;
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn an_agent_that_was_replaced_by_the_same_agent_keeps_its_name() {
+        for (told, name) in [
+            ("/a/agent-01", "/a/agent-01"),
+            ("/a/agent-01 (deleted)", "/a/agent-01"),
+        ] {
+            assert_eq!(as_it_was_named(told.into()), PathBuf::from(name));
+        }
     }
 
     #[test]

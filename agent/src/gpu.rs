@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use jq_common::protocol::control::{Failure, FailureKind, GpuAsk};
+use jq_common::protocol::control::{Failure, FailureKind, GpuAsk, MOST_LISTED};
 
 use crate::engine::{EngineFacts, EngineKind, GpuRequest};
 
@@ -87,6 +87,13 @@ pub fn parse_proc(index: u32, information: &str) -> Option<Gpu> {
         uuid: uuid.to_owned(),
         line: format!("GPU {index}: {model} (UUID: {uuid})"),
     })
+}
+
+/// Their lines for the user, as many as a message may list.
+#[must_use]
+pub fn lines(gpus: &[Gpu]) -> Vec<String> {
+    let lines = gpus.iter().map(|gpu| gpu.line.clone());
+    lines.take(MOST_LISTED).collect()
 }
 
 /// What a request for GPUs comes to.

@@ -60,8 +60,9 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How many may be unfinished at all; further ones get no answer.
 const MOST_HANDSHAKES: usize = 64;
 
-/// How many pipes of packets may be open at once, each an SSH channel of a client.
-const PIPES: usize = 16;
+/// How many pipes of packets may be open at once, each an SSH channel of a client. Every client that connects has one until
+/// UDP is found to work.
+const PIPES: usize = 64;
 
 /// How long each stage of the end may take: resets to send, helpers to remove.
 const GRACE: Duration = Duration::from_secs(5);

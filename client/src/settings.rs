@@ -7,8 +7,8 @@ use std::{env, fmt, io::IsTerminal, os::unix::fs::MetadataExt, path::PathBuf, ti
 use jq_common::protocol::control::{EngineChoice, GpuAsk, JupyterKind, PullPolicy, WorkloadSpec};
 
 use self::parse::{
-    checked_name, checked_workdir, default_name, parse_env, parse_gpus, parse_size, parse_time, parse_user,
-    parse_volume, usage,
+    checked_count, checked_length, checked_name, checked_workdir, default_name, parse_env, parse_gpus,
+    parse_size, parse_time, parse_user, parse_volume, usage,
 };
 use crate::{
     cli::{self, ConnectArgs},
@@ -156,6 +156,8 @@ impl ConnectSettings {
             Some(name) => checked_name(name)?,
             None => default_name(&args.target),
         };
+        checked_count("`-v`", args.volume.len())?;
+        checked_count("`-e`", args.env.len())?;
         let mut notes = Vec::new();
         let laptop_home = if target == Target::Local {
             None
@@ -199,6 +201,7 @@ impl ConnectSettings {
                 cli::Jupyter::None => JupyterKind::None,
             },
         };
+        checked_length(&workload)?;
         let forwards = args
             .forward
             .iter()
@@ -226,6 +229,7 @@ impl ConnectSettings {
 #[cfg(test)]
 mod tests {
     use clap::Parser;
+    use jq_common::protocol::control::MOST_LISTED;
 
     use super::*;
     use crate::cli::{Cli, Command};
@@ -281,6 +285,35 @@ mod tests {
         assert_eq!(remote.notes.len(), 1);
         let local = settings("local -v /home/ann/work:/work").unwrap();
         assert_eq!(local.workload.volumes[0].source, "/home/ann/work");
+    }
+
+    #[test]
+    fn more_than_a_request_may_list_is_refused_here_and_the_flag_is_named() {
+        for (flag, one, separator) in [
+            ("-v", "-v /a:/a", " "),
+            ("-e", "-e A=1", " "),
+            ("--gpus", "0", ","),
+        ] {
+            let line = |count| {
+                let list = vec![one; count].join(separator);
+                let flag = if flag == "--gpus" { "--gpus " } else { "" };
+                format!("gpu {flag}{list}")
+            };
+            assert!(settings(&line(MOST_LISTED)).is_ok(), "{flag}");
+            let failure = settings(&line(MOST_LISTED + 1)).unwrap_err();
+            assert_eq!(failure.kind, Kind::Usage, "{flag}");
+            assert!(failure.what.contains(flag), "{failure}");
+            assert!(failure.why.contains("512"), "{failure}");
+        }
+    }
+
+    #[test]
+    fn options_that_do_not_fit_into_a_request_are_refused_here() {
+        let line = |length: usize| format!("gpu -e A={}", "x".repeat(length));
+        assert!(settings(&line(255 * 1024)).is_ok());
+        let failure = settings(&line(256 * 1024)).unwrap_err();
+        assert_eq!(failure.kind, Kind::Usage);
+        assert!(failure.what.contains("too long"), "{failure}");
     }
 
     #[test]

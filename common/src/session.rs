@@ -3,10 +3,11 @@
 //! # Layout
 //!
 //! - [`core`]: one logical stream at one end: what was sent, received, delivered and acknowledged, and what a new
-//!   attachment has to send again. No I/O, no clock; its parts are [`outbox`] and [`inbox`]
+//!   attachment or the next process has to send again. No I/O, no clock; its parts are [`outbox`] and [`inbox`]
 //! - [`pool`]: how much memory all outboxes of a session may hold
 //! - [`socket`]: the local end of a stream, TCP or Unix
-//! - [`stream`]: a stream at work: between its socket and whatever attachment there is; [`leg`]: its QUIC stream on one
+//! - [`stream`]: a stream at work: between its socket and whatever attachment there is, a file each way (`outward`,
+//!   `inward`); [`leg`]: its QUIC stream on one
 //! - [`streams`]: all streams of a session at one end
 //! - [`control`]: the control stream of an attachment: the tables, then progress and resets both ways
 //!
@@ -21,6 +22,7 @@ pub mod inbox;
 mod inward;
 pub mod leg;
 pub mod outbox;
+mod outward;
 pub mod pool;
 pub mod socket;
 pub mod stream;

@@ -10,6 +10,7 @@ mod forwards;
 mod gpus;
 mod lab;
 mod local;
+mod login;
 mod moving;
 mod pull;
 mod troubles;

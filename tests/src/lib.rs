@@ -7,7 +7,8 @@
 //! # Layout
 //! - [`lab`]: hosts, links, daemons, images, and their removal.
 //! - [`eventually`]: waiting for a condition with a deadline, instead of sleeping.
-//! - [`product`]: `jq-client` as a process; [`http`]: enough of it to talk to Jupyter.
+//! - [`product`]: `jq-client` as a process; [`terminal`]: one with its user in front of it; [`http`]: enough of it to
+//!   talk to Jupyter.
 //! - [`oracle`]: streams whose every byte is known; [`faults`]: what must be survived, each as a scenario with a bar.
 //! - [`require`]: what a test needs of the machine, said aloud when it is missing.
 
@@ -19,5 +20,6 @@ pub mod lab;
 pub mod oracle;
 pub mod product;
 pub mod require;
+pub mod terminal;
 
 pub use eventually::{eventually, eventually_some};

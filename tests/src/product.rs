@@ -22,6 +22,9 @@ const CONNECT: Duration = Duration::from_secs(180);
 /// How long the client may take to end.
 const END: Duration = Duration::from_secs(30);
 
+/// How many of a client's events a failure tells.
+const STORY: usize = 30;
+
 /// The client's binary: `JQ_TEST_CLIENT`, else what `deploy/build` made.
 ///
 /// # Panics
@@ -211,7 +214,7 @@ impl Client {
     pub fn ready(&mut self) -> Result<Ready> {
         let event = self.wait_for(&["ready", "failure"], CONNECT)?;
         if event["event"] == "failure" {
-            bail!("jq-client failed: {event}\nevents before: {:#?}", self.seen);
+            bail!("jq-client failed: {event}; {}", self.last_words());
         }
         Ok(serde_json::from_value(event)?)
     }
@@ -248,18 +251,13 @@ impl Client {
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => {
-                    bail!("no {names:?} within {within:?}; events so far: {:#?}", self.seen)
+                    bail!("no {names:?} within {within:?}; its events:\n{}", self.story())
                 }
                 Err(RecvTimeoutError::Disconnected) => {
                     let status = self.child.wait()?;
-                    let stderr = self
-                        .stderr
-                        .take()
-                        .and_then(|reader| reader.join().ok())
-                        .unwrap_or_default();
                     bail!(
-                        "jq-client ended ({status}) before {names:?}; events: {:#?}\nstderr: {stderr}",
-                        self.seen
+                        "jq-client ended ({status}) before {names:?}; {}",
+                        self.last_words()
                     )
                 }
             }
@@ -326,6 +324,22 @@ impl Client {
         }
     }
 
+    /// Its newest events, a line each.
+    fn story(&mut self) -> String {
+        let events = self.events();
+        let newest = &events[events.len().saturating_sub(STORY)..];
+        let lines: Vec<_> = newest.iter().map(|event| format!("    {event}")).collect();
+        lines.join("\n")
+    }
+
+    /// What it did last and what it wrote on stderr, for whoever reads of a failure. It is killed if it still runs.
+    fn last_words(&mut self) -> String {
+        // Fails only when it has ended already.
+        let _ = self.child.kill();
+        let stderr = self.stderr();
+        format!("its events:\n{}\nits stderr: {stderr}", self.story())
+    }
+
     /// What it wrote on stderr, once it has ended.
     pub fn stderr(&mut self) -> String {
         self.stderr
@@ -358,7 +372,7 @@ impl Client {
         self.signal(Signal::INT)?;
         let status = self.wait()?;
         if !status.success() {
-            bail!("jq-client ended with {status}: {:#?}", self.events());
+            bail!("jq-client ended with {status}; {}", self.last_words());
         }
         Ok(())
     }

@@ -153,3 +153,17 @@ fn proof_is_what_is_seen_inside() {
             .contains("GPU-bbbb-2")
     );
 }
+
+#[test]
+fn no_more_gpus_are_told_than_a_message_may_list() {
+    let list = |count: usize| -> String {
+        (0..count)
+            .map(|index| format!("GPU {index}: A (UUID: GPU-{index})\n"))
+            .collect()
+    };
+    for (seen, told) in [(0, 0), (MOST_LISTED, MOST_LISTED), (MOST_LISTED + 1, MOST_LISTED)] {
+        let lines = lines(&parse_list(&list(seen)));
+        assert_eq!(lines.len(), told);
+        assert!(lines.first().is_none_or(|line| line.starts_with("GPU 0:")));
+    }
+}

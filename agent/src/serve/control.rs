@@ -13,7 +13,7 @@ use quinn::{Endpoint, VarInt};
 use tokio::{
     net::{UnixListener, UnixStream},
     sync::OwnedSemaphorePermit,
-    time::interval,
+    time::{interval, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -23,6 +23,9 @@ use crate::{bootstrap::failed, control::accept_own};
 /// How often it is looked whether anybody uses a pipe. Whose laptop is gone for two of these has lost its connection,
 /// though ssh may take hours to notice.
 const UNUSED: Duration = Duration::from_secs(60);
+
+/// How long a pipe may have to wait for others to end. Most are needed for a moment only.
+const TURN: Duration = Duration::from_secs(5);
 
 /// Accepts bootstraps for ever.
 pub(super) async fn accept(
@@ -50,9 +53,9 @@ async fn answer(mut stream: UnixStream, shared: &Shared) -> Result<Option<Pipe>,
     let request = codec::read_within(&mut stream, limits::BOOTSTRAP_FRAME, limits::FIRST_FRAME).await?;
     let (reply, permit): (BootstrapReply, _) = match request {
         BootstrapRequest::Serve(request) => (Ok(let_in(&request, shared)), None),
-        BootstrapRequest::Carry(request) => match shared.pipes.clone().try_acquire_owned() {
-            Ok(permit) => (Ok(let_in(&request, shared)), Some(permit)),
-            Err(_) => {
+        BootstrapRequest::Carry(request) => match timeout(TURN, shared.pipes.clone().acquire_owned()).await {
+            Ok(Ok(permit)) => (Ok(let_in(&request, shared)), Some(permit)),
+            Ok(Err(_)) | Err(_) => {
                 let why = "too many clients are connected over ssh without UDP";
                 (Err(failed("no more ssh connections", why)), None)
             }

@@ -221,7 +221,7 @@ impl Session {
             Opened::Over => return,
             Opened::TooMany => {
                 let mut leg = leg;
-                return leg.send.reset(ResetCode::Refused);
+                return leg.send.reset(ResetCode::TooMany);
             }
         };
         if stream.opened(leg.generation, open.received)

@@ -1,23 +1,22 @@
 //! Jupyter as a process of the host: found by its record, or started from PATH or a private virtual environment.
 
+mod gpus;
+mod program;
+
 use std::{
     ffi::OsString,
     io,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
 };
 
-use jq_common::protocol::control::{
-    Failure, FailureKind, GpuAsk, JupyterInfo, JupyterKind, Ready, WorkloadSpec,
-};
+use jq_common::protocol::control::{Failure, FailureKind, JupyterInfo, JupyterKind, Ready, WorkloadSpec};
 use tokio::process::Child;
 
 use super::{
     HostContext, Started,
-    events::{EventSink, Throttle},
+    events::EventSink,
     failure::fail,
-    gpus,
     jupyter_wait::{self, Waited},
     network::Network,
     probe::{Found, Unfit, probe},
@@ -25,16 +24,12 @@ use super::{
 };
 use crate::{
     engine::{
-        Exit, host,
+        Exit,
         process::{self, Launch},
-        venv::{self, VenvError},
     },
     gpu::{self, Gpu},
     jupyter,
 };
-
-/// How long `jupyter lab --version` may take on a cold disk.
-const VERSION: Duration = Duration::from_secs(60);
 
 /// How many ports are tried.
 const PORTS: u32 = 3;
@@ -50,7 +45,7 @@ pub(super) async fn start(
     events: &EventSink,
 ) -> Result<Started, Failure> {
     check(host, spec)?;
-    let gpus = gpus(host, spec, events).await?;
+    let gpus = gpus::chosen(host, spec, events).await?;
     let (jupyter, network) = if spec.jupyter == JupyterKind::None {
         (None, Arc::new(Network::host()))
     } else {
@@ -73,7 +68,7 @@ pub(super) async fn start(
             engine: "process of the host".into(),
             container: None,
             jupyter,
-            gpus: gpus.into_iter().map(|gpu| gpu.line).collect(),
+            gpus: gpu::lines(&gpus),
         },
         network,
     })
@@ -104,58 +99,6 @@ fn check(host: &HostContext, spec: &WorkloadSpec) -> Result<(), Failure> {
         );
     }
     Ok(())
-}
-
-/// The GPUs that Jupyter is to see: all of the host's, or those asked for, which must be there.
-async fn gpus(host: &HostContext, spec: &WorkloadSpec, events: &EventSink) -> Result<Vec<Gpu>, Failure> {
-    let there = gpus::of_host(&spec.gpus, &host.path).await;
-    let chosen = gpu::choose(&spec.gpus, &there)?;
-    if there.is_empty() && spec.gpus != GpuAsk::None {
-        events
-            .warning("no GPU was found on the host (`nvidia-smi -L` lists none)")
-            .await;
-    }
-    Ok(chosen)
-}
-
-/// The variable by which CUDA programs choose GPUs.
-const CUDA_DEVICES: &str = "CUDA_VISIBLE_DEVICES";
-
-/// How a process is kept to its GPUs. All there are need no word: what the user's own environment says goes on.
-fn gpu_variables(ask: &GpuAsk, chosen: &[Gpu]) -> Vec<(&'static str, String)> {
-    match ask {
-        GpuAsk::Default | GpuAsk::All => Vec::new(),
-        GpuAsk::None => vec![(CUDA_DEVICES, String::new())],
-        GpuAsk::Count(_) | GpuAsk::Ids(_) => {
-            let uuids: Vec<&str> = chosen.iter().map(|gpu| gpu.uuid.as_str()).collect();
-            vec![
-                (CUDA_DEVICES, uuids.join(",")),
-                ("CUDA_DEVICE_ORDER", "PCI_BUS_ID".into()),
-            ]
-        }
-    }
-}
-
-/// What the user is told when a running Jupyter, which has `has` in [`CUDA_DEVICES`], has other GPUs than asked for.
-fn gpus_differ(spec: &WorkloadSpec, chosen: &[Gpu], has: Option<&str>) -> Option<String> {
-    // What `-e` says has the last word.
-    let by_hand = spec.env.iter().any(|(key, _)| key == CUDA_DEVICES);
-    if spec.gpus == GpuAsk::Default || by_hand {
-        return None;
-    }
-    let wanted = gpu_variables(&spec.gpus, chosen);
-    let wanted = wanted.iter().find(|(key, _)| *key == CUDA_DEVICES);
-    if has == wanted.map(|(_, value)| value.as_str()) {
-        return None;
-    }
-    let sees = match has {
-        None => "all GPUs of the host".to_owned(),
-        Some("") => "no GPUs".to_owned(),
-        Some(list) => format!("the GPUs {list}"),
-    };
-    Some(format!(
-        "Jupyter is running already, with {sees}; end it to change that"
-    ))
 }
 
 struct Session<'a> {
@@ -278,8 +221,8 @@ impl Session<'_> {
                 .note(format!("Jupyter is running already, in {}", record.workdir))
                 .await;
         }
-        let has = process::variable(record.pid, CUDA_DEVICES);
-        let note = has.and_then(|has| gpus_differ(self.spec, self.gpus, has.as_deref()));
+        let has = process::variable(record.pid, gpus::CUDA_DEVICES);
+        let note = has.and_then(|has| gpus::difference(self.spec, self.gpus, has.as_deref()));
         if let Some(note) = note {
             self.events.note(note).await;
         }
@@ -297,7 +240,7 @@ impl Session<'_> {
             env.push(("PATH".into(), path));
         }
         env.extend(
-            gpu_variables(&self.spec.gpus, self.gpus)
+            gpus::variables(&self.spec.gpus, self.gpus)
                 .into_iter()
                 .map(|(key, value)| (key.into(), value.into())),
         );
@@ -375,73 +318,6 @@ impl Session<'_> {
             "create it on the host, or give another with `-w`",
         ))
     }
-
-    /// The `jupyter` that has what was asked for: on PATH, or in the private environment, which is made if need be.
-    async fn program(&self) -> Result<PathBuf, Failure> {
-        let kind = self.spec.jupyter;
-        let verb = jupyter::verb(kind).unwrap_or("lab");
-        for program in host::find_all("jupyter", &self.host.path) {
-            if host::output(&program, &[verb, "--version"], VERSION)
-                .await
-                .is_ok_and(|output| output.status.success())
-            {
-                self.events.note(format!("using {}", program.display())).await;
-                return Ok(program);
-            }
-        }
-        let dir = self.host.home.join(".local/share/jq/venv");
-        let packages: &[&str] = if kind == JupyterKind::Notebook {
-            &["jupyterlab", "notebook"]
-        } else {
-            &["jupyterlab"]
-        };
-        let whole = venv::find(&dir, packages).is_some();
-        if !whole || !venv::works(&dir, verb).await {
-            self.events
-                .step(format!("installing {} for jq, once", jupyter::name(kind)))
-                .await;
-            let why = if whole {
-                format!(
-                    "jq's private environment no longer works and is made anew: {}",
-                    dir.display()
-                )
-            } else {
-                format!(
-                    "there is no {} on PATH, so jq makes a private environment: {}",
-                    jupyter::name(kind),
-                    dir.display()
-                )
-            };
-            self.events.note(why).await;
-            let throttle = Throttle::default();
-            let progress = |met, line: &str| {
-                if throttle.due() {
-                    self.events.detail(met, line);
-                }
-            };
-            venv::make(&dir, packages, verb, &self.host.path, &progress)
-                .await
-                .map_err(|error| venv_failure(&dir, &error))?;
-        }
-        Ok(dir.join("bin/jupyter"))
-    }
-}
-
-fn venv_failure(dir: &Path, error: &VenvError) -> Failure {
-    let hint = match error {
-        VenvError::NoPython => "install Python 3 (`sudo apt install python3 python3-venv`), or JupyterLab",
-        VenvError::NoVenv(_) => "`sudo apt install python3-venv`, or install JupyterLab yourself",
-        VenvError::Pip(_) => {
-            "pip needs a way to a package index: see whether the host has one, or install JupyterLab yourself"
-        }
-        VenvError::Io(_) => "free some space there, or make it writable for you",
-    };
-    fail(
-        FailureKind::HostUnfit,
-        format!("cannot make an environment for Jupyter in {}", dir.display()),
-        error.to_string(),
-        hint,
-    )
 }
 
 fn state_failure(error: &io::Error) -> Failure {
@@ -451,42 +327,4 @@ fn state_failure(error: &io::Error) -> Failure {
         error.to_string(),
         "free some space in your home on the host, or make it writable for you",
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::workload::check;
-
-    #[test]
-    fn a_process_is_kept_to_its_gpus() {
-        let gpus = gpu::parse_list("GPU 0: A (UUID: GPU-a)\nGPU 1: A (UUID: GPU-b)");
-        assert!(gpu_variables(&GpuAsk::All, &gpus).is_empty());
-        assert_eq!(gpu_variables(&GpuAsk::None, &[]), [(CUDA_DEVICES, String::new())]);
-        assert_eq!(
-            gpu_variables(&GpuAsk::Count(2), &gpus),
-            [
-                (CUDA_DEVICES, "GPU-a,GPU-b".to_owned()),
-                ("CUDA_DEVICE_ORDER", "PCI_BUS_ID".to_owned())
-            ]
-        );
-    }
-
-    #[test]
-    fn other_gpus_than_asked_for_are_told() {
-        let gpus = gpu::parse_list("GPU 0: A (UUID: GPU-a)");
-        let mut spec = check::tests::spec();
-        let differ = |spec: &WorkloadSpec, has| gpus_differ(spec, &gpus, has);
-        spec.gpus = GpuAsk::Default;
-        assert_eq!(differ(&spec, Some("")), None);
-        spec.gpus = GpuAsk::Count(1);
-        assert_eq!(differ(&spec, Some("GPU-a")), None);
-        assert!(differ(&spec, None).unwrap().contains("all GPUs"));
-        assert!(differ(&spec, Some("GPU-b")).unwrap().contains("GPU-b"));
-        spec.gpus = GpuAsk::All;
-        assert_eq!(differ(&spec, None), None);
-        assert!(differ(&spec, Some("")).unwrap().contains("no GPUs"));
-        spec.env = vec![(CUDA_DEVICES.into(), "0".into())];
-        assert_eq!(differ(&spec, Some("0")), None);
-    }
 }

@@ -274,7 +274,7 @@ impl Run<'_> {
         seen: &[Gpu],
         made_with: Option<&Options>,
     ) -> Result<Vec<String>, Failure> {
-        let lines: Vec<String> = seen.iter().map(|gpu| gpu.line.clone()).collect();
+        let lines = gpu::lines(seen);
         match self.spec.gpus {
             // One that was there and was not to have them all has what it was made with; nothing was asked of it now.
             GpuAsk::Default

@@ -20,6 +20,9 @@ use tokio::{io::AsyncWriteExt, net::TcpListener, task::JoinSet, time::timeout};
 
 use crate::agent::{Address, Agent, PATIENCE};
 
+/// How long an exchange may ever take: by then a connection that is silent has been given up.
+const EVER: Duration = Duration::from_secs(30);
+
 /// Numbers that are the same in every run.
 pub(crate) struct Random(pub(crate) u64);
 
@@ -151,9 +154,11 @@ pub(crate) struct Good {
     echo: Echo,
     next: u64,
     random: Random,
+    exchanges: u64,
     /// The longest that an exchange took.
-    pub(crate) slowest: Duration,
-    pub(crate) exchanges: u64,
+    slowest: Duration,
+    /// Exchanges that took longer than [`PATIENCE`].
+    late: u64,
     _endpoint: Endpoint,
     _listening: JoinSet<()>,
 }
@@ -180,8 +185,9 @@ impl Good {
             echo: Echo::start().await,
             next: 0,
             random: Random(1),
-            slowest: Duration::ZERO,
             exchanges: 0,
+            slowest: Duration::ZERO,
+            late: 0,
             _endpoint: endpoint,
             _listening: listening,
         }
@@ -211,11 +217,18 @@ impl Good {
                 .await
                 .unwrap();
         };
-        timeout(PATIENCE, exchange)
-            .await
-            .expect("what was sent comes back in time");
-        self.slowest = self.slowest.max(began.elapsed());
+        let done = timeout(EVER, exchange).await;
+        assert!(
+            done.is_ok(),
+            "what was sent by stream {stream} did not come back within {EVER:?}; the round trip was {:?}, the slowest \
+             exchange before took {:?}",
+            self.connection.rtt(),
+            self.slowest
+        );
+        let took = began.elapsed();
         self.exchanges += 1;
+        self.slowest = self.slowest.max(took);
+        self.late += u64::from(took > PATIENCE);
     }
 
     /// Exchanges for as long as `attack` goes on, and a few times afterwards.
@@ -234,6 +247,14 @@ impl Good {
         for _ in 0..5 {
             self.exchange().await;
         }
+        // A machine that stands still for a while makes one late; an attack that holds up others does so again and again.
+        assert!(
+            self.late <= 1,
+            "{} of {} exchanges took longer than {PATIENCE:?}, the slowest {:?}",
+            self.late,
+            self.exchanges,
+            self.slowest
+        );
         result
     }
 }

@@ -17,7 +17,7 @@ fn snapshot() -> Snapshot {
             up_per_s: 2,
             connections: 3,
             outage: Some(Duration::from_millis(34_200)),
-            lost_something: false,
+            lost: None,
         },
         ports: vec![Port {
             local: 8888,

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::{
     LINE, Opened, print,
-    status::{State, Status},
+    status::{Loss, State, Status},
 };
 use crate::{control::Snapshot, error::Failure};
 
@@ -139,6 +139,10 @@ fn of_status(status: &Status) -> Value {
         State::LoginNeeded => "login_needed",
         State::Lost => "lost",
     };
+    let lost = status.lost.map(|loss| match loss {
+        Loss::AgentRestarted => "agent_restarted",
+        Loss::SessionGivenUp => "session_given_up",
+    });
     // To a tenth of a millisecond, to a tenth of a second: what is measured is no better.
     let tenths = |number: f64| (number * 10.0).round() / 10.0;
     json!({
@@ -146,6 +150,37 @@ fn of_status(status: &Status) -> Value {
         "path": status.path.as_deref().map(|path| one_line(path, LINE)),
         "rtt_ms": status.round_trip.map(|time| tenths(time.as_secs_f64() * 1000.0)),
         "outage_s": status.outage.map(|time| tenths(time.as_secs_f64())),
-        "lost_something": status.lost_something,
+        "lost_something": lost.is_some(),
+        "lost": lost,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_is_told_that_something_was_lost_and_why() {
+        let mut status = Status {
+            host: "gpu".to_owned(),
+            state: State::Connected,
+            path: None,
+            round_trip: None,
+            down_per_s: 0,
+            up_per_s: 0,
+            connections: 0,
+            outage: None,
+            lost: None,
+        };
+        for (lost, something, why) in [
+            (None, false, Value::Null),
+            (Some(Loss::AgentRestarted), true, "agent_restarted".into()),
+            (Some(Loss::SessionGivenUp), true, "session_given_up".into()),
+        ] {
+            status.lost = lost;
+            let told = of_status(&status);
+            assert_eq!(told["lost_something"], something);
+            assert_eq!(told["lost"], why);
+        }
+    }
 }

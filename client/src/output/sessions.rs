@@ -114,7 +114,7 @@ mod tests {
                 up_per_s: 0,
                 connections: 2,
                 outage: Some(Duration::from_secs(34)),
-                lost_something: false,
+                lost: None,
             },
             ports: vec![Port {
                 local: 8888,

@@ -39,6 +39,16 @@ pub enum State {
     Lost,
 }
 
+/// Why the connections that were open are reset, although there is a connection again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Loss {
+    /// The agent on the host is another run than before.
+    AgentRestarted,
+    /// It is the same, and has given the session up: nothing had carried it for as long as it was to be kept.
+    SessionGivenUp,
+}
+
 /// How a connection is, with what a user wants to know of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Status {
@@ -59,9 +69,9 @@ pub struct Status {
     /// How long nothing has come through. In the first status that is connected again: how long that was, by default
     /// what the status before said.
     pub outage: Option<Duration>,
-    /// The agent on the host is another one than before, so the connections that were open are reset. Set in the first
-    /// status that is connected again; it may stay until the next outage begins.
-    pub lost_something: bool,
+    /// The connections that were open are reset, and why. Set in the first status that is connected again; it may stay
+    /// until the next outage begins.
+    pub lost: Option<Loss>,
 }
 
 impl Printer {
@@ -94,6 +104,20 @@ impl Printer {
         inner.status = None;
         inner.steps.abandon();
         inner.redraw();
+    }
+}
+
+impl Loss {
+    fn told(self, host: &str) -> String {
+        match self {
+            Self::AgentRestarted => {
+                format!("the agent on {host} was started anew: open connections were reset, new ones work")
+            }
+            Self::SessionGivenUp => format!(
+                "the agent on {host} had given this session up: open connections were reset, new ones work \
+                 (--linger sets how long it waits)"
+            ),
+        }
     }
 }
 
@@ -201,7 +225,9 @@ fn lasting(previous: Option<&Status>, next: &Status, draws: bool) -> Vec<String>
     if next.state != State::Connected {
         return lines;
     }
-    let restarted = next.lost_something && !(previous.lost_something && previous.state == State::Connected);
+    let lost = next
+        .lost
+        .filter(|_| previous.lost.is_none() || previous.state != State::Connected);
     let path = next.path.as_deref().unwrap_or_default();
     let outage = match previous.state {
         State::Connected => None,
@@ -211,18 +237,14 @@ fn lasting(previous: Option<&Status>, next: &Status, draws: bool) -> Vec<String>
         let way = by(path);
         let way = if way.is_empty() { way } else { format!(" {way}") };
         let after = outage.map_or_else(String::new, |outage| format!(" after {}", words::lasting(outage)));
-        let kept = if restarted { "" } else { "; nothing was lost" };
+        let kept = if lost.is_some() { "" } else { "; nothing was lost" };
         lines.push(format!("connected again{way}{after}{kept}"));
     } else if let Some(before) = previous.path.as_deref()
         && before != path
     {
         lines.push(format!("now {} (before: {})", named(path), named(before)));
     }
-    if restarted {
-        lines.push(format!(
-            "the agent on {host} was started anew: open connections were reset, new ones work"
-        ));
-    }
+    lines.extend(lost.map(|loss| loss.told(host)));
     lines
 }
 
@@ -231,7 +253,7 @@ fn is_news(previous: Option<&Status>, next: &Status) -> bool {
     previous.is_none_or(|previous| {
         previous.state != next.state
             || previous.path != next.path
-            || (next.lost_something && !previous.lost_something)
+            || (next.lost.is_some() && next.lost != previous.lost)
     })
 }
 

@@ -85,10 +85,9 @@ impl Connection {
         for hop in hops {
             let socket = sockets.get(hosts.len());
             reporter.step(hop.destination.written(), "connecting");
-            reporter.prompting(!options.batch);
-            let host = SshHost::open(target, hop, socket, options, hosts.last(), reporter).await;
-            reporter.prompting(false);
-            let host = host?;
+            let prompting = Prompting::begin(reporter, !options.batch);
+            let host = SshHost::open(target, hop, socket, options, hosts.last(), reporter).await?;
+            drop(prompting);
             reporter.done(host.name());
             hosts.push(host);
         }
@@ -122,6 +121,22 @@ impl Connection {
         while let Some(host) = self.hosts.pop() {
             host.close().await;
         }
+    }
+}
+
+/// ssh may be asking its user, until this is dropped: also where nobody waits for the answer any more.
+struct Prompting<'a>(&'a dyn Reporter);
+
+impl<'a> Prompting<'a> {
+    fn begin(reporter: &'a Arc<dyn Reporter>, may_ask: bool) -> Self {
+        reporter.prompting(may_ask);
+        Self(&**reporter)
+    }
+}
+
+impl Drop for Prompting<'_> {
+    fn drop(&mut self) {
+        self.0.prompting(false);
     }
 }
 

@@ -2,15 +2,50 @@
 
 use std::{fmt, path::Path, time::Duration};
 
-use jq_common::protocol::control::{GpuAsk, UserSpec, Volume};
+use jq_common::{
+    codec,
+    protocol::{
+        control::{GpuAsk, MOST_LISTED, UserSpec, Volume, WorkloadSpec},
+        limits,
+    },
+};
 
 use crate::error::{Failure, Kind};
 
 /// Longest session name in bytes; it becomes part of a container's name.
 const LONGEST_NAME: usize = 48;
 
+/// Room for what stands beside the workload in a request, in bytes.
+const BESIDES: usize = 64;
+
 pub(super) fn usage(flag: impl fmt::Display, why: impl fmt::Display) -> Failure {
     Failure::new(Kind::Usage, format!("cannot understand `{flag}`")).because(why)
+}
+
+/// Refuses more of `what` than a request may list.
+pub(super) fn checked_count(what: &str, count: usize) -> Result<(), Failure> {
+    if count <= MOST_LISTED {
+        return Ok(());
+    }
+    Err(Failure::new(Kind::Usage, format!("{count} {what} are too many"))
+        .because(format!("{MOST_LISTED} can be given"))
+        .hint("give fewer"))
+}
+
+/// Refuses what is too long for one request.
+pub(super) fn checked_length(workload: &WorkloadSpec) -> Result<(), Failure> {
+    if codec::encode(workload, limits::HEADER_FRAME - BESIDES).is_ok() {
+        return Ok(());
+    }
+    Err(Failure::new(
+        Kind::Usage,
+        "the values of `-e`, `-v` and the other flags are too long",
+    )
+    .because(format!(
+        "together they can have {} KiB",
+        limits::HEADER_FRAME / 1024
+    ))
+    .hint("put long values into a file on the host, and mount it with `-v`"))
 }
 
 fn is_name(text: &str) -> bool {
@@ -139,6 +174,7 @@ pub(super) fn parse_gpus(text: &str) -> Result<GpuAsk, Failure> {
             "it is all, none, a number, or indices or UUIDs with commas",
         ));
     }
+    checked_count("GPUs in `--gpus`", ids.len())?;
     Ok(GpuAsk::Ids(ids))
 }
 

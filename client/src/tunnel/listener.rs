@@ -8,14 +8,17 @@ use std::{
     time::Duration,
 };
 
-use jq_common::{protocol::stream::Target, session::socket::reset_on_close};
+use jq_common::{
+    protocol::stream::{ResetCode, Target},
+    session::socket::reset_on_close,
+};
 use tokio::{
     net::{TcpListener, TcpStream},
     time::sleep,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::session::{Session, explain};
+use super::session::Session;
 
 /// How many ports after a taken one are tried.
 const TRIES: u16 = 100;
@@ -123,6 +126,18 @@ impl Listener {
     }
 }
 
+/// What a refused forward means, for a note to the user. None for an ordinary end.
+fn explain(code: ResetCode) -> Option<&'static str> {
+    match code {
+        ResetCode::Refused => Some("nothing listens there"),
+        ResetCode::Unreachable => Some("the host cannot reach it"),
+        ResetCode::TimedOut => Some("it does not answer"),
+        ResetCode::TooMany => Some("too many connections are open"),
+        ResetCode::NoWorkload => Some("the container does not run"),
+        _ => None,
+    }
+}
+
 fn has_no_address(error: &io::Error) -> bool {
     use rustix::io::Errno;
     matches!(
@@ -138,6 +153,21 @@ fn is_loopback(peer: SocketAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_refusal_is_told_in_words_of_its_own_and_an_ordinary_end_in_none() {
+        let told = [
+            ResetCode::Refused,
+            ResetCode::Unreachable,
+            ResetCode::TimedOut,
+            ResetCode::TooMany,
+            ResetCode::NoWorkload,
+        ]
+        .map(|code| explain(code).unwrap());
+        assert_eq!(HashSet::from(told).len(), told.len());
+        assert!(explain(ResetCode::TooMany).unwrap().contains("too many"));
+        assert_eq!(explain(ResetCode::ConnectionReset), None);
+    }
 
     #[tokio::test]
     async fn a_taken_port_moves_the_listener_to_the_next_free_one() {

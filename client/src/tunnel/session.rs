@@ -1,42 +1,37 @@
 //! This client's session: streams and requests that go on whatever carries them.
 
+mod attach;
+mod offers;
+mod request;
+
 use std::{
-    collections::HashMap,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicU64},
     time::Duration,
 };
 
 use jq_common::{
     bootstrap::random,
-    codec::{self, FrameError},
+    codec::FrameError,
     protocol::{
-        control::{Event, Request},
-        limits,
-        session::{Attach, AttachReply, BootId, Close, Control, Entry, Epoch, Open, SessionId},
+        session::{BootId, Close, Control, Epoch, SessionId},
         stream::{ResetCode, StreamHeader, Target},
     },
     session::{
         control,
-        leg::{Leg, Legs, Receiver, Sender},
         pool::{self, Pool},
         socket::Socket,
-        stream::{Ended, Stream},
+        stream::Ended,
         streams::{Moved, Streams},
     },
 };
 use quinn::{Connection, ConnectionError, RecvStream, SendStream};
-use tokio::{
-    net::{TcpStream, UnixStream},
-    sync::watch,
-    time::timeout,
-};
+use tokio::{net::TcpStream, sync::watch, time::timeout};
 use tokio_util::task::TaskTracker;
 
-/// How long an attach waits for another at most.
-const TURN: Duration = Duration::from_millis(400);
+pub use self::{
+    attach::{AttachError, Attached},
+    request::Events,
+};
 
 /// How long a connection waits for a workload that is being started again: nobody sees meanwhile whether its other end
 /// still does.
@@ -65,18 +60,6 @@ struct Carrier {
     connection: Connection,
 }
 
-/// A connection that carries the session at the agent, and is to be [installed](Session::install) here.
-pub struct Attached {
-    /// The connection.
-    pub connection: Connection,
-    generation: u64,
-    boot: BootId,
-    epoch: Epoch,
-    table: HashMap<u64, Entry>,
-    send: SendStream,
-    receive: RecvStream,
-}
-
 /// The control stream of the connection that carries the session.
 pub struct ControlStream {
     send: SendStream,
@@ -99,20 +82,6 @@ pub enum Installed {
     },
 }
 
-/// Why a connection could not be made to carry the session.
-#[derive(Debug, thiserror::Error)]
-pub enum AttachError {
-    /// It was lost meanwhile, or the agent said something that cannot be.
-    #[error(transparent)]
-    Frame(#[from] FrameError),
-    /// Another connection of this session was quicker.
-    #[error("another connection carries the session")]
-    Stale,
-    /// The agent cannot take it.
-    #[error("the agent is ending, or has too many sessions")]
-    Busy,
-}
-
 /// Why a connection does not carry the session any more.
 #[derive(Clone, Debug)]
 pub enum Parted {
@@ -122,11 +91,6 @@ pub enum Parted {
     Restarting,
     /// It was lost.
     Lost(ConnectionError),
-}
-
-/// The answer to a request.
-pub struct Events {
-    receive: UnixStream,
 }
 
 impl Session {
@@ -146,51 +110,6 @@ impl Session {
             serving: watch::Sender::new(true),
             tasks: TaskTracker::new(),
         }))
-    }
-
-    /// Has the agent carry the session by `connection` from now on, within `deadline`. Whatever carried it goes on to until
-    /// then.
-    ///
-    /// # Errors
-    /// An [`AttachError`]; nothing has changed then, as far as can be known.
-    pub async fn attach(&self, connection: Connection, deadline: Duration) -> Result<Attached, AttachError> {
-        // One at a time, so that two ways that work do not fence each other. One that is dead must not keep the next.
-        let _turn = timeout(TURN, self.attaching.lock()).await;
-        let generation = self.generation.fetch_add(1, Ordering::Relaxed) + 1;
-        let attach = Attach {
-            session: self.id,
-            generation,
-            keep_s: self.keep.as_secs(),
-        };
-        let exchange = async {
-            let (mut send, mut receive) = connection
-                .open_bi()
-                .await
-                .map_err(|error| FrameError::Io(error.into()))?;
-            // What it says frees memory and streams at both ends: it goes before any data.
-            let _ = send.set_priority(control::CONTROL_PRIORITY);
-            codec::write(&mut send, &attach, limits::CONTROL_FRAME).await?;
-            match codec::read(&mut receive, limits::CONTROL_FRAME).await? {
-                AttachReply::Attached { boot, epoch } => {
-                    let table = control::read_table(&mut receive).await?;
-                    Ok((boot, epoch, table, send, receive))
-                }
-                AttachReply::Stale => Err(AttachError::Stale),
-                AttachReply::Busy => Err(AttachError::Busy),
-            }
-        };
-        let (boot, epoch, table, send, receive) = timeout(deadline, exchange)
-            .await
-            .map_err(|_| FrameError::TimedOut(deadline))??;
-        Ok(Attached {
-            connection,
-            generation,
-            boot,
-            epoch,
-            table,
-            send,
-            receive,
-        })
     }
 
     /// Whether no newer connection carries the session already.
@@ -339,133 +258,11 @@ impl Session {
         }
     }
 
-    /// Sends a request; its events follow.
-    ///
-    /// # Errors
-    /// When this process is out of descriptors.
-    pub fn request(self: &Arc<Self>, request: Request) -> std::io::Result<Events> {
-        let (ours, theirs) = UnixStream::pair()?;
-        let (given_up, mut legs) = self.open(StreamHeader::Request(request));
-        self.tasks.spawn(async move {
-            let theirs = Socket::from(theirs);
-            let ended = given_up.0.carry(&theirs, &mut legs).await;
-            tracing::debug!(?ended, "request");
-        });
-        Ok(Events { receive: ours })
-    }
-
-    fn open(&self, header: StreamHeader) -> (GivenUp, Offers) {
-        let stream = self.streams.open();
-        let offers = Offers {
-            stream: stream.clone(),
-            header,
-            carrier: self.carrier.subscribe(),
-            used: 0,
-        };
-        (GivenUp(stream), offers)
-    }
-
     /// The session is over here: its streams are reset.
     pub async fn end(&self) {
         self.streams.end();
         self.tasks.close();
         self.tasks.wait().await;
         self.streams.clear().await;
-    }
-}
-
-/// A stream whose work may be dropped: then it is reset.
-struct GivenUp(Arc<Stream>);
-
-impl Drop for GivenUp {
-    fn drop(&mut self) {
-        // Changes nothing for one that is complete.
-        self.0.reset(ResetCode::ConnectionReset);
-    }
-}
-
-/// The legs of a stream: one on each connection that comes to carry the session.
-struct Offers {
-    stream: Arc<Stream>,
-    header: StreamHeader,
-    carrier: watch::Receiver<Option<Carrier>>,
-    /// Generation of the last one.
-    used: u64,
-}
-
-impl Offers {
-    async fn offer(&self, carrier: &Carrier) -> Option<Leg> {
-        let (send, receive) = carrier.connection.open_bi().await.ok()?;
-        let (mut send, receive) = (Sender::new(send), Receiver::new(receive));
-        let (open, at) = {
-            let mut core = self.stream.core();
-            if !core.offer(carrier.generation) {
-                return None;
-            }
-            let at = core.inbox().received();
-            let open = Open {
-                stream: core.id(),
-                from: core.outbox().sent(),
-                received: at,
-                header: (!core.is_confirmed()).then(|| self.header.clone()),
-            };
-            (open, at)
-        };
-        let frame = match codec::encode(&open, limits::HEADER_FRAME) {
-            Ok(frame) => frame,
-            Err(error) => {
-                tracing::warn!(%error, "a header that cannot be sent");
-                self.stream.reset(ResetCode::BadHeader);
-                return None;
-            }
-        };
-        send.stream().write_chunk(frame.into()).await.ok()?;
-        Some(Leg {
-            generation: carrier.generation,
-            send,
-            receive,
-            at,
-        })
-    }
-}
-
-impl Legs for Offers {
-    async fn next(&mut self) -> Leg {
-        loop {
-            let used = self.used;
-            let newer = |carrier: &Option<Carrier>| carrier.as_ref().is_some_and(|c| c.generation > used);
-            let newest = self.carrier.wait_for(newer).await.map(|carrier| carrier.clone());
-            let Ok(Some(carrier)) = newest else {
-                // The session is being dropped.
-                return std::future::pending().await;
-            };
-            let leg = self.offer(&carrier).await;
-            self.used = carrier.generation;
-            if let Some(leg) = leg {
-                return leg;
-            }
-        }
-    }
-}
-
-impl Events {
-    /// The next event. Nothing follows a final one.
-    ///
-    /// # Errors
-    /// When the session was lost or the agent speaks nonsense.
-    pub async fn next(&mut self) -> Result<Event, FrameError> {
-        codec::read(&mut self.receive, limits::CONTROL_FRAME).await
-    }
-}
-
-/// What a refused forward means, for a note to the user. None for an ordinary end.
-#[must_use]
-pub fn explain(code: ResetCode) -> Option<&'static str> {
-    match code {
-        ResetCode::Refused => Some("nothing listens there"),
-        ResetCode::Unreachable => Some("the host cannot reach it"),
-        ResetCode::TimedOut => Some("it does not answer"),
-        ResetCode::NoWorkload => Some("the container does not run"),
-        _ => None,
     }
 }

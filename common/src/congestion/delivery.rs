@@ -8,6 +8,9 @@ use std::{
 /// Bursts of packets under way that are remembered at most: more gives no better sample.
 const REMEMBERED: usize = 8192;
 
+/// A rate is measured over no less: on the shortest of ways, what arrives at once looks like any rate.
+const INTERVAL: Duration = Duration::from_millis(1);
+
 /// How things stood when packets were sent.
 #[derive(Clone, Copy, Debug)]
 struct Departure {
@@ -24,7 +27,7 @@ struct Departure {
 /// What a batch of acknowledgements shows.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sample {
-    /// Bytes a second; none where the time is too short to tell.
+    /// Bytes a second.
     pub(super) rate: f64,
     /// How long the rate was measured.
     pub(super) interval: Duration,
@@ -113,10 +116,10 @@ impl Deliveries {
         self.departures.drain(..past);
         let sending = newest.at.saturating_duration_since(newest.flight_began);
         let arriving = now.saturating_duration_since(newest.delivered_at);
-        let interval = sending.max(arriving);
+        let interval = sending.max(arriving).max(INTERVAL);
         let bytes = self.delivered - newest.delivered;
         Some(Sample {
-            rate: bytes as f64 / interval.as_secs_f64().max(1e-6),
+            rate: bytes as f64 / interval.as_secs_f64(),
             interval,
             round_trip: now.saturating_duration_since(newest.at),
             delivered: self.delivered,

@@ -8,6 +8,9 @@ use super::{delivery::Sample, rates::Rates};
 const FIRST: u64 = 10;
 const FEWEST: u64 = 4;
 
+/// Bytes of the widest window: 1 Gbit/s at half a second.
+const WIDEST: u64 = 64 * 1024 * 1024;
+
 /// A queue that stands for a whole round trip is wished to be so long, or this part of the round trip.
 const TARGET: Duration = Duration::from_millis(2);
 const TARGET_PART: u32 = 20;
@@ -372,7 +375,7 @@ impl Window {
             let wide = (holds + rate * self.headroom.as_secs_f64()) * (1.0 + self.wider);
             (wide as u64 + 3 * self.mtu)
                 .max(self.share.map_or(0, |share| share.bytes))
-                .max(least)
+                .clamp(least, WIDEST)
         };
     }
 }

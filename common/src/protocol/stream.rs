@@ -52,6 +52,8 @@ pub enum ResetCode {
     SessionLost = 8,
     /// The other end said something that cannot be.
     Nonsense = 9,
+    /// The agent has as many streams or requests of the session as it takes.
+    TooMany = 10,
 }
 
 impl ResetCode {
@@ -67,6 +69,7 @@ impl ResetCode {
             7 => Self::ShuttingDown,
             8 => Self::SessionLost,
             9 => Self::Nonsense,
+            10 => Self::TooMany,
             _ => Self::ConnectionReset,
         }
     }
@@ -94,6 +97,7 @@ mod tests {
             ResetCode::ShuttingDown,
             ResetCode::SessionLost,
             ResetCode::Nonsense,
+            ResetCode::TooMany,
         ] {
             assert_eq!(ResetCode::from_wire(code.to_wire().into_inner()), code);
         }

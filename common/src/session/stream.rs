@@ -1,24 +1,16 @@
 //! A stream at work: between its local socket and whatever attachment there is.
 
-use std::{
-    future::poll_fn,
-    io,
-    pin::pin,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
-    task::{Context, Poll},
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
-use bytes::Bytes;
-use quinn::WriteError;
 use tokio::sync::Notify;
 
 use super::{
     core::{Fault, Reset, Resumption, StreamCore},
     inward::Inward,
-    leg::{Leg, LegEnd, Legs, Sender},
+    leg::{Leg, LegEnd, Legs},
     socket::Socket,
     streams::Streams,
 };
@@ -26,9 +18,6 @@ use crate::protocol::{
     session::{Control, Entry, Progress, StreamId},
     stream::ResetCode,
 };
-
-/// Most chunks given to QUIC at once.
-const BATCH: usize = 16;
 
 /// Progress of this many bytes is told at once, less soon.
 const STEP: u64 = 64 * 1024;
@@ -38,11 +27,11 @@ const STEP: u64 = 64 * 1024;
 pub struct Stream {
     id: StreamId,
     core: Mutex<StreamCore>,
-    streams: Arc<Streams>,
+    pub(super) streams: Arc<Streams>,
     /// The outbox may have room.
-    room: Notify,
+    pub(super) room: Notify,
     /// There may be something to send.
-    ready: Notify,
+    pub(super) ready: Notify,
     /// It may be complete or reset.
     pub(super) settled: Notify,
     /// It stands in the queue of what the peer is to be told.
@@ -58,12 +47,6 @@ pub enum Ended {
     Complete,
     /// It was reset; the local socket is to be reset too.
     Reset(Reset),
-}
-
-enum Sent {
-    Some,
-    End,
-    Nothing,
 }
 
 impl Stream {
@@ -92,7 +75,7 @@ impl Stream {
     }
 
     /// Changes the state, and keeps the pool's account of what the outbox holds.
-    fn change<T>(&self, change: impl FnOnce(&mut StreamCore) -> T) -> T {
+    pub(super) fn change<T>(&self, change: impl FnOnce(&mut StreamCore) -> T) -> T {
         let mut core = self.core();
         let before = core.outbox().held();
         let result = change(&mut core);
@@ -148,53 +131,6 @@ impl Stream {
         }
     }
 
-    /// From the socket to the outbox. Returns when the socket breaks.
-    async fn outward(self: &Arc<Self>, socket: &Socket) {
-        loop {
-            if socket.readable().await.is_err() {
-                return;
-            }
-            // Only now: what was free may have been taken by others meanwhile.
-            let room = self.room();
-            if room == 0 {
-                tokio::select! {
-                    () = self.room.notified() => continue,
-                    _ = socket.broken() => return,
-                }
-            }
-            let bytes = match socket.try_read(room) {
-                Ok(bytes) => bytes,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
-                Err(_) => return,
-            };
-            let count = bytes.len();
-            self.change(|core| {
-                if count == 0 {
-                    core.finish();
-                } else {
-                    core.write(bytes);
-                }
-            });
-            self.ready.notify_one();
-            if count == 0 {
-                break;
-            }
-            self.streams.count(count as u64, 0);
-        }
-        socket.broken().await;
-    }
-
-    fn room(&self) -> usize {
-        let mut core = self.core();
-        if core.outbox().room() == 0 {
-            core.is_wanted_more();
-        }
-        let room = core.outbox().room();
-        let held = core.outbox().held();
-        drop(core);
-        usize::try_from(room.min(self.streams.pool().room(held))).unwrap_or(usize::MAX)
-    }
-
     /// On one leg after another. Returns when the socket breaks or the stream is reset.
     async fn work(self: &Arc<Self>, socket: &Socket, legs: &mut impl Legs, inward: &mut Inward) {
         let mut next = None;
@@ -235,41 +171,6 @@ impl Stream {
             LegEnd::Refused(_) | LegEnd::Faulty(_) if self.streams.generation() != generation => LegEnd::Lost,
             end => end,
         }
-    }
-
-    async fn send(&self, generation: u64, send: &mut Sender) -> LegEnd {
-        let mut batch: [Bytes; BATCH] = Default::default();
-        loop {
-            match poll_fn(|cx| self.poll_send(generation, send, &mut batch, cx)).await {
-                Ok(Sent::Some) => {}
-                Ok(Sent::End) => send.finish(),
-                Ok(Sent::Nothing) => self.ready.notified().await,
-                Err(error) => return error.into(),
-            }
-        }
-    }
-
-    /// Gives QUIC what is to be sent next. What it took counts as sent before anybody can hear of it.
-    fn poll_send(
-        &self,
-        generation: u64,
-        send: &mut Sender,
-        batch: &mut [Bytes],
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<Sent, WriteError>> {
-        let mut core = self.core();
-        let taken = core.batch(generation, batch);
-        if taken == 0 {
-            let end = core.take_end(generation);
-            return Poll::Ready(Ok(if end { Sent::End } else { Sent::Nothing }));
-        }
-        let written = pin!(send.stream().write_chunks(&mut batch[..taken])).poll(cx);
-        if let Poll::Ready(Ok(written)) = &written {
-            core.sent(generation, written.bytes as u64);
-        }
-        drop(core);
-        batch.fill(Bytes::new());
-        written.map_ok(|_| Sent::Some)
     }
 
     /// The peer tells what was delivered there.

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     eventually,
-    lab::{HostName, Lab, netns, tools},
+    lab::{Host, HostName, Lab, netns, tools},
     product::{Client, agent_binary, client_binary},
 };
 
@@ -154,17 +154,22 @@ fn crowd(_: &Bench) -> Result<Outcome> {
             .collect()
     });
     let took = start.elapsed();
-    let failed: Vec<_> = results.into_iter().filter_map(Result::err).collect();
-    if let Some(first) = failed.first() {
-        ensure!(
-            false,
-            "{} of {CLIENTS} failed, the first: {first:#}",
-            failed.len()
-        );
-    }
+    let failed: Vec<_> = results
+        .into_iter()
+        .enumerate()
+        .filter_map(|(n, result): (_, Result<()>)| Some(format!("client {n}: {:#}", result.err()?)))
+        .collect();
+    ensure!(
+        failed.is_empty(),
+        "{} of {CLIENTS} failed after {took:?}:\n{}\n{}",
+        failed.len(),
+        failed.join("\n"),
+        agents_on(lab.gpu()),
+    );
     ensure!(
         Process::agents(lab.gpu(), "serve").len() == 1,
-        "one agent serves them all"
+        "one agent serves them all:\n{}",
+        agents_on(lab.gpu())
     );
     no_partial(&lab)?;
     for client in clients {
@@ -172,6 +177,13 @@ fn crowd(_: &Bench) -> Result<Outcome> {
     }
     lab.down()?;
     Ok(Outcome::default().with("all connected after", took.as_secs_f64(), "s", Limit::Told))
+}
+
+/// What of agents there is on a host: files, processes, logs.
+fn agents_on(host: &Host) -> String {
+    let look = r#"ls -la "$HOME"/.cache/jq; ps -o pid,etime,args -U "$(id -u)"; tail -n 20 "$HOME"/.cache/jq/run/*/*/log"#;
+    host.run(&format!("{{ {look}; }} 2>&1 || true"))
+        .unwrap_or_else(|error| format!("{error:#}"))
 }
 
 /// Replaces the C library's clock in programs that load it (ld.so(8)). Only the time of day: it is what dates are

@@ -79,6 +79,23 @@ impl Host {
         self.user.own(&key.with_extension("pub"), 0o644)
     }
 
+    /// Gives the user's key a passphrase, which nobody remembers for the user.
+    pub fn lock_key(&self, passphrase: &str) -> Result<()> {
+        let key = self.home().join(".ssh/id_ed25519");
+        let file = key.to_string_lossy();
+        tools::run(
+            "ssh-keygen",
+            ["-q", "-p", "-P", "", "-N", passphrase, "-f", &file],
+        )?;
+        self.user.own(&key, 0o600)
+    }
+
+    /// Gives the user a password for this host, without quotes in it. Its sshd takes none unless told to.
+    pub fn set_password(&self, password: &str) -> Result<()> {
+        self.run_as_root(&format!("echo '{}:{password}' | chpasswd", self.user.name))
+            .map(drop)
+    }
+
     /// Empties the user's known_hosts, so that every host is met for the first time.
     pub fn forget_hosts(&self) -> Result<()> {
         self.user.write(&self.home().join(".ssh/known_hosts"), "", 0o600)

@@ -64,7 +64,7 @@ impl Session {
         legs: &mut Arriving,
     ) -> Option<Left> {
         let Ok(turn) = self.requests.clone().try_acquire_owned() else {
-            stream.reset(ResetCode::Refused);
+            stream.reset(ResetCode::TooMany);
             return None;
         };
         let pass = tokio::select! {

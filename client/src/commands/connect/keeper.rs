@@ -25,7 +25,7 @@ use crate::{
     error::{Failure, Kind},
     memory::Memory,
     notice::{Notice, Notices, backoff::Attempts},
-    output::status::{State, Status},
+    output::status::{Loss, State, Status},
     tunnel::{
         paths::Path,
         search::{Carried, Known, SearchError, Searcher},
@@ -74,8 +74,8 @@ pub(super) struct Keeper {
     login_needed: bool,
     /// Since when nothing comes through.
     down: Option<Instant>,
-    /// The agent was another one when the connection came back.
-    lost_something: bool,
+    /// Why open connections were reset in the last outage, if they were.
+    lost: Option<Loss>,
     tick: Interval,
     meter: Meter,
     status: watch::Sender<Status>,
@@ -120,7 +120,7 @@ impl Keeper {
             up_per_s: 0,
             connections: 0,
             outage: None,
-            lost_something: false,
+            lost: None,
         };
         let mut keeper = Self {
             host,
@@ -143,7 +143,7 @@ impl Keeper {
             bootstrap_at: None,
             login_needed: false,
             down: None,
-            lost_something: false,
+            lost: None,
             tick: interval(TICK),
             meter: Meter::default(),
             status: watch::Sender::new(status),
@@ -214,6 +214,7 @@ impl Keeper {
                 }
                 Event::Tick => {
                     self.meter.look(self.searcher.session.moved());
+                    self.look_if_abandoned();
                     Ok(())
                 }
             };
@@ -274,7 +275,7 @@ impl Keeper {
             up_per_s: self.meter.up,
             connections: self.searcher.session.len(),
             outage,
-            lost_something: self.lost_something,
+            lost: self.lost,
         });
     }
 }

@@ -11,7 +11,7 @@ fn status(state: State, path: &str, outage_s: Option<u64>) -> Status {
         up_per_s: 3_000,
         connections: 5,
         outage: outage_s.map(Duration::from_secs),
-        lost_something: false,
+        lost: None,
     }
 }
 
@@ -255,7 +255,13 @@ fn a_loss_is_told_once_and_never_called_no_loss() {
     use State::{Reconnecting, Suspect};
     let restarted = "the agent on gpu was started anew: open connections were reset, new ones work";
     let anew = Status {
-        lost_something: true,
+        lost: Some(Loss::AgentRestarted),
+        ..connected("direct")
+    };
+    let forgotten = "the agent on gpu had given this session up: open connections were reset, new ones work \
+                     (--linger sets how long it waits)";
+    let given_up = Status {
+        lost: Some(Loss::SessionGivenUp),
         ..connected("direct")
     };
     let outage = status(Reconnecting, "direct", Some(10));
@@ -279,8 +285,21 @@ fn a_loss_is_told_once_and_never_called_no_loss() {
             vec![restarted],
         ),
         (
-            vec![anew.clone(), outage, anew],
+            vec![anew.clone(), outage.clone(), anew.clone()],
             vec!["connected again directly after 10 s", restarted],
+        ),
+        (
+            vec![
+                connected("direct"),
+                outage.clone(),
+                given_up.clone(),
+                given_up.clone(),
+            ],
+            vec!["connected again directly after 10 s", forgotten],
+        ),
+        (
+            vec![anew, outage, given_up],
+            vec!["connected again directly after 10 s", forgotten],
         ),
     ] {
         assert_eq!(told(&statuses, true), lines);
@@ -296,6 +315,12 @@ fn a_program_is_told_of_states_and_paths_and_not_of_numbers() {
     assert!(is_news(None, &first));
     assert!(!is_news(Some(&first), &second));
     assert!(is_news(Some(&first), &connected("ssh")));
+    let lost = |lost| Status {
+        lost,
+        ..connected("direct")
+    };
+    assert!(is_news(Some(&first), &lost(Some(Loss::SessionGivenUp))));
+    assert!(!is_news(Some(&lost(Some(Loss::SessionGivenUp))), &first));
     assert!(is_news(Some(&first), &status(State::Suspect, "direct", Some(2))));
 }
 

@@ -1,169 +1,18 @@
 //! Connections to real sshds on this machine's loopback, each with keys and a home of its own. They run as any user.
 
+mod hosts;
+
 use std::{
-    fs::{self, File, Permissions},
-    net::{TcpListener, TcpStream},
+    fs::{self, Permissions},
     os::unix::fs::PermissionsExt,
-    path::Path,
-    process::Command as Program,
-    sync::Mutex,
-    time::Instant,
 };
 
-use tempfile::TempDir;
-
+use self::hosts::{Heard, Hosts};
 use super::*;
 use crate::{
     bundle::{Agent, Bundle},
     launch::{Role, prepare},
 };
-
-const SSHD: &str = "/usr/sbin/sshd";
-
-/// Hosts of one test: an sshd each, and a configuration of ssh that knows them by name.
-struct Hosts {
-    folder: TempDir,
-    sshds: Vec<std::process::Child>,
-    config: String,
-}
-
-impl Drop for Hosts {
-    fn drop(&mut self) {
-        for sshd in &mut self.sshds {
-            let _ = sshd.kill();
-            let _ = sshd.wait();
-        }
-    }
-}
-
-impl Hosts {
-    /// None, which is said, where there is no sshd.
-    fn new() -> Option<Self> {
-        if !Path::new(SSHD).exists() {
-            crate::testing::not_run("sshd is not installed");
-            return None;
-        }
-        let folder = tempfile::tempdir().unwrap();
-        let hosts = Self {
-            folder,
-            sshds: Vec::new(),
-            config: String::new(),
-        };
-        for name in ["user", "other"] {
-            hosts.key(name);
-        }
-        fs::create_dir(hosts.path("sockets")).unwrap();
-        fs::copy(hosts.path("user.pub"), hosts.path("authorized")).unwrap();
-        Some(hosts)
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn key(&self, name: &str) -> String {
-        let made = Program::new("ssh-keygen")
-            .args(["-q", "-t", "ed25519", "-N", "", "-f"])
-            .arg(self.path(name))
-            .status();
-        assert!(made.unwrap().success());
-        fs::read_to_string(self.path(&format!("{name}.pub"))).unwrap()
-    }
-
-    /// Starts an sshd that ssh knows as `name`; `client` and `server` are further lines of the two configurations.
-    fn add(&mut self, name: &str, client: &str, server: &str) {
-        let port = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
-        let public = self.key(&format!("key-{name}"));
-        let known = format!("[127.0.0.1]:{port} {public}");
-        let all = fs::read_to_string(self.path("known")).unwrap_or_default() + &known;
-        fs::write(self.path("known"), all).unwrap();
-        fs::create_dir(self.path(&format!("home-{name}"))).unwrap();
-        let at = self.folder.path().display();
-        let settings = format!(
-            "{server}\nPort {port}\nListenAddress 127.0.0.1\nHostKey {at}/key-{name}\nPidFile none\nStrictModes no\n\
-             AuthorizedKeysFile {at}/authorized\nUsePAM no\nPermitRootLogin yes\nPasswordAuthentication no\n\
-             KbdInteractiveAuthentication no\nSetEnv HOME={at}/home-{name}\n",
-        );
-        fs::write(self.path(&format!("sshd-{name}")), settings).unwrap();
-        if rustix::process::geteuid().is_root() {
-            fs::create_dir_all("/run/sshd").unwrap();
-        }
-        let log = File::create(self.path(&format!("log-{name}"))).unwrap();
-        let sshd = Program::new(SSHD)
-            .args(["-D", "-e", "-f"])
-            .arg(self.path(&format!("sshd-{name}")))
-            .stderr(log)
-            .spawn();
-        self.sshds.push(sshd.unwrap());
-        let started = Instant::now();
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(
-                started.elapsed() < Duration::from_secs(10),
-                "sshd does not start: {}",
-                self.log(name)
-            );
-            std::thread::yield_now();
-        }
-        self.config += &format!("Host {name}\n  Port {port}\n  {client}\n");
-    }
-
-    fn log(&self, name: &str) -> String {
-        fs::read_to_string(self.path(&format!("log-{name}"))).unwrap()
-    }
-
-    fn logins(&self, name: &str) -> usize {
-        self.log(name).matches("Accepted publickey").count()
-    }
-
-    fn options(&self) -> SshOptions {
-        let at = self.folder.path().display();
-        let all = format!(
-            "{}Host *\n  HostName 127.0.0.1\n  IdentityFile {at}/user\n  IdentitiesOnly yes\n  BatchMode yes\n  \
-             UserKnownHostsFile {at}/known\n  GlobalKnownHostsFile none\n",
-            self.config,
-        );
-        fs::write(self.path("config"), all).unwrap();
-        SshOptions {
-            config: Some(self.path("config")),
-            ..SshOptions::new(self.path("sockets"))
-        }
-    }
-
-    async fn open(&self, options: &SshOptions) -> Result<Connection, Failure> {
-        let reporter: Arc<dyn Reporter> = Arc::new(Heard::default());
-        Connection::open(&Destination::target("gpu").unwrap(), options, &reporter).await
-    }
-
-    async fn fails(&self, options: &SshOptions) -> Failure {
-        let failure = self.open(options).await.err().unwrap();
-        assert!(
-            fs::read_dir(self.path("sockets")).unwrap().next().is_none(),
-            "a socket is left"
-        );
-        failure
-    }
-}
-
-#[derive(Default)]
-struct Heard(Mutex<Vec<String>>);
-
-impl Reporter for Heard {
-    fn step(&self, host: &str, text: &str) {
-        self.0.lock().unwrap().push(format!("{host}: {text}"));
-    }
-    fn done(&self, _: &str) {}
-    fn progress(&self, _: &str, _: u64, _: u64) {}
-    fn notice(&self, text: &str) {
-        self.0.lock().unwrap().push(format!("notice: {text}"));
-    }
-    fn prompting(&self, may_ask: bool) {
-        self.0.lock().unwrap().push(format!("prompting: {may_ask}"));
-    }
-}
 
 async fn says(host: &SshHost, script: &str) -> String {
     let mut shell = host.shell().unwrap();

@@ -12,6 +12,7 @@ use crate::{
     commands::connect::reach::{Manner, Reached},
     error::{Failure, Kind},
     notice::{Notice, backoff::Attempts},
+    output::status::Loss,
     tunnel::{
         paths::Path,
         pulse::Heart,
@@ -41,6 +42,11 @@ const UDP_AGAIN: Duration = Duration::from_millis(200);
 impl Keeper {
     pub(super) fn parted(&mut self, parted: &Parted) -> Result<(), Failure> {
         tracing::info!(?parted, "parted");
+        if matches!(parted, Parted::Closed(Close::Fenced)) && self.search.is_some() {
+            // The agent moves the session to the connection that the search has just made: its answer is on the way.
+            self.live = None;
+            return Ok(());
+        }
         let short_lived = self
             .live
             .take()
@@ -56,8 +62,13 @@ impl Keeper {
                 .on(&self.host)
                 .hint("give this one another name with --name to have both"));
             }
-            Parted::Closed(Close::Ending | Close::Left) => {
-                self.lost_something |= self.searcher.session.lose() > 0;
+            Parted::Closed(close @ (Close::Ending | Close::Left)) => {
+                if self.searcher.session.lose() > 0 {
+                    self.lost = Some(match close {
+                        Close::Left => Loss::SessionGivenUp,
+                        _ => Loss::AgentRestarted,
+                    });
+                }
                 Duration::ZERO
             }
             // Its process is gone: another one answers for it.
@@ -82,9 +93,17 @@ impl Keeper {
 
     pub(super) fn begin_outage(&mut self) {
         if self.down.is_none() {
-            self.lost_something = false;
+            self.lost = None;
         }
         self.down.get_or_insert_with(Instant::now);
+    }
+
+    /// Nothing carries the session, and nothing looks for what would: a connection that was to do so is lost.
+    pub(super) fn look_if_abandoned(&mut self) {
+        if self.live.is_none() && !self.urgent {
+            self.begin_outage();
+            self.look_for_any(SSH_AFTER);
+        }
     }
 
     /// Looks for any connection, at once. ssh takes part after a while.
@@ -122,7 +141,10 @@ impl Keeper {
         self.urgent = false;
         self.down = None;
         self.login_needed = false;
-        self.bootstrap = None;
+        if self.bootstrap.take().is_some() && self.is_attended {
+            // Its steps were shown.
+            self.reacher.printer().abandon();
+        }
         self.by_pipe = None;
         self.pending_ssh = None;
         self.bootstrap_at = None;
@@ -167,8 +189,12 @@ impl Keeper {
             return self.look_for_any(SSH_AFTER);
         };
         tracing::info!(%path, ?installed, "carried");
-        if let Installed::Lost { .. } = installed {
-            self.lost_something = true;
+        if let Installed::Lost { other_agent, .. } = installed {
+            self.lost = Some(if other_agent {
+                Loss::AgentRestarted
+            } else {
+                Loss::SessionGivenUp
+            });
             self.workload_gone.notify_one();
         }
         let ssh = self.pending_ssh.take().filter(|_| path == Path::Ssh);

@@ -1,0 +1,102 @@
+//! The GPUs that a process is to see, and how it is kept to them.
+
+use jq_common::protocol::control::{Failure, GpuAsk, WorkloadSpec};
+
+use crate::{
+    gpu::{self, Gpu},
+    workload::{EventSink, HostContext, gpus::of_host},
+};
+
+/// The GPUs that Jupyter is to see: all of the host's, or those asked for, which must be there.
+pub(super) async fn chosen(
+    host: &HostContext,
+    spec: &WorkloadSpec,
+    events: &EventSink,
+) -> Result<Vec<Gpu>, Failure> {
+    let there = of_host(&spec.gpus, &host.path).await;
+    let chosen = gpu::choose(&spec.gpus, &there)?;
+    if there.is_empty() && spec.gpus != GpuAsk::None {
+        events
+            .warning("no GPU was found on the host (`nvidia-smi -L` lists none)")
+            .await;
+    }
+    Ok(chosen)
+}
+
+/// The variable by which CUDA programs choose GPUs.
+pub(super) const CUDA_DEVICES: &str = "CUDA_VISIBLE_DEVICES";
+
+/// How a process is kept to its GPUs. All there are need no word: what the user's own environment says goes on.
+pub(super) fn variables(ask: &GpuAsk, chosen: &[Gpu]) -> Vec<(&'static str, String)> {
+    match ask {
+        GpuAsk::Default | GpuAsk::All => Vec::new(),
+        GpuAsk::None => vec![(CUDA_DEVICES, String::new())],
+        GpuAsk::Count(_) | GpuAsk::Ids(_) => {
+            let uuids: Vec<&str> = chosen.iter().map(|gpu| gpu.uuid.as_str()).collect();
+            vec![
+                (CUDA_DEVICES, uuids.join(",")),
+                ("CUDA_DEVICE_ORDER", "PCI_BUS_ID".into()),
+            ]
+        }
+    }
+}
+
+/// What the user is told when a running Jupyter, which has `has` in [`CUDA_DEVICES`], has other GPUs than asked for.
+pub(super) fn difference(spec: &WorkloadSpec, chosen: &[Gpu], has: Option<&str>) -> Option<String> {
+    // What `-e` says has the last word.
+    let by_hand = spec.env.iter().any(|(key, _)| key == CUDA_DEVICES);
+    if spec.gpus == GpuAsk::Default || by_hand {
+        return None;
+    }
+    let wanted = variables(&spec.gpus, chosen);
+    let wanted = wanted.iter().find(|(key, _)| *key == CUDA_DEVICES);
+    if has == wanted.map(|(_, value)| value.as_str()) {
+        return None;
+    }
+    let sees = match has {
+        None => "all GPUs of the host".to_owned(),
+        Some("") => "no GPUs".to_owned(),
+        Some(list) => format!("the GPUs {list}"),
+    };
+    Some(format!(
+        "Jupyter is running already, with {sees}; end it to change that"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::workload::check;
+
+    #[test]
+    fn a_process_is_kept_to_its_gpus() {
+        let gpus = gpu::parse_list("GPU 0: A (UUID: GPU-a)\nGPU 1: A (UUID: GPU-b)");
+        assert!(variables(&GpuAsk::All, &gpus).is_empty());
+        assert_eq!(variables(&GpuAsk::None, &[]), [(CUDA_DEVICES, String::new())]);
+        assert_eq!(
+            variables(&GpuAsk::Count(2), &gpus),
+            [
+                (CUDA_DEVICES, "GPU-a,GPU-b".to_owned()),
+                ("CUDA_DEVICE_ORDER", "PCI_BUS_ID".to_owned())
+            ]
+        );
+    }
+
+    #[test]
+    fn other_gpus_than_asked_for_are_told() {
+        let gpus = gpu::parse_list("GPU 0: A (UUID: GPU-a)");
+        let mut spec = check::tests::spec();
+        let differ = |spec: &WorkloadSpec, has| difference(spec, &gpus, has);
+        spec.gpus = GpuAsk::Default;
+        assert_eq!(differ(&spec, Some("")), None);
+        spec.gpus = GpuAsk::Count(1);
+        assert_eq!(differ(&spec, Some("GPU-a")), None);
+        assert!(differ(&spec, None).unwrap().contains("all GPUs"));
+        assert!(differ(&spec, Some("GPU-b")).unwrap().contains("GPU-b"));
+        spec.gpus = GpuAsk::All;
+        assert_eq!(differ(&spec, None), None);
+        assert!(differ(&spec, Some("")).unwrap().contains("no GPUs"));
+        spec.env = vec![(CUDA_DEVICES.into(), "0".into())];
+        assert_eq!(differ(&spec, Some("0")), None);
+    }
+}

@@ -1,0 +1,92 @@
+//! Asking the agent to carry the session by a connection.
+
+use std::{collections::HashMap, sync::atomic::Ordering, time::Duration};
+
+use jq_common::{
+    codec::{self, FrameError},
+    protocol::{
+        limits,
+        session::{Attach, AttachReply, BootId, Entry, Epoch},
+    },
+    session::control,
+};
+use quinn::{Connection, RecvStream, SendStream};
+use tokio::time::timeout;
+
+use super::Session;
+
+/// How long an attach waits for another at most.
+const TURN: Duration = Duration::from_millis(400);
+
+/// A connection that carries the session at the agent, and is to be [installed](Session::install) here.
+pub struct Attached {
+    /// The connection.
+    pub connection: Connection,
+    pub(super) generation: u64,
+    pub(super) boot: BootId,
+    pub(super) epoch: Epoch,
+    pub(super) table: HashMap<u64, Entry>,
+    pub(super) send: SendStream,
+    pub(super) receive: RecvStream,
+}
+
+/// Why a connection could not be made to carry the session.
+#[derive(Debug, thiserror::Error)]
+pub enum AttachError {
+    /// It was lost meanwhile, or the agent said something that cannot be.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    /// Another connection of this session was quicker.
+    #[error("another connection carries the session")]
+    Stale,
+    /// The agent cannot take it.
+    #[error("the agent is ending, or has too many sessions")]
+    Busy,
+}
+
+impl Session {
+    /// Has the agent carry the session by `connection` from now on, within `deadline`. Whatever carried it goes on to until
+    /// then.
+    ///
+    /// # Errors
+    /// An [`AttachError`]; nothing has changed then, as far as can be known.
+    pub async fn attach(&self, connection: Connection, deadline: Duration) -> Result<Attached, AttachError> {
+        // One at a time, so that two ways that work do not fence each other. One that is dead must not keep the next.
+        let _turn = timeout(TURN, self.attaching.lock()).await;
+        let generation = self.generation.fetch_add(1, Ordering::Relaxed) + 1;
+        let attach = Attach {
+            session: self.id,
+            generation,
+            keep_s: self.keep.as_secs(),
+        };
+        let exchange = async {
+            let (mut send, mut receive) = connection
+                .open_bi()
+                .await
+                .map_err(|error| FrameError::Io(error.into()))?;
+            // What it says frees memory and streams at both ends: it goes before any data.
+            let _ = send.set_priority(control::CONTROL_PRIORITY);
+            codec::write(&mut send, &attach, limits::CONTROL_FRAME).await?;
+            match codec::read(&mut receive, limits::CONTROL_FRAME).await? {
+                AttachReply::Attached { boot, epoch } => {
+                    let table = control::read_table(&mut receive).await?;
+                    Ok((boot, epoch, table, send, receive))
+                }
+                AttachReply::Stale => Err(AttachError::Stale),
+                AttachReply::Busy => Err(AttachError::Busy),
+            }
+        };
+        let (boot, epoch, table, send, receive) = timeout(deadline, exchange)
+            .await
+            .map_err(|_| FrameError::TimedOut(deadline))??;
+        Ok(Attached {
+            connection,
+            generation,
+            boot,
+            epoch,
+            table,
+            send,
+            receive,
+        })
+    }
+}

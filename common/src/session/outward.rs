@@ -1,0 +1,112 @@
+//! The way outward: from the local socket to the outbox, and from there onto one leg after another.
+
+use std::{
+    future::poll_fn,
+    io,
+    pin::pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use quinn::WriteError;
+
+use super::{
+    leg::{LegEnd, Sender},
+    socket::Socket,
+    stream::Stream,
+};
+
+/// Most chunks given to QUIC at once.
+const BATCH: usize = 16;
+
+enum Sent {
+    Some,
+    End,
+    Nothing,
+}
+
+impl Stream {
+    /// From the socket to the outbox. Returns when the socket breaks.
+    pub(super) async fn outward(self: &Arc<Self>, socket: &Socket) {
+        loop {
+            if socket.readable().await.is_err() {
+                return;
+            }
+            // Only now: what was free may have been taken by others meanwhile.
+            let room = self.room();
+            if room == 0 {
+                tokio::select! {
+                    () = self.room.notified() => continue,
+                    _ = socket.broken() => return,
+                }
+            }
+            let bytes = match socket.try_read(room) {
+                Ok(bytes) => bytes,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                Err(_) => return,
+            };
+            let count = bytes.len();
+            self.change(|core| {
+                if count == 0 {
+                    core.finish();
+                } else {
+                    core.write(bytes);
+                }
+            });
+            self.ready.notify_one();
+            if count == 0 {
+                break;
+            }
+            self.streams.count(count as u64, 0);
+        }
+        socket.broken().await;
+    }
+
+    fn room(&self) -> usize {
+        let mut core = self.core();
+        if core.outbox().room() == 0 {
+            core.is_wanted_more();
+        }
+        let room = core.outbox().room();
+        let held = core.outbox().held();
+        drop(core);
+        usize::try_from(room.min(self.streams.pool().room(held))).unwrap_or(usize::MAX)
+    }
+
+    /// Onto a leg. Returns when that ends.
+    pub(super) async fn send(&self, generation: u64, send: &mut Sender) -> LegEnd {
+        let mut batch: [Bytes; BATCH] = Default::default();
+        loop {
+            match poll_fn(|cx| self.poll_send(generation, send, &mut batch, cx)).await {
+                Ok(Sent::Some) => {}
+                Ok(Sent::End) => send.finish(),
+                Ok(Sent::Nothing) => self.ready.notified().await,
+                Err(error) => return error.into(),
+            }
+        }
+    }
+
+    /// Gives QUIC what is to be sent next. What it took counts as sent before anybody can hear of it.
+    fn poll_send(
+        &self,
+        generation: u64,
+        send: &mut Sender,
+        batch: &mut [Bytes],
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Sent, WriteError>> {
+        let mut core = self.core();
+        let taken = core.batch(generation, batch);
+        if taken == 0 {
+            let end = core.take_end(generation);
+            return Poll::Ready(Ok(if end { Sent::End } else { Sent::Nothing }));
+        }
+        let written = pin!(send.stream().write_chunks(&mut batch[..taken])).poll(cx);
+        if let Poll::Ready(Ok(written)) = &written {
+            core.sent(generation, written.bytes as u64);
+        }
+        drop(core);
+        batch.fill(Bytes::new());
+        written.map_ok(|_| Sent::Some)
+    }
+}

@@ -1,0 +1,118 @@
+//! The engine, its images and its containers.
+
+use std::{
+    fs::{self, Permissions},
+    os::unix::{fs::PermissionsExt as _, net::UnixListener},
+};
+
+use anyhow::{Result, ensure};
+use jq_tests::{lab::Topology, require};
+
+use super::{IMAGE, fails, hosts, says, with_engine};
+
+#[test]
+fn a_host_without_an_engine_says_how_to_do_without() -> Result<()> {
+    if !require::lab() {
+        return Ok(());
+    }
+    // The hosts of a lab share this machine's programs, Docker's among them; Podman is not.
+    let lab = hosts(Topology::Direct)?;
+    let failure = fails(&lab, &["gpu", "--image", IMAGE, "--engine", "podman"])?;
+    says(
+        &failure,
+        "engine_missing",
+        1,
+        "gpu",
+        &["podman", "--engine process"],
+    )?;
+    let failure = fails(&lab, &["gpu", "--image", IMAGE, "--engine", "docker"])?;
+    says(&failure, "engine_stopped", 1, "gpu", &["docker"])?;
+    lab.down()
+}
+
+#[test]
+fn a_socket_that_may_not_be_opened_names_the_group() -> Result<()> {
+    if !require::docker() {
+        return Ok(());
+    }
+    let mut lab = with_engine()?;
+    let socket = lab.engine().socket();
+    lab.gpu()
+        .run_as_root(&format!("chgrp root '{0}' && chmod 660 '{0}'", socket.display()))?;
+    let failure = fails(&lab, &["gpu", "--image", IMAGE])?;
+    says(&failure, "engine_permission", 1, "gpu", &["group", "docker"])?;
+    lab.down()
+}
+
+#[test]
+fn a_stopped_dockerd_is_told_from_a_missing_one() -> Result<()> {
+    if !require::docker() {
+        return Ok(());
+    }
+    let mut lab = with_engine()?;
+    lab.engine().stop()?;
+    // What a dockerd that died leaves: a socket at which nobody listens.
+    let socket = lab.engine().socket();
+    drop(UnixListener::bind(&socket)?);
+    fs::set_permissions(&socket, Permissions::from_mode(0o666))?;
+    let failure = fails(&lab, &["gpu", "--image", IMAGE])?;
+    says(&failure, "engine_stopped", 1, "gpu", &["docker"])?;
+    lab.down()
+}
+
+#[test]
+fn an_image_that_cannot_be_had_is_named_with_what_the_engine_said() -> Result<()> {
+    if !require::docker() {
+        return Ok(());
+    }
+    let lab = with_engine()?;
+    let failure = fails(&lab, &["gpu", "--image", "127.0.0.1:9/no/such-image:1"])?;
+    says(
+        &failure,
+        "image_unavailable",
+        1,
+        "gpu",
+        &["127.0.0.1:9/no/such-image:1"],
+    )?;
+    let failure = fails(&lab, &["gpu", "--image", "no/such-image:1", "--pull", "never"])?;
+    says(&failure, "image_unavailable", 1, "gpu", &["no/such-image:1"])?;
+    lab.down()
+}
+
+#[test]
+fn an_image_without_jupyter_is_said_to_be_one_and_nothing_of_it_is_left() -> Result<()> {
+    if !require::docker() {
+        return Ok(());
+    }
+    let lab = with_engine()?;
+    let failure = fails(&lab, &["gpu", "--image", "jq-lab/nojupyter"])?;
+    says(
+        &failure,
+        "command_missing",
+        1,
+        "gpu",
+        &["jq-lab/nojupyter", "jupyter"],
+    )?;
+    ensure!(lab.docker(["ps", "-a", "-q"])?.is_empty(), "no container is left");
+    let failure = fails(&lab, &["gpu", "--image", "jq-lab/static"])?;
+    says(&failure, "command_missing", 1, "gpu", &["jq-lab/static"])?;
+    lab.down()
+}
+
+#[test]
+fn a_container_of_somebody_else_with_our_name_is_not_touched() -> Result<()> {
+    if !require::docker() {
+        return Ok(());
+    }
+    let lab = with_engine()?;
+    let name = format!("jq-{}-gpu", lab.gpu().user.name);
+    let id = lab.docker(["run", "-d", "--name", &name, "jq-lab/static"])?;
+    let failure = fails(&lab, &["gpu", "--image", IMAGE])?;
+    says(&failure, "name_taken", 1, "gpu", &[&name, "--name"])?;
+    ensure!(
+        lab.docker(["inspect", "-f", "{{.State.Running}}", id.trim()])?
+            .trim()
+            == "true"
+    );
+    lab.down()
+}

@@ -1,0 +1,86 @@
+//! The GPU host itself: its home, its processor, its start-up files.
+
+use anyhow::{Result, ensure};
+use jq_tests::{lab::Topology, product::Client, require};
+
+use super::{IMAGE, fails, hosts, says, with_engine};
+
+#[test]
+fn a_home_that_is_full_gives_way_to_another_folder_or_is_named() -> Result<()> {
+    if !require::docker() {
+        return Ok(());
+    }
+    let lab = with_engine()?;
+    lab.gpu().limit_home(512)?;
+    let mut client = Client::connect(
+        lab.laptop(),
+        &["gpu", "--image", "jq-lab/static", "--jupyter", "none"],
+    )?;
+    match client.ready() {
+        Ok(_) => client.disconnect(),
+        Err(_) => {
+            let events = format!("{:?}", client.events());
+            ensure!(
+                events.contains("install_failed") && events.contains(".cache/jq"),
+                "{events}"
+            );
+            Ok(())
+        }
+    }?;
+    lab.down()
+}
+
+#[test]
+fn a_read_only_home_gives_way_to_another_folder() -> Result<()> {
+    if !require::docker() {
+        return Ok(());
+    }
+    let lab = with_engine()?;
+    lab.gpu().make_home_read_only()?;
+    let mut client = Client::connect(lab.laptop(), &["gpu", "--image", IMAGE])?;
+    client.ready()?;
+    client.disconnect()?;
+    lab.down()
+}
+
+#[test]
+fn a_noexec_home_gives_way_to_another_folder() -> Result<()> {
+    if !require::docker() {
+        return Ok(());
+    }
+    let lab = with_engine()?;
+    lab.gpu().make_home_noexec()?;
+    let mut client = Client::connect(lab.laptop(), &["gpu", "--image", IMAGE])?;
+    client.ready()?;
+    client.disconnect()?;
+    lab.down()
+}
+
+#[test]
+fn an_unsupported_processor_is_named_with_what_is_supported() -> Result<()> {
+    if !require::lab() {
+        return Ok(());
+    }
+    let lab = hosts(Topology::Direct)?;
+    lab.gpu().pretend_machine("riscv64")?;
+    let failure = fails(&lab, &["gpu", "--image", IMAGE])?;
+    says(&failure, "unsupported_host", 1, "gpu", &["riscv64", "x86_64"])?;
+    lab.down()
+}
+
+#[test]
+fn start_up_files_that_print_do_not_disturb() -> Result<()> {
+    if !require::docker() {
+        return Ok(());
+    }
+    let lab = with_engine()?;
+    let noise = format!(
+        "\u{1b}[2J\u{1b}]0;title\u{7}Welcome\r\n{}no newline at the end",
+        "x".repeat(100_000)
+    );
+    lab.gpu().print_at_login(&noise)?;
+    let mut client = Client::connect(lab.laptop(), &["gpu", "--image", IMAGE])?;
+    client.ready()?;
+    client.disconnect()?;
+    lab.down()
+}
