@@ -59,6 +59,8 @@ pub struct Bench {
     pub long: bool,
     /// How many times scenarios are run that are settled by dice, each with another seed.
     pub seeds: u64,
+    /// The first of those seeds.
+    pub first_seed: u64,
 }
 
 impl Default for Bench {
@@ -66,6 +68,7 @@ impl Default for Bench {
         Self {
             long: false,
             seeds: 1,
+            first_seed: 1,
         }
     }
 }

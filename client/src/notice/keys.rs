@@ -7,10 +7,7 @@
 use std::{
     io,
     os::fd::{AsFd, OwnedFd},
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
 };
 
 use rustix::{
@@ -19,32 +16,37 @@ use rustix::{
     process::getpgrp,
     termios::{isatty, tcgetpgrp},
 };
-use tokio::io::unix::AsyncFd;
+use tokio::{io::unix::AsyncFd, sync::watch};
 
 /// Whether the terminal may be read: whoever lets something else ask the user there, such as ssh, pauses it.
 #[derive(Clone, Debug, Default)]
-pub struct Keys(Arc<AtomicUsize>);
+pub struct Keys(Arc<watch::Sender<usize>>);
 
 impl Keys {
     /// Reads nothing until what it returns is dropped. There may be several at once.
     #[must_use]
     pub fn pause(&self) -> Paused {
-        self.0.fetch_add(1, Ordering::SeqCst);
+        self.0.send_modify(|pauses| *pauses += 1);
         Paused(self.0.clone())
     }
 
     fn are_paused(&self) -> bool {
-        self.0.load(Ordering::SeqCst) > 0
+        *self.0.borrow() > 0
+    }
+
+    async fn resumed(&self) {
+        // Never fails: the sender is here.
+        let _ = self.0.subscribe().wait_for(|pauses| *pauses == 0).await;
     }
 }
 
 /// Nothing is read from the terminal for as long as this lives.
 #[derive(Debug)]
-pub struct Paused(Arc<AtomicUsize>);
+pub struct Paused(Arc<watch::Sender<usize>>);
 
 impl Drop for Paused {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
+        self.0.send_modify(|pauses| *pauses -= 1);
     }
 }
 
@@ -77,8 +79,8 @@ impl Terminal {
         })
     }
 
-    /// Waits for a line; false once the terminal is gone. Lines that come while paused or in the background are left to
-    /// whoever they are meant for.
+    /// Waits for a line; false once the terminal is gone. Lines that come in the background are left to whoever they are
+    /// meant for, and so are those that come while paused until that ends.
     pub(super) async fn line(&mut self) -> bool {
         let mut line = [0; 256];
         let mut ends = 0;
@@ -92,7 +94,13 @@ impl Terminal {
             }
             // Nothing is read here that is not looked at right before: between the two, a job control shell would have
             // to move this process into the background.
-            if self.keys.are_paused() || !(self.is_ours)(self.tty.get_ref()) {
+            if self.keys.are_paused() {
+                // What nobody has taken by then is for us.
+                drop(ready);
+                self.keys.resumed().await;
+                continue;
+            }
+            if !(self.is_ours)(self.tty.get_ref()) {
                 ready.clear_ready();
                 continue;
             }
@@ -178,6 +186,18 @@ mod tests {
             types(&user, "\n");
             assert!(timeout(SOON, keys.line()).await.unwrap());
         }
+    }
+
+    #[tokio::test]
+    async fn a_line_that_ssh_did_not_take_is_heard_when_the_pause_ends() {
+        let (user, path) = terminal();
+        let keys = Keys::default();
+        let mut ours = Terminal::open(&path, keys.clone(), |_| true).unwrap();
+        let paused = keys.pause();
+        types(&user, "\n");
+        assert_eq!(timeout(Duration::from_millis(50), ours.line()).await.ok(), None);
+        drop(paused);
+        assert!(timeout(SOON, ours.line()).await.unwrap());
     }
 
     #[tokio::test]

@@ -196,7 +196,7 @@ impl Storm {
 fn each_seed(bench: &Bench, once: impl Fn(&Bench, u64) -> Result<Outcome>) -> Result<Outcome> {
     let mut outcome = Outcome::default();
     let mut failed = Vec::new();
-    for seed in 1..=bench.seeds {
+    for seed in (bench.first_seed..).take(bench.seeds as usize) {
         let start = Instant::now();
         match once(bench, seed) {
             Ok(told) => {

@@ -36,6 +36,9 @@ enum Command {
         /// How many seeds to try where dice settle what happens.
         #[arg(long, default_value_t = 1)]
         seeds: u64,
+        /// The first of them.
+        #[arg(long, value_name = "SEED", default_value_t = 1)]
+        first_seed: u64,
         /// Only show what there is.
         #[arg(long)]
         list: bool,
@@ -62,6 +65,7 @@ fn main() -> Result<ExitCode> {
         ids,
         long,
         seeds,
+        first_seed,
         list,
         json,
     } = Cli::parse().command;
@@ -76,7 +80,11 @@ fn main() -> Result<ExitCode> {
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let bench = Bench { long, seeds };
+    let bench = Bench {
+        long,
+        seeds,
+        first_seed,
+    };
     let mut rows = Vec::new();
     for scenario in chosen {
         let row = run(&scenario, &bench);

@@ -300,7 +300,7 @@ impl Keeper {
             Kind::Unreachable | Kind::UnknownHost | Kind::ConnectionLost | Kind::Interrupted
         );
         let words = failure.to_string();
-        if !expected && self.said.as_ref() != Some(&words) {
+        if !expected && !self.login_needed && self.said.as_ref() != Some(&words) {
             self.reacher.printer().note(&words);
             self.said = Some(words);
         }
