@@ -26,7 +26,7 @@ const ROUND_TRIP_AGE: Duration = Duration::from_secs(10);
 
 /// While others are thought to keep the queue full, it is drained as often to see whether they do, and what was the
 /// shortest round trip before they came counts for so long.
-const CROWD_AGE: Duration = Duration::from_secs(3);
+const CROWD_AGE: Duration = Duration::from_secs(5);
 const CROWDED_ROUND_TRIP_AGE: Duration = Duration::from_secs(60);
 
 /// Loss that is no accident, as a part of what was sent in a round trip.
@@ -41,8 +41,14 @@ const MOST_WIDER: f64 = 0.2;
 /// Batches of acknowledgements of which none came soon, after which the first ramp is over.
 const LATE: u32 = 12;
 
+/// How often what the window is widened by doubles while there is no queue.
+const MOST_STEPS: u32 = 8;
+
 /// After so many drains that left nothing, the others are gone; TCP leaves nothing for a while each time it has lost.
 const DESERTED: u32 = 3;
+
+/// Round trips for which one queue that overflowed is felt.
+const HURTS: u32 = 3;
 
 /// Round trips that a drain takes: the queue is gone after the first or second.
 const DRAINED: u32 = 3;
@@ -69,6 +75,8 @@ pub(super) struct Window {
     ramp: Option<Ramp>,
     round: Round,
     drain: Option<Drain>,
+    /// Round trips in a row without a queue.
+    calm: u32,
     /// Round trips for which a queue stood that is not ours.
     crowded: u32,
     share: Option<Share>,
@@ -83,6 +91,8 @@ struct Share {
     /// When it was drained last, and how often in a row nothing was left then.
     at: Instant,
     empty: u32,
+    /// Round trips since it was made smaller.
+    unhurt: u32,
 }
 
 /// The shortest round trip, and when it was seen last.
@@ -150,6 +160,7 @@ impl Window {
             ramp: Some(Ramp::default()),
             round: Round::new(0, 0.0),
             drain: None,
+            calm: 0,
             crowded: 0,
             share: None,
             filled: false,
@@ -200,7 +211,9 @@ impl Window {
         }
         self.round.shortest = self.round.shortest.min(sample.round_trip);
         self.round.starved |= sample.starved;
-        if let Some(ramp) = &mut self.ramp {
+        if let Some(ramp) = &mut self.ramp
+            && !sample.starved
+        {
             let late = sample.round_trip > shortest + (2 * TARGET).max(shortest / 8);
             ramp.late = if late { ramp.late + 1 } else { 0 };
             if ramp.late == LATE {
@@ -285,13 +298,16 @@ impl Window {
     /// Follows the queue that stands: there should be one, and a short one.
     fn adapt(&mut self, seen: &Seen, shortest: Duration) {
         let least = seen.target / 2;
+        let is_calm = seen.standing < least && !seen.lossy;
+        self.calm = if is_calm { self.calm + 1 } else { 0 };
         if seen.lossy && (seen.standing > least || !seen.grew) {
             self.headroom /= 2;
         } else if seen.standing > seen.target {
             let less = self.headroom.saturating_sub((seen.standing - seen.target) / 2);
             self.headroom = less.max(self.headroom.min(least));
-        } else if seen.standing < least {
-            self.headroom += (self.headroom / 4).clamp(least / 16, least / 4);
+        } else if is_calm {
+            // There is room, and after some round trips probably much.
+            self.headroom += least / 16 * (1 << self.calm.min(MOST_STEPS));
         }
         self.headroom = self.headroom.min(shortest + MOST_HEADROOM);
         self.wider = if seen.lossy && seen.slower && seen.standing < seen.target {
@@ -307,8 +323,14 @@ impl Window {
             Some(share) if now.saturating_duration_since(share.at) > CROWD_AGE => {
                 self.drain(round_trip, true);
             }
-            Some(share) if lost => share.bytes = share.bytes * 3 / 4,
-            Some(share) => share.bytes += self.mtu.max(share.bytes / 128),
+            Some(share) if lost && share.unhurt >= HURTS => {
+                share.unhurt = 0;
+                share.bytes = share.bytes * 3 / 4;
+            }
+            Some(share) => {
+                share.unhurt += 1;
+                share.bytes += self.mtu.max(share.bytes / 128);
+            }
             None if self.crowded == CROWDED => {
                 self.drain(round_trip, true);
                 // Perhaps the link has become slower, and the queue is ours.
@@ -345,10 +367,11 @@ impl Window {
             .share
             .map_or((drain.held, DESERTED), |share| (share.bytes, share.empty));
         let empty = if stands { 0 } else { empty + 1 };
-        self.share = (drain.crowded && recent && empty < DESERTED).then_some(Share {
+        self.share = (drain.crowded && empty < DESERTED).then_some(Share {
             bytes: held,
             at: now,
             empty,
+            unhurt: 0,
         });
     }
 
