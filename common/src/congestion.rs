@@ -3,8 +3,9 @@
 //! Loss says little on the links that people have, and a queue that is kept full makes every other stream wait. So the
 //! window follows what is measured: the rate at which bytes arrive ([`delivery`], as BBR does it, draft-ietf-ccwg-bbr) and
 //! the queue that stands for whole round trips ([`window`], as Copa and LEDBAT++ look for it). Where others keep the queue
-//! full anyway, it competes for a share as Reno does.
+//! full anyway, it competes for a share as Reno does ([`crowd`]).
 
+mod crowd;
 mod delivery;
 #[cfg(test)]
 mod link;

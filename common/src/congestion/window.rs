@@ -2,7 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use super::{delivery::Sample, rates::Rates};
+use super::{
+    crowd::{Crowd, Filled},
+    delivery::Sample,
+    rates::Rates,
+};
 
 /// Packets before anything is known: as many as TCP sends (RFC 6928), and as few as are of use later.
 const FIRST: u64 = 10;
@@ -21,14 +25,6 @@ const TARGET_PACKETS: u64 = 4;
 /// What is under way beyond what the path holds, at most beyond a round trip.
 const MOST_HEADROOM: Duration = Duration::from_millis(100);
 
-/// After so long without a round trip as short as the shortest, the queue is drained to see whether it still holds.
-const ROUND_TRIP_AGE: Duration = Duration::from_secs(10);
-
-/// While others are thought to keep the queue full, it is drained as often to see whether they do, and what was the
-/// shortest round trip before they came counts for so long.
-const CROWD_AGE: Duration = Duration::from_secs(5);
-const CROWDED_ROUND_TRIP_AGE: Duration = Duration::from_secs(60);
-
 /// Loss that is no accident, as a part of what was sent in a round trip.
 const LOSSY: f64 = 0.02;
 
@@ -44,20 +40,8 @@ const LATE: u32 = 12;
 /// How often what the window is widened by doubles while there is no queue.
 const MOST_STEPS: u32 = 8;
 
-/// After so many drains that left nothing, the others are gone; TCP leaves nothing for a while each time it has lost.
-const DESERTED: u32 = 3;
-
-/// Round trips for which one queue that overflowed is felt.
-const HURTS: u32 = 3;
-
-/// Round trips that a drain takes: the queue is gone after the first or second.
-const DRAINED: u32 = 3;
-
 /// Packets lost in a round trip of the ramp, and an eighth of the window at least, that end it too.
 const RAMP_LOSS: u64 = 32;
-
-/// Round trips with the least headroom and a queue nevertheless, after which the queue seems to be somebody else's.
-const CROWDED: u32 = 4;
 
 /// The window of a path.
 #[derive(Clone, Debug)]
@@ -74,32 +58,18 @@ pub(super) struct Window {
     /// The window still doubles with each round trip.
     ramp: Option<Ramp>,
     round: Round,
-    drain: Option<Drain>,
     /// Round trips in a row without a queue.
     calm: u32,
-    /// Round trips for which a queue stood that is not ours.
-    crowded: u32,
-    share: Option<Share>,
+    crowd: Crowd,
     /// A round trip was filled once: what is known is the path, and not only what was sent.
     filled: bool,
 }
 
-/// The window for a share of a queue that others keep full.
-#[derive(Clone, Copy, Debug)]
-struct Share {
-    bytes: u64,
-    /// When it was drained last, and how often in a row nothing was left then.
-    at: Instant,
-    empty: u32,
-    /// Round trips since it was made smaller.
-    unhurt: u32,
-}
-
 /// The shortest round trip, and when it was seen last.
 #[derive(Clone, Copy, Debug)]
-struct Shortest {
-    round_trip: Duration,
-    at: Instant,
+pub(super) struct Shortest {
+    pub(super) round_trip: Duration,
+    pub(super) at: Instant,
 }
 
 /// What a round trip has shown so far.
@@ -136,17 +106,6 @@ struct Ramp {
     level: u32,
 }
 
-/// A queue is being drained: first until what left before is through, then for one round trip that shows the path itself.
-#[derive(Clone, Copy, Debug)]
-struct Drain {
-    rounds: u32,
-    /// What was under way before.
-    held: u64,
-    shortest: Duration,
-    /// A queue stood that seems to be somebody else's.
-    crowded: bool,
-}
-
 impl Window {
     pub(super) fn new(now: Instant, mtu: u64) -> Self {
         Self {
@@ -159,10 +118,8 @@ impl Window {
             wider: 0.0,
             ramp: Some(Ramp::default()),
             round: Round::new(0, 0.0),
-            drain: None,
             calm: 0,
-            crowded: 0,
-            share: None,
+            crowd: Crowd::default(),
             filled: false,
         }
     }
@@ -195,8 +152,7 @@ impl Window {
             self.loss = 0.0;
             self.wider = 0.0;
             self.ramp = Some(Ramp::default());
-            self.drain = None;
-            self.share = None;
+            self.crowd = Crowd::default();
             self.filled = false;
             self.bytes = FEWEST * self.mtu;
         }
@@ -231,9 +187,7 @@ impl Window {
 
     fn see_round_trip(&mut self, now: Instant, round_trip: Duration) -> Duration {
         let seen = Shortest { round_trip, at: now };
-        if let Some(drain) = &mut self.drain {
-            drain.shortest = drain.shortest.min(round_trip);
-        }
+        self.crowd.see_round_trip(round_trip);
         match &mut self.shortest {
             None => {
                 self.shortest = Some(seen);
@@ -254,12 +208,10 @@ impl Window {
         let lost = round.lost as f64 / (arrived + round.lost).max(1) as f64;
         let usual_loss = self.loss;
         self.loss += (lost - self.loss) / 8.0;
-        if let Some(drain) = &mut self.drain {
-            drain.rounds += 1;
-            if drain.rounds == DRAINED {
-                let drain = *drain;
-                self.drained(now, &drain, shortest);
-            }
+        let target = self.target(shortest.round_trip);
+        if self.crowd.is_draining() {
+            let shown = self.crowd.drain_goes_on(now, shortest, target);
+            self.shortest = shown.or(self.shortest);
             return;
         }
         if round.starved {
@@ -267,7 +219,6 @@ impl Window {
         }
         self.filled = true;
         self.rates.advance(now, shortest.round_trip);
-        let target = self.target(shortest.round_trip);
         let seen = Seen {
             standing: round.shortest.saturating_sub(shortest.round_trip),
             target,
@@ -279,10 +230,15 @@ impl Window {
             self.ramp_goes_on(&seen);
             return;
         }
-        let crowded = self.headroom <= target / 2 && seen.standing > target + target / 2;
-        self.crowded = if crowded { self.crowded + 1 } else { 0 };
+        let filled = Filled {
+            crowded: self.headroom <= target / 2 && seen.standing > target + target / 2,
+            lost: lost > usual_loss + BY_ACCIDENT,
+            held: (self.rates.fastest() * round.shortest.as_secs_f64()) as u64,
+        };
         self.adapt(&seen, shortest.round_trip);
-        self.compete(now, round.shortest, lost > usual_loss + BY_ACCIDENT, shortest);
+        if self.crowd.round_ends(now, filled, shortest, self.mtu) {
+            self.rates.forget_all_but_latest();
+        }
     }
 
     fn ramp_goes_on(&mut self, seen: &Seen) {
@@ -317,64 +273,6 @@ impl Window {
         };
     }
 
-    /// Where somebody else keeps the queue full, takes a share of it; now and then it is drained to see how things are.
-    fn compete(&mut self, now: Instant, round_trip: Duration, lost: bool, shortest: Shortest) {
-        match &mut self.share {
-            Some(share) if now.saturating_duration_since(share.at) > CROWD_AGE => {
-                self.drain(round_trip, true);
-            }
-            Some(share) if lost && share.unhurt >= HURTS => {
-                share.unhurt = 0;
-                share.bytes = share.bytes * 3 / 4;
-            }
-            Some(share) => {
-                share.unhurt += 1;
-                share.bytes += self.mtu.max(share.bytes / 128);
-            }
-            None if self.crowded == CROWDED => {
-                self.drain(round_trip, true);
-                // Perhaps the link has become slower, and the queue is ours.
-                self.rates.forget_all_but_latest();
-            }
-            None if now.saturating_duration_since(shortest.at) > ROUND_TRIP_AGE => {
-                self.drain(round_trip, false);
-            }
-            None => {}
-        }
-    }
-
-    fn drain(&mut self, before: Duration, crowded: bool) {
-        self.drain = Some(Drain {
-            rounds: 0,
-            held: (self.rates.fastest() * before.as_secs_f64()) as u64,
-            shortest: Duration::MAX,
-            crowded,
-        });
-    }
-
-    fn drained(&mut self, now: Instant, drain: &Drain, known: Shortest) {
-        self.drain = None;
-        self.crowded = 0;
-        let stands = drain.shortest > known.round_trip + 2 * self.target(known.round_trip);
-        let recent = now.saturating_duration_since(known.at) < CROWDED_ROUND_TRIP_AGE;
-        if !recent || !drain.crowded {
-            self.shortest = Some(Shortest {
-                round_trip: drain.shortest,
-                at: now,
-            });
-        }
-        let (held, empty) = self
-            .share
-            .map_or((drain.held, DESERTED), |share| (share.bytes, share.empty));
-        let empty = if stands { 0 } else { empty + 1 };
-        self.share = (drain.crowded && empty < DESERTED).then_some(Share {
-            bytes: held,
-            at: now,
-            empty,
-            unhurt: 0,
-        });
-    }
-
     /// How long a queue may stand.
     fn target(&self, shortest: Duration) -> Duration {
         TARGET
@@ -392,12 +290,12 @@ impl Window {
         let rate = self.rates.fastest();
         let holds = rate * shortest.round_trip.as_secs_f64();
         let least = if self.filled { FEWEST } else { FIRST } * self.mtu;
-        self.bytes = if self.drain.is_some() {
+        self.bytes = if self.crowd.is_draining() {
             ((holds * 0.75) as u64).max(2 * self.mtu + 1)
         } else {
             let wide = (holds + rate * self.headroom.as_secs_f64()) * (1.0 + self.wider);
             (wide as u64 + 3 * self.mtu)
-                .max(self.share.map_or(0, |share| share.bytes))
+                .max(self.crowd.share())
                 .clamp(least, WIDEST)
         };
     }

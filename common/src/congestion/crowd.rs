@@ -1,0 +1,168 @@
+//! Whose the queue is: now and then it is drained to see, and where others keep it full, a share of it is taken.
+
+use std::time::{Duration, Instant};
+
+use super::window::Shortest;
+
+/// After so long without a round trip as short as the shortest, the queue is drained to see whether it still holds.
+const ROUND_TRIP_AGE: Duration = Duration::from_secs(10);
+
+/// While others are thought to keep the queue full, it is drained as often to see whether they do, and what was the
+/// shortest round trip before they came counts for so long.
+const CROWD_AGE: Duration = Duration::from_secs(5);
+const CROWDED_ROUND_TRIP_AGE: Duration = Duration::from_secs(60);
+
+/// Round trips with the least headroom and a queue nevertheless, after which the queue seems to be somebody else's.
+const CROWDED: u32 = 4;
+
+/// After so many drains that left nothing, the others are gone; TCP leaves nothing for a while each time it has lost.
+const DESERTED: u32 = 3;
+
+/// A queue that is back so soon after it was drained is not ours: somebody takes whatever we leave.
+const BACK_SOON: Duration = Duration::from_secs(5);
+
+/// Round trips for which one queue that overflowed is felt.
+const HURTS: u32 = 3;
+
+/// Round trips that a drain takes: the queue is gone after the first or second.
+const DRAINED: u32 = 3;
+
+/// Who else is on the path, as far as is known.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Crowd {
+    /// Round trips in a row for which a queue stood that seems not to be ours.
+    rounds: u32,
+    drain: Option<Drain>,
+    /// The last drain that left nothing though a queue had stood: when, and what was under way before.
+    in_vain: Option<(Instant, u64)>,
+    share: Option<Share>,
+}
+
+/// The window for a share of a queue that others keep full.
+#[derive(Clone, Copy, Debug)]
+struct Share {
+    bytes: u64,
+    /// When it was drained last, and how often in a row nothing was left then.
+    at: Instant,
+    empty: u32,
+    /// Round trips since it was made smaller.
+    unhurt: u32,
+}
+
+/// A queue is being drained: first until what left before is through, then for one round trip that shows the path itself.
+#[derive(Clone, Copy, Debug)]
+struct Drain {
+    rounds: u32,
+    /// Bytes that were under way before.
+    held: u64,
+    shortest: Duration,
+    /// A queue stood that seems to be somebody else's.
+    crowded: bool,
+}
+
+/// A round trip that was filled, for whoever asks whose its queue was.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Filled {
+    /// A queue stood though the window left none.
+    pub(super) crowded: bool,
+    /// More was lost than usual.
+    pub(super) lost: bool,
+    /// Bytes under way.
+    pub(super) held: u64,
+}
+
+impl Crowd {
+    pub(super) fn is_draining(&self) -> bool {
+        self.drain.is_some()
+    }
+
+    /// Bytes that may be under way for the sake of a share.
+    pub(super) fn share(&self) -> u64 {
+        self.share.map_or(0, |share| share.bytes)
+    }
+
+    pub(super) fn see_round_trip(&mut self, round_trip: Duration) {
+        if let Some(drain) = &mut self.drain {
+            drain.shortest = drain.shortest.min(round_trip);
+        }
+    }
+
+    /// Takes a share of a queue that is somebody else's, or begins to drain it to see. True when that may show that the
+    /// path has become slower.
+    pub(super) fn round_ends(&mut self, now: Instant, filled: Filled, known: Shortest, mtu: u64) -> bool {
+        self.rounds = if filled.crowded { self.rounds + 1 } else { 0 };
+        match &mut self.share {
+            Some(share) if now.saturating_duration_since(share.at) > CROWD_AGE => {
+                self.begin_drain(filled.held, true);
+            }
+            Some(share) if filled.lost && share.unhurt >= HURTS => {
+                share.unhurt = 0;
+                share.bytes = share.bytes * 7 / 10;
+            }
+            Some(share) => {
+                share.unhurt += 1;
+                share.bytes += mtu.max(share.bytes / 200);
+            }
+            None if self.rounds == CROWDED => {
+                self.begin_drain(filled.held, true);
+                return true;
+            }
+            None if now.saturating_duration_since(known.at) > ROUND_TRIP_AGE => {
+                self.begin_drain(filled.held, false);
+            }
+            None => {}
+        }
+        false
+    }
+
+    fn begin_drain(&mut self, held: u64, crowded: bool) {
+        self.drain = Some(Drain {
+            rounds: 0,
+            held,
+            shortest: Duration::MAX,
+            crowded,
+        });
+    }
+
+    /// A round trip of a drain has ended. Gives the shortest round trip that counts from now on, if the drain has shown
+    /// another. `target` is how long a queue may stand.
+    pub(super) fn drain_goes_on(
+        &mut self,
+        now: Instant,
+        known: Shortest,
+        target: Duration,
+    ) -> Option<Shortest> {
+        let drain = self.drain.as_mut()?;
+        drain.rounds += 1;
+        if drain.rounds < DRAINED {
+            return None;
+        }
+        let drain = *drain;
+        self.drain = None;
+        self.rounds = 0;
+        let stands = drain.shortest > known.round_trip + 2 * target;
+        let (bytes, empty) = match (self.share, self.in_vain.take()) {
+            (Some(share), _) if stands => (share.bytes, 0),
+            (Some(share), _) => (share.bytes, share.empty + 1),
+            (None, _) if stands => (drain.held, 0),
+            (None, Some((at, held))) if now.saturating_duration_since(at) < BACK_SOON => {
+                (held.max(drain.held), 0)
+            }
+            (None, _) => {
+                self.in_vain = drain.crowded.then_some((now, drain.held));
+                (drain.held, DESERTED)
+            }
+        };
+        self.share = (drain.crowded && empty < DESERTED).then_some(Share {
+            bytes,
+            at: now,
+            empty,
+            unhurt: 0,
+        });
+        let recent = now.saturating_duration_since(known.at) < CROWDED_ROUND_TRIP_AGE;
+        (!recent || !drain.crowded).then_some(Shortest {
+            round_trip: drain.shortest,
+            at: now,
+        })
+    }
+}
