@@ -54,6 +54,8 @@ const BURST: f64 = 10.0 * PACKET as f64;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
+    /// A packet of a flow arrives, and its acknowledgement leaves.
+    Arrived { flow: usize, packet: u64 },
     /// A packet of a flow is acknowledged.
     Acked { flow: usize, packet: u64 },
     /// A flow may send.
@@ -79,6 +81,8 @@ pub(super) struct Flow {
     held_up: bool,
     /// Bytes that arrived, since the last look.
     pub(super) arrived: u64,
+    /// Whether it goes the other way, against the flows that do not.
+    pub(super) back: bool,
     /// Of this many bytes a second the application has (none: as many as it may send).
     pub(super) offers: Option<f64>,
     offered: f64,
@@ -90,12 +94,13 @@ pub(super) struct Lab {
     pub(super) link: Link,
     pub(super) flows: Vec<Flow>,
     pub(super) now: Instant,
-    free_at: Instant,
+    /// When each way has sent what waits for it.
+    free_at: [Instant; 2],
     events: BTreeMap<(Instant, u64), Event>,
     count: u64,
-    random: u64,
+    pub(super) random: u64,
     losing: u32,
-    waiting: VecDeque<Instant>,
+    waiting: [VecDeque<Instant>; 2],
 }
 
 impl Lab {
@@ -112,6 +117,7 @@ impl Lab {
                 heard_at: now,
                 held_up: false,
                 arrived: 0,
+                back: false,
                 offers: None,
                 offered: 0.0,
                 round_trips: Vec::new(),
@@ -122,12 +128,12 @@ impl Lab {
             link,
             flows,
             now,
-            free_at: now,
+            free_at: [now; 2],
             events: BTreeMap::new(),
             count: 0,
             random: 7,
             losing: 0,
-            waiting: VecDeque::new(),
+            waiting: Default::default(),
         };
         for flow in 0..lab.flows.len() {
             lab.at(now, Event::Send { flow });
@@ -165,6 +171,7 @@ impl Lab {
             };
             self.now = when;
             match event {
+                Event::Arrived { flow, packet } => self.arrive(flow, packet),
                 Event::Acked { flow, packet } => self.ack(flow, packet),
                 Event::Send { flow } => {
                     self.flows[flow].held_up = false;
@@ -208,7 +215,7 @@ impl Lab {
             let packet = flow.next;
             flow.next += 1;
             flow.sender.sent(now, PACKET);
-            let arrival = self.carry();
+            let arrival = self.carry(index);
             self.flows[index].under_way.insert(
                 packet,
                 Packet {
@@ -217,7 +224,7 @@ impl Lab {
                 },
             );
             if let Some(arrival) = arrival {
-                self.at(arrival, Event::Acked { flow: index, packet });
+                self.at(arrival, Event::Arrived { flow: index, packet });
             }
         }
     }
@@ -228,8 +235,8 @@ impl Lab {
         }
     }
 
-    /// When a packet is acknowledged that leaves now, unless it is lost.
-    fn carry(&mut self) -> Option<Instant> {
+    /// When a packet arrives that leaves now, unless it is lost.
+    fn carry(&mut self, index: usize) -> Option<Instant> {
         if self.losing == 0 && self.chance() < self.link.loss / f64::from(self.link.burst) {
             self.losing = self.link.burst;
         }
@@ -237,17 +244,27 @@ impl Lab {
             self.losing -= 1;
             return None;
         }
-        while self.waiting.front().is_some_and(|&gone| gone <= self.now) {
-            self.waiting.pop_front();
+        let way = usize::from(self.flows[index].back);
+        let waiting = &mut self.waiting[way];
+        while waiting.front().is_some_and(|&gone| gone <= self.now) {
+            waiting.pop_front();
         }
-        if (self.waiting.len() as u64 + 1) * PACKET > self.link.queue + PACKET {
+        if (waiting.len() as u64 + 1) * PACKET > self.link.queue + PACKET {
             return None;
         }
         let takes = Duration::from_secs_f64(PACKET as f64 * 8.0 / self.link.rate);
-        self.free_at = self.free_at.max(self.now) + takes;
-        self.waiting.push_back(self.free_at);
+        self.free_at[way] = self.free_at[way].max(self.now) + takes;
+        waiting.push_back(self.free_at[way]);
+        Some(self.free_at[way] + self.link.round_trip / 2)
+    }
+
+    /// The acknowledgement is small, but waits behind what goes its way.
+    fn arrive(&mut self, index: usize, packet: u64) {
+        let way = usize::from(!self.flows[index].back);
         let late = self.link.jitter.mul_f64(self.chance());
-        Some(self.free_at + self.link.round_trip + late)
+        let leaves = self.free_at[way].max(self.now);
+        let heard = leaves + self.link.round_trip / 2 + late;
+        self.at(heard, Event::Acked { flow: index, packet });
     }
 
     fn ack(&mut self, index: usize, number: u64) {

@@ -110,7 +110,7 @@ fn what_is_lost_by_accident_costs_no_more_than_itself() {
         let seen = settled(Link { loss, burst, ..link });
         assert!(seen.part > least, "{loss} in {burst}: {}", seen.part);
         assert!(
-            seen.round_trip < ms(48),
+            seen.round_trip < ms(52),
             "{loss} in {burst}: {:?}",
             seen.round_trip
         );
@@ -216,6 +216,29 @@ fn a_link_that_becomes_slower_or_faster_or_longer_is_followed() {
     lab.run(secs(5.0));
     let longer = seen(&mut lab, 5.0).remove(0);
     assert!(longer.part > 0.8, "{}", longer.part);
+}
+
+#[test]
+fn whatever_is_lost_room_is_found() {
+    for (loss, burst) in [(0.01, 1), (0.03, 1), (0.08, 1), (0.08, 8)] {
+        for random in [7, 7919, 104_729] {
+            let mut lab = alone(Link {
+                loss,
+                burst,
+                ..Link::new(10e6, 40)
+            });
+            lab.random = random;
+            lab.run(secs(5.0));
+            lab.link = Link {
+                loss,
+                burst,
+                ..Link::new(100e6, 40)
+            };
+            lab.run(secs(5.0));
+            let seen = seen(&mut lab, 3.0).remove(0);
+            assert!(seen.part > 0.9, "{loss} in {burst}, {random}: {}", seen.part);
+        }
+    }
 }
 
 #[test]

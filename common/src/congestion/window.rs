@@ -32,13 +32,16 @@ const LOSSY: f64 = 0.02;
 const BY_ACCIDENT: f64 = 0.001;
 
 /// Most that the window is widened for what is lost by accident.
-const MOST_WIDER: f64 = 0.2;
+const MOST_WIDER: f64 = 0.1;
 
 /// Batches of acknowledgements of which none came soon, after which the first ramp is over.
 const LATE: u32 = 12;
 
 /// How often what the window is widened by doubles while there is no queue.
 const MOST_STEPS: u32 = 8;
+
+/// Where much is lost, more is tried each so many round trips.
+const PROBE: u32 = 16;
 
 /// Packets lost in a round trip of the ramp, and an eighth of the window at least, that end it too.
 const RAMP_LOSS: u64 = 32;
@@ -58,8 +61,9 @@ pub(super) struct Window {
     /// The window still doubles with each round trip.
     ramp: Option<Ramp>,
     round: Round,
-    /// Round trips in a row without a queue.
+    /// Round trips since a queue stood: in which little was lost, and much.
     calm: u32,
+    lossy: u32,
     crowd: Crowd,
     /// A round trip was filled once: what is known is the path, and not only what was sent.
     filled: bool,
@@ -92,6 +96,8 @@ struct Seen {
     standing: Duration,
     target: Duration,
     lossy: bool,
+    /// Much more was lost than usual.
+    worse: bool,
     /// The rate was higher, or lower, than any that was known.
     grew: bool,
     slower: bool,
@@ -118,6 +124,7 @@ impl Window {
             wider: 0.0,
             ramp: Some(Ramp::default()),
             round: Round::new(0, 0.0),
+            lossy: 0,
             calm: 0,
             crowd: Crowd::default(),
             filled: false,
@@ -223,6 +230,7 @@ impl Window {
             standing: round.shortest.saturating_sub(shortest.round_trip),
             target,
             lossy: lost > LOSSY,
+            worse: lost > usual_loss * 1.5 + LOSSY,
             grew: round.fastest > round.rate_before * 1.1,
             slower: round.fastest < round.rate_before * 0.97,
         };
@@ -254,10 +262,20 @@ impl Window {
     /// Follows the queue that stands: there should be one, and a short one.
     fn adapt(&mut self, seen: &Seen, shortest: Duration) {
         let least = seen.target / 2;
-        let is_calm = seen.standing < least && !seen.lossy;
-        self.calm = if is_calm { self.calm + 1 } else { 0 };
-        if seen.lossy && (seen.standing > least || !seen.grew) {
-            self.headroom /= 2;
+        let is_calm = seen.standing < least;
+        if !is_calm {
+            (self.calm, self.lossy) = (0, 0);
+        } else if seen.lossy {
+            self.lossy += 1;
+        } else {
+            self.calm += 1;
+        }
+        if seen.lossy && is_calm && (seen.grew && !seen.worse || self.lossy.is_multiple_of(PROBE)) {
+            // What is lost says nothing of whether there is room.
+            self.headroom = self.headroom.max(shortest / 4);
+        } else if seen.lossy {
+            self.headroom /= 4;
+            self.calm /= 2;
         } else if seen.standing > seen.target {
             let less = self.headroom.saturating_sub((seen.standing - seen.target) / 2);
             self.headroom = less.max(self.headroom.min(least));
