@@ -10,8 +10,10 @@
 //! - [`product`]: `jq-client` as a process; [`terminal`]: one with its user in front of it; [`http`]: enough of it to
 //!   talk to Jupyter.
 //! - [`oracle`]: streams whose every byte is known; [`faults`]: what must be survived, each as a scenario with a bar.
+//! - [`bench`]: how fast that is, beside others.
 //! - [`require`]: what a test needs of the machine, said aloud when it is missing.
 
+pub mod bench;
 mod environment;
 mod eventually;
 pub mod faults;

@@ -1,0 +1,161 @@
+//! As many bytes as possible.
+
+use anyhow::Result;
+
+use super::{
+    Bench, Work,
+    figures::{Sheet, at_least},
+    flow::{Direction, Flow, rates},
+    peers::{Peer, Who},
+    place::Place,
+    wire::{self, Wire},
+};
+
+pub(super) const WORKS: &[Work] = &[
+    Work {
+        id: "bulk-machine",
+        name: "bulk, no delay: the machine is the limit",
+        bar: "1.2 x ssh -L aes128-gcm",
+        aim: "2 x",
+        run: |bench| bulk(bench, wire::VETH, machine),
+    },
+    Work {
+        id: "bulk-clean",
+        name: "bulk, 100 Mbit/s 40 ms clean",
+        bar: "0.97 x raw TCP",
+        aim: "1.0 x",
+        run: |bench| bulk(bench, wire::CLEAN, clean),
+    },
+    Work {
+        id: "bulk-loss",
+        name: "bulk, 100 Mbit/s 40 ms, 1 % random loss",
+        bar: "85 % of the link; 10 x ssh -L",
+        aim: "92 %",
+        run: |bench| bulk(bench, wire::LOSS, lossy),
+    },
+    Work {
+        id: "bulk-bursts",
+        name: "bulk, 100 Mbit/s 40 ms, 1 % loss in bursts",
+        bar: "85 % of the link; 10 x ssh -L",
+        aim: "92 %",
+        run: |bench| bulk(bench, wire::BURSTS, lossy),
+    },
+    Work {
+        id: "bulk-long",
+        name: "bulk, 300 Mbit/s 80 ms, 0.1 % loss",
+        bar: "85 % of the link",
+        aim: "93 %",
+        run: |bench| bulk(bench, wire::LONG, long),
+    },
+    Work {
+        id: "bulk-slow",
+        name: "bulk, 20 Mbit/s 150 ms, one-second queue",
+        bar: "none",
+        aim: "none",
+        run: |bench| bulk(bench, wire::SLOW, |_, _, _| ()),
+    },
+    Work {
+        id: "bulk-gateway",
+        name: "bulk, 100 Mbit/s 40 ms, through the gateway",
+        bar: "0.97 x raw TCP straight to the host",
+        aim: "1.0 x",
+        run: |bench| bulk(bench, wire::GATEWAY, clean),
+    },
+];
+
+const UNIT: &str = "Mbit/s";
+
+/// How many streams at the same time.
+const STREAMS: [usize; 2] = [1, 8];
+
+type Judge = fn(&mut Sheet, &str, Wire);
+
+fn bulk(bench: &Bench, wire: Wire, judge: Judge) -> Result<Sheet> {
+    let place = Place::up(wire)?;
+    let mut sheet = Sheet::default();
+    let is_limited = wire.rate.is_some();
+    let mut all = vec![Who::Raw, Who::Ssh, Who::SshAes, Who::Product];
+    if is_limited && bench.bbr {
+        all.extend([Who::RawBbr, Who::SshAesBbr]);
+    }
+    let peers = Peer::start_all(&place, &all)?;
+    for round in 0..bench.rounds {
+        for streams in STREAMS {
+            for direction in Direction::BOTH {
+                let what = situation(direction, streams);
+                for peer in &peers {
+                    let is_second_column = matches!(peer.who, Who::RawBbr | Who::SshAesBbr);
+                    if streams > 1 && is_second_column {
+                        continue;
+                    }
+                    let rate = rate(&place, peer, direction, streams, bench)?;
+                    sheet.add(&what, peer.who.name(), UNIT, rate);
+                    bench.tell(round, &what, peer.who.name(), rate, UNIT);
+                }
+            }
+        }
+    }
+    for streams in STREAMS {
+        for direction in Direction::BOTH {
+            judge(&mut sheet, &situation(direction, streams), wire);
+        }
+    }
+    drop(peers);
+    place.down()?;
+    Ok(sheet)
+}
+
+fn situation(direction: Direction, streams: usize) -> String {
+    let count = if streams == 1 {
+        "one stream"
+    } else {
+        "eight streams"
+    };
+    format!("{}, {count}", direction.name())
+}
+
+/// What `streams` carry together once they are under way.
+pub(super) fn rate(
+    place: &Place,
+    peer: &Peer,
+    direction: Direction,
+    streams: usize,
+    bench: &Bench,
+) -> Result<f64> {
+    let flows = Flow::start_many(place, peer, direction, streams)?;
+    rates([&flows], bench.warm_up)?;
+    let [rate] = rates([&flows], bench.length)?;
+    drop(flows);
+    place.settle();
+    Ok(rate)
+}
+
+fn machine(sheet: &mut Sheet, what: &str, _: Wire) {
+    sheet.judge_ratio(what, Who::Product.name(), Who::SshAes.name(), at_least(1.2, 2.0));
+}
+
+fn clean(sheet: &mut Sheet, what: &str, _: Wire) {
+    sheet.judge_ratio(what, Who::Product.name(), Who::Raw.name(), at_least(0.97, 1.0));
+}
+
+fn lossy(sheet: &mut Sheet, what: &str, wire: Wire) {
+    share(sheet, what, wire, 85.0, 92.0);
+    // With eight streams ssh still has one connection.
+    sheet.judge_ratio(what, Who::Product.name(), Who::Ssh.name(), at_least(10.0, 10.0));
+}
+
+fn long(sheet: &mut Sheet, what: &str, wire: Wire) {
+    share(sheet, what, wire, 85.0, 93.0);
+}
+
+fn share(sheet: &mut Sheet, what: &str, wire: Wire, bar: f64, aim: f64) {
+    let Some(rate) = wire.rate else { return };
+    let values = sheet.values(what, Who::Product.name());
+    let shares = values.iter().map(|value| value / rate as f64 * 100.0).collect();
+    sheet.judge(
+        format!("{what}, share of the link"),
+        "%",
+        shares,
+        at_least(bar, aim),
+    );
+}

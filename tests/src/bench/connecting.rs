@@ -1,0 +1,134 @@
+//! From the command to ports that can be used.
+
+use std::{
+    process::Stdio,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::{
+    Bench, Work,
+    figures::{Sheet, at_most},
+    peers::{PRODUCT, product_words},
+    place::Place,
+    process::forget,
+    wire::{self, Wire},
+};
+use crate::{
+    lab::HostName,
+    product::{self, Client},
+};
+
+pub(super) const WORKS: &[Work] = &[
+    Work {
+        id: "connect",
+        name: "connects, 100 Mbit/s 40 ms, agent in place",
+        bar: "first: 1.3 x `ssh HOST true`; second: 3 round trips + 50 ms",
+        aim: "first: less than it; second: 2 round trips + 20 ms",
+        run: |bench| connects(bench, wire::CLEAN),
+    },
+    Work {
+        id: "connect-gateway",
+        name: "connects through the gateway, 100 Mbit/s 40 ms, agent in place",
+        bar: "first: 1.3 x `ssh HOST true`; second: 3 round trips + 50 ms",
+        aim: "first: less than it; second: 2 round trips + 20 ms",
+        run: |bench| connects(bench, wire::GATEWAY),
+    },
+    Work {
+        id: "size",
+        name: "the agent: its size, and what its upload takes on the link",
+        bar: "8 MB; 3.5 MB",
+        aim: "5 MB; 2 MB",
+        run: size,
+    },
+];
+
+/// How long a connect may take, with an upload.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+const SSH: &str = "ssh HOST true";
+
+/// The local port of the forward.
+const PORT: u16 = 9104;
+
+fn connects(bench: &Bench, wire: Wire) -> Result<Sheet> {
+    let place = Place::up(wire)?;
+    let mut sheet = Sheet::default();
+    let (first, second) = ("first", "second, the agent being alive");
+    let trip = wire.rtt.as_secs_f64() * 1e3;
+    // Uploads the agent.
+    connect(&place)?.1.disconnect()?;
+    for round in 0..bench.rounds {
+        forget(&place)?;
+        let start = Instant::now();
+        let mut ssh = place.lab.laptop().command("ssh");
+        ssh.args(["-o", "BatchMode=yes", "gpu", "true"])
+            .stdin(Stdio::null());
+        let status = ssh.status().context("cannot start ssh")?;
+        ensure!(status.success(), "ssh ended with {status}");
+        let by_ssh = start.elapsed().as_secs_f64() * 1e3;
+        let (by_us, client) = connect(&place)?;
+        client.disconnect()?;
+        let (again, client) = connect(&place)?;
+        client.disconnect()?;
+        for (what, peer, value) in [
+            (first, SSH, by_ssh),
+            (first, PRODUCT, by_us),
+            (second, PRODUCT, again),
+        ] {
+            sheet.add(what, peer, "ms", value);
+            bench.tell(round, what, peer, value, "ms");
+        }
+    }
+    sheet.judge_ratio(first, PRODUCT, SSH, at_most(1.3, 1.0));
+    let again = sheet.values(second, PRODUCT);
+    let limits = at_most(3.0 * trip + 50.0, 2.0 * trip + 20.0);
+    sheet.judge(second, "ms", again, limits);
+    place.down()?;
+    Ok(sheet)
+}
+
+/// How long it takes until the ports are there, in milliseconds.
+fn connect(place: &Place) -> Result<(f64, Client)> {
+    let laptop = place.lab.laptop();
+    laptop.install(&product::client_binary(), "jq-client")?;
+    let mut command = laptop.command("jq-client");
+    command.arg("connect").args(product_words(place, PORT));
+    let start = Instant::now();
+    let mut client = Client::spawn(&mut command)?;
+    let event = client.wait_for(&["ready", "failure"], PATIENCE)?;
+    let took = start.elapsed().as_secs_f64() * 1e3;
+    ensure!(event["event"] == "ready", "jq-client failed: {event}");
+    Ok((took, client))
+}
+
+fn size(_: &Bench) -> Result<Sheet> {
+    const MB: f64 = 1e6;
+    let mut sheet = Sheet::default();
+    let agent = std::fs::metadata(product::agent_binary())?.len() as f64 / MB;
+    let place = Place::up(wire::CLEAN)?;
+    let sent = || {
+        let way = place.lab.link().counters_from(HostName::Laptop);
+        way.map(|way| way.bytes as f64 / MB).unwrap_or_default()
+    };
+    let mut costs = [0.0; 2];
+    for cost in &mut costs {
+        forget(&place)?;
+        let before = sent();
+        let (took, client) = connect(&place)?;
+        *cost = sent() - before;
+        client.disconnect()?;
+        if sheet.series.is_empty() {
+            sheet.add("first connect, with the upload", PRODUCT, "ms", took);
+        }
+    }
+    let [with, without] = costs;
+    sheet.add("size, stripped", PRODUCT, "MB", agent);
+    sheet.add("upload, ssh and TCP included", PRODUCT, "MB", with - without);
+    sheet.judge("size, stripped", "MB", vec![agent], at_most(8.0, 5.0));
+    let upload = vec![with - without];
+    sheet.judge("upload, ssh and TCP included", "MB", upload, at_most(3.5, 2.0));
+    place.down()?;
+    Ok(sheet)
+}

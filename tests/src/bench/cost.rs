@@ -1,0 +1,209 @@
+//! What a way takes of the machines at its ends.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use super::{
+    Bench, Work,
+    clock::last,
+    figures::{Sheet, at_most},
+    flow::{Direction, Flow, rates},
+    idlers::{self, Idlers},
+    peers::{Peer, Who},
+    place::Place,
+    process::{Processes, forget},
+    wire::{self, Wire},
+};
+
+pub(super) const WORKS: &[Work] = &[
+    Work {
+        id: "cpu",
+        name: "processor time for a GB, both ends together, no delay",
+        bar: "1.2 x ssh -L aes128-gcm",
+        aim: "0.6 x",
+        run: cpu,
+    },
+    Work {
+        id: "memory",
+        name: "memory of each end",
+        bar: "idle 12 MB; one stream at full speed 40 MB; 10,000 idle streams 150 MB",
+        aim: "half",
+        run: memory,
+    },
+    Work {
+        id: "idle",
+        name: "processor time when nothing happens, 100 Mbit/s 40 ms",
+        bar: "< 0.1 %",
+        aim: "no wake-ups but keep-alive",
+        run: idle,
+    },
+];
+
+fn cpu(bench: &Bench) -> Result<Sheet> {
+    let place = Place::up(wire::VETH)?;
+    let mut sheet = Sheet::default();
+    let peers = Peer::start_all(&place, &[Who::Ssh, Who::SshAes, Who::Product])?;
+    let what = |direction: Direction| format!("{}, one stream", direction.name());
+    for round in 0..bench.rounds {
+        for direction in Direction::BOTH {
+            for peer in &peers {
+                let processes = Processes::all(&place, peer.who);
+                let flows = Flow::start_many(&place, peer, direction, 1)?;
+                rates([&flows], bench.warm_up)?;
+                let before = processes.seconds()?;
+                let [rate] = rates([&flows], bench.length)?;
+                let used = processes.seconds()? - before;
+                drop(flows);
+                let moved = rate / 8e3 * bench.length.as_secs_f64();
+                sheet.add(&what(direction), peer.who.name(), "s/GB", used / moved);
+                bench.tell(round, &what(direction), peer.who.name(), used / moved, "s/GB");
+                place.settle();
+            }
+        }
+    }
+    for direction in Direction::BOTH {
+        sheet.judge_ratio(
+            &what(direction),
+            Who::Product.name(),
+            Who::SshAes.name(),
+            at_most(1.2, 0.6),
+        );
+    }
+    drop(peers);
+    place.down()?;
+    Ok(sheet)
+}
+
+fn idle(bench: &Bench) -> Result<Sheet> {
+    const SETTLED: Duration = Duration::from_secs(5);
+    // The kernel counts in hundredths of a second, so a thousandth of a processor takes a while to be seen.
+    let length = bench.length * 4;
+    let place = Place::up(wire::CLEAN)?;
+    let mut sheet = Sheet::default();
+    let peers = Peer::start_all(&place, &[Who::SshAes, Who::Product])?;
+    last(SETTLED);
+    for round in 0..bench.rounds {
+        let ends: Vec<_> = peers
+            .iter()
+            .flat_map(|peer| {
+                [
+                    (peer.who, "laptop", Processes::near(&place, peer.who)),
+                    (peer.who, "GPU host", Processes::far(&place, peer.who)),
+                ]
+            })
+            .collect();
+        let count = || -> Result<Vec<_>> {
+            ends.iter()
+                .map(|(.., end)| Ok((end.seconds()?, end.sleeps())))
+                .collect()
+        };
+        let (start, before) = (Instant::now(), count()?);
+        last(length);
+        let (passed, after) = (start.elapsed().as_secs_f64(), count()?);
+        for (((who, host, _), before), after) in ends.iter().zip(before).zip(after) {
+            let load = (after.0 - before.0) / passed * 100.0;
+            let wakes = (after.1 - before.1) / passed;
+            let what = format!("processor, {host}");
+            sheet.add(&what, who.name(), "%", load);
+            sheet.add(&format!("wake-ups, {host}"), who.name(), "1/s", wakes);
+            bench.tell(round, &what, who.name(), load, "%");
+        }
+    }
+    for host in ["laptop", "GPU host"] {
+        let what = format!("processor, {host}");
+        let loads = sheet.values(&what, Who::Product.name());
+        sheet.judge(what, "%", loads, at_most(0.1, 0.05));
+    }
+    drop(peers);
+    place.down()?;
+    Ok(sheet)
+}
+
+const IDLE: &str = "idle";
+const MACHINE: &str = "one stream, no delay";
+const LONG: &str = "one stream, 300 Mbit/s 80 ms";
+const MANY: &str = "10,000 idle streams";
+
+fn memory(bench: &Bench) -> Result<Sheet> {
+    idlers::raise_descriptors()?;
+    let mut sheet = Sheet::default();
+    for (wire, what) in [(wire::VETH, MACHINE), (wire::LONG, LONG)] {
+        let place = Place::up(wire)?;
+        for round in 0..bench.rounds {
+            at_full_speed(&place, wire, what, round, bench, &mut sheet)?;
+            if wire == wire::VETH {
+                forget(&place)?;
+                let peer = Peer::start(&place, Who::Product)?;
+                let idlers = Idlers::start(&place, &peer)?;
+                last(bench.warm_up);
+                let ends = ends(&place, Who::Product);
+                note(&mut sheet, bench, round, MANY, Who::Product, &residents(&ends)?);
+                drop(idlers);
+                place.target.let_go();
+            }
+        }
+        place.down()?;
+    }
+    for (what, bar) in [(IDLE, 12.0), (MACHINE, 40.0), (LONG, 40.0), (MANY, 150.0)] {
+        for end in ENDS {
+            let what = format!("{what}, {end}");
+            let values = sheet.values(&what, Who::Product.name());
+            sheet.judge(what, "MB", values, at_most(bar, bar / 2.0));
+        }
+    }
+    Ok(sheet)
+}
+
+const ENDS: [&str; 2] = ["laptop", "GPU host"];
+
+fn at_full_speed(
+    place: &Place,
+    wire: Wire,
+    what: &str,
+    round: usize,
+    bench: &Bench,
+    sheet: &mut Sheet,
+) -> Result<()> {
+    for who in [Who::SshAes, Who::Product] {
+        forget(place)?;
+        let peer = Peer::start(place, who)?;
+        last(bench.warm_up);
+        let ends = ends(place, who);
+        if wire == wire::VETH {
+            note(sheet, bench, round, IDLE, who, &residents(&ends)?);
+        }
+        let mut most = [0.0; 2];
+        for direction in Direction::BOTH {
+            let flows = Flow::start_many(place, &peer, direction, 1)?;
+            let deadline = Instant::now() + bench.warm_up + bench.length;
+            while Instant::now() < deadline {
+                last(Duration::from_millis(100));
+                for (most, now) in most.iter_mut().zip(residents(&ends)?) {
+                    *most = now.max(*most);
+                }
+            }
+            drop(flows);
+            place.settle();
+        }
+        note(sheet, bench, round, what, who, &most);
+    }
+    Ok(())
+}
+
+fn ends(place: &Place, who: Who) -> [Processes; 2] {
+    [Processes::near(place, who), Processes::far(place, who)]
+}
+
+fn residents(ends: &[Processes; 2]) -> Result<[f64; 2]> {
+    let [near, far] = ends;
+    Ok([near.resident()?, far.resident()?])
+}
+
+fn note(sheet: &mut Sheet, bench: &Bench, round: usize, what: &str, who: Who, residents: &[f64; 2]) {
+    for (end, resident) in ENDS.iter().zip(residents) {
+        let what = format!("{what}, {end}");
+        sheet.add(&what, who.name(), "MB", *resident);
+        bench.tell(round, &what, who.name(), *resident, "MB");
+    }
+}

@@ -1,0 +1,69 @@
+//! Beside somebody else's connection on the same link.
+
+use anyhow::Result;
+
+use super::{
+    Bench, Work,
+    figures::{Sheet, at_least},
+    flow::{Direction, Flow, rates},
+    peers::{Peer, Who},
+    place::Place,
+    wire,
+};
+
+pub(super) const WORKS: &[Work] = &[Work {
+    id: "fairness",
+    name: "beside one raw TCP Cubic flow, 100 Mbit/s 40 ms clean",
+    bar: "neither below 25 % of the link",
+    aim: "40 %",
+    run: fairness,
+}];
+
+/// Flows that share a link take so many times longer than one to come to rest, and to be judged.
+const PATIENCE: u32 = 2;
+
+fn fairness(bench: &Bench) -> Result<Sheet> {
+    let wire = wire::CLEAN;
+    let place = Place::up(wire)?;
+    let mut sheet = Sheet::default();
+    let raw = Peer::start(&place, Who::Raw)?;
+    let peers = Peer::start_all(&place, &[Who::Raw, Who::SshAes, Who::Product])?;
+    let whole = wire.rate.unwrap_or_default() as f64;
+    let (own, other) = (
+        |direction: Direction| format!("{}: its own share", direction.name()),
+        |direction: Direction| format!("{}: left to raw TCP", direction.name()),
+    );
+    for round in 0..bench.rounds {
+        for direction in Direction::BOTH {
+            for peer in &peers {
+                // Who comes first has an advantage, so they take turns.
+                let (mine, theirs) = if round % 2 == 0 {
+                    let mine = Flow::start_many(&place, peer, direction, 1)?;
+                    (mine, Flow::start_many(&place, &raw, direction, 1)?)
+                } else {
+                    let theirs = Flow::start_many(&place, &raw, direction, 1)?;
+                    (Flow::start_many(&place, peer, direction, 1)?, theirs)
+                };
+                rates([&mine, &theirs], bench.warm_up * PATIENCE)?;
+                let shares = rates([&mine, &theirs], bench.length * PATIENCE)?;
+                let name = peer.who.name();
+                for (what, rate) in [own(direction), other(direction)].iter().zip(shares) {
+                    let share = rate / whole * 100.0;
+                    sheet.add(what, name, "% of the link", share);
+                    bench.tell(round, what, name, share, "%");
+                }
+                drop((mine, theirs));
+                place.settle();
+            }
+        }
+    }
+    for direction in Direction::BOTH {
+        for what in [own(direction), other(direction)] {
+            let shares = sheet.values(&what, Who::Product.name());
+            sheet.judge(what, "% of the link", shares, at_least(25.0, 40.0));
+        }
+    }
+    drop((peers, raw));
+    place.down()?;
+    Ok(sheet)
+}

@@ -1,0 +1,175 @@
+//! The callers on the laptop: streams that carry as much as they can, and streams that ask.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::{Shutdown, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, anyhow, ensure};
+use rustix::net::sockopt::set_socket_linger;
+
+use super::{
+    clock::last,
+    peers::Peer,
+    place::Place,
+    target::{QUESTION, Wish, pour, swallow},
+};
+
+/// Which way bytes go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Direction {
+    /// To the laptop.
+    Down,
+    /// From it.
+    Up,
+}
+
+impl Direction {
+    pub(super) const BOTH: [Self; 2] = [Self::Down, Self::Up];
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Down => "down",
+            Self::Up => "up",
+        }
+    }
+}
+
+/// A stream that carries as much as it can until it is dropped.
+pub(super) struct Flow {
+    socket: TcpStream,
+    arrived: Arc<AtomicU64>,
+    worker: Option<JoinHandle<()>>,
+}
+
+impl Flow {
+    pub(super) fn start(place: &Place, peer: &Peer, direction: Direction) -> Result<Self> {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let wish = match direction {
+            Direction::Down => Wish::Down,
+            Direction::Up => Wish::Up(number),
+        };
+        let arrived = match direction {
+            Direction::Down => Arc::default(),
+            Direction::Up => place.target.tally(number),
+        };
+        let socket = peer.call(place, wish)?;
+        let (mine, count) = (socket.try_clone()?, Arc::clone(&arrived));
+        let worker = thread::spawn(move || match direction {
+            Direction::Down => swallow(&mine, &count),
+            Direction::Up => pour(&mine),
+        });
+        Ok(Self {
+            socket,
+            arrived,
+            worker: Some(worker),
+        })
+    }
+
+    pub(super) fn start_many(
+        place: &Place,
+        peer: &Peer,
+        direction: Direction,
+        count: usize,
+    ) -> Result<Vec<Self>> {
+        (0..count).map(|_| Self::start(place, peer, direction)).collect()
+    }
+
+    fn arrived(&self) -> u64 {
+        self.arrived.load(Ordering::Relaxed)
+    }
+
+    fn is_over(&self) -> bool {
+        self.worker.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+}
+
+impl Drop for Flow {
+    fn drop(&mut self) {
+        // A reset, so that nothing which is still queued goes on filling the link.
+        let _ = set_socket_linger(&self.socket, Some(Duration::ZERO));
+        let _ = self.socket.shutdown(Shutdown::Both);
+        if let Some(worker) = self.worker.take() {
+            let _ = worker.join();
+        }
+    }
+}
+
+/// Lets `length` pass. Gives what each group of flows carried in that time, in Mbit/s.
+pub(super) fn rates<const N: usize>(groups: [&[Flow]; N], length: Duration) -> Result<[f64; N]> {
+    let count = || groups.map(|flows| flows.iter().map(Flow::arrived).sum::<u64>());
+    let (start, before) = (Instant::now(), count());
+    last(length);
+    let (passed, after) = (start.elapsed().as_secs_f64(), count());
+    let broken = groups.iter().flat_map(|flows| flows.iter()).any(Flow::is_over);
+    ensure!(!broken, "a stream ended in the middle");
+    let mut rates = [0.0; N];
+    for ((rate, before), after) in rates.iter_mut().zip(before).zip(after) {
+        *rate = (after - before) as f64 * 8.0 / 1e6 / passed;
+    }
+    Ok(rates)
+}
+
+/// Streams that ask, each again and again, one question at a time.
+pub(super) struct Questions {
+    sockets: Vec<TcpStream>,
+}
+
+impl Questions {
+    /// Opens them without asking anything yet.
+    pub(super) fn open(place: &Place, peer: &Peer, count: usize) -> Result<Self> {
+        let sockets = (0..count).map(|_| peer.call(place, Wish::Echo));
+        let mut sockets = sockets.collect::<Result<Vec<_>>>()?;
+        for socket in &mut sockets {
+            // So that opening is no part of what the first question takes.
+            ask(socket)?;
+        }
+        Ok(Self { sockets })
+    }
+
+    /// Asks on all of them for `length`, with `pause` after each answer. Gives how long each answer took, in
+    /// milliseconds, sorted.
+    pub(super) fn ask(&self, length: Duration, pause: Duration) -> Result<Vec<f64>> {
+        let over = AtomicBool::new(false);
+        let mut all = thread::scope(|scope| {
+            let askers = self.sockets.iter().zip(0_u32..).map(|(socket, place)| {
+                let (over, count) = (&over, self.sockets.len() as u32);
+                scope.spawn(move || {
+                    last(pause * place / count);
+                    let mut took = Vec::new();
+                    while !over.load(Ordering::Relaxed) {
+                        took.push(ask(socket)?.as_secs_f64() * 1e3);
+                        last(pause);
+                    }
+                    Ok::<_, anyhow::Error>(took)
+                })
+            });
+            let askers: Vec<_> = askers.collect();
+            last(length);
+            over.store(true, Ordering::Relaxed);
+            let mut all = Vec::new();
+            for asker in askers {
+                all.extend(asker.join().map_err(|_| anyhow!("an asker panicked"))??);
+            }
+            Ok::<_, anyhow::Error>(all)
+        })?;
+        all.sort_by(f64::total_cmp);
+        Ok(all)
+    }
+}
+
+fn ask(mut socket: &TcpStream) -> Result<Duration> {
+    let (question, mut answer) = ([7; QUESTION], [0; QUESTION]);
+    let start = Instant::now();
+    socket.write_all(&question).context("cannot ask")?;
+    socket.read_exact(&mut answer).context("no answer")?;
+    ensure!(answer == question, "another answer than was asked for");
+    Ok(start.elapsed())
+}

@@ -1,0 +1,96 @@
+//! Streams on which nothing happens.
+
+use std::{
+    io::{self, BufRead as _, BufReader, Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
+    process::{Child, Stdio},
+    thread,
+};
+
+use anyhow::{Context as _, Result, anyhow, ensure};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use super::{
+    peers::{Peer, call},
+    place::Place,
+    target::Wish,
+};
+
+/// How many.
+const STREAMS: usize = 10_000;
+
+/// Who open them at the same time.
+const CALLERS: usize = 10;
+
+/// What the process that has them says when they are open.
+const OPEN: &str = "open";
+
+/// A process that has the streams' near ends, since this one has the far ones. Dropped, all are closed.
+pub(super) struct Idlers(Child);
+
+impl Idlers {
+    /// Opens them all.
+    pub(super) fn start(place: &Place, peer: &Peer) -> Result<Self> {
+        let own = std::env::current_exe().context("cannot find this program")?;
+        let mut command = place.lab.laptop().root_command(own);
+        command.arg("idle").arg(peer.entrance(place).to_string());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let child = command.spawn();
+        let mut idlers = Self(child.context("cannot start the process that has the streams")?);
+        let said = idlers.0.stdout.take().context("no stdout")?;
+        let mut line = String::new();
+        BufReader::new(said).read_line(&mut line)?;
+        ensure!(line.trim_end() == OPEN, "the streams could not be opened");
+        Ok(idlers)
+    }
+}
+
+impl Drop for Idlers {
+    fn drop(&mut self) {
+        // Fails only when it has ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// What that process does: opens streams to `entrance` and has them until its standard input ends.
+///
+/// # Errors
+/// When one of them is not answered.
+pub fn have_idle_streams(entrance: SocketAddr) -> Result<()> {
+    raise_descriptors()?;
+    let streams = open(entrance)?;
+    let mut out = io::stdout();
+    writeln!(out, "{OPEN}")?;
+    out.flush()?;
+    io::stdin().read_to_end(&mut Vec::new())?;
+    drop(streams);
+    Ok(())
+}
+
+fn open(entrance: SocketAddr) -> Result<Vec<TcpStream>> {
+    thread::scope(|scope| {
+        let callers = (0..CALLERS).map(|_| {
+            scope.spawn(move || -> Result<Vec<_>> {
+                let one = |_| call(entrance, Wish::Hold);
+                (0..STREAMS / CALLERS).map(one).collect()
+            })
+        });
+        let callers: Vec<_> = callers.collect();
+        let mut streams = Vec::new();
+        for caller in callers {
+            streams.extend(caller.join().map_err(|_| anyhow!("a caller panicked"))??);
+        }
+        Ok(streams)
+    })
+}
+
+/// For this process and for all that it starts: sshd hands its own on to agents.
+pub(super) fn raise_descriptors() -> Result<()> {
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    let raised = Rlimit {
+        current: maximum,
+        maximum,
+    };
+    setrlimit(Resource::Nofile, raised).context("cannot raise the limit of descriptors")
+}

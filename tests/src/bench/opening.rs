@@ -1,0 +1,127 @@
+//! New connections.
+
+use std::{
+    net::SocketAddr,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, anyhow};
+
+use super::{
+    Bench, Work,
+    figures::{Sheet, Spread, at_least, at_most},
+    flow::Questions,
+    peers::{Peer, Who, call},
+    place::Place,
+    target::Wish,
+    wire,
+};
+
+pub(super) const WORKS: &[Work] = &[
+    Work {
+        id: "first-byte",
+        name: "new connection to first byte, 100 Mbit/s 40 ms",
+        bar: "one round trip + 2 ms",
+        aim: "one round trip + 0.5 ms",
+        run: first_byte,
+    },
+    Work {
+        id: "opens",
+        name: "new connections a second, no delay",
+        bar: "3 x ssh -L",
+        aim: "10 x",
+        run: opens,
+    },
+];
+
+/// Connections one after the other, of which the one in the middle counts.
+const TRIES: usize = 25;
+
+/// Who open connections at the same time, each one after the other.
+const CALLERS: usize = 12;
+
+const ALL: [Who; 3] = [Who::Raw, Who::Ssh, Who::Product];
+
+fn first_byte(bench: &Bench) -> Result<Sheet> {
+    let place = Place::up(wire::CLEAN)?;
+    let mut sheet = Sheet::default();
+    let peers = Peer::start_all(&place, &ALL)?;
+    let what = "connect, ask, first byte";
+    let trip = "a question on a connection that stands";
+    let mut late = Vec::new();
+    for round in 0..bench.rounds {
+        for peer in &peers {
+            let name = peer.who.name();
+            let asked = Questions::open(&place, peer, 1)?.ask(bench.warm_up, Duration::from_millis(10))?;
+            let asked = Spread::of(&asked).context("nothing was answered")?.median;
+            sheet.add(trip, name, "ms", asked);
+            let entrance = peer.entrance(&place);
+            let took = place.lab.laptop().enter(|| tries(entrance))??;
+            let took = Spread::of(&took).context("nothing was tried")?.median;
+            sheet.add(what, name, "ms", took);
+            bench.tell(round, what, name, took, "ms");
+        }
+        let last = |what: &str, who: Who| sheet.values(what, who.name()).last().copied();
+        if let (Some(took), Some(trip)) = (last(what, Who::Product), last(trip, Who::Raw)) {
+            late.push(took - trip);
+        }
+    }
+    sheet.judge("first byte, above one round trip", "ms", late, at_most(2.0, 0.5));
+    drop(peers);
+    place.down()?;
+    Ok(sheet)
+}
+
+/// How long each try takes, in milliseconds.
+fn tries(entrance: SocketAddr) -> Result<Vec<f64>> {
+    let one = |_| -> Result<f64> {
+        let start = Instant::now();
+        call(entrance, Wish::Once)?;
+        Ok(start.elapsed().as_secs_f64() * 1e3)
+    };
+    (0..TRIES).map(one).collect()
+}
+
+fn opens(bench: &Bench) -> Result<Sheet> {
+    let place = Place::up(wire::VETH)?;
+    let mut sheet = Sheet::default();
+    let peers = Peer::start_all(&place, &ALL)?;
+    let what = "connections that were answered";
+    for round in 0..bench.rounds {
+        for peer in &peers {
+            let entrance = peer.entrance(&place);
+            let count = place.lab.laptop().enter(|| count(entrance, bench.length))??;
+            let rate = count as f64 / bench.length.as_secs_f64();
+            sheet.add(what, peer.who.name(), "1/s", rate);
+            bench.tell(round, what, peer.who.name(), rate, "1/s");
+            place.settle();
+        }
+    }
+    sheet.judge_ratio(what, Who::Product.name(), Who::Ssh.name(), at_least(3.0, 10.0));
+    drop(peers);
+    place.down()?;
+    Ok(sheet)
+}
+
+/// How many connections can be opened within `length`.
+fn count(entrance: SocketAddr, length: Duration) -> Result<usize> {
+    let deadline = Instant::now() + length;
+    thread::scope(|scope| {
+        let callers = (0..CALLERS).map(|_| {
+            scope.spawn(move || -> Result<usize> {
+                let mut count = 0;
+                while Instant::now() < deadline {
+                    call(entrance, Wish::Once)?;
+                    count += 1;
+                }
+                Ok(count)
+            })
+        });
+        let callers: Vec<_> = callers.collect();
+        let counts = callers
+            .into_iter()
+            .map(|caller| caller.join().map_err(|_| anyhow!("a caller panicked"))?);
+        counts.sum()
+    })
+}

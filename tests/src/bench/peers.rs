@@ -1,0 +1,219 @@
+//! Ways from the laptop to the service on the GPU host: the product, and what a user could take instead.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
+    process::{Child, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::{
+    clock::last,
+    place::{Control, Place},
+    target::{PORT, Wish},
+    wire::Kind,
+};
+use crate::{eventually, eventually_some, product::Client};
+
+/// How long a tunnel may take to stand.
+const START: Duration = Duration::from_secs(60);
+
+/// How long an answer over any of them may take.
+const ANSWER: Duration = Duration::from_secs(30);
+
+/// The user's configuration of ssh, with a faster cipher on every hop.
+const FAST_CIPHER: &str = ".ssh/config-aes";
+
+/// What the product is called in results.
+pub(super) const PRODUCT: &str = "jq";
+
+/// Who carries the streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Who {
+    /// Nobody: TCP straight to the GPU host.
+    Raw,
+    RawBbr,
+    /// `ssh -L`, as OpenSSH is packaged.
+    Ssh,
+    /// With the cipher that is fastest on machines that have instructions for it.
+    SshAes,
+    SshAesBbr,
+    Product,
+}
+
+impl Who {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Raw => "raw TCP",
+            Self::RawBbr => "raw TCP, BBR",
+            Self::Ssh => "ssh -L",
+            Self::SshAes => "ssh -L, aes128-gcm",
+            Self::SshAesBbr => "ssh -L, aes128-gcm, BBR",
+            Self::Product => PRODUCT,
+        }
+    }
+
+    fn control(self) -> Control {
+        match self {
+            Self::RawBbr | Self::SshAesBbr => Control::Bbr,
+            Self::Raw | Self::Ssh | Self::SshAes | Self::Product => Control::Cubic,
+        }
+    }
+
+    /// The local port of its tunnel.
+    fn port(self) -> u16 {
+        match self {
+            Self::Raw | Self::RawBbr => PORT,
+            Self::Ssh => 9101,
+            Self::SshAes => 9102,
+            Self::SshAesBbr => 9103,
+            Self::Product => 9104,
+        }
+    }
+}
+
+/// A way that stands. Dropped, it is taken down.
+pub(super) struct Peer {
+    pub(super) who: Who,
+    pub(super) tunnel: Tunnel,
+}
+
+/// The processes of a [`Peer`] on the laptop.
+pub(super) enum Tunnel {
+    None,
+    Ssh(Child),
+    Product(#[expect(dead_code, reason = "it carries until it is dropped")] Box<Client>),
+}
+
+impl Peer {
+    pub(super) fn start(place: &Place, who: Who) -> Result<Self> {
+        place.control(who.control())?;
+        let tunnel = match who {
+            Who::Raw | Who::RawBbr => Tunnel::None,
+            Who::Ssh => ssh(place, who.port(), PORT, false)?,
+            Who::SshAes | Who::SshAesBbr => ssh(place, who.port(), PORT, true)?,
+            Who::Product => product(place, who.port())?,
+        };
+        let peer = Self { who, tunnel };
+        let started = eventually_some("a tunnel to carry", START, || {
+            peer.call(place, Wish::Once).map(Some)
+        });
+        started.with_context(|| who.name())?;
+        place.control(Control::Cubic)?;
+        Ok(peer)
+    }
+
+    pub(super) fn start_all(place: &Place, all: &[Who]) -> Result<Vec<Self>> {
+        all.iter().map(|who| Self::start(place, *who)).collect()
+    }
+
+    /// Where its streams begin.
+    pub(super) fn entrance(&self, place: &Place) -> SocketAddr {
+        let address = match self.tunnel {
+            Tunnel::None => place.address(),
+            Tunnel::Ssh(_) | Tunnel::Product(_) => Ipv4Addr::LOCALHOST,
+        };
+        (address, self.who.port()).into()
+    }
+
+    /// A new stream to the service, which has been told this wish; one that has been answered where an answer is part
+    /// of it, but for [`Wish::Echo`].
+    pub(super) fn call(&self, place: &Place, wish: Wish) -> Result<TcpStream> {
+        let own_control = self.who == Who::RawBbr;
+        if own_control {
+            place.control(self.who.control())?;
+        }
+        let entrance = self.entrance(place);
+        let socket = place.lab.laptop().enter(|| call(entrance, wish))?;
+        if own_control {
+            // The other end's socket is made when the last packet of the handshake arrives there.
+            last(place.wire.rtt * 2);
+            place.control(Control::Cubic)?;
+        }
+        socket.with_context(|| format!("no stream over {}", self.who.name()))
+    }
+}
+
+/// As [`Peer::call`], on a thread that stands in the laptop's network.
+pub(super) fn call(entrance: SocketAddr, wish: Wish) -> Result<TcpStream> {
+    let mut socket = TcpStream::connect(entrance)?;
+    socket.set_nodelay(true)?;
+    socket.set_read_timeout(Some(ANSWER))?;
+    socket.write_all(&wish.encode())?;
+    if matches!(wish, Wish::Once | Wish::Hold) {
+        let mut answer = [0];
+        socket.read_exact(&mut answer)?;
+        ensure!(answer == [1], "another answer than was asked for");
+    }
+    Ok(socket)
+}
+
+/// Waits until a local port takes connections.
+pub(super) fn await_port(place: &Place, port: u16, within: Duration) -> Result<()> {
+    let open = || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok();
+    eventually("a tunnel to listen", within, || {
+        place.lab.laptop().enter(open).unwrap_or(false)
+    })
+}
+
+/// `ssh -L` from a local port to one of the GPU host's loopback.
+pub(super) fn ssh(place: &Place, port: u16, to: u16, fast_cipher: bool) -> Result<Tunnel> {
+    let laptop = place.lab.laptop();
+    let mut command = laptop.command("ssh");
+    if fast_cipher {
+        let own = std::fs::read_to_string(laptop.home().join(".ssh/config"))?;
+        let text = format!("Ciphers aes128-gcm@openssh.com\n{own}");
+        laptop.write(FAST_CIPHER, text)?;
+        command.args(["-F", &laptop.home().join(FAST_CIPHER).to_string_lossy()]);
+    }
+    command.args(["-N", "-o", "BatchMode=yes", "-o", "ExitOnForwardFailure=yes"]);
+    command.args(["-L", &format!("127.0.0.1:{port}:127.0.0.1:{to}"), "gpu"]);
+    let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
+    Ok(Tunnel::Ssh(child.context("cannot start ssh")?))
+}
+
+/// The arguments of `jq-client connect` for a tunnel whose streams begin at this local port.
+pub(super) fn product_words(place: &Place, port: u16) -> Vec<String> {
+    let path = match place.wire.kind {
+        Kind::Veth | Kind::Direct => "direct",
+        Kind::Gateway => "relay",
+    };
+    let spec = format!("{port}:127.0.0.1:{PORT}");
+    let words = [
+        "gpu",
+        "--jupyter",
+        "none",
+        "--engine",
+        "process",
+        "--path",
+        path,
+        "-L",
+        &spec,
+    ];
+    words.map(str::to_owned).into()
+}
+
+fn product(place: &Place, port: u16) -> Result<Tunnel> {
+    let words = product_words(place, port);
+    let words: Vec<_> = words.iter().map(String::as_str).collect();
+    let mut client = Client::connect(place.lab.laptop(), &words)?;
+    let path = client.ready()?.path;
+    let is_right = match place.wire.kind {
+        Kind::Veth | Kind::Direct => path == "direct",
+        Kind::Gateway => path.starts_with("through "),
+    };
+    ensure!(is_right, "the path is {path}");
+    Ok(Tunnel::Product(Box::new(client)))
+}
+
+impl Drop for Tunnel {
+    fn drop(&mut self) {
+        if let Self::Ssh(child) = self {
+            // Fails only when it has ended already.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}

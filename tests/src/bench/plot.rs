@@ -1,0 +1,203 @@
+//! Results as pictures: bars, each with its value and its spread.
+
+use std::fmt::Write as _;
+
+use super::{
+    Results, Row,
+    figures::{Series, Spread, short},
+    peers::{PRODUCT, Who},
+    table::distinct,
+};
+
+/// Pixels.
+const WIDTH: f64 = 860.0;
+const LEFT: f64 = 230.0;
+const RIGHT: f64 = 110.0;
+const BAR: f64 = 15.0;
+const GAP: f64 = 14.0;
+const TOP: f64 = 46.0;
+
+/// One for the product, and one for everybody else.
+const OURS: &str = "#1f6feb";
+const THEIRS: &str = "#9aa4b2";
+
+/// Bars that are compared with each other.
+struct Group {
+    label: String,
+    unit: String,
+    bars: Vec<(String, Spread)>,
+}
+
+/// Of one work; none where nothing is compared.
+pub(super) fn of(row: &Row) -> Option<String> {
+    let series = &row.sheet.series;
+    let groups = distinct(series, |one| &one.what)
+        .into_iter()
+        .map(|what| group(what.to_owned(), series.iter().filter(|one| one.what == what)));
+    let groups: Vec<_> = groups.filter(|group| group.bars.len() > 1).collect();
+    (!groups.is_empty()).then(|| draw(&row.name, &groups))
+}
+
+/// One stream down over every link; none before any was measured.
+pub(super) fn overview(results: &Results) -> Option<String> {
+    let bulk = results.rows.iter().filter(|row| row.id.starts_with("bulk-"));
+    let groups: Vec<_> = bulk
+        .map(|row| {
+            let name = row.name.trim_start_matches("bulk, ").to_owned();
+            let down = row
+                .sheet
+                .series
+                .iter()
+                .filter(|one| one.what == "down, one stream");
+            group(name, down)
+        })
+        .collect();
+    (!groups.is_empty()).then(|| {
+        draw(
+            "One stream down: longer is faster, each link to its own scale",
+            &groups,
+        )
+    })
+}
+
+fn group<'a>(label: String, series: impl Iterator<Item = &'a Series> + Clone) -> Group {
+    let unit = series
+        .clone()
+        .next()
+        .map_or_else(String::new, |one| one.unit.clone());
+    let bars = series.filter_map(|one| Some((one.peer.clone(), Spread::of(&one.values)?)));
+    Group {
+        label,
+        unit,
+        bars: bars.collect(),
+    }
+}
+
+fn draw(title: &str, groups: &[Group]) -> String {
+    let heights = groups
+        .iter()
+        .map(|group| group.bars.len() as f64 * BAR + BAR + GAP);
+    let height = TOP + heights.sum::<f64>();
+    let mut text = String::new();
+    let _ = writeln!(
+        text,
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{WIDTH}\" height=\"{height}\" \
+         viewBox=\"0 0 {WIDTH} {height}\" font-family=\"sans-serif\" font-size=\"12\">"
+    );
+    let _ = writeln!(text, "<rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>");
+    let _ = writeln!(
+        text,
+        "<text x=\"12\" y=\"26\" font-size=\"15\" font-weight=\"bold\">{}</text>",
+        escape(title)
+    );
+    let mut y = TOP;
+    for group in groups {
+        let _ = writeln!(
+            text,
+            "<text x=\"12\" y=\"{:.1}\" font-weight=\"bold\">{} [{}]</text>",
+            y + BAR - 3.0,
+            escape(&group.label),
+            escape(&group.unit)
+        );
+        y += BAR;
+        let longest = scale(&group.bars);
+        for (peer, spread) in &group.bars {
+            bar(&mut text, y, peer, *spread, longest);
+            y += BAR;
+        }
+        y += GAP;
+    }
+    text.push_str("</svg>\n");
+    text
+}
+
+/// The value whose bar takes all the room. Without a tunnel this machine's kernel can be so much faster than with one that
+/// nothing else could be told apart; such a bar is cut off, its number is not.
+fn scale(bars: &[(String, Spread)]) -> f64 {
+    let longest = |with_raw: bool| {
+        let shown = bars
+            .iter()
+            .filter(|(peer, _)| with_raw || peer != Who::Raw.name());
+        shown.map(|(_, spread)| spread.max).fold(0.0, f64::max)
+    };
+    let (all, tunnels) = (longest(true), longest(false));
+    if tunnels > 0.0 && all > tunnels * 3.0 {
+        tunnels
+    } else {
+        all
+    }
+}
+
+fn bar(text: &mut String, y: f64, peer: &str, spread: Spread, longest: f64) {
+    let at = |value: f64| {
+        let share = if longest > 0.0 { value / longest } else { 0.0 };
+        LEFT + share.clamp(0.0, 1.0) * (WIDTH - LEFT - RIGHT)
+    };
+    let color = if peer == PRODUCT { OURS } else { THEIRS };
+    let middle = y + BAR / 2.0;
+    let _ = writeln!(
+        text,
+        "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
+        LEFT - 8.0,
+        middle + 4.0,
+        escape(peer)
+    );
+    let _ = writeln!(
+        text,
+        "<rect x=\"{LEFT}\" y=\"{:.1}\" width=\"{:.1}\" height=\"{:.1}\" fill=\"{color}\"/>",
+        y + 2.0,
+        at(spread.median) - LEFT,
+        BAR - 4.0
+    );
+    let _ = writeln!(
+        text,
+        "<path d=\"M{:.1} {middle:.1}H{:.1}\" stroke=\"#24292f\" stroke-width=\"1.5\"/>",
+        at(spread.min),
+        at(spread.max)
+    );
+    let _ = writeln!(
+        text,
+        "<text x=\"{:.1}\" y=\"{:.1}\">{}</text>",
+        at(spread.max) + 6.0,
+        middle + 4.0,
+        short(spread.median)
+    );
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{escape, of};
+    use crate::bench::{Row, Sheet};
+
+    #[test]
+    fn a_picture_shows_every_peer_with_its_median() {
+        let mut sheet = Sheet::default();
+        for (peer, value) in [("ours", 93.25), ("theirs & others", 12.5)] {
+            sheet.add("down", peer, "Mbit/s", value);
+        }
+        let mut row = Row {
+            id: "x".into(),
+            name: "a < b".into(),
+            bar: String::new(),
+            aim: String::new(),
+            rounds: 1,
+            seconds: 1.0,
+            others: 0.0,
+            machine: String::new(),
+            sheet,
+        };
+        let picture = of(&row).unwrap_or_default();
+        for part in ["a &lt; b", "theirs &amp; others", ">93.2<", ">12.5<"] {
+            assert!(picture.contains(part), "{part} in {picture}");
+        }
+        row.sheet.series.pop();
+        assert!(of(&row).is_none());
+        assert_eq!(escape("<&>"), "&lt;&amp;&gt;");
+    }
+}

@@ -1,0 +1,156 @@
+//! `jq-bench`: measures the product and its peers side by side, and writes down what came out.
+
+use std::{
+    fs,
+    io::{self, Write as _},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use clap::{Args, Parser, Subcommand};
+use jq_tests::{
+    bench::{self, Bench, Results, Row, Work},
+    require,
+};
+
+/// How fast the product is beside raw TCP and ssh, on hosts made on this machine. Needs root, and a machine with
+/// nothing else to do.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Measure: all works, or those whose names begin with one of NAMES. Exits with 1 if a bar is missed.
+    Run(Run),
+    /// Show what there is, with bars and aims.
+    List,
+    /// Have streams on which nothing happens.
+    #[command(hide = true)]
+    Idle {
+        /// Where they begin.
+        entrance: SocketAddr,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Run {
+    /// Names, or their beginnings.
+    names: Vec<String>,
+    /// How often everything is measured, the peers by turns.
+    #[arg(long)]
+    rounds: Option<usize>,
+    /// How long each time, in seconds.
+    #[arg(long)]
+    seconds: Option<f64>,
+    /// Two short rounds and no peers with BBR: figures to work with, not to show.
+    #[arg(long)]
+    quick: bool,
+    /// Where results are written; those of works that do not run now stay.
+    #[arg(long, default_value = "results", value_name = "DIR")]
+    out: PathBuf,
+}
+
+fn main() -> Result<ExitCode> {
+    match Cli::parse().command {
+        Command::List => {
+            for work in bench::works() {
+                let Work {
+                    id, name, bar, aim, ..
+                } = work;
+                say(&format!("{id:<16} {name}: {bar} (aim: {aim})"));
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Run(run) => measure(&run),
+        Command::Idle { entrance } => {
+            bench::have_idle_streams(entrance)?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn measure(run: &Run) -> Result<ExitCode> {
+    ensure!(require::lab(), "this machine lacks what a lab needs");
+    let chosen = chosen(&run.names)?;
+    let (rounds, warm_up, length) = if run.quick { (2, 1.5, 4.0) } else { (3, 2.0, 8.0) };
+    let bench = Bench {
+        rounds: run.rounds.unwrap_or(rounds),
+        warm_up: Duration::from_secs_f64(warm_up),
+        length: Duration::from_secs_f64(run.seconds.unwrap_or(length)),
+        bbr: !run.quick,
+        say,
+    };
+    let (mut missed, mut failed) = (0, 0);
+    for work in chosen {
+        say(&format!("{}: {}", work.id, work.name));
+        let others = others(&bench)?;
+        match (work.run)(&bench) {
+            Ok(sheet) => {
+                let row = Row::new(&work, &bench, others, sheet);
+                say(&format!("\n{}", row.table()));
+                missed += usize::from(!row.passed());
+                keep(row, &run.out)?;
+            }
+            Err(error) => {
+                say(&format!("    FAILED: {error:#}"));
+                failed += 1;
+            }
+        }
+    }
+    say(&format!(
+        "{missed} works missed a bar, {failed} failed; results: {}",
+        run.out.display()
+    ));
+    Ok(if missed + failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// After each work, so that an interrupted run leaves what it found.
+fn keep(row: Row, folder: &Path) -> Result<()> {
+    let mut results = Results::load(folder)?;
+    results.put(row);
+    results.save(folder)
+}
+
+fn chosen(names: &[String]) -> Result<Vec<Work>> {
+    let all = bench::works();
+    let unknown = names
+        .iter()
+        .find(|name| !all.iter().any(|work| work.id.starts_with(*name)));
+    if let Some(unknown) = unknown {
+        bail!("no work begins with {unknown}; `jq-bench list` shows them all");
+    }
+    let wanted = |work: &Work| names.is_empty() || names.iter().any(|name| work.id.starts_with(name));
+    Ok(all.into_iter().filter(wanted).collect())
+}
+
+/// How much of the machine is used while nothing is measured, in percent of one processor.
+fn others(bench: &Bench) -> Result<f64> {
+    // The kernel counts in hundredths of a second (proc(5)): user, nice, system, and behind idle and iowait irq and
+    // softirq.
+    let busy = || -> Result<f64> {
+        let stat = fs::read_to_string("/proc/stat").context("cannot read /proc/stat")?;
+        let line = stat.lines().next().unwrap_or_default();
+        let fields: Vec<f64> = line.split_whitespace().skip(1).flat_map(str::parse).collect();
+        let counted = [0, 1, 2, 5, 6].map(|index: usize| fields.get(index).copied().unwrap_or_default());
+        Ok(counted.iter().sum())
+    };
+    let before = busy()?;
+    bench::pass(bench.warm_up);
+    Ok((busy()? - before) / bench.warm_up.as_secs_f64())
+}
+
+/// Whether anybody listens is not our business.
+fn say(text: &str) {
+    let _ = writeln!(io::stdout(), "{text}");
+}
