@@ -259,12 +259,11 @@ impl Keeper {
     }
 
     fn tell(&self, outage: Option<Duration>) {
-        let state = match (&self.live, self.down) {
-            (Some(_), None) => State::Connected,
-            _ if self.login_needed => State::LoginNeeded,
-            (Some(_), Some(since)) if since.elapsed() < SUSPECT => State::Suspect,
-            _ => State::Reconnecting,
-        };
+        let state = state(
+            self.live.is_some(),
+            self.down.map(|since| since.elapsed()),
+            self.login_needed,
+        );
         let live = self.live.as_ref();
         self.status.send_replace(Status {
             host: self.host.clone(),
@@ -277,6 +276,16 @@ impl Keeper {
             outage,
             lost: self.lost,
         });
+    }
+}
+
+/// What the user sees. Without an outage the session is carried, also while it moves from one connection to another.
+fn state(is_live: bool, outage: Option<Duration>, login_needed: bool) -> State {
+    match outage {
+        None => State::Connected,
+        Some(_) if login_needed => State::LoginNeeded,
+        Some(outage) if is_live && outage < SUSPECT => State::Suspect,
+        Some(_) => State::Reconnecting,
     }
 }
 
@@ -297,4 +306,25 @@ pub(super) fn version(host: &str) -> Failure {
     Failure::new(Kind::AgentFailed, "the agent there speaks another version")
         .on(host)
         .hint("use the same jq-client everywhere, or end the other sessions and run this again")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_move_to_another_connection_is_no_outage_and_a_login_comes_before_all_else() {
+        let outage = |seconds| Some(Duration::from_secs(seconds));
+        for (is_live, outage, login_needed, shown) in [
+            (true, None, false, State::Connected),
+            (false, None, false, State::Connected),
+            (true, outage(1), false, State::Suspect),
+            (false, outage(1), false, State::Reconnecting),
+            (true, outage(6), false, State::Reconnecting),
+            (true, outage(1), true, State::LoginNeeded),
+            (false, outage(9), true, State::LoginNeeded),
+        ] {
+            assert_eq!(state(is_live, outage, login_needed), shown);
+        }
+    }
 }

@@ -42,8 +42,10 @@ const UDP_AGAIN: Duration = Duration::from_millis(200);
 impl Keeper {
     pub(super) fn parted(&mut self, parted: &Parted) -> Result<(), Failure> {
         tracing::info!(?parted, "parted");
-        if matches!(parted, Parted::Closed(Close::Fenced)) && self.search.is_some() {
-            // The agent moves the session to the connection that the search has just made: its answer is on the way.
+        if matches!(parted, Parted::Closed(Close::Fenced))
+            && (self.search.is_some() || self.by_pipe.is_some())
+        {
+            // The agent moves the session to a connection that was just made: its answer is on the way.
             self.live = None;
             return Ok(());
         }
