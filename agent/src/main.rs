@@ -47,10 +47,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         }
         Command::Serve { run_dir, inherit } => {
             leave_ssh();
-            let runtime = Builder::new_multi_thread()
-                .worker_threads(2)
-                .enable_all()
-                .build()?;
+            let runtime = Builder::new_current_thread().enable_all().build()?;
             let result = if inherit {
                 runtime.block_on(inherit_and_serve(&run_dir))
             } else {
@@ -61,10 +58,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         }
         Command::Relay { run_dir } => {
             leave_ssh();
-            let runtime = Builder::new_multi_thread()
-                .worker_threads(2)
-                .enable_all()
-                .build()?;
+            let runtime = Builder::new_current_thread().enable_all().build()?;
             let result = runtime.block_on(relay(&run_dir));
             end(runtime);
             result

@@ -32,7 +32,7 @@ fn main() -> ExitCode {
         Err(failure) => return fail(&Printer::plain(json), &failure),
     };
     let printer = Printer::new(&environment, json);
-    let runtime = match Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+    let runtime = match Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             return fail(

@@ -53,7 +53,7 @@ pub struct Work {
 }
 
 /// How thoroughly to measure.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Bench {
     /// How often everything is measured.
     pub rounds: usize,
@@ -63,6 +63,8 @@ pub struct Bench {
     pub length: Duration,
     /// Whether peers are also measured with BBR for TCP.
     pub bbr: bool,
+    /// Only these, by the names that results have; all when none is named.
+    pub peers: Vec<String>,
     /// Hears of each figure as soon as there is one.
     pub say: fn(&str),
 }

@@ -154,7 +154,7 @@ async fn carry(
         epoch: session.epoch(),
     };
     tokio::select! {
-        error = talk(&session, reply, table, &mut send, &mut receive) => tracing::debug!(%error, "control stream"),
+        error = talk(connection, &session, reply, table, &mut send, &mut receive) => tracing::debug!(%error, "control stream"),
         () = accept(room, generation, &session, shared) => {}
     }
     let parted = match connection.close_reason() {
@@ -180,6 +180,7 @@ async fn refuse<T>(mut send: SendStream, reply: &AttachReply) -> Result<T, Frame
 
 /// The control stream. Returns why it is lost.
 async fn talk(
+    connection: &Connection,
     session: &Arc<Session>,
     reply: AttachReply,
     table: Vec<Entry>,
@@ -194,6 +195,7 @@ async fn talk(
     let heard = async {
         loop {
             let control = control::hear(receive).await?;
+            session.streams().carried(connection.stats().path.cwnd);
             if !session.streams().hear(&control) {
                 return Err(FrameError::Ended);
             }

@@ -181,7 +181,9 @@ impl Session {
     pub async fn talk(&self, connection: &Connection, stream: &mut ControlStream) -> Parted {
         let heard = async {
             loop {
-                match control::hear(&mut stream.receive).await? {
+                let control = control::hear(&mut stream.receive).await?;
+                self.streams.carried(connection.stats().path.cwnd);
+                match control {
                     Control::Restarting => return Ok::<_, FrameError>(()),
                     control if self.streams.hear(&control) => {}
                     _ => return Err(FrameError::Ended),

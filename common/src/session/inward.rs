@@ -1,19 +1,33 @@
 //! The way inward: from one leg after another to the local socket.
 
-use std::sync::Arc;
+use std::{
+    collections::VecDeque,
+    future::poll_fn,
+    pin::pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
 
 use bytes::{Buf, Bytes};
+use quinn::ReadError;
 
 use super::{
+    core::Fault,
     leg::{LegEnd, Receiver},
-    socket::Socket,
+    socket::{self, Socket},
     stream::Stream,
 };
 
 /// What arrived and is being written to the socket, from one leg to the next.
 #[derive(Default)]
 pub(super) struct Inward {
-    pending: Bytes,
+    pending: VecDeque<Bytes>,
+}
+
+/// What came of reading from a leg.
+enum Came {
+    Chunks(Result<(), Fault>),
+    End,
 }
 
 impl Inward {
@@ -27,7 +41,7 @@ impl Inward {
     async fn flush(&mut self, stream: &Arc<Stream>, socket: &Socket) -> Result<(), LegEnd> {
         while !self.pending.is_empty() {
             let count = socket.write(&self.pending).await.map_err(|_| LegEnd::Socket)?;
-            self.pending.advance(count);
+            self.drop_first(count);
             stream.delivered(count as u64);
         }
         let end = {
@@ -40,6 +54,16 @@ impl Inward {
             stream.tell_peer(true);
         }
         Ok(())
+    }
+
+    fn drop_first(&mut self, mut count: usize) {
+        while let Some(chunk) = self.pending.front_mut() {
+            if count < chunk.len() {
+                return chunk.advance(count);
+            }
+            count -= chunk.len();
+            self.pending.pop_front();
+        }
     }
 
     pub(super) async fn receive(
@@ -56,13 +80,10 @@ impl Inward {
             if let Err(end) = self.flush(stream, socket).await {
                 return end;
             }
-            let accepted = match receive.stream().read_chunk(usize::MAX, true).await {
-                Ok(Some(chunk)) => {
-                    let offset = at;
-                    at += chunk.bytes.len() as u64;
-                    stream.core().accept(generation, offset, chunk.bytes)
-                }
-                Ok(None) => {
+            match poll_fn(|cx| self.poll_take(stream, generation, receive, &mut at, cx)).await {
+                Ok(Came::Chunks(Ok(()))) => {}
+                Ok(Came::Chunks(Err(fault))) => return LegEnd::Faulty(fault),
+                Ok(Came::End) => {
                     let ended = stream.core().accept_end(generation, at);
                     if ended.is_ok()
                         && let Err(end) = self.flush(stream, socket).await
@@ -76,12 +97,32 @@ impl Inward {
                     }
                 }
                 Err(error) => return error.into(),
-            };
-            match accepted {
-                Ok(Some(new)) => self.pending = new,
-                Ok(None) => {}
-                Err(fault) => return LegEnd::Faulty(fault),
             }
         }
+    }
+
+    /// Takes what has arrived, as much as one write passes on.
+    fn poll_take(
+        &mut self,
+        stream: &Stream,
+        generation: u64,
+        receive: &mut Receiver,
+        at: &mut u64,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Came, ReadError>> {
+        let mut chunks: [Bytes; socket::CHUNKS] = Default::default();
+        let count = match ready!(pin!(receive.stream().read_chunks(&mut chunks)).poll(cx)) {
+            Ok(Some(count)) => count,
+            Ok(None) => return Poll::Ready(Ok(Came::End)),
+            Err(error) => return Poll::Ready(Err(error)),
+        };
+        let mut core = stream.core();
+        let accepted = chunks.into_iter().take(count).try_for_each(|chunk| {
+            let offset = *at;
+            *at += chunk.len() as u64;
+            self.pending.extend(core.accept(generation, offset, chunk)?);
+            Ok(())
+        });
+        Poll::Ready(Ok(Came::Chunks(accepted)))
     }
 }

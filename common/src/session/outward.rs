@@ -65,20 +65,19 @@ impl Stream {
 
     fn room(&self) -> usize {
         let mut core = self.core();
-        if core.outbox().room() == 0 {
+        let held = core.outbox().held();
+        if core.outbox().room() == 0 && held < self.streams.of_use() {
             core.is_wanted_more();
         }
         let room = core.outbox().room();
-        let held = core.outbox().held();
         drop(core);
         usize::try_from(room.min(self.streams.pool().room(held))).unwrap_or(usize::MAX)
     }
 
     /// Onto a leg. Returns when that ends.
     pub(super) async fn send(&self, generation: u64, send: &mut Sender) -> LegEnd {
-        let mut batch: [Bytes; BATCH] = Default::default();
         loop {
-            match poll_fn(|cx| self.poll_send(generation, send, &mut batch, cx)).await {
+            match poll_fn(|cx| self.poll_send(generation, send, cx)).await {
                 Ok(Sent::Some) => {}
                 Ok(Sent::End) => send.finish(),
                 Ok(Sent::Nothing) => self.ready.notified().await,
@@ -92,11 +91,11 @@ impl Stream {
         &self,
         generation: u64,
         send: &mut Sender,
-        batch: &mut [Bytes],
         cx: &mut Context<'_>,
     ) -> Poll<Result<Sent, WriteError>> {
+        let mut batch: [Bytes; BATCH] = Default::default();
         let mut core = self.core();
-        let taken = core.batch(generation, batch);
+        let taken = core.batch(generation, &mut batch);
         if taken == 0 {
             let end = core.take_end(generation);
             return Poll::Ready(Ok(if end { Sent::End } else { Sent::Nothing }));
@@ -105,8 +104,6 @@ impl Stream {
         if let Poll::Ready(Ok(written)) = &written {
             core.sent(generation, written.bytes as u64);
         }
-        drop(core);
-        batch.fill(Bytes::new());
         written.map_ok(|_| Sent::Some)
     }
 }

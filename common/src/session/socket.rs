@@ -1,6 +1,12 @@
 //! The local end of a stream: a TCP connection, or a Unix one.
 
-use std::{cell::RefCell, io, net::Shutdown, os::fd::AsFd};
+use std::{
+    cell::RefCell,
+    collections::VecDeque,
+    io::{self, IoSlice},
+    net::Shutdown,
+    os::fd::AsFd,
+};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use tokio::{
@@ -13,6 +19,9 @@ const READ: usize = 64 * 1024;
 
 /// What is read in pieces smaller than this is copied: a small slice must not keep a whole block from being freed.
 const COPIED: usize = READ / 8;
+
+/// Most chunks written at once.
+pub const CHUNKS: usize = 32;
 
 thread_local! {
     /// What the next read on this thread fills. Idle streams hold no memory.
@@ -86,23 +95,32 @@ impl Socket {
         })
     }
 
-    /// Writes some of `bytes` and returns how many. Dropping the future loses nothing.
+    /// Writes some of `chunks`, of the first [`CHUNKS`] at most, and returns how many bytes. Dropping the future loses
+    /// nothing.
     ///
     /// # Errors
     /// The socket's.
-    pub async fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+    pub async fn write(&self, chunks: &VecDeque<Bytes>) -> io::Result<usize> {
         loop {
-            let written = match self {
-                Self::Tcp(tcp) => tcp.try_write(bytes),
-                Self::Unix(unix) => unix.try_write(bytes),
-            };
-            match written {
+            match self.try_write(chunks) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => match self {
                     Self::Tcp(tcp) => tcp.writable().await?,
                     Self::Unix(unix) => unix.writable().await?,
                 },
                 done => return done,
             }
+        }
+    }
+
+    fn try_write(&self, chunks: &VecDeque<Bytes>) -> io::Result<usize> {
+        let mut slices = [IoSlice::new(&[]); CHUNKS];
+        let count = chunks.len().min(CHUNKS);
+        for (slice, chunk) in slices.iter_mut().zip(chunks) {
+            *slice = IoSlice::new(chunk);
+        }
+        match self {
+            Self::Tcp(tcp) => tcp.try_write_vectored(&slices[..count]),
+            Self::Unix(unix) => unix.try_write_vectored(&slices[..count]),
         }
     }
 

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     core::{Reset, StreamCore},
+    outbox::FIRST_WINDOW,
     pool::Pool,
     stream::Stream,
 };
@@ -30,11 +31,17 @@ const MOST_WAITING: usize = 8 * limits::STREAMS as usize;
 /// Most resets of streams that are not known yet which are remembered.
 const MOST_EARLY: usize = 1024;
 
+/// How many windows of the attachment a stream may hold: one is under way, and while what was lost comes again, the others
+/// wait behind it at the peer.
+const WINDOWS_HELD: u64 = 4;
+
 /// The streams that an end has not forgotten, and what their peer is to be told.
 #[derive(Debug)]
 pub struct Streams {
     all: RwLock<All>,
     pool: Arc<Pool>,
+    /// What a stream may hold to some use, in bytes.
+    of_use: AtomicU64,
     hints: mpsc::UnboundedSender<Hint>,
     news: Mutex<News>,
     /// Held by the attachment that tells the news. It may be asleep for long.
@@ -128,6 +135,7 @@ impl Streams {
         Arc::new(Self {
             all: RwLock::default(),
             pool,
+            of_use: AtomicU64::new(u64::MAX),
             hints,
             news: Mutex::new(News {
                 hints: waiting,
@@ -228,6 +236,18 @@ impl Streams {
     #[must_use]
     pub fn pool(&self) -> &Pool {
         &self.pool
+    }
+
+    /// The attachment has this many bytes under way at most (its congestion window): streams that hold many times that
+    /// gain nothing by it.
+    pub fn carried(&self, window: u64) {
+        let of_use = window.saturating_mul(WINDOWS_HELD).saturating_add(FIRST_WINDOW);
+        self.of_use.store(of_use, Ordering::Relaxed);
+    }
+
+    /// What a stream may hold to some use, in bytes.
+    pub(super) fn of_use(&self) -> u64 {
+        self.of_use.load(Ordering::Relaxed)
     }
 
     /// Bytes moved so far.

@@ -78,7 +78,7 @@ fn bulk(bench: &Bench, wire: Wire, judge: Judge) -> Result<Sheet> {
     if is_limited && bench.bbr {
         all.extend([Who::RawBbr, Who::SshAesBbr]);
     }
-    let peers = Peer::start_all(&place, &all)?;
+    let peers = Peer::start_all(bench, &place, &all)?;
     for round in 0..bench.rounds {
         for streams in STREAMS {
             for direction in Direction::BOTH {

@@ -43,7 +43,7 @@ pub(super) const WORKS: &[Work] = &[
 fn cpu(bench: &Bench) -> Result<Sheet> {
     let place = Place::up(wire::VETH)?;
     let mut sheet = Sheet::default();
-    let peers = Peer::start_all(&place, &[Who::Ssh, Who::SshAes, Who::Product])?;
+    let peers = Peer::start_all(bench, &place, &[Who::Ssh, Who::SshAes, Who::Product])?;
     let what = |direction: Direction| format!("{}, one stream", direction.name());
     for round in 0..bench.rounds {
         for direction in Direction::BOTH {
@@ -81,7 +81,7 @@ fn idle(bench: &Bench) -> Result<Sheet> {
     let length = bench.length * 4;
     let place = Place::up(wire::CLEAN)?;
     let mut sheet = Sheet::default();
-    let peers = Peer::start_all(&place, &[Who::SshAes, Who::Product])?;
+    let peers = Peer::start_all(bench, &place, &[Who::SshAes, Who::Product])?;
     last(SETTLED);
     for round in 0..bench.rounds {
         let ends: Vec<_> = peers

@@ -46,7 +46,7 @@ const ALL: [Who; 3] = [Who::Raw, Who::Ssh, Who::Product];
 fn first_byte(bench: &Bench) -> Result<Sheet> {
     let place = Place::up(wire::CLEAN)?;
     let mut sheet = Sheet::default();
-    let peers = Peer::start_all(&place, &ALL)?;
+    let peers = Peer::start_all(bench, &place, &ALL)?;
     let what = "connect, ask, first byte";
     let trip = "a question on a connection that stands";
     let mut late = Vec::new();
@@ -86,7 +86,7 @@ fn tries(entrance: SocketAddr) -> Result<Vec<f64>> {
 fn opens(bench: &Bench) -> Result<Sheet> {
     let place = Place::up(wire::VETH)?;
     let mut sheet = Sheet::default();
-    let peers = Peer::start_all(&place, &ALL)?;
+    let peers = Peer::start_all(bench, &place, &ALL)?;
     let what = "connections that were answered";
     for round in 0..bench.rounds {
         for peer in &peers {

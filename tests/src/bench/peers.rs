@@ -10,6 +10,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 
 use super::{
+    Bench,
     clock::last,
     place::{Control, Place},
     target::{PORT, Wish},
@@ -105,8 +106,14 @@ impl Peer {
         Ok(peer)
     }
 
-    pub(super) fn start_all(place: &Place, all: &[Who]) -> Result<Vec<Self>> {
-        all.iter().map(|who| Self::start(place, *who)).collect()
+    /// Those of `all` that are asked for.
+    pub(super) fn start_all(bench: &Bench, place: &Place, all: &[Who]) -> Result<Vec<Self>> {
+        let asked_for =
+            |who: &&Who| bench.peers.is_empty() || bench.peers.iter().any(|name| name == who.name());
+        all.iter()
+            .filter(asked_for)
+            .map(|who| Self::start(place, *who))
+            .collect()
     }
 
     /// Where its streams begin.

@@ -52,6 +52,9 @@ struct Run {
     /// Two short rounds and no peers with BBR: figures to work with, not to show.
     #[arg(long)]
     quick: bool,
+    /// Measure only this peer, by its name in results, and write nothing down: to look at one closely.
+    #[arg(long = "peer", value_name = "NAME")]
+    peers: Vec<String>,
     /// Where results are written; those of works that do not run now stay.
     #[arg(long, default_value = "results", value_name = "DIR")]
     out: PathBuf,
@@ -85,6 +88,7 @@ fn measure(run: &Run) -> Result<ExitCode> {
         warm_up: Duration::from_secs_f64(warm_up),
         length: Duration::from_secs_f64(run.seconds.unwrap_or(length)),
         bbr: !run.quick,
+        peers: run.peers.clone(),
         say,
     };
     let (mut missed, mut failed) = (0, 0);
@@ -96,7 +100,9 @@ fn measure(run: &Run) -> Result<ExitCode> {
                 let row = Row::new(&work, &bench, others, sheet);
                 say(&format!("\n{}", row.table()));
                 missed += usize::from(!row.passed());
-                keep(row, &run.out)?;
+                if bench.peers.is_empty() {
+                    keep(row, &run.out)?;
+                }
             }
             Err(error) => {
                 say(&format!("    FAILED: {error:#}"));
