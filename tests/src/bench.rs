@@ -12,6 +12,7 @@ mod bulk;
 mod clock;
 mod connecting;
 mod cost;
+mod dumbpipe;
 mod echo;
 mod fairness;
 mod figures;

@@ -8,7 +8,7 @@ use super::{
     flow::{Direction, Flow, rates},
     peers::{Peer, Who},
     place::Place,
-    wire::{self, Wire},
+    wire::{self, Kind, Wire},
 };
 
 pub(super) const WORKS: &[Work] = &[
@@ -74,7 +74,11 @@ fn bulk(bench: &Bench, wire: Wire, judge: Judge) -> Result<Sheet> {
     let place = Place::up(wire)?;
     let mut sheet = Sheet::default();
     let is_limited = wire.rate.is_some();
-    let mut all = vec![Who::Raw, Who::Ssh, Who::SshAes, Who::Product];
+    let mut all = vec![Who::Raw, Who::Ssh, Who::SshAes];
+    if wire.kind != Kind::Gateway {
+        all.push(Who::Dumbpipe);
+    }
+    all.push(Who::Product);
     if is_limited && bench.bbr {
         all.extend([Who::RawBbr, Who::SshAesBbr]);
     }

@@ -43,7 +43,11 @@ pub(super) const WORKS: &[Work] = &[
 fn cpu(bench: &Bench) -> Result<Sheet> {
     let place = Place::up(wire::VETH)?;
     let mut sheet = Sheet::default();
-    let peers = Peer::start_all(bench, &place, &[Who::Ssh, Who::SshAes, Who::Product])?;
+    let peers = Peer::start_all(
+        bench,
+        &place,
+        &[Who::Ssh, Who::SshAes, Who::Dumbpipe, Who::Product],
+    )?;
     let what = |direction: Direction| format!("{}, one stream", direction.name());
     for round in 0..bench.rounds {
         for direction in Direction::BOTH {

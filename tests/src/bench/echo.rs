@@ -40,7 +40,7 @@ const UNIT: &str = "ms";
 fn echo(bench: &Bench, wire: Wire, bar: f64, aim: f64) -> Result<Sheet> {
     let place = Place::up(wire)?;
     let mut sheet = Sheet::default();
-    let peers = Peer::start_all(bench, &place, &[Who::Raw, Who::Ssh, Who::Product])?;
+    let peers = Peer::start_all(bench, &place, &[Who::Raw, Who::Ssh, Who::Dumbpipe, Who::Product])?;
     for round in 0..bench.rounds {
         for peer in &peers {
             let name = peer.who.name();

@@ -27,7 +27,11 @@ fn fairness(bench: &Bench) -> Result<Sheet> {
     let place = Place::up(wire)?;
     let mut sheet = Sheet::default();
     let raw = Peer::start(&place, Who::Raw)?;
-    let peers = Peer::start_all(bench, &place, &[Who::Raw, Who::SshAes, Who::Product])?;
+    let peers = Peer::start_all(
+        bench,
+        &place,
+        &[Who::Raw, Who::SshAes, Who::Dumbpipe, Who::Product],
+    )?;
     let whole = wire.rate.unwrap_or_default() as f64;
     let (own, other) = (
         |direction: Direction| format!("{}: its own share", direction.name()),

@@ -41,7 +41,7 @@ const TRIES: usize = 25;
 /// Who open connections at the same time, each one after the other.
 const CALLERS: usize = 12;
 
-const ALL: [Who; 3] = [Who::Raw, Who::Ssh, Who::Product];
+const ALL: [Who; 4] = [Who::Raw, Who::Ssh, Who::Dumbpipe, Who::Product];
 
 fn first_byte(bench: &Bench) -> Result<Sheet> {
     let place = Place::up(wire::CLEAN)?;

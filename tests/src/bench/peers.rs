@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result, ensure};
 use super::{
     Bench,
     clock::last,
+    dumbpipe::{self, Dumbpipe},
     place::{Control, Place},
     target::{PORT, Wish},
     wire::Kind,
@@ -41,6 +42,8 @@ pub(super) enum Who {
     /// With the cipher that is fastest on machines that have instructions for it.
     SshAes,
     SshAesBbr,
+    /// A QUIC tunnel of the crate registry.
+    Dumbpipe,
     Product,
 }
 
@@ -52,6 +55,7 @@ impl Who {
             Self::Ssh => "ssh -L",
             Self::SshAes => "ssh -L, aes128-gcm",
             Self::SshAesBbr => "ssh -L, aes128-gcm, BBR",
+            Self::Dumbpipe => dumbpipe::NAME,
             Self::Product => PRODUCT,
         }
     }
@@ -59,7 +63,7 @@ impl Who {
     fn control(self) -> Control {
         match self {
             Self::RawBbr | Self::SshAesBbr => Control::Bbr,
-            Self::Raw | Self::Ssh | Self::SshAes | Self::Product => Control::Cubic,
+            Self::Raw | Self::Ssh | Self::SshAes | Self::Dumbpipe | Self::Product => Control::Cubic,
         }
     }
 
@@ -71,6 +75,7 @@ impl Who {
             Self::SshAes => 9102,
             Self::SshAesBbr => 9103,
             Self::Product => 9104,
+            Self::Dumbpipe => 9105,
         }
     }
 }
@@ -85,6 +90,7 @@ pub(super) struct Peer {
 pub(super) enum Tunnel {
     None,
     Ssh(Child),
+    Dumbpipe(#[expect(dead_code, reason = "it carries until it is dropped")] Dumbpipe),
     Product(#[expect(dead_code, reason = "it carries until it is dropped")] Box<Client>),
 }
 
@@ -95,6 +101,7 @@ impl Peer {
             Who::Raw | Who::RawBbr => Tunnel::None,
             Who::Ssh => ssh(place, who.port(), PORT, false)?,
             Who::SshAes | Who::SshAesBbr => ssh(place, who.port(), PORT, true)?,
+            Who::Dumbpipe => Tunnel::Dumbpipe(dumbpipe::start(place, who.port())?),
             Who::Product => product(place, who.port())?,
         };
         let peer = Self { who, tunnel };
@@ -120,7 +127,7 @@ impl Peer {
     pub(super) fn entrance(&self, place: &Place) -> SocketAddr {
         let address = match self.tunnel {
             Tunnel::None => place.address(),
-            Tunnel::Ssh(_) | Tunnel::Product(_) => Ipv4Addr::LOCALHOST,
+            Tunnel::Ssh(_) | Tunnel::Dumbpipe(_) | Tunnel::Product(_) => Ipv4Addr::LOCALHOST,
         };
         (address, self.who.port()).into()
     }

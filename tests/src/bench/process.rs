@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::{
+    dumbpipe,
     peers::Who,
     place::{Place, hosts},
 };
@@ -46,6 +47,7 @@ impl Processes {
                 let is_listener = title.contains("[listener]");
                 (name(*pid) == "ssh" || name(*pid).starts_with("sshd")) && !is_listener
             }
+            Who::Dumbpipe => name(*pid) == dumbpipe::NAME,
             Who::Product => name(*pid) == "jq-client" || command_line(*pid).contains("--run-dir"),
         };
         let found = netns::processes(&host.netns).into_iter().filter(belongs);
