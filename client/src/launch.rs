@@ -11,10 +11,7 @@ use jq_common::{
     text,
 };
 
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    time::timeout,
-};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::{
     bundle::Bundle,
@@ -54,9 +51,6 @@ const LINE: Duration = Duration::from_secs(30);
 
 /// How long the agent may take to answer.
 const ANSWER: Duration = Duration::from_secs(30);
-
-/// How long the shell may take to end after the answer.
-const ENDS: Duration = Duration::from_millis(500);
 
 /// An agent that waits for its request. Dropping it ends the shell it runs in, and the agent with it.
 pub struct Prepared {
@@ -200,15 +194,12 @@ impl Prepared {
         }
     }
 
-    /// Says what is wanted, and returns what the agent answers. Then the shell is done with.
+    /// Says what is wanted, and returns what the agent answers. The shell is then dropped: that it ends is not waited for.
     ///
     /// # Errors
     /// The agent's own failure; or that it ended, answered nonsense, or did not answer within 30 s.
     pub async fn exchange(mut self, request: &BootstrapRequest) -> Result<Started, Failure> {
-        let started = self.ask(request).await?;
-        // What it started may keep the channel open; nothing more is expected of it.
-        let _ = timeout(ENDS, self.shell.close()).await;
-        Ok(started)
+        self.ask(request).await
     }
 
     async fn ask(&mut self, request: &BootstrapRequest) -> Result<Started, Failure> {

@@ -33,8 +33,8 @@ const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// Bytes one stream may have under way: 1 Gbit/s at 128 ms.
 const STREAM_WINDOW: u32 = 16 * 1024 * 1024;
 
-/// Streams that a client may open before its session is known.
-const FIRST_STREAMS: u32 = 1;
+/// Streams that a client may open before its session is known: control, and what it asks for first.
+const FIRST_STREAMS: u32 = 2;
 
 /// Bytes all streams of a connection may have under way.
 const CONNECTION_WINDOW: u32 = 336 * 1024 * 1024;

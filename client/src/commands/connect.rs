@@ -29,7 +29,7 @@ use crate::{
     remote::Reporter as _,
     settings::{ConnectSettings, Environment},
     state::SessionFile,
-    tunnel::session::Session,
+    tunnel::session::{Events, Session},
 };
 
 /// Connects, and stays until `stop` is cancelled; then disconnects. Dropping the future disconnects at once.
@@ -48,6 +48,8 @@ pub async fn run(
     }
     let session = Session::new(settings.linger)
         .map_err(|error| Failure::new(Kind::Local, "cannot begin a session").because(error))?;
+    // Asked before there is a connection, so that it goes with the first packets on one.
+    let asked = ask(settings, &session)?;
     let connecting = connect(settings, environment, printer, &session);
     let mut keeper = stop
         .run_until_cancelled(connecting)
@@ -57,7 +59,7 @@ pub async fn run(
     let (status, workload_gone) = (keeper.status(), keeper.workload_gone());
     let poke = keeper.poke();
     let work = async {
-        let ready = start(settings, &session, printer).await?;
+        let ready = start(settings, &session, asked, printer).await?;
         let file = SessionFile::new(&environment.state_dir, &settings.session);
         let ports = Ports::bind(settings, &ready, &file, printer).await?;
         let url = ports.url(&ready);
@@ -123,10 +125,18 @@ async fn connect(
     Ok(Keeper::new(host, found, Arc::new(reacher), memory, notices))
 }
 
-/// Has the agent start the workload, and shows what it does.
+/// Asks the agent to start the workload: the one that carries the session, or the first that will.
+fn ask(settings: &ConnectSettings, session: &Arc<Session>) -> Result<Events, Failure> {
+    session
+        .request(Request::Start(Box::new(settings.workload.clone())))
+        .map_err(|error| Failure::new(Kind::Local, "cannot ask for the workload").because(error))
+}
+
+/// Shows what the agent does that was asked to start the workload, until that runs.
 async fn start(
     settings: &ConnectSettings,
     session: &Arc<Session>,
+    mut events: Events,
     printer: &Printer,
 ) -> Result<Ready, Failure> {
     let host = settings.target.to_string();
@@ -140,9 +150,6 @@ async fn start(
         .hint("run the same command again: what was done so far is kept")
     };
     let agent = session.known_by();
-    let mut events = session
-        .request(Request::Start(Box::new(settings.workload.clone())))
-        .map_err(|error| broken(error.into()))?;
     loop {
         match events.next().await.map_err(broken)? {
             Event::Step(text) => printer.begin(&host, &text),
@@ -175,7 +182,11 @@ async fn restart(
 ) -> Failure {
     loop {
         workload_gone.notified().await;
-        match start(settings, session, printer).await {
+        let started = match ask(settings, session) {
+            Ok(asked) => start(settings, session, asked, printer).await,
+            Err(failure) => Err(failure),
+        };
+        match started {
             Ok(_) => printer.done(&settings.target.to_string()),
             // That agent is gone as well; another one will be found.
             Err(failure) if failure.kind == Kind::ConnectionLost => {}

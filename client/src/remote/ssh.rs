@@ -195,8 +195,8 @@ pub struct SshHost {
     complaints: Collected,
 }
 
-/// How often it is looked whether a connection is there.
-const LOOK: Duration = Duration::from_millis(20);
+/// How often it is looked whether a connection is there. Everything waits for that.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// How long a connection that asks nobody may take, with its login.
 const BATCH: Duration = Duration::from_secs(60);

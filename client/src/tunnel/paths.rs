@@ -1,12 +1,14 @@
 //! The ways packets can take to the agent, and a connection by one of them.
 
 use std::{
-    fmt, io,
+    fmt,
+    future::pending,
+    io,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     time::Duration,
 };
 
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, Either};
 use jq_common::{
     bootstrap::{PairId, RelaySecret},
     carrier::{pipe, udp::UdpCarrier},
@@ -143,13 +145,14 @@ pub async fn connect(
         return Err(PathError::PipeEnded);
     };
     let socket = tokio::net::UdpSocket::bind(unspecified(address)).await?;
+    let mut insistence = None;
     if let Path::Relay { hops, .. } = &path {
         if cfg!(target_os = "linux") {
             // So that the kernel tells when the relay is gone (see `UdpCarrier::to_peer`).
             socket.connect(address).await?;
         }
         let chain: Vec<_> = hops.iter().map(|hop| (hop.pair, hop.secret)).collect();
-        relay::bind_chain(&socket, address, &chain, generation, deadline)
+        insistence = relay::bind_chain(&socket, address, &chain, generation, deadline)
             .await
             .map_err(|error| match (error.source.kind(), error.index) {
                 (io::ErrorKind::TimedOut, 0) => PathError::Silence(address, deadline),
@@ -158,13 +161,22 @@ pub async fn connect(
                 _ => PathError::Socket(error.source),
             })?;
     }
-    let carrier = UdpCarrier::to_peer(socket.into_std()?, address)?;
+    let socket = socket.into_std()?;
+    let insisting = match insistence {
+        Some(insistence) => {
+            let again = tokio::net::UdpSocket::from_std(socket.try_clone()?)?;
+            Either::Left(async move { insistence.insist(&again, address).await })
+        }
+        None => Either::Right(pending()),
+    };
+    let carrier = UdpCarrier::to_peer(socket, address)?;
     let (refused, gone) = (carrier.refused(), carrier.refused());
     let endpoint = quic::client_endpoint_on(carrier, CarrierKind::Udp)?;
     let connecting = quic::connect(&endpoint, address, identity, agent)?;
     let connected = tokio::select! {
         connected = timeout(deadline, connecting) => connected,
         () = refused => return Err(PathError::Nobody(address)),
+        () = insisting => return Err(PathError::Nobody(address)),
     };
     match connected {
         Ok(Ok(connection)) => Ok(Connected {

@@ -8,11 +8,15 @@ use jq_common::{
 };
 use tokio::{
     net::UdpSocket,
-    time::{Instant, timeout_at},
+    time::{Instant, sleep, timeout_at},
 };
 
-/// How long an answer is waited for before the packet is sent again.
+/// How long an answer is waited for before the packets are sent again. Shorter than QUIC waits for its own first answer:
+/// what it then sends again is to pass.
 const RETRY: Duration = Duration::from_millis(300);
+
+/// A packet of the handshake as it is sent.
+type Wire = [u8; PACKET];
 
 /// Which relay of a chain did not let the packets through, and why.
 #[derive(Debug, thiserror::Error)]
@@ -24,77 +28,100 @@ pub(super) struct ChainError {
     pub(super) source: io::Error,
 }
 
+/// What the last relay of a chain was sent, and is sent again until packets pass.
+pub(super) struct Insistence(Wire);
+
 /// Binds `socket` to the pair of each relay in turn, the first of which listens at `address`, within `deadline` in all.
-/// Afterwards whatever the socket sends there reaches the agent.
+/// Whatever the socket sends there afterwards reaches the agent, unless the last packet that is sent here is lost or
+/// overtaken: until something has come back, [`Insistence::insist`].
+///
+/// That a relay is bound is not waited for, since what comes behind the proof passes: each costs one round trip, and
+/// QUIC's first packet goes with the last proof.
 ///
 /// A relay takes a bind only if its `generation` is higher than all that it saw of that pair before: the caller counts up
 /// with every try for as long as it uses the pairs, over all its sockets. The last socket that was bound is the one that
 /// the pairs serve.
 ///
 /// # Errors
-/// The first relay that cannot be bound. Those before it are.
+/// The first relay that does not answer. Those before it are bound.
 pub(super) async fn bind_chain(
     socket: &UdpSocket,
     address: SocketAddr,
     chain: &[(PairId, RelaySecret)],
     generation: u64,
     deadline: Duration,
-) -> Result<(), ChainError> {
+) -> Result<Option<Insistence>, ChainError> {
     let deadline = Instant::now() + deadline;
+    let mut proof = None;
     for (index, (pair, secret)) in chain.iter().enumerate() {
-        bind(socket, address, *pair, secret, generation, deadline)
-            .await
-            .map_err(|source| ChainError { index, source })?;
+        let bind = Packet {
+            kind: Kind::Bind,
+            pair: *pair,
+            generation,
+            cookie: [0; 32],
+        };
+        let asked = async {
+            let challenge = ask(socket, address, proof.as_ref(), &bind, secret, deadline).await?;
+            let answer = Packet {
+                kind: Kind::Answer,
+                ..challenge
+            };
+            let answer = answer.encode(secret);
+            if index + 1 == chain.len() {
+                socket.send_to(&answer, address).await?;
+            }
+            Ok::<_, io::Error>(answer)
+        };
+        proof = Some(asked.await.map_err(|source| ChainError { index, source })?);
     }
-    Ok(())
+    Ok(proof.map(Insistence))
 }
 
-async fn bind(
+impl Insistence {
+    /// Sends it again and again, by the socket that was bound. Returns when the relay's host says that nobody listens at
+    /// `address`.
+    pub(super) async fn insist(&self, socket: &UdpSocket, address: SocketAddr) {
+        loop {
+            sleep(RETRY).await;
+            let sent = socket.send_to(&self.0, address).await;
+            // Any other error may pass, and QUIC's deadline is everybody's.
+            if sent.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
+                return;
+            }
+        }
+    }
+}
+
+/// Asks the relay of `bind` for its challenge, with the `proof` for the relay before it in front, until `deadline`.
+async fn ask(
     socket: &UdpSocket,
     address: SocketAddr,
-    pair: PairId,
+    proof: Option<&Wire>,
+    bind: &Packet,
     secret: &RelaySecret,
-    generation: u64,
     deadline: Instant,
-) -> io::Result<()> {
-    let mut next = Packet {
-        kind: Kind::Bind,
-        pair,
-        generation,
-        cookie: [0; 32],
-    };
+) -> io::Result<Packet> {
+    let wire = bind.encode(secret);
     loop {
-        socket.send_to(&next.encode(secret), address).await?;
+        for packet in proof.into_iter().chain([&wire]) {
+            socket.send_to(packet, address).await?;
+        }
         let wait = deadline.min(Instant::now() + RETRY);
-        match timeout_at(wait, answer_to(&next, socket, address, secret)).await {
-            Ok(answer) => {
-                let answer = answer?;
-                if answer.kind == Kind::Bound {
-                    return Ok(());
-                }
-                next = Packet {
-                    kind: Kind::Answer,
-                    ..answer
-                };
-            }
+        match timeout_at(wait, challenge(bind, socket, address, secret)).await {
+            Ok(challenge) => return challenge,
             Err(_) if Instant::now() < deadline => {}
             Err(_) => return Err(io::ErrorKind::TimedOut.into()),
         }
     }
 }
 
-/// The relay's answer to `sent`; everything else that arrives is dropped.
-async fn answer_to(
-    sent: &Packet,
+/// The relay's challenge to `bind`; everything else that arrives is dropped.
+async fn challenge(
+    bind: &Packet,
     socket: &UdpSocket,
     address: SocketAddr,
     secret: &RelaySecret,
 ) -> io::Result<Packet> {
-    let wanted = if sent.kind == Kind::Bind {
-        Kind::Challenge
-    } else {
-        Kind::Bound
-    };
     let mut wire = [0; PACKET + 1];
     loop {
         let (length, from) = socket.recv_from(&mut wire).await?;
@@ -103,9 +130,9 @@ async fn answer_to(
         }
         match Packet::decode(&wire[..length], secret) {
             Some(packet)
-                if packet.kind == wanted
-                    && packet.pair == sent.pair
-                    && packet.generation == sent.generation =>
+                if packet.kind == Kind::Challenge
+                    && packet.pair == bind.pair
+                    && packet.generation == bind.generation =>
             {
                 return Ok(packet);
             }
@@ -117,25 +144,27 @@ async fn answer_to(
 #[cfg(test)]
 mod tests {
     use jq_common::carrier::relay::CookieKey;
-    use tokio::task::JoinSet;
+    use tokio::{task::JoinSet, time::timeout};
 
     use super::*;
 
     const SECRET: RelaySecret = [1; 32];
 
-    /// Answers for the pairs in `living`, as a chain of relays does for a client that sends to the first; each first
-    /// packet of a kind is lost.
-    async fn relays(socket: UdpSocket, living: Vec<PairId>) {
+    /// Answers for the pairs in `living`, as a chain of relays does for a client that sends to the first, until `wanted`
+    /// of them are bound; each first packet of a kind is lost.
+    async fn relays(socket: UdpSocket, living: Vec<PairId>, wanted: usize) {
         let key = CookieKey::new(&[2; 32]);
         let mut lost = Vec::new();
+        let mut bound = 0;
         let mut wire = [0; 2048];
-        loop {
+        while bound < wanted {
             let (length, from) = socket.recv_from(&mut wire).await.unwrap();
             let packet = Packet::decode(&wire[..length], &SECRET).unwrap();
             let (pair, generation) = (packet.pair, packet.generation);
-            if !living.contains(&pair) {
+            // Nothing passes a relay that is not bound.
+            let Some(place) = living.iter().take(bound + 1).position(|living| *living == pair) else {
                 continue;
-            }
+            };
             if !lost.contains(&(pair, packet.kind)) {
                 lost.push((pair, packet.kind));
                 continue;
@@ -143,6 +172,7 @@ mod tests {
             let (kind, cookie) = match packet.kind {
                 Kind::Bind => (Kind::Challenge, key.cookie(from, &pair, generation)),
                 Kind::Answer if key.accepts(&packet.cookie, from, &pair, generation) => {
+                    bound = bound.max(place + 1);
                     (Kind::Bound, packet.cookie)
                 }
                 _ => continue,
@@ -160,14 +190,27 @@ mod tests {
         }
     }
 
+    /// Binds, and insists until all are bound.
     async fn bound(living: &[u8], chain: &[u8], deadline: Duration) -> Result<(), ChainError> {
         let relay = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let address = relay.local_addr().unwrap();
         let mut task = JoinSet::new();
-        task.spawn(relays(relay, living.iter().map(|&pair| [pair; 16]).collect()));
+        let living = living.iter().map(|&pair| [pair; 16]).collect();
+        task.spawn(relays(relay, living, chain.len()));
         let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let chain: Vec<_> = chain.iter().map(|&pair| ([pair; 16], SECRET)).collect();
-        bind_chain(&client, address, &chain, 7, deadline).await
+        let insistence = bind_chain(&client, address, &chain, 7, deadline).await?;
+        let insistence = insistence.expect("a chain of some");
+        let all_bound = async {
+            tokio::select! {
+                ended = task.join_next() => ended.unwrap().unwrap(),
+                () = insistence.insist(&client, address) => panic!("they are there"),
+            }
+        };
+        timeout(deadline, all_bound)
+            .await
+            .expect("they are bound in time");
+        Ok(())
     }
 
     #[tokio::test]

@@ -23,8 +23,9 @@ use super::{
 };
 use crate::{launch::Pipe, notice::backoff::Backoff};
 
-/// Head start of a better kind of way over the next.
-const HEAD_START: Duration = Duration::from_millis(150);
+/// Head start of a better kind of way over the next, where both are tried. A way through relays takes a round trip more
+/// anyway.
+const HEAD_START: Duration = Duration::from_millis(50);
 
 /// Head start of UDP over ssh at the beginning.
 pub const OVER_SSH: Duration = Duration::from_millis(700);
@@ -117,7 +118,10 @@ impl Searcher {
     /// # Errors
     /// Each way with why it is of no use, when there is none that may come to work.
     pub async fn search(self, ways: Vec<Path>) -> Result<Carried, Vec<(Path, SearchError)>> {
-        let mut trying: FuturesUnordered<_> = ways.into_iter().map(|path| self.keep_trying(path)).collect();
+        let ways = staggered(ways);
+        let mut trying: FuturesUnordered<_> = ways
+            .map(|(head_start, path)| self.keep_trying(path, head_start))
+            .collect();
         let mut failed = Vec::new();
         while let Some(tried) = trying.next().await {
             match tried {
@@ -128,8 +132,8 @@ impl Searcher {
         Err(failed)
     }
 
-    async fn keep_trying(&self, path: Path) -> Result<Carried, (Path, SearchError)> {
-        sleep(HEAD_START * path.rank().into()).await;
+    async fn keep_trying(&self, path: Path, head_start: Duration) -> Result<Carried, (Path, SearchError)> {
+        sleep(head_start).await;
         let mut pause = Backoff::new(PAUSE / 8, PAUSE);
         loop {
             match self.try_once(path.clone(), self.patience()).await {
@@ -150,10 +154,9 @@ impl Searcher {
         ways: Vec<Path>,
         deadline: Duration,
     ) -> Result<Carried, Vec<(Path, SearchError)>> {
-        let mut trying: FuturesUnordered<_> = ways
-            .into_iter()
-            .map(|path| async move {
-                sleep(HEAD_START * path.rank().into()).await;
+        let mut trying: FuturesUnordered<_> = staggered(ways)
+            .map(|(head_start, path)| async move {
+                sleep(head_start).await;
                 self.try_once(path.clone(), deadline)
                     .await
                     .map_err(|error| (path, error))
@@ -227,7 +230,37 @@ impl Searcher {
     }
 }
 
+/// Ways, each with the head start that the better ones among them have.
+fn staggered(ways: Vec<Path>) -> impl Iterator<Item = (Duration, Path)> {
+    let best = ways.iter().map(Path::rank).min().unwrap_or_default();
+    ways.into_iter()
+        .map(move |path| (HEAD_START * (path.rank() - best).into(), path))
+}
+
 fn chance() -> u32 {
     // Without randomness all clients wait alike, which is no harm for one.
     u32::from_be_bytes(jq_common::bootstrap::random::<4>().unwrap_or([128; 4]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_way_waits_for_better_ones_only_where_there_are_any() {
+        let address = "192.0.2.1:60000".parse().unwrap();
+        let direct = Path::Direct(address);
+        let relay = Path::Relay {
+            address,
+            hops: Vec::new(),
+        };
+        let waits = |ways: &[&Path]| -> Vec<_> {
+            let ways = ways.iter().map(|&path| path.clone()).collect();
+            staggered(ways).map(|(head_start, _)| head_start).collect()
+        };
+        assert_eq!(waits(&[&direct, &relay]), [Duration::ZERO, HEAD_START]);
+        assert_eq!(waits(&[&relay, &relay]), [Duration::ZERO; 2]);
+        assert_eq!(waits(&[&Path::Ssh, &relay]), [HEAD_START, Duration::ZERO]);
+        assert!(waits(&[]).is_empty());
+    }
 }

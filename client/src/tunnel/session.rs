@@ -44,7 +44,7 @@ pub struct Session {
     streams: Arc<Streams>,
     generation: AtomicU64,
     attaching: tokio::sync::Mutex<()>,
-    /// What carries it; whatever is older does not.
+    /// What carries it, or is about to begin to; whatever is older does not.
     carrier: watch::Sender<Option<Carrier>>,
     /// The agent's run that knows the session, and the session's beginning there.
     known_by: Mutex<Option<(BootId, Epoch)>>,

@@ -158,6 +158,34 @@ async fn an_attach_that_is_not_answered_is_given_up_in_time() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_asked_before_the_first_attach_is_answered_is_asked_again_when_that_fails() {
+    let pair = Pair::new();
+    let mut program = Program::connect(&pair.session).await;
+    program.tcp.write_all(b"hello").await.unwrap();
+    program.tcp.shutdown().await.unwrap();
+    let (client, agent) = pair.connect().await;
+    let silent = async {
+        let host = Host::begin(agent).await;
+        let (open, _send, _receive) = host.opened().await.expect("a stream");
+        assert!(open.header.is_some() && open.from == 0);
+        host.connection.closed().await;
+    };
+    let both = async { tokio::join!(pair.session.attach(client, Duration::from_millis(500)), silent) };
+    let (attached, ()) = timeout(PATIENCE, both).await.expect("it is given up and closed");
+    assert!(attached.is_err());
+
+    let (_talk, host) = pair.carry(1, Vec::new()).await.unwrap();
+    let mut got = Vec::new();
+    let answered = async {
+        tokio::join!(host.echo(), async {
+            program.tcp.read_to_end(&mut got).await.unwrap();
+        })
+    };
+    timeout(PATIENCE, answered).await.expect("in time");
+    assert_eq!(got, b"hello");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_agent_can_open_no_stream_to_the_client() {
     let pair = Pair::new();
     let (_talk, mut host) = pair.carry(1, Vec::new()).await.unwrap();

@@ -1,9 +1,10 @@
 //! The relay's wire format: how a client proves to a relay that it may use it.
 //!
 //! The client sends BIND, the relay answers CHALLENGE with a cookie that only the sender's address can have received,
-//! the client returns it in ANSWER, the relay says BOUND; from then on every other packet from that address is passed
-//! on as it is. All four have the same length, so nothing is amplified. Each carries a tag (HMAC-SHA256) made with the
-//! secret that came over SSH; a packet whose tag is wrong gets no answer.
+//! the client returns it in ANSWER, the relay says BOUND; from the ANSWER on every other packet from that address is
+//! passed on as it is, so that a client need not wait for the BOUND. All four have the same length, so nothing is
+//! amplified. Each carries a tag (HMAC-SHA256) made with the secret that came over SSH; a packet whose tag is wrong gets
+//! no answer.
 //!
 //! Relays form a chain: the client binds at the first, and then, through it, at the next one. A relay passes a packet of
 //! this format on like any other when it knows nothing of its pair and its sender is bound; the next relay takes the one

@@ -4,6 +4,9 @@
 //! [`Attach`], the agent answers with an [`AttachReply`] and then its table, as [`Control::Table`] frames up to one that is
 //! the last. Afterwards both send [`Control`] frames as they have something to tell. Every other stream is opened by the
 //! client with an [`Open`] frame, from which the agent learns what its table would tell; raw bytes follow both ways.
+//!
+//! The table of a session's first attach is known to be empty, so the client may open a stream behind that one before it is
+//! answered. The agent takes it once it has granted the attach.
 
 use serde::{Deserialize, Serialize};
 

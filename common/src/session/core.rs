@@ -294,11 +294,14 @@ impl StreamCore {
     }
 
     /// At the client: the new attachment of `generation` stands, and the agent's table has `theirs` about this stream, or
-    /// nothing.
+    /// nothing. A stream that was offered on this attachment already is newer than the table.
     ///
     /// # Errors
     /// A [`Fault`] of the agent's.
     pub fn resume(&mut self, generation: u64, theirs: Option<&Entry>) -> Result<Resumption, Fault> {
+        if self.offered && self.generation == generation {
+            return Ok(Resumption::Resume);
+        }
         self.generation = generation;
         let Some(theirs) = theirs else {
             return self.forgotten_or_never_known();

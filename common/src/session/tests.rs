@@ -2,7 +2,7 @@
 
 mod rig;
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use sha2::{Digest, Sha256};
 use tokio::{
@@ -10,7 +10,10 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::pool;
+use super::{
+    pool::{self, Pool},
+    streams::Streams,
+};
 use rig::{Rig, soon};
 
 /// `length` bytes that do not repeat soon.
@@ -69,6 +72,26 @@ async fn bytes_go_both_ways_and_each_way_ends_by_itself() {
     there.shutdown().await.unwrap();
     assert_eq!(to_end(&mut here).await.unwrap(), b"answer");
     rig.nothing_is_left().await;
+}
+
+#[test]
+fn what_was_offered_before_the_agents_table_came_is_not_sent_again() {
+    let streams = Streams::new(Pool::new(pool::SESSION));
+    let [early, waiting] = [streams.open(), streams.open()];
+    for stream in [&early, &waiting] {
+        stream.change(|core| core.write("hello".into()));
+    }
+    early.change(|core| {
+        assert!(core.offer(1));
+        core.sent(1, 5);
+    });
+    assert!(streams.resume(1, HashMap::new()));
+    assert_eq!(early.core().outbox().sent(), 5);
+    assert!(waiting.core().offer(1));
+    // The agent that it was offered to has never heard of it.
+    assert!(streams.resume(2, HashMap::new()));
+    assert_eq!(early.core().outbox().sent(), 0);
+    assert!(early.core().offer(2));
 }
 
 /// How the old connection goes when a new one comes.

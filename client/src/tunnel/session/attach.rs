@@ -10,13 +10,16 @@ use jq_common::{
     },
     session::control,
 };
-use quinn::{Connection, RecvStream, SendStream};
+use quinn::{Connection, RecvStream, SendStream, VarInt};
 use tokio::time::timeout;
 
-use super::Session;
+use super::{Carrier, Session};
 
 /// How long an attach waits for another at most.
 const TURN: Duration = Duration::from_millis(400);
+
+/// Generation of the session's first attach: the agent cannot know the session yet, so its table is known to be empty.
+const FIRST: u64 = 1;
 
 /// A connection that carries the session at the agent, and is to be [installed](Session::install) here.
 pub struct Attached {
@@ -67,9 +70,13 @@ impl Session {
             // What it says frees memory and streams at both ends: it goes before any data.
             let _ = send.set_priority(control::CONTROL_PRIORITY);
             codec::write(&mut send, &attach, limits::CONTROL_FRAME).await?;
+            let early = (generation == FIRST).then(|| Early::begin(self, &connection));
             match codec::read(&mut receive, limits::CONTROL_FRAME).await? {
                 AttachReply::Attached { boot, epoch } => {
                     let table = control::read_table(&mut receive).await?;
+                    if let Some(early) = early {
+                        early.answered();
+                    }
                     Ok((boot, epoch, table, send, receive))
                 }
                 AttachReply::Stale => Err(AttachError::Stale),
@@ -88,5 +95,48 @@ impl Session {
             send,
             receive,
         })
+    }
+}
+
+/// Streams are offered on the connection of the session's first attach before the agent has answered that, which saves
+/// them a round trip. Dropped, it takes that back: the connection is closed, and they wait for the next.
+struct Early<'a> {
+    session: &'a Session,
+    /// None once the agent has answered.
+    connection: Option<Connection>,
+}
+
+impl<'a> Early<'a> {
+    fn begin(session: &'a Session, connection: &Connection) -> Self {
+        session.carrier.send_if_modified(|carrier| {
+            let is_first = carrier.is_none();
+            if is_first {
+                *carrier = Some(Carrier {
+                    generation: FIRST,
+                    connection: connection.clone(),
+                });
+            }
+            is_first
+        });
+        Self {
+            session,
+            connection: Some(connection.clone()),
+        }
+    }
+
+    fn answered(mut self) {
+        self.connection = None;
+    }
+}
+
+impl Drop for Early<'_> {
+    fn drop(&mut self) {
+        if let Some(connection) = self.connection.take() {
+            // The streams on it would keep it open.
+            connection.close(VarInt::from_u32(0), b"");
+            self.session
+                .carrier
+                .send_if_modified(|carrier| carrier.take_if(|carrier| carrier.generation == FIRST).is_some());
+        }
     }
 }
