@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::window::Shortest;
+use super::window::{Shortest, TARGET};
 
 /// After so long without a round trip as short as the shortest, the queue is drained to see whether it still holds.
 const ROUND_TRIP_AGE: Duration = Duration::from_secs(10);
@@ -23,6 +23,11 @@ const BACK_SOON: Duration = Duration::from_secs(5);
 
 /// Round trips for which one queue that overflowed is felt.
 const HURTS: u32 = 3;
+
+/// A share that has grown so many times, and to so many packets, while no round trip became longer, is of no queue: the
+/// path has become longer.
+const LONGER: u64 = 8;
+const LONGER_PACKETS: u64 = 64;
 
 /// Round trips that a drain takes: the queue is gone after the first or second.
 const DRAINED: u32 = 3;
@@ -47,6 +52,27 @@ struct Share {
     empty: u32,
     /// Round trips since it was made smaller.
     unhurt: u32,
+    rise: Option<Rise>,
+}
+
+/// A new share grows by a quarter with each round trip, for as long as nobody seems to mind.
+#[derive(Clone, Copy, Debug)]
+struct Rise {
+    /// The shortest round trip when it began and since.
+    shortest: Duration,
+    /// The share when it began.
+    from: u64,
+    /// The last round trip was longer: twice in a row is no chance.
+    minded: bool,
+}
+
+/// What a round trip has shown of the path.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Change {
+    /// It may carry less than it did.
+    Slower,
+    /// What seemed a queue is none: its shortest round trip is this one.
+    Longer(Shortest),
 }
 
 /// A queue is being drained: first until what left before is through, then for one round trip that shows the path itself.
@@ -65,8 +91,12 @@ struct Drain {
 pub(super) struct Filled {
     /// A queue stood though the window left none.
     pub(super) crowded: bool,
+    /// The shortest round trip in it.
+    pub(super) shortest: Duration,
     /// More was lost than usual.
     pub(super) lost: bool,
+    /// So much was lost that there is no room.
+    pub(super) flooded: bool,
     /// Bytes under way.
     pub(super) held: u64,
 }
@@ -87,11 +117,17 @@ impl Crowd {
         }
     }
 
-    /// Takes a share of a queue that is somebody else's, or begins to drain it to see. True when that may show that the
-    /// path has become slower.
-    pub(super) fn round_ends(&mut self, now: Instant, filled: Filled, known: Shortest, mtu: u64) -> bool {
+    /// Takes a share of a queue that is somebody else's, or begins to drain it to see.
+    pub(super) fn round_ends(
+        &mut self,
+        now: Instant,
+        filled: Filled,
+        known: Shortest,
+        mtu: u64,
+    ) -> Option<Change> {
         self.rounds = if filled.crowded { self.rounds + 1 } else { 0 };
         match &mut self.share {
+            Some(Share { rise: Some(_), .. }) => return self.rise_goes_on(now, filled, mtu),
             Some(share) if now.saturating_duration_since(share.at) > CROWD_AGE => {
                 self.begin_drain(filled.held, true);
             }
@@ -105,14 +141,37 @@ impl Crowd {
             }
             None if self.rounds == CROWDED => {
                 self.begin_drain(filled.held, true);
-                return true;
+                return Some(Change::Slower);
             }
             None if now.saturating_duration_since(known.at) > ROUND_TRIP_AGE => {
                 self.begin_drain(filled.held, false);
             }
             None => {}
         }
-        false
+        None
+    }
+
+    fn rise_goes_on(&mut self, now: Instant, filled: Filled, mtu: u64) -> Option<Change> {
+        let share = self.share.as_mut()?;
+        let rise = share.rise.as_mut()?;
+        let minded = rise.shortest + (2 * TARGET).max(rise.shortest / 8);
+        let was_minded = std::mem::replace(&mut rise.minded, filled.shortest > minded);
+        if filled.flooded || was_minded && rise.minded {
+            share.bytes = rise.from;
+            share.rise = None;
+            return None;
+        }
+        rise.shortest = rise.shortest.min(filled.shortest);
+        if share.bytes < (LONGER * rise.from).max(LONGER_PACKETS * mtu) {
+            share.bytes += share.bytes / 4;
+            return None;
+        }
+        let shortest = Shortest {
+            round_trip: rise.shortest,
+            at: now,
+        };
+        self.share = None;
+        Some(Change::Longer(shortest))
     }
 
     fn begin_drain(&mut self, held: u64, crowded: bool) {
@@ -153,11 +212,17 @@ impl Crowd {
                 (drain.held, DESERTED)
             }
         };
+        let rise = (self.share.is_none() || stands).then_some(Rise {
+            shortest: drain.shortest,
+            from: bytes,
+            minded: false,
+        });
         self.share = (drain.crowded && empty < DESERTED).then_some(Share {
             bytes,
             at: now,
             empty,
             unhurt: 0,
+            rise,
         });
         let recent = now.saturating_duration_since(known.at) < CROWDED_ROUND_TRIP_AGE;
         (!recent || !drain.crowded).then_some(Shortest {

@@ -219,6 +219,28 @@ fn a_link_that_becomes_slower_or_faster_or_longer_is_followed() {
 }
 
 #[test]
+fn a_way_that_becomes_longer_before_much_was_sent_is_followed() {
+    for (jitter, loss, least) in [(0, 0.0, 0.9), (0, 0.01, 0.9), (20, 0.01, 0.8), (50, 0.01, 0.6)] {
+        for random in [7, 7919, 104_729] {
+            let mut lab = alone(Link::new(100e6, 1));
+            lab.random = random;
+            lab.flows[0].offers = Some(20e3);
+            lab.run(secs(3.0));
+            lab.link = Link {
+                jitter: ms(jitter),
+                loss,
+                ..Link::new(100e6, 120)
+            };
+            lab.run(secs(1.0));
+            lab.flows[0].offers = None;
+            lab.run(secs(5.0));
+            let seen = seen(&mut lab, 5.0).remove(0);
+            assert!(seen.part > least, "{jitter}, {loss}, {random}: {}", seen.part);
+        }
+    }
+}
+
+#[test]
 fn whatever_is_lost_room_is_found() {
     for (loss, burst) in [(0.01, 1), (0.03, 1), (0.08, 1), (0.08, 8)] {
         for random in [7, 7919, 104_729] {

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    crowd::{Crowd, Filled},
+    crowd::{Change, Crowd, Filled},
     delivery::Sample,
     rates::Rates,
 };
@@ -16,7 +16,7 @@ const FEWEST: u64 = 4;
 const WIDEST: u64 = 64 * 1024 * 1024;
 
 /// A queue that stands for a whole round trip is wished to be so long, or this part of the round trip.
-const TARGET: Duration = Duration::from_millis(2);
+pub(super) const TARGET: Duration = Duration::from_millis(2);
 const TARGET_PART: u32 = 20;
 
 /// or of so many packets.
@@ -238,14 +238,25 @@ impl Window {
             self.ramp_goes_on(&seen);
             return;
         }
+        // So few packets are no rate to tell a queue by.
+        let is_least =
+            self.bytes <= 2 * FEWEST * self.mtu && seen.standing > shortest.round_trip.max(4 * TARGET);
         let filled = Filled {
-            crowded: self.headroom <= target / 2 && seen.standing > target + target / 2,
+            crowded: self.headroom <= target / 2 && seen.standing > target + target / 2 || is_least,
+            shortest: round.shortest,
             lost: lost > usual_loss + BY_ACCIDENT,
+            flooded: round.lost > (arrived / 8).max(4 * self.mtu),
             held: (self.rates.fastest() * round.shortest.as_secs_f64()) as u64,
         };
         self.adapt(&seen, shortest.round_trip);
-        if self.crowd.round_ends(now, filled, shortest, self.mtu) {
-            self.rates.forget_all_but_latest();
+        match self.crowd.round_ends(now, filled, shortest, self.mtu) {
+            Some(Change::Slower) => self.rates.forget_all_but_latest(),
+            Some(Change::Longer(shortest)) => {
+                self.shortest = Some(shortest);
+                self.headroom = shortest.round_trip;
+                self.ramp = Some(Ramp::default());
+            }
+            None => {}
         }
     }
 
