@@ -128,3 +128,94 @@ impl Deliveries {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PACKET: u64 = 1000;
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    /// `count` packets, one each millisecond, each acknowledged `round_trip` milliseconds later.
+    fn samples(began: Instant, deliveries: &mut Deliveries, count: u64, round_trip: u64) -> Vec<Sample> {
+        let mut samples = Vec::new();
+        for time in 0..count + round_trip {
+            let now = began + ms(time);
+            if let Some(sent) = time.checked_sub(round_trip) {
+                deliveries.acked(now, began + ms(sent), PACKET);
+                let under_way = count.min(time) - sent - 1;
+                samples.extend(deliveries.acks_end(now, under_way * PACKET, false));
+            }
+            if time < count {
+                deliveries.sent(now, PACKET);
+            }
+        }
+        samples
+    }
+
+    #[test]
+    fn a_steady_flow_has_the_rate_at_which_it_arrives() {
+        let start = Instant::now();
+        let mut deliveries = Deliveries::new(start);
+        let samples = samples(start, &mut deliveries, 200, 40);
+        assert_eq!(samples.len(), 200);
+        let last = samples.last().unwrap();
+        assert_eq!(last.round_trip, ms(40));
+        assert_eq!(last.delivered, 200 * PACKET);
+        assert_eq!(last.delivered - last.delivered_before, 40 * PACKET);
+        // A packet each millisecond.
+        assert!((last.rate - 1e6).abs() < 1e4, "{}", last.rate);
+        assert!(!last.starved);
+    }
+
+    #[test]
+    fn acknowledgements_that_come_all_at_once_show_no_higher_rate_than_was_sent() {
+        let start = Instant::now();
+        let mut deliveries = Deliveries::new(start);
+        samples(start, &mut deliveries, 100, 40);
+        let again = start + ms(1000);
+        for time in 0..50 {
+            deliveries.sent(again + ms(time), PACKET);
+        }
+        let now = again + ms(90);
+        for time in 0..50 {
+            deliveries.acked(now, again + ms(time), PACKET);
+        }
+        let sample = deliveries.acks_end(now, 0, false).unwrap();
+        assert_eq!(
+            sample.interval,
+            ms(90),
+            "from the first that left to the first answer"
+        );
+        assert!(sample.rate < 1e6, "{}", sample.rate);
+    }
+
+    #[test]
+    fn a_pause_is_no_part_of_any_rate() {
+        let start = Instant::now();
+        let mut deliveries = Deliveries::new(start);
+        samples(start, &mut deliveries, 100, 40);
+        let later = start + Duration::from_secs(60);
+        let samples = samples(later, &mut deliveries, 200, 40);
+        assert!((samples.last().unwrap().rate - 1e6).abs() < 1e4);
+        assert!(samples.iter().all(|sample| sample.interval <= ms(80)));
+    }
+
+    #[test]
+    fn what_leaves_while_there_is_little_to_send_says_so() {
+        let start = Instant::now();
+        let mut deliveries = Deliveries::new(start);
+        let mut at = |time: u64, starved: bool| {
+            let sent = start + ms(time);
+            deliveries.sent(sent, PACKET);
+            deliveries.acked(sent + ms(10), sent, PACKET);
+            deliveries.acks_end(sent + ms(10), 0, starved).unwrap().starved
+        };
+        assert!(!at(0, true), "it left before that was known");
+        assert!(at(20, false));
+        assert!(!at(40, false), "that flight has arrived");
+    }
+}
