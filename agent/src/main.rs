@@ -37,17 +37,22 @@ fn main() -> ExitCode {
     }
 }
 
+/// A runtime with one thread for all that moves: several would wake each other for each packet.
+fn runtime() -> std::io::Result<Runtime> {
+    Builder::new_current_thread().enable_all().build()
+}
+
 fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Bootstrap { role, nonce } => {
-            let runtime = Builder::new_current_thread().enable_all().build()?;
+            let runtime = runtime()?;
             let result = runtime.block_on(bootstrap::run(cli::bootstrap(role, &nonce)?));
             end(runtime);
             Ok(result?)
         }
         Command::Serve { run_dir, inherit } => {
             leave_ssh();
-            let runtime = Builder::new_current_thread().enable_all().build()?;
+            let runtime = runtime()?;
             let result = if inherit {
                 runtime.block_on(inherit_and_serve(&run_dir))
             } else {
@@ -58,13 +63,13 @@ fn run(command: Command) -> anyhow::Result<()> {
         }
         Command::Relay { run_dir } => {
             leave_ssh();
-            let runtime = Builder::new_current_thread().enable_all().build()?;
+            let runtime = runtime()?;
             let result = runtime.block_on(relay(&run_dir));
             end(runtime);
             result
         }
         Command::Inside { socket } => {
-            let runtime = Builder::new_current_thread().enable_all().build()?;
+            let runtime = runtime()?;
             let result = runtime.block_on(async {
                 tokio::select! {
                     result = inside::run(&socket) => result,

@@ -7,7 +7,7 @@ use jq_client::{
     cli::{Cli, Command},
     commands::{connect, status},
     error::{Failure, Kind},
-    output::Printer,
+    output::{self, Printer},
     settings::{ConnectSettings, Environment, log_filter},
 };
 use tokio::{
@@ -17,6 +17,12 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 fn main() -> ExitCode {
+    let status = run();
+    output::flush();
+    status
+}
+
+fn run() -> ExitCode {
     let cli = Cli::parse();
     jq_common::descriptors::raise_limit();
     tracing_subscriber::fmt()
@@ -32,6 +38,7 @@ fn main() -> ExitCode {
         Err(failure) => return fail(&Printer::plain(json), &failure),
     };
     let printer = Printer::new(&environment, json);
+    // One thread for all that moves: several would wake each other for each packet.
     let runtime = match Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

@@ -8,9 +8,10 @@ mod sessions;
 pub mod status;
 mod steps;
 mod words;
+mod writer;
 
 use std::{
-    io::{self, IsTerminal, Write},
+    io::{self, IsTerminal},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -323,14 +324,17 @@ fn summary(opened: &Opened<'_>) -> Vec<String> {
     lines
 }
 
-/// One line on standard error. Where that is closed there is nobody to tell.
+/// One line on standard error.
 fn say(line: &str) {
-    let _ = writeln!(io::stderr().lock(), "{line}");
+    writer::error(format!("{line}\n"));
 }
 
-/// One line on standard output. Where that is closed the reader has what it wanted.
+/// One line on standard output.
 fn print(line: &str) {
-    let mut output = io::stdout().lock();
-    let _ = writeln!(output, "{line}");
-    let _ = output.flush();
+    writer::output(format!("{line}\n"));
+}
+
+/// Returns when all that was printed has been written: before this process ends.
+pub fn flush() {
+    writer::flush();
 }

@@ -1,4 +1,5 @@
-//! Where ssh needs its user: asked on the terminal, never behind somebody's back, and again only when the user wants it.
+//! The user at the terminal. Where ssh needs them, they are asked there, never behind somebody's back, and again only when
+//! they want it.
 
 use std::{
     fs,
@@ -255,5 +256,44 @@ fn a_host_key_that_changes_during_an_outage_ends_the_session_before_anybody_logs
             .is_err_and(|error| error.kind() == ErrorKind::ConnectionReset),
         "what is lost does not look complete: {end:?}"
     );
+    lab.down()
+}
+
+#[test]
+fn a_stopped_terminal_holds_up_no_stream_and_no_way_back() -> Result<()> {
+    if !require::lab() {
+        return Ok(());
+    }
+    let lab = Lab::builder().topology(Topology::Direct).up()?;
+    let service = service(&lab)?;
+    lab.laptop().install(&client_binary(), "jq-client")?;
+    let arguments = "jq-client connect gpu --engine process --jupyter none --no-browser -L";
+    let words: Vec<_> = arguments.split(' ').chain([FORWARD]).collect();
+    let mut terminal = Terminal::open(lab.laptop(), &words)?;
+    terminal.shows("Ctrl-C disconnects", CONNECT)?;
+    let mut conversation = Conversation::begin(&lab, &service)?;
+    conversation.asks(b"before")?;
+    conversation.is_answered(b"before")?;
+
+    // Ctrl-S: whoever writes there from now on waits.
+    terminal.types("\x13")?;
+    lab.link().set(|conditions| conditions.up = false);
+    conversation.asks(b"meanwhile")?;
+    eventually("an outage that is noticed", SOON, || {
+        lab.laptop()
+            .run("jq-client status --json")
+            .is_ok_and(|told| told.contains("reconnecting"))
+    })?;
+    lab.link().set(|conditions| conditions.up = true);
+    conversation.is_answered(b"meanwhile")?;
+    conversation.asks(b"after")?;
+    conversation.is_answered(b"after")?;
+    ensure!(!terminal.text().contains("reconnecting"), "it is stopped");
+
+    // Ctrl-Q.
+    terminal.types("\x11")?;
+    terminal.shows("connected again", SOON)?;
+    terminal.types("\x03")?;
+    ensure!(terminal.wait()?.success(), "{}", terminal.text());
     lab.down()
 }

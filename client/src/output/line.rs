@@ -1,13 +1,13 @@
 //! The last line of the terminal, redrawn in place: a step with a turning spinner, or how the connection is.
 
-use std::{
-    io::{self, Write},
-    time::Duration,
-};
+use std::{io, time::Duration};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::echo::{Echo, is_in_background};
+use super::{
+    echo::{Echo, is_in_background},
+    writer,
+};
 
 /// How often the spinner turns.
 const TICK: Duration = Duration::from_millis(100);
@@ -68,6 +68,7 @@ impl Line {
     pub(super) fn cover(&mut self, covered: bool) {
         self.covered = covered;
         self.draw();
+        writer::flush();
     }
 
     /// Whether someone else may be writing to the terminal.
@@ -78,15 +79,18 @@ impl Line {
     /// Runs `write` with the line out of its way.
     pub(super) fn above(&self, write: impl FnOnce()) {
         if let Some(spinner) = &self.spinner {
-            return spinner.suspend(write);
+            return spinner.suspend(|| {
+                write();
+                writer::flush();
+            });
         }
         if !self.stands || is_in_background() {
             return write();
         }
-        put(ERASE);
+        writer::error(ERASE.to_owned());
         write();
         if let Content::Still(text) = &self.content {
-            put(&still(text));
+            writer::error(still(text));
         }
     }
 
@@ -118,19 +122,21 @@ impl Line {
         }
         if !matches!(content, Content::Still(_)) {
             if std::mem::take(&mut self.stands) {
-                put(ERASE);
+                writer::error(ERASE.to_owned());
             }
             self.echo.restore();
         }
         match content {
             Content::Nothing => {}
             Content::Turning(text) => {
+                // It draws by itself, behind what was there before.
+                writer::flush();
                 let spinner = self.spinner.get_or_insert_with(turning);
                 spinner.set_message(text.clone());
             }
             Content::Still(text) => {
                 self.echo.turn_off();
-                put(&still(text));
+                writer::error(still(text));
                 self.stands = true;
             }
         }
@@ -158,11 +164,4 @@ fn turning() -> ProgressBar {
 /// narrower cuts the text: wrapping is off meanwhile.
 fn still(text: &str) -> String {
     format!("{ERASE}\x1b[?7l{text}\x1b[?7h\r")
-}
-
-/// One write, so that nothing comes in between. Where standard error is closed there is nobody to tell.
-fn put(text: &str) {
-    let mut terminal = io::stderr().lock();
-    let _ = terminal.write_all(text.as_bytes());
-    let _ = terminal.flush();
 }
