@@ -27,7 +27,7 @@ fn run() -> ExitCode {
     jq_common::descriptors::raise_limit();
     tracing_subscriber::fmt()
         .with_env_filter(log_filter())
-        .with_writer(std::io::stderr)
+        .with_writer(output::log)
         .init();
     let json = match &cli.command {
         Command::Connect(args) => args.json,

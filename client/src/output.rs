@@ -334,6 +334,12 @@ fn print(line: &str) {
     writer::output(format!("{line}\n"));
 }
 
+/// Where a log goes: to standard error, without waiting for it.
+#[must_use]
+pub fn log() -> impl io::Write {
+    writer::Log
+}
+
 /// Returns when all that was printed has been written: before this process ends.
 pub fn flush() {
     writer::flush();

@@ -90,7 +90,7 @@ pub(crate) async fn make(
     }
     // What an interrupted attempt has left is whole only by chance.
     if !dir.join(MARK).exists() && dir.exists() {
-        fs::remove_dir_all(dir)?;
+        tokio::fs::remove_dir_all(dir).await?;
     }
     if !dir.exists() {
         let python = host::find("python3", path).ok_or(VenvError::NoPython)?;
@@ -98,7 +98,7 @@ pub(crate) async fn make(
         let made = host::output(&python, &["-m", "venv", &target], MAKE).await?;
         if !made.status.success() {
             // It leaves a half-made folder behind.
-            let _ = fs::remove_dir_all(dir);
+            let _ = tokio::fs::remove_dir_all(dir).await;
             let mut said = String::from_utf8_lossy(&made.stdout).into_owned();
             said.push_str(&String::from_utf8_lossy(&made.stderr));
             return Err(VenvError::NoVenv(last_lines(&said)));

@@ -23,6 +23,7 @@ use super::{
     store::{ProcessRecord, Store},
 };
 use crate::{
+    disk::aside,
     engine::{
         Exit,
         process::{self, Launch},
@@ -49,8 +50,9 @@ pub(super) async fn start(
     let (jupyter, network) = if spec.jupyter == JupyterKind::None {
         (None, Arc::new(Network::host()))
     } else {
-        let token = store
-            .token(&spec.session)
+        let (keeping, name) = (store.clone(), spec.session.clone());
+        let token = aside(move || keeping.token(&name))
+            .await
             .map_err(|error| state_failure(&error))?;
         let session = Session {
             host,
@@ -196,7 +198,8 @@ impl Session<'_> {
             verb: jupyter::verb(self.spec.jupyter).unwrap_or_default().to_owned(),
             workdir: root.to_owned(),
         };
-        if let Err(error) = self.store.set_process(&self.spec.session, &record) {
+        let (store, session, kept) = (self.store.clone(), self.spec.session.clone(), record.clone());
+        if let Err(error) = aside(move || store.set_process(&session, &kept)).await {
             // Without a record nobody would find it again.
             process::end(&mut child).await;
             return Err(state_failure(&error));

@@ -22,6 +22,7 @@ use super::{
     store::Store,
 };
 use crate::{
+    disk::aside,
     engine::{ContainerEngine, ContainerState, PullProgress},
     gpu::{self, Gpu, HostGpus},
 };
@@ -49,7 +50,8 @@ impl Run<'_> {
             pull: self.spec.pull,
         };
         let steps = plan(&desired, &self.observe(&desired).await?)?;
-        let token = self.store.token(&self.spec.session).map_err(|error| {
+        let (store, session) = (self.store.clone(), self.spec.session.clone());
+        let token = aside(move || store.token(&session)).await.map_err(|error| {
             fail(
                 FailureKind::HostUnfit,
                 "cannot keep this session's token",

@@ -90,7 +90,7 @@ impl Line {
         writer::error(ERASE.to_owned());
         write();
         if let Content::Still(text) = &self.content {
-            writer::error(still(text));
+            writer::redraw(still(text));
         }
     }
 
@@ -136,7 +136,7 @@ impl Line {
             }
             Content::Still(text) => {
                 self.echo.turn_off();
-                writer::error(still(text));
+                writer::redraw(still(text));
                 self.stands = true;
             }
         }

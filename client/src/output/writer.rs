@@ -5,10 +5,18 @@ use std::{
     io::{self, Write},
     sync::{
         LazyLock,
+        atomic::{AtomicUsize, Ordering},
         mpsc::{self, Receiver, Sender, SyncSender},
     },
     thread,
+    time::Duration,
 };
+
+/// How long it is waited for a terminal that takes nothing.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Pieces behind which a line that will be drawn again is left out.
+const CROWDED: usize = 100;
 
 /// What is to be written, or waited for.
 enum Piece {
@@ -16,6 +24,9 @@ enum Piece {
     Error(String),
     Written(SyncSender<()>),
 }
+
+/// How many pieces are queued.
+static QUEUED: AtomicUsize = AtomicUsize::new(0);
 
 /// Whoever writes last waits for nobody: what is queued at the end is lost without [`flush`].
 static QUEUE: LazyLock<Sender<Piece>> = LazyLock::new(|| {
@@ -30,6 +41,7 @@ static QUEUE: LazyLock<Sender<Piece>> = LazyLock::new(|| {
 fn write_all(pieces: &Receiver<Piece>) {
     while let Ok(piece) = pieces.recv() {
         piece.write();
+        QUEUED.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -55,8 +67,10 @@ impl Piece {
 }
 
 fn put(piece: Piece) {
+    QUEUED.fetch_add(1, Ordering::Relaxed);
     if let Err(mpsc::SendError(piece)) = QUEUE.send(piece) {
         piece.write();
+        QUEUED.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -70,10 +84,31 @@ pub(super) fn error(text: String) {
     put(Piece::Error(text));
 }
 
-/// Returns when all that was put before has been written.
+/// `text` on standard error, unless the terminal takes nothing: what it shows will be drawn again.
+pub(super) fn redraw(text: String) {
+    if QUEUED.load(Ordering::Relaxed) < CROWDED {
+        error(text);
+    }
+}
+
+/// Standard error for a log.
+pub(super) struct Log;
+
+impl Write for Log {
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        error(String::from_utf8_lossy(text).into_owned());
+        Ok(text.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Returns when all that was put before has been written, or the terminal has taken nothing for so long that it is stopped.
 pub(super) fn flush() {
     let (told, written) = mpsc::sync_channel(1);
     put(Piece::Written(told));
     // Fails only when the thread is gone, and with it what was queued.
-    let _ = written.recv();
+    let _ = written.recv_timeout(PATIENCE);
 }

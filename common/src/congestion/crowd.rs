@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::window::{Shortest, TARGET};
+use super::window::{Shortest, TARGET, WIDEST};
 
 /// After so long without a round trip as short as the shortest, the queue is drained to see whether it still holds.
 const ROUND_TRIP_AGE: Duration = Duration::from_secs(10);
@@ -155,15 +155,16 @@ impl Crowd {
         let share = self.share.as_mut()?;
         let rise = share.rise.as_mut()?;
         let minded = rise.shortest + (2 * TARGET).max(rise.shortest / 8);
-        let was_minded = std::mem::replace(&mut rise.minded, filled.shortest > minded);
-        if filled.flooded || was_minded && rise.minded {
+        let is_minded = filled.shortest > minded;
+        let was_minded = std::mem::replace(&mut rise.minded, is_minded);
+        if filled.flooded || was_minded && is_minded {
             share.bytes = rise.from;
             share.rise = None;
             return None;
         }
         rise.shortest = rise.shortest.min(filled.shortest);
-        if share.bytes < (LONGER * rise.from).max(LONGER_PACKETS * mtu) {
-            share.bytes += share.bytes / 4;
+        if share.bytes < (LONGER * rise.from).max(LONGER_PACKETS * mtu).min(WIDEST) {
+            share.bytes = (share.bytes + (share.bytes / 4).max(mtu)).min(WIDEST);
             return None;
         }
         let shortest = Shortest {
@@ -171,6 +172,7 @@ impl Crowd {
             at: now,
         };
         self.share = None;
+        self.rounds = 0;
         Some(Change::Longer(shortest))
     }
 

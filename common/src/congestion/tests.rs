@@ -176,6 +176,27 @@ fn tcp_beside_it_and_itself_keep_a_share() {
 }
 
 #[test]
+fn among_many_of_tcps_it_takes_little_more_than_its_part() {
+    let link = Link::new(100e6, 40);
+    for queue in [1.0, 4.0] {
+        let link = Link {
+            queue: (link.holds() * queue) as u64,
+            ..link
+        };
+        let now = Instant::now();
+        let mut flows: Vec<Box<dyn Sender>> = vec![Box::new(Path::new(now, 1452))];
+        flows.extend((0..16).map(|_| Box::new(Cubic::new(now)) as Box<dyn Sender>));
+        let mut lab = Lab::new(link, flows, now);
+        // It knows the path only with their queue on it.
+        lab.flows[0].offers = Some(20e3);
+        lab.run(secs(10.0));
+        lab.flows[0].offers = None;
+        let part = seen(&mut lab, 40.0).remove(0).part;
+        assert!(part < 3.0 / 17.0, "queue {queue}: {part}");
+    }
+}
+
+#[test]
 fn two_of_its_kind_share_and_keep_the_queue_short() {
     let now = Instant::now();
     let mut lab = Lab::new(

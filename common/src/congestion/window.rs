@@ -13,7 +13,7 @@ const FIRST: u64 = 10;
 const FEWEST: u64 = 4;
 
 /// Bytes of the widest window: 1 Gbit/s at half a second.
-const WIDEST: u64 = 64 * 1024 * 1024;
+pub(super) const WIDEST: u64 = 64 * 1024 * 1024;
 
 /// A queue that stands for a whole round trip is wished to be so long, or this part of the round trip.
 pub(super) const TARGET: Duration = Duration::from_millis(2);

@@ -3,6 +3,7 @@
 use std::{
     collections::VecDeque,
     future::poll_fn,
+    io,
     pin::pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -40,9 +41,17 @@ impl Inward {
 
     async fn flush(&mut self, stream: &Arc<Stream>, socket: &Socket) -> Result<(), LegEnd> {
         while !self.pending.is_empty() {
-            let count = socket.write(&self.pending).await.map_err(|_| LegEnd::Socket)?;
-            self.drop_first(count);
-            stream.delivered(count as u64);
+            match socket.try_write(&self.pending) {
+                Ok(count) => {
+                    self.drop_first(count);
+                    stream.delivered(count as u64);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.gather();
+                    socket.writable().await.map_err(|_| LegEnd::Socket)?;
+                }
+                Err(_) => return Err(LegEnd::Socket),
+            }
         }
         let end = {
             let mut core = stream.core();
@@ -54,6 +63,15 @@ impl Inward {
             stream.tell_peer(true);
         }
         Ok(())
+    }
+
+    /// Makes one chunk of what waits: each keeps a whole batch of packets in memory.
+    fn gather(&mut self) {
+        if self.pending.len() > 1 {
+            let all = self.pending.make_contiguous().concat().into();
+            self.pending.clear();
+            self.pending.push_back(all);
+        }
     }
 
     fn drop_first(&mut self, mut count: usize) {

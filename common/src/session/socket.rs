@@ -95,24 +95,22 @@ impl Socket {
         })
     }
 
-    /// Writes some of `chunks`, of the first [`CHUNKS`] at most, and returns how many bytes. Dropping the future loses
-    /// nothing.
+    /// Returns when something may be written.
     ///
     /// # Errors
     /// The socket's.
-    pub async fn write(&self, chunks: &VecDeque<Bytes>) -> io::Result<usize> {
-        loop {
-            match self.try_write(chunks) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => match self {
-                    Self::Tcp(tcp) => tcp.writable().await?,
-                    Self::Unix(unix) => unix.writable().await?,
-                },
-                done => return done,
-            }
+    pub async fn writable(&self) -> io::Result<()> {
+        match self {
+            Self::Tcp(tcp) => tcp.writable().await,
+            Self::Unix(unix) => unix.writable().await,
         }
     }
 
-    fn try_write(&self, chunks: &VecDeque<Bytes>) -> io::Result<usize> {
+    /// Writes some of `chunks`, of the first [`CHUNKS`] at most, and returns how many bytes.
+    ///
+    /// # Errors
+    /// `WouldBlock` when there is no room; the socket's.
+    pub fn try_write(&self, chunks: &VecDeque<Bytes>) -> io::Result<usize> {
         let mut slices = [IoSlice::new(&[]); CHUNKS];
         let count = chunks.len().min(CHUNKS);
         for (slice, chunk) in slices.iter_mut().zip(chunks) {

@@ -168,7 +168,7 @@ impl Stream {
         match end {
             LegEnd::Refused(ResetCode::ShuttingDown) => LegEnd::Lost,
             // Whatever an attachment says that counts no more.
-            LegEnd::Refused(_) | LegEnd::Faulty(_) if self.streams.generation() != generation => LegEnd::Lost,
+            LegEnd::Refused(_) | LegEnd::Faulty(_) if self.streams.generation() > generation => LegEnd::Lost,
             end => end,
         }
     }

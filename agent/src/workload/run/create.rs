@@ -4,6 +4,7 @@ use jq_common::protocol::control::{Failure, FailureKind, JupyterKind};
 
 use super::Run;
 use crate::{
+    disk::aside,
     engine::{ContainerSpec, EngineError, GpuRequest, ImageFacts, Limit},
     gpu::{self, GpuPlan},
     workload::{
@@ -41,7 +42,8 @@ impl Run<'_> {
                 .await;
         }
         let mounts = volumes::resolve(&self.spec.volumes, &self.host.home)?;
-        for made in volumes::prepare(&mounts, &self.host.home)? {
+        let (wanted, home) = (mounts.clone(), self.host.home.clone());
+        for made in aside(move || volumes::prepare(&wanted, &home)).await? {
             self.events
                 .note(format!("made {} on the host", made.display()))
                 .await;
@@ -165,12 +167,12 @@ impl Run<'_> {
         token: &str,
     ) -> Result<Result<String, EngineError>, Failure> {
         // Before the container is there, so that one whose making is cut off is known again.
-        self.record(nonce, None)?;
+        self.record(nonce, None).await?;
         let id = match self.engine.create(spec).await {
             Ok(id) => id,
             Err(error) => return Ok(Err(error)),
         };
-        if let Err(failure) = self.record(nonce, Some(&id)) {
+        if let Err(failure) = self.record(nonce, Some(&id)).await {
             self.discard(&id).await;
             return Err(failure);
         }
@@ -186,13 +188,14 @@ impl Run<'_> {
         Ok(Ok(id))
     }
 
-    fn record(&self, nonce: &str, id: Option<&str>) -> Result<(), Failure> {
+    async fn record(&self, nonce: &str, id: Option<&str>) -> Result<(), Failure> {
         let record = ContainerRecord {
             nonce: nonce.to_owned(),
             id: id.map(str::to_owned),
         };
-        self.store
-            .set_container(&self.spec.session, &record)
+        let (store, session) = (self.store.clone(), self.spec.session.clone());
+        aside(move || store.set_container(&session, &record))
+            .await
             .map_err(|error| state_failure(&error))
     }
 

@@ -74,6 +74,8 @@ pub(super) struct Keeper {
     login_needed: bool,
     /// Since when nothing comes through.
     down: Option<Instant>,
+    /// Since when the session has been moving to a connection that was just made.
+    moving: Option<Instant>,
     /// Why open connections were reset in the last outage, if they were.
     lost: Option<Loss>,
     tick: Interval,
@@ -143,6 +145,7 @@ impl Keeper {
             bootstrap_at: None,
             login_needed: false,
             down: None,
+            moving: None,
             lost: None,
             tick: interval(TICK),
             meter: Meter::default(),

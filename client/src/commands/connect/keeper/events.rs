@@ -36,6 +36,9 @@ const USELESS_AGAIN: Duration = Duration::from_secs(5);
 /// A connection that is lost within this time is no success.
 const SHORT_LIFE: Duration = Duration::from_millis(1000);
 
+/// How long the session may take to move to a connection that was just made.
+const MOVES: Duration = Duration::from_millis(1000);
+
 /// Head start of UDP, which has been tried for a while, over an ssh channel that is there.
 const UDP_AGAIN: Duration = Duration::from_millis(200);
 
@@ -47,6 +50,7 @@ impl Keeper {
         {
             // The agent moves the session to a connection that was just made: its answer is on the way.
             self.live = None;
+            self.moving = Some(Instant::now());
             return Ok(());
         }
         let short_lived = self
@@ -100,10 +104,14 @@ impl Keeper {
         self.down.get_or_insert_with(Instant::now);
     }
 
-    /// Nothing carries the session, and nothing looks for what would: a connection that was to do so is lost.
+    /// Nothing carries the session, and what was about to does not come to do so.
     pub(super) fn look_if_abandoned(&mut self) {
-        if self.live.is_none() && !self.urgent {
-            self.begin_outage();
+        let is_moving = self.moving.is_some_and(|since| since.elapsed() < MOVES);
+        if self.live.is_some() || is_moving {
+            return;
+        }
+        self.begin_outage();
+        if !self.urgent {
             self.look_for_any(SSH_AFTER);
         }
     }
@@ -142,6 +150,7 @@ impl Keeper {
     pub(super) fn calm(&mut self) {
         self.urgent = false;
         self.down = None;
+        self.moving = None;
         self.login_needed = false;
         if self.bootstrap.take().is_some() && self.is_attended {
             // Its steps were shown.
