@@ -28,7 +28,7 @@ enum Piece {
 /// How many pieces are queued.
 static QUEUED: AtomicUsize = AtomicUsize::new(0);
 
-/// Whoever writes last waits for nobody: what is queued at the end is lost without [`flush`].
+/// Nobody waits for what is queued: at the end of the process it is lost without [`flush`].
 static QUEUE: LazyLock<Sender<Piece>> = LazyLock::new(|| {
     let (queue, pieces) = mpsc::channel();
     // Without a thread the queue has no reader, and each writes by itself.
@@ -109,6 +109,12 @@ impl Write for Log {
 pub(super) fn flush() {
     let (told, written) = mpsc::sync_channel(1);
     put(Piece::Written(told));
-    // Fails only when the thread is gone, and with it what was queued.
-    let _ = written.recv_timeout(PATIENCE);
+    let mut left = QUEUED.load(Ordering::Relaxed);
+    while written.recv_timeout(PATIENCE).is_err() {
+        let now = QUEUED.load(Ordering::Relaxed);
+        if now >= left {
+            return;
+        }
+        left = now;
+    }
 }
