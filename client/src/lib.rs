@@ -10,10 +10,12 @@
 //! - [`install`]: the agent on a host: probe, choose, upload, verify, rename
 //! - [`launch`]: the agent's start, and the one message each way over SSH
 //! - [`tunnel`]: the QUIC connection, its paths, and the listeners whose connections it carries
+//! - [`beat`]: what is looked at once a second is looked at together
 //! - [`notice`]: what makes a retry worth while now: a wake, another network, the user
 //! - [`control`]: how other processes ask a running `connect` how it is
 //! - [`state`]: what is remembered from one run to the next
 
+pub mod beat;
 pub mod bundle;
 pub mod cli;
 pub mod commands;

@@ -8,10 +8,9 @@
 
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::sleep_until;
 
-/// From one look to the next.
-pub const LOOK: Duration = Duration::from_secs(1);
+use crate::beat::{self, BEAT};
 
 /// A machine that slept for less has lost nothing.
 pub const SHORTEST_SLEEP: Duration = Duration::from_secs(1);
@@ -46,14 +45,14 @@ impl Drift {
         Self(first)
     }
 
-    /// Takes a look that was meant to come [`LOOK`] after the one before. A clock that went backwards tells nothing, and
+    /// Takes a look that was meant to come a [`BEAT`] after the one before, or sooner. A clock that went backwards tells nothing, and
     /// is believed again from the next look on.
     pub fn see(&mut self, now: Sample) -> Option<Pause> {
         let last = std::mem::replace(&mut self.0, now);
         let ran = now.monotonic.checked_sub(last.monotonic)?;
         let passed = now.boottime.checked_sub(last.boottime).unwrap_or(ran);
         let slept = passed.saturating_sub(ran);
-        let late = ran.saturating_sub(LOOK);
+        let late = ran.saturating_sub(BEAT);
         (slept > SHORTEST_SLEEP || late > LATE).then(|| Pause {
             asleep: slept.saturating_add(late),
         })
@@ -74,7 +73,7 @@ impl Clock {
     /// nobody waited counts as a pause.
     pub async fn pause(&mut self) -> Pause {
         loop {
-            sleep(LOOK).await;
+            sleep_until(beat::next()).await;
             if let Some(pause) = self.0.see(now()) {
                 return pause;
             }

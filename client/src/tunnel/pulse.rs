@@ -6,9 +6,9 @@ use quinn::Connection;
 use tokio::time::{Instant, sleep_until};
 
 use super::session::Session;
+use crate::beat;
 
-/// How often a connection is looked at while it is idle, and while it is not.
-const LOOK: Duration = Duration::from_millis(1000);
+/// How often a connection is looked at while it is not idle.
 const CLOSE_LOOK: Duration = Duration::from_millis(250);
 
 /// Silence that is suspicious while an answer is due, at least.
@@ -121,8 +121,11 @@ impl Heart {
                 }
                 Seen::Owes(silence) => silence > PATIENCE.max(self.connection.rtt() * 3),
             };
-            let pause = if self.pulse.is_beating() { CLOSE_LOOK } else { LOOK };
-            self.look_at = Instant::now() + pause;
+            self.look_at = if self.pulse.is_beating() {
+                Instant::now() + CLOSE_LOOK
+            } else {
+                beat::next()
+            };
             if silent != self.silent {
                 self.silent = silent;
                 return silent;

@@ -81,13 +81,7 @@ pub(super) async fn reach(
         printer.note(note);
     }
     let known = Known::from(&reached);
-    let ways: Vec<_> = known.ways.iter().map(ToString::to_string).collect();
-    let ways = if ways.is_empty() {
-        "ssh".to_owned()
-    } else {
-        ways.join(" or ")
-    };
-    printer.begin(&host, &format!("opening the connection, {ways}"));
+    printer.begin(&host, &format!("opening the connection, {}", words(&known.ways)));
     let searcher = Searcher {
         agent: known.agent,
         ..searcher.clone()
@@ -125,6 +119,16 @@ pub(super) async fn reach(
         }
         Err(failed) => Err(no_path(&host, settings.path, &failed)),
     }
+}
+
+/// The ways as the user is told of them: a host's several addresses are one.
+fn words(ways: &[Path]) -> String {
+    let mut words: Vec<_> = ways.iter().map(ToString::to_string).collect();
+    words.dedup();
+    if words.is_empty() {
+        return "ssh".to_owned();
+    }
+    words.join(" or ")
 }
 
 type Failed = Vec<(Path, SearchError)>;

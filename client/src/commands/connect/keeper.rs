@@ -10,7 +10,7 @@ use futures_util::future::BoxFuture;
 use jq_common::protocol::session::Close;
 use tokio::{
     sync::{Notify, watch},
-    time::{Instant, Interval, interval, sleep_until, timeout},
+    time::{Instant, Interval, interval_at, sleep_until, timeout},
 };
 
 use self::{
@@ -22,6 +22,7 @@ use super::{
     reach::{Manner, Reached, Reacher, Ssh},
 };
 use crate::{
+    beat::{self, BEAT},
     error::{Failure, Kind},
     memory::Memory,
     notice::{Notice, Notices, backoff::Attempts},
@@ -38,9 +39,6 @@ const SUSPECT: Duration = Duration::from_secs(5);
 
 /// How long the agent may take to hear that the session is over.
 const LEAVE: Duration = Duration::from_secs(1);
-
-/// How often the numbers are looked at.
-const TICK: Duration = Duration::from_secs(1);
 
 /// A way to hear from a task that may not be there.
 type Task<T> = Option<BoxFuture<'static, T>>;
@@ -147,7 +145,7 @@ impl Keeper {
             down: None,
             moving: None,
             lost: None,
-            tick: interval(TICK),
+            tick: interval_at(beat::next(), BEAT),
             meter: Meter::default(),
             status: watch::Sender::new(status),
             workload_gone: Arc::default(),
