@@ -23,7 +23,6 @@ use super::{
     store::{ProcessRecord, Store},
 };
 use crate::{
-    disk::aside,
     engine::{
         Exit,
         process::{self, Launch},
@@ -50,10 +49,8 @@ pub(super) async fn start(
     let (jupyter, network) = if spec.jupyter == JupyterKind::None {
         (None, Arc::new(Network::host()))
     } else {
-        let (keeping, name) = (store.clone(), spec.session.clone());
-        let token = aside(move || keeping.token(&name))
-            .await
-            .map_err(|error| state_failure(&error))?;
+        let token = store.token(&spec.session).await;
+        let token = token.map_err(|error| state_failure(&error))?;
         let session = Session {
             host,
             store,
@@ -198,8 +195,7 @@ impl Session<'_> {
             verb: jupyter::verb(self.spec.jupyter).unwrap_or_default().to_owned(),
             workdir: root.to_owned(),
         };
-        let (store, session, kept) = (self.store.clone(), self.spec.session.clone(), record.clone());
-        if let Err(error) = aside(move || store.set_process(&session, &kept)).await {
+        if let Err(error) = self.store.set_process(&self.spec.session, &record).await {
             // Without a record nobody would find it again.
             process::end(&mut child).await;
             return Err(state_failure(&error));

@@ -22,7 +22,6 @@ use super::{
     store::Store,
 };
 use crate::{
-    disk::aside,
     engine::{ContainerEngine, ContainerState, PullProgress},
     gpu::{self, Gpu, HostGpus},
 };
@@ -50,8 +49,7 @@ impl Run<'_> {
             pull: self.spec.pull,
         };
         let steps = plan(&desired, &self.observe(&desired).await?)?;
-        let (store, session) = (self.store.clone(), self.spec.session.clone());
-        let token = aside(move || store.token(&session)).await.map_err(|error| {
+        let token = self.store.token(&self.spec.session).await.map_err(|error| {
             fail(
                 FailureKind::HostUnfit,
                 "cannot keep this session's token",

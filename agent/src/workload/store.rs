@@ -11,6 +11,8 @@ use std::{
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+use crate::disk::aside;
+
 /// The state folder.
 #[derive(Clone, Debug)]
 pub(crate) struct Store {
@@ -53,22 +55,24 @@ impl Store {
 
     /// Waits until no other agent of this user on this host starts the same session.
     pub(crate) async fn lock(&self, session: &str) -> io::Result<SessionLock> {
-        self.prepare()?;
-        let path = self.file(session, "lock");
-        let lock = move || {
+        let (store, path) = (self.clone(), self.file(session, "lock"));
+        aside(move || {
+            store.prepare()?;
             let file = File::options().create(true).append(true).mode(0o600).open(path)?;
             file.lock()?;
             Ok(SessionLock(file))
-        };
-        tokio::task::spawn_blocking(lock)
-            .await
-            .map_err(io::Error::other)?
+        })
+        .await
     }
 
     /// The session's token, made when it has none yet.
-    pub(crate) fn token(&self, session: &str) -> io::Result<String> {
-        let path = self.token_file(session);
-        match fs::read_to_string(&path) {
+    pub(crate) async fn token(&self, session: &str) -> io::Result<String> {
+        let (store, path) = (self.clone(), self.token_file(session));
+        aside(move || store.read_or_make_token(&path)).await
+    }
+
+    fn read_or_make_token(&self, path: &Path) -> io::Result<String> {
+        match fs::read_to_string(path) {
             // An empty token would switch Jupyter's check off.
             Ok(token) if is_token(&token) => return Ok(token),
             Ok(_) => {}
@@ -76,7 +80,7 @@ impl Store {
             Err(error) => return Err(error),
         }
         let token = random_hex::<24>()?;
-        self.write(&path, token.as_bytes())?;
+        self.write(path, token.as_bytes())?;
         Ok(token)
     }
 
@@ -94,16 +98,16 @@ impl Store {
         self.read(&self.file(session, "container"))
     }
 
-    pub(crate) fn set_container(&self, session: &str, record: &ContainerRecord) -> io::Result<()> {
-        self.write(&self.file(session, "container"), &serde_json::to_vec(record)?)
+    pub(crate) async fn set_container(&self, session: &str, record: &ContainerRecord) -> io::Result<()> {
+        self.keep(self.file(session, "container"), record).await
     }
 
     pub(crate) fn process(&self, session: &str) -> Option<ProcessRecord> {
         self.read(&self.file(session, "process"))
     }
 
-    pub(crate) fn set_process(&self, session: &str, record: &ProcessRecord) -> io::Result<()> {
-        self.write(&self.file(session, "process"), &serde_json::to_vec(record)?)
+    pub(crate) async fn set_process(&self, session: &str, record: &ProcessRecord) -> io::Result<()> {
+        self.keep(self.file(session, "process"), record).await
     }
 
     fn file(&self, session: &str, kind: &str) -> PathBuf {
@@ -112,6 +116,11 @@ impl Store {
 
     fn read<T: DeserializeOwned>(&self, path: &Path) -> Option<T> {
         serde_json::from_slice(&fs::read(path).ok()?).ok()
+    }
+
+    async fn keep(&self, path: PathBuf, record: &(impl Serialize + Sync)) -> io::Result<()> {
+        let (store, bytes) = (self.clone(), serde_json::to_vec(record)?);
+        aside(move || store.write(&path, &bytes)).await
     }
 
     fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -162,13 +171,13 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_sessions_token_stays_and_is_private() {
+    #[tokio::test]
+    async fn a_sessions_token_stays_and_is_private() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::new(dir.path());
-        let token = store.token("a").unwrap();
-        assert_eq!(store.token("a").unwrap(), token);
-        assert_ne!(store.token("b").unwrap(), token);
+        let token = store.token("a").await.unwrap();
+        assert_eq!(store.token("a").await.unwrap(), token);
+        assert_ne!(store.token("b").await.unwrap(), token);
         assert!(is_token(&token));
         let file = store.token_file("a");
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
@@ -193,17 +202,17 @@ mod tests {
         second.await.unwrap();
     }
 
-    #[test]
-    fn an_empty_token_is_replaced() {
+    #[tokio::test]
+    async fn an_empty_token_is_replaced() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::new(dir.path());
-        store.token("a").unwrap();
+        store.token("a").await.unwrap();
         fs::write(store.token_file("a"), "").unwrap();
-        assert!(is_token(&store.token("a").unwrap()));
+        assert!(is_token(&store.token("a").await.unwrap()));
     }
 
-    #[test]
-    fn records_come_back_and_junk_is_no_record() {
+    #[tokio::test]
+    async fn records_come_back_and_junk_is_no_record() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::new(dir.path());
         assert_eq!(store.container("a"), None);
@@ -211,7 +220,7 @@ mod tests {
             nonce: "n".into(),
             id: Some("i".into()),
         };
-        store.set_container("a", &record).unwrap();
+        store.set_container("a", &record).await.unwrap();
         assert_eq!(store.container("a"), Some(record));
         fs::write(store.file("a", "container"), "junk").unwrap();
         assert_eq!(store.container("a"), None);

@@ -193,10 +193,8 @@ impl Run<'_> {
             nonce: nonce.to_owned(),
             id: id.map(str::to_owned),
         };
-        let (store, session) = (self.store.clone(), self.spec.session.clone());
-        aside(move || store.set_container(&session, &record))
-            .await
-            .map_err(|error| state_failure(&error))
+        let kept = self.store.set_container(&self.spec.session, &record).await;
+        kept.map_err(|error| state_failure(&error))
     }
 
     /// Puts in the token, and a home and a name for a user whom the image does not know.

@@ -55,7 +55,7 @@ impl Bench {
         host.home = dir.path().to_owned();
         let store = Store::new(&host.state_dir);
         let mut tasks = JoinSet::new();
-        let port = stand_in(&store.token("gpu").unwrap(), &mut tasks).await;
+        let port = stand_in(&store.token("gpu").await.unwrap(), &mut tasks).await;
         let engine = Fake::new(engine());
         engine.state().programs.push("/usr/bin/jupyter".into());
         engine
