@@ -27,6 +27,7 @@ mod process;
 mod results;
 mod table;
 mod target;
+mod text;
 mod wire;
 
 use std::time::Duration;
@@ -81,6 +82,7 @@ impl Bench {
 pub fn works() -> Vec<Work> {
     let families = [
         bulk::WORKS,
+        text::WORKS,
         echo::WORKS,
         fairness::WORKS,
         opening::WORKS,

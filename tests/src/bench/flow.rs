@@ -18,7 +18,7 @@ use super::{
     clock::last,
     peers::Peer,
     place::Place,
-    target::{QUESTION, Wish, pour, swallow},
+    target::{QUESTION, Wish, noise, pour, swallow},
 };
 
 /// Which way bytes go.
@@ -50,22 +50,31 @@ pub(super) struct Flow {
 
 impl Flow {
     pub(super) fn start(place: &Place, peer: &Peer, direction: Direction) -> Result<Self> {
+        match direction {
+            Direction::Down => Self::down(place, peer, Wish::Down),
+            Direction::Up => Self::up(place, peer),
+        }
+    }
+
+    /// Of what the service sends for this wish.
+    pub(super) fn down(place: &Place, peer: &Peer, wish: Wish) -> Result<Self> {
+        let (socket, arrived) = (peer.call(place, wish)?, Arc::default());
+        let (mine, count) = (socket.try_clone()?, Arc::clone(&arrived));
+        let worker = thread::spawn(move || swallow(&mine, &count));
+        Ok(Self {
+            socket,
+            arrived,
+            worker: Some(worker),
+        })
+    }
+
+    fn up(place: &Place, peer: &Peer) -> Result<Self> {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let wish = match direction {
-            Direction::Down => Wish::Down,
-            Direction::Up => Wish::Up(number),
-        };
-        let arrived = match direction {
-            Direction::Down => Arc::default(),
-            Direction::Up => place.target.tally(number),
-        };
-        let socket = peer.call(place, wish)?;
-        let (mine, count) = (socket.try_clone()?, Arc::clone(&arrived));
-        let worker = thread::spawn(move || match direction {
-            Direction::Down => swallow(&mine, &count),
-            Direction::Up => pour(&mine),
-        });
+        let arrived = place.target.tally(number);
+        let socket = peer.call(place, Wish::Up(number))?;
+        let mine = socket.try_clone()?;
+        let worker = thread::spawn(move || pour(&mine, &noise()));
         Ok(Self {
             socket,
             arrived,

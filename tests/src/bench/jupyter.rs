@@ -61,7 +61,7 @@ fn jupyter(bench: &Bench) -> Result<Sheet> {
     let mut client = Client::connect(laptop, &["gpu", "--image", images::JUPYTER, "-v", "~/work:/work"])?;
     let ours = client.ready()?.url.context("no URL")?;
     let theirs = publish(&place)?;
-    let tunnel = ssh(&place, NEAR, PUBLISHED, false)?;
+    let tunnel = ssh(&place, NEAR, PUBLISHED, "")?;
     await_port(&place, NEAR, START)?;
     let mut sheet = Sheet::default();
     let (launcher, idle, loaded) = (

@@ -25,8 +25,8 @@ const START: Duration = Duration::from_secs(60);
 /// How long an answer over any of them may take.
 const ANSWER: Duration = Duration::from_secs(30);
 
-/// The user's configuration of ssh, with a faster cipher on every hop.
-const FAST_CIPHER: &str = ".ssh/config-aes";
+/// What makes ssh fast on every hop, in its configuration.
+const FAST_CIPHER: &str = "Ciphers aes128-gcm@openssh.com";
 
 /// What the product is called in results.
 pub(super) const PRODUCT: &str = "jq";
@@ -42,9 +42,13 @@ pub(super) enum Who {
     /// With the cipher that is fastest on machines that have instructions for it.
     SshAes,
     SshAesBbr,
+    /// Compressing all that it carries.
+    SshCompressed,
     /// A QUIC tunnel of the crate registry.
     Dumbpipe,
     Product,
+    /// Compressing nothing.
+    ProductPlain,
 }
 
 impl Who {
@@ -55,15 +59,17 @@ impl Who {
             Self::Ssh => "ssh -L",
             Self::SshAes => "ssh -L, aes128-gcm",
             Self::SshAesBbr => "ssh -L, aes128-gcm, BBR",
+            Self::SshCompressed => "ssh -L -C",
             Self::Dumbpipe => dumbpipe::NAME,
             Self::Product => PRODUCT,
+            Self::ProductPlain => "jq --no-compression",
         }
     }
 
     fn control(self) -> Control {
         match self {
             Self::RawBbr | Self::SshAesBbr => Control::Bbr,
-            Self::Raw | Self::Ssh | Self::SshAes | Self::Dumbpipe | Self::Product => Control::Cubic,
+            _ => Control::Cubic,
         }
     }
 
@@ -76,6 +82,8 @@ impl Who {
             Self::SshAesBbr => 9103,
             Self::Product => 9104,
             Self::Dumbpipe => 9105,
+            Self::SshCompressed => 9106,
+            Self::ProductPlain => 9107,
         }
     }
 }
@@ -99,10 +107,12 @@ impl Peer {
         place.control(who.control())?;
         let tunnel = match who {
             Who::Raw | Who::RawBbr => Tunnel::None,
-            Who::Ssh => ssh(place, who.port(), PORT, false)?,
-            Who::SshAes | Who::SshAesBbr => ssh(place, who.port(), PORT, true)?,
+            Who::Ssh => ssh(place, who.port(), PORT, "")?,
+            Who::SshAes | Who::SshAesBbr => ssh(place, who.port(), PORT, FAST_CIPHER)?,
+            Who::SshCompressed => ssh(place, who.port(), PORT, "Compression yes")?,
             Who::Dumbpipe => Tunnel::Dumbpipe(dumbpipe::start(place, who.port())?),
-            Who::Product => product(place, who.port())?,
+            Who::Product => product(place, who.port(), &[])?,
+            Who::ProductPlain => product(place, who.port(), &["--name", "plain", "--no-compression"])?,
         };
         let peer = Self { who, tunnel };
         let started = eventually_some("a tunnel to carry", START, || {
@@ -172,16 +182,14 @@ pub(super) fn await_port(place: &Place, port: u16, within: Duration) -> Result<(
     })
 }
 
-/// `ssh -L` from a local port to one of the GPU host's loopback.
-pub(super) fn ssh(place: &Place, port: u16, to: u16, fast_cipher: bool) -> Result<Tunnel> {
+/// `ssh -L` from a local port to one of the GPU host's loopback, with this option before those of the user's configuration.
+pub(super) fn ssh(place: &Place, port: u16, to: u16, option: &str) -> Result<Tunnel> {
     let laptop = place.lab.laptop();
+    let own = std::fs::read_to_string(laptop.home().join(".ssh/config"))?;
+    let configuration = format!(".ssh/config-{port}");
+    laptop.write(&configuration, format!("{option}\n{own}"))?;
     let mut command = laptop.command("ssh");
-    if fast_cipher {
-        let own = std::fs::read_to_string(laptop.home().join(".ssh/config"))?;
-        let text = format!("Ciphers aes128-gcm@openssh.com\n{own}");
-        laptop.write(FAST_CIPHER, text)?;
-        command.args(["-F", &laptop.home().join(FAST_CIPHER).to_string_lossy()]);
-    }
+    command.args(["-F", &laptop.home().join(configuration).to_string_lossy()]);
     command.args(["-N", "-o", "BatchMode=yes", "-o", "ExitOnForwardFailure=yes"]);
     command.args(["-L", &format!("127.0.0.1:{port}:127.0.0.1:{to}"), "gpu"]);
     let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
@@ -209,9 +217,13 @@ pub(super) fn product_words(place: &Place, port: u16) -> Vec<String> {
     words.map(str::to_owned).into()
 }
 
-fn product(place: &Place, port: u16) -> Result<Tunnel> {
+fn product(place: &Place, port: u16, flags: &[&str]) -> Result<Tunnel> {
     let words = product_words(place, port);
-    let words: Vec<_> = words.iter().map(String::as_str).collect();
+    let words: Vec<_> = words
+        .iter()
+        .map(String::as_str)
+        .chain(flags.iter().copied())
+        .collect();
     let mut client = Client::connect(place.lab.laptop(), &words)?;
     let path = client.ready()?.path;
     let is_right = match place.wire.kind {

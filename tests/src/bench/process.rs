@@ -41,14 +41,16 @@ impl Processes {
     fn on(host: &Host, who: Who) -> Self {
         let belongs = |pid: &Pid| match who {
             Who::Raw | Who::RawBbr => false,
-            Who::Ssh | Who::SshAes | Who::SshAesBbr => {
+            Who::Ssh | Who::SshAes | Who::SshAesBbr | Who::SshCompressed => {
                 // The listener starts with the lab and does nothing for anybody's bytes.
                 let title = command_line(*pid);
                 let is_listener = title.contains("[listener]");
                 (name(*pid) == "ssh" || name(*pid).starts_with("sshd")) && !is_listener
             }
             Who::Dumbpipe => name(*pid) == dumbpipe::NAME,
-            Who::Product => name(*pid) == "jq-client" || command_line(*pid).contains("--run-dir"),
+            Who::Product | Who::ProductPlain => {
+                name(*pid) == "jq-client" || command_line(*pid).contains("--run-dir")
+            }
         };
         let found = netns::processes(&host.netns).into_iter().filter(belongs);
         Self(found.collect())

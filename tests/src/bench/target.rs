@@ -35,8 +35,10 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// What a caller wants, in its first bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wish {
-    /// Bytes without end.
+    /// Bytes without end that nobody can compress.
     Down,
+    /// A table of measurements without end, as text.
+    Table,
     /// To send bytes without end, counted under this number.
     Up(u64),
     /// Each [`QUESTION`] bytes back.
@@ -53,6 +55,7 @@ impl Wish {
     pub(super) fn encode(self) -> [u8; Self::LEN] {
         let (kind, number) = match self {
             Self::Down => (b'd', 0),
+            Self::Table => (b't', 0),
             Self::Up(number) => (b'u', number),
             Self::Echo => (b'e', 0),
             Self::Once => (b'o', 0),
@@ -67,6 +70,7 @@ impl Wish {
         let [kind, number @ ..] = bytes;
         Some(match kind {
             b'd' => Self::Down,
+            b't' => Self::Table,
             b'u' => Self::Up(u64::from_be_bytes(number)),
             b'e' => Self::Echo,
             b'o' => Self::Once,
@@ -159,7 +163,10 @@ fn greet(mut socket: TcpStream, state: &Arc<State>) -> std::io::Result<()> {
             }
         }
         Some(Wish::Down) => {
-            thread::spawn(move || pour(&socket));
+            thread::spawn(move || pour(&socket, &noise()));
+        }
+        Some(Wish::Table) => {
+            thread::spawn(move || pour(&socket, &table()));
         }
         Some(Wish::Echo) => {
             thread::spawn(move || echo(&socket));
@@ -178,13 +185,36 @@ pub(super) fn swallow(socket: &TcpStream, tally: &AtomicU64) {
     }
 }
 
-/// Sends bytes that nobody can compress, until it cannot.
-pub(super) fn pour(mut socket: &TcpStream) {
-    let mut bytes = vec![0; CHUNK];
-    if getrandom::fill(&mut bytes).is_ok() {
-        while socket.write_all(&bytes).is_ok() {}
-    }
+/// Sends `bytes` again and again, until it cannot.
+pub(super) fn pour(mut socket: &TcpStream, bytes: &[u8]) {
+    while !bytes.is_empty() && socket.write_all(bytes).is_ok() {}
     let _ = socket.shutdown(Shutdown::Both);
+}
+
+/// Bytes that nobody can compress.
+pub(super) fn noise() -> Vec<u8> {
+    let mut bytes = vec![0; CHUNK];
+    // Without any nobody gets anything, which is seen.
+    getrandom::fill(&mut bytes).map_or_else(|_| Vec::new(), |()| bytes)
+}
+
+/// A table as programs write it.
+fn table() -> Vec<u8> {
+    let noise = noise();
+    let (values, _) = noise.as_chunks::<8>();
+    let rows = values.iter().enumerate().flat_map(|(row, value)| {
+        let [a, b, c, d, ..] = *value;
+        let (x, y) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
+        let (minute, second) = (row / 60 % 60, row % 60);
+        format!(
+            "2026-03-14T12:{minute:02}:{second:02},sensor-{:02},{:.4},{:.2}\n",
+            a % 40,
+            f64::from(x) / 65536.0,
+            f64::from(y) / 100.0
+        )
+        .into_bytes()
+    });
+    rows.take(CHUNK).collect()
 }
 
 fn echo(mut socket: &TcpStream) {
@@ -198,7 +228,14 @@ mod tests {
 
     #[test]
     fn a_wish_is_understood_as_it_was_meant() {
-        for wish in [Wish::Down, Wish::Up(7), Wish::Echo, Wish::Once, Wish::Hold] {
+        for wish in [
+            Wish::Down,
+            Wish::Table,
+            Wish::Up(7),
+            Wish::Echo,
+            Wish::Once,
+            Wish::Hold,
+        ] {
             assert_eq!(Wish::decode(wish.encode()), Some(wish));
         }
         assert_eq!(Wish::decode([0; Wish::LEN]), None);

@@ -1,0 +1,52 @@
+//! What a table takes, on a link that is slower than a processor compresses.
+
+use anyhow::Result;
+
+use super::{
+    Bench, Work,
+    figures::Sheet,
+    flow::{Flow, rates},
+    peers::{Peer, Who},
+    place::Place,
+    target::Wish,
+    wire,
+};
+
+pub(super) const WORKS: &[Work] = &[Work {
+    id: "text",
+    name: "a table as text, down one stream, 20 Mbit/s 150 ms, one-second queue",
+    bar: "none",
+    aim: "none",
+    run: text,
+}];
+
+const WHAT: &str = "of the table";
+
+const UNIT: &str = "Mbit/s";
+
+fn text(bench: &Bench) -> Result<Sheet> {
+    let place = Place::up(wire::SLOW)?;
+    let mut sheet = Sheet::default();
+    let all = [
+        Who::Raw,
+        Who::Ssh,
+        Who::SshCompressed,
+        Who::Product,
+        Who::ProductPlain,
+    ];
+    let peers = Peer::start_all(bench, &place, &all)?;
+    for round in 0..bench.rounds {
+        for peer in &peers {
+            let flow = [Flow::down(&place, peer, Wish::Table)?];
+            rates([&flow], bench.warm_up)?;
+            let [rate] = rates([&flow], bench.length)?;
+            drop(flow);
+            place.settle();
+            sheet.add(WHAT, peer.who.name(), UNIT, rate);
+            bench.tell(round, WHAT, peer.who.name(), rate, UNIT);
+        }
+    }
+    drop(peers);
+    place.down()?;
+    Ok(sheet)
+}
