@@ -108,6 +108,10 @@ pub struct ConnectArgs {
     #[arg(long, value_enum, default_value_t = Path::Auto, help_heading = "Connection")]
     pub path: Path,
 
+    /// Compress nothing. Else large answers are, where the network is what holds them up.
+    #[arg(long, help_heading = "Connection")]
+    pub no_compression: bool,
+
     /// How long the agent stays on the host when nobody is connected, such as 90s, 30m, 24h.
     #[arg(long, value_name = "TIME", default_value = "24h", help_heading = "Connection")]
     pub linger: String,

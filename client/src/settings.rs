@@ -130,6 +130,8 @@ pub struct ConnectSettings {
     pub ssh_options: Vec<String>,
     /// `--path`.
     pub path: cli::Path,
+    /// What streams carry is compressed where that helps.
+    pub compression: bool,
     /// How long the agent stays alone.
     pub linger: Duration,
     /// Where agents are looked for besides the bundled ones.
@@ -219,6 +221,7 @@ impl ConnectSettings {
             jump: args.jump,
             ssh_options: args.ssh_option,
             path: args.path,
+            compression: !args.no_compression,
             linger: parse_time(&args.linger)?,
             agent_dir: args.agent_dir,
             json: args.json,

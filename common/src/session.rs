@@ -8,21 +8,27 @@
 //! - [`socket`]: the local end of a stream, TCP or Unix
 //! - [`stream`]: a stream at work: between its socket and whatever attachment there is, a file each way (`outward`,
 //!   `inward`); [`leg`]: its QUIC stream on one
+//! - [`blocks`]: how bytes travel on a leg; `packer`: which of them are deflated; `deflate`: doing it
 //! - [`streams`]: all streams of a session at one end
-//! - [`control`]: the control stream of an attachment: the tables, then progress and resets both ways
+//! - [`control`]: the control stream of an attachment: the tables, then progress and resets both ways; `news`: what waits
+//!   to be told there
 //!
 //! # Who knows what, always
 //!
 //! acknowledged ≤ delivered ≤ received ≤ sent. An end forgets a stream when both directions are acknowledged, or when a
 //! reset was heard by both. So whatever an end has forgotten is complete, and its peer may forget it too.
 
+pub mod blocks;
 pub mod control;
 pub mod core;
+mod deflate;
 pub mod inbox;
 mod inward;
 pub mod leg;
+mod news;
 pub mod outbox;
 mod outward;
+mod packer;
 pub mod pool;
 pub mod socket;
 pub mod stream;

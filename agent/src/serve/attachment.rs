@@ -195,7 +195,8 @@ async fn talk(
     let heard = async {
         loop {
             let control = control::hear(receive).await?;
-            session.streams().carried(connection.stats().path.cwnd);
+            let path = connection.stats().path;
+            session.streams().carried(path.cwnd, path.rtt);
             if !session.streams().hear(&control) {
                 return Err(FrameError::Ended);
             }

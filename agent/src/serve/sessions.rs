@@ -95,11 +95,14 @@ impl Sessions {
         };
         let keep = Duration::from_secs(attach.keep_s).min(LONGEST_KEEP);
         match session.carry_by(attach.generation, keep, connection) {
-            Some(table) => Attached::Carried {
-                session,
-                table,
-                ended,
-            },
+            Some(table) => {
+                session.streams().let_deflate(attach.deflate);
+                Attached::Carried {
+                    session,
+                    table,
+                    ended,
+                }
+            }
             None => Attached::Stale,
         }
     }

@@ -14,6 +14,7 @@ use jq_common::{
         stream::{StreamHeader, Target},
     },
     quic,
+    session::blocks::{self, Unpacker},
 };
 use quinn::{Connection, Endpoint, RecvStream, SendStream};
 use tokio::{io::AsyncWriteExt, net::TcpListener, task::JoinSet, time::timeout};
@@ -85,6 +86,7 @@ pub(crate) async fn attach(
         session,
         generation,
         keep_s: 24 * 3600,
+        deflate: true,
     };
     codec::write(&mut send, &attach, limits::CONTROL_FRAME).await?;
     let reply = codec::read_within(&mut receive, limits::CONTROL_FRAME, PATIENCE).await?;
@@ -116,6 +118,25 @@ pub(crate) fn open(stream: u64, port: u16) -> Open {
             port,
         })),
     }
+}
+
+/// What `bytes` are on the wire of a stream.
+pub(crate) fn block(bytes: &[u8]) -> Vec<u8> {
+    match bytes.len() {
+        0 => Vec::new(),
+        length => [&blocks::plain(length as u32), bytes].concat(),
+    }
+}
+
+/// What the blocks of `wire` become.
+pub(crate) fn unblocked(wire: Vec<u8>) -> Vec<u8> {
+    let (mut unpacker, mut arrived) = (Unpacker::default(), [wire.into()].into());
+    let mut all = Vec::new();
+    while let Some(bytes) = unpacker.next(&mut arrived).expect("blocks") {
+        all.extend_from_slice(&bytes);
+    }
+    assert!(unpacker.is_between_blocks());
+    all
 }
 
 /// Sends back what it gets.
@@ -204,9 +225,9 @@ impl Good {
             codec::write(&mut send, &open, limits::HEADER_FRAME)
                 .await
                 .unwrap();
-            send.write_all(&sent).await.unwrap();
+            send.write_all(&block(&sent)).await.unwrap();
             send.finish().unwrap();
-            let got = receive.read_to_end(sent.len() + 1).await.unwrap();
+            let got = unblocked(receive.read_to_end(2 * sent.len() + 64).await.unwrap());
             assert!(got == sent, "{} bytes came back of {}", got.len(), sent.len());
             let progress = Control::Progress(vec![Progress {
                 stream,

@@ -1,5 +1,11 @@
 //! Clients that were let in and say whatever there is to say.
 
+use std::{
+    io::Write,
+    time::{Duration, Instant},
+};
+
+use flate2::{Compression, write::DeflateEncoder};
 use jq_common::{
     codec,
     identity::Identity,
@@ -9,13 +15,14 @@ use jq_common::{
         session::{Control, Entry, Open, Progress},
         stream::{StreamHeader, Target},
     },
+    session::blocks,
 };
 use quinn::{Connection, SendStream, VarInt};
 use tokio::task::JoinSet;
 
 use crate::{
     agent::{Address, Agent},
-    client::{Attached, Echo, Good, Random, attach, connect, endpoint, open},
+    client::{Attached, Echo, Good, Random, attach, block, connect, endpoint, open},
 };
 
 fn spec(random: &mut Random) -> WorkloadSpec {
@@ -109,7 +116,12 @@ async fn stream(
         1 => send.write_all(&u32::MAX.to_be_bytes()).await.ok()?,
         _ => codec::write(&mut send, &open, limits::HEADER_FRAME).await.ok()?,
     }
-    send.write_all(&random.bytes(5000)).await.ok()?;
+    let bytes = random.bytes(5000);
+    match random.below(3) {
+        0 => send.write_all(&bytes).await.ok()?,
+        1 => send.write_all(&blocks::deflated(bytes.len() as u32)).await.ok()?,
+        _ => send.write_all(&block(&bytes)).await.ok()?,
+    }
     match random.below(4) {
         0 => drop(send.reset(VarInt::from_u32(random.below(20) as u32))),
         1 => held.push(send),
@@ -283,6 +295,45 @@ async fn frames_that_never_end_take_no_more_memory_than_was_sent() {
     })
     .await;
     agent.is_well();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn few_bytes_that_become_many_wait_until_their_target_takes_them() {
+    let mut agent = Agent::start();
+    let (endpoint, attached) = deaf(&agent).await;
+    // Nobody takes the connections, nor what comes on them.
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let mut deflated = DeflateEncoder::new(Vec::new(), Compression::best());
+    deflated.write_all(&vec![0; blocks::LARGEST]).unwrap();
+    let deflated = deflated.finish().unwrap();
+    let zeros = [&blocks::deflated(deflated.len() as u32), &deflated[..]].concat();
+    let before = agent.memory();
+    let mut held = Vec::new();
+    for stream in 0..20 {
+        let (mut send, receive) = attached.connection.open_bi().await.unwrap();
+        codec::write(&mut send, &open(stream, port), limits::HEADER_FRAME)
+            .await
+            .unwrap();
+        send.write_all(&zeros.repeat(400)).await.unwrap();
+        held.push((send, receive));
+    }
+    // Until it has taken in what it will.
+    let mut looks = tokio::time::interval(Duration::from_millis(50));
+    let (mut most, mut since) = (before, Instant::now());
+    while since.elapsed() < Duration::from_secs(2) {
+        looks.tick().await;
+        let now = agent.memory();
+        if now > most {
+            (most, since) = (now, Instant::now());
+        }
+    }
+    assert!(attached.connection.close_reason().is_none());
+    agent.is_well();
+    // They would become 520 MB.
+    let grown = most - before;
+    assert!(grown < 30_000_000, "it grew by {} MB", grown / 1_000_000);
+    drop((endpoint, listener, held));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use crate::{
     agent::{Agent, PATIENCE},
-    client::{Echo, Good, attach, connect, endpoint, open},
+    client::{Echo, Good, attach, block, connect, endpoint, open},
 };
 
 /// How long a client that starts anew may wait for the agent to let go of the one before.
@@ -34,13 +34,14 @@ async fn an_old_generation_is_refused_and_changes_nothing() {
         codec::write(&mut send, &open(generation, echo.port), limits::HEADER_FRAME)
             .await
             .unwrap();
-        send.write_all(b"still here").await.unwrap();
-        let mut got = [0; 10];
+        let sent = block(b"still here");
+        send.write_all(&sent).await.unwrap();
+        let mut got = vec![0; sent.len()];
         timeout(PATIENCE, receive.read_exact(&mut got))
             .await
             .unwrap()
             .unwrap();
-        assert_eq!(&got, b"still here");
+        assert_eq!(got, sent);
     }
     agent.is_well();
 }

@@ -198,6 +198,7 @@ impl Shared {
             session: self.id,
             generation,
             keep_s: 600,
+            deflate: true,
         };
         codec::write(&mut send, &attach, limits::CONTROL_FRAME)
             .await

@@ -46,7 +46,7 @@ pub async fn run(
     for note in &settings.notes {
         printer.note(note);
     }
-    let session = Session::new(settings.linger)
+    let session = Session::new(settings.linger, settings.compression)
         .map_err(|error| Failure::new(Kind::Local, "cannot begin a session").because(error))?;
     // Asked before there is a connection, so that it goes with the first packets on one.
     let asked = ask(settings, &session)?;

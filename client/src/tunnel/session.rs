@@ -41,6 +41,7 @@ const SERVED: Duration = Duration::from_secs(60);
 pub struct Session {
     id: SessionId,
     keep: Duration,
+    deflate: bool,
     streams: Arc<Streams>,
     generation: AtomicU64,
     attaching: tokio::sync::Mutex<()>,
@@ -94,15 +95,19 @@ pub enum Parted {
 }
 
 impl Session {
-    /// A session that nothing carries yet. The agent keeps it for `keep` when it is left alone.
+    /// A session that nothing carries yet. The agent keeps it for `keep` when it is left alone. Where `deflate`, bulk is
+    /// deflated on paths that are slow enough to gain by it.
     ///
     /// # Errors
     /// Only when the system gives no randomness.
-    pub fn new(keep: Duration) -> std::io::Result<Arc<Self>> {
+    pub fn new(keep: Duration, deflate: bool) -> std::io::Result<Arc<Self>> {
+        let streams = Streams::new(Pool::new(pool::SESSION));
+        streams.let_deflate(deflate);
         Ok(Arc::new(Self {
             id: random().map_err(std::io::Error::other)?,
             keep,
-            streams: Streams::new(Pool::new(pool::SESSION)),
+            deflate,
+            streams,
             generation: AtomicU64::new(0),
             attaching: tokio::sync::Mutex::default(),
             carrier: watch::Sender::new(None),
@@ -182,7 +187,8 @@ impl Session {
         let heard = async {
             loop {
                 let control = control::hear(&mut stream.receive).await?;
-                self.streams.carried(connection.stats().path.cwnd);
+                let path = connection.stats().path;
+                self.streams.carried(path.cwnd, path.rtt);
                 match control {
                     Control::Restarting => return Ok::<_, FrameError>(()),
                     control if self.streams.hear(&control) => {}

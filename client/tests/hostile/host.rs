@@ -53,7 +53,7 @@ impl Pair {
         let socket = udp();
         let address = socket.local_addr().unwrap();
         Self {
-            session: Session::new(Duration::from_secs(60)).unwrap(),
+            session: Session::new(Duration::from_secs(60), true).unwrap(),
             address,
             agent: quic::agent_endpoint(socket, &agent_identity, allowed).unwrap(),
             agent_identity,

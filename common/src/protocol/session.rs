@@ -3,7 +3,8 @@
 //! An attachment is one QUIC connection. Its first bidirectional stream is the control stream: the client sends
 //! [`Attach`], the agent answers with an [`AttachReply`] and then its table, as [`Control::Table`] frames up to one that is
 //! the last. Afterwards both send [`Control`] frames as they have something to tell. Every other stream is opened by the
-//! client with an [`Open`] frame, from which the agent learns what its table would tell; raw bytes follow both ways.
+//! client with an [`Open`] frame, from which the agent learns what its table would tell;
+//! [blocks](crate::session::blocks) follow both ways.
 //!
 //! The table of a session's first attach is known to be empty, so the client may open a stream behind that one before it is
 //! answered. The agent takes it once it has granted the attach.
@@ -36,6 +37,8 @@ pub struct Attach {
     pub generation: u64,
     /// How long the agent keeps the session while nothing carries it, in seconds.
     pub keep_s: u64,
+    /// Whether the agent may deflate bulk where the path is what holds it up.
+    pub deflate: bool,
 }
 
 /// The agent's answer to [`Attach`].

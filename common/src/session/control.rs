@@ -1,6 +1,6 @@
 //! The control stream of an attachment, after its first frames: progress and resets both ways.
 
-use std::{collections::HashMap, convert::Infallible, future::poll_fn, time::Duration};
+use std::{collections::HashMap, convert::Infallible, time::Duration};
 
 use quinn::SendStream;
 use tokio::{
@@ -8,7 +8,7 @@ use tokio::{
     time::sleep,
 };
 
-use super::streams::{Hint, Streams};
+use super::streams::Streams;
 use crate::{
     codec::{self, FrameError},
     protocol::{
@@ -36,45 +36,23 @@ pub async fn tell(streams: &Streams, send: &mut (impl AsyncWrite + Unpin)) -> Re
 }
 
 async fn tell_all(streams: &Streams, send: &mut (impl AsyncWrite + Unpin)) -> Result<Infallible, FrameError> {
-    let _turn = streams.teller.lock().await;
+    let news = &streams.news;
+    let _turn = news.teller.lock().await;
     loop {
-        // What an earlier attachment held and could not tell for certain comes first.
-        poll_fn(|cx| streams.news().poll_some(cx)).await;
-        if streams.news().may_wait() {
+        news.some().await;
+        if news.may_wait() {
             tokio::select! {
                 () = sleep(GATHER) => {}
-                () = streams.urgent.notified() => {}
+                () = news.is_urgent() => {}
             }
         }
-        let frames = frames(streams.news().take_in());
         let mut wire = Vec::new();
-        for frame in frames {
+        for frame in news.frames() {
             wire.extend_from_slice(&codec::encode(&frame, limits::SESSION_FRAME)?);
         }
         send.write_all(&wire).await?;
-        streams.told();
+        news.told();
     }
-}
-
-fn frames(hints: &[Hint]) -> Vec<Control> {
-    let mut frames = Vec::new();
-    let mut progress = Vec::new();
-    for hint in hints {
-        match hint {
-            Hint::Look(stream) => match stream.news() {
-                Ok(news) => progress.push(news),
-                Err(reset) => frames.push(reset),
-            },
-            Hint::Tell(Control::Progress(more)) if !more.is_empty() => progress.extend_from_slice(more),
-            Hint::Tell(control) => frames.push(control.clone()),
-        }
-    }
-    frames.extend(
-        progress
-            .chunks(MOST_ENTRIES)
-            .map(|part| Control::Progress(part.to_vec())),
-    );
-    frames
 }
 
 /// Reads the next frame of the peer's.

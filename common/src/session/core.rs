@@ -2,6 +2,8 @@
 
 mod successor;
 
+use std::ops::Range;
+
 use bytes::Bytes;
 
 pub use self::successor::Exported;
@@ -20,6 +22,9 @@ pub enum Fault {
     /// The peer has forgotten a stream that is not complete.
     #[error("the other end has forgotten it")]
     Forgotten,
+    /// Bytes on a leg that are no block.
+    #[error("bytes that are no block")]
+    Block,
 }
 
 /// Where a reset came from.
@@ -176,6 +181,16 @@ impl StreamCore {
             self.offered = true;
         }
         self.generation == generation
+    }
+
+    /// Which bytes are to be sent next, by their offsets.
+    #[must_use]
+    pub fn unsent(&self, generation: u64) -> Range<u64> {
+        if self.generation == generation && self.reset.is_none() {
+            self.outbox.sent()..self.outbox.end()
+        } else {
+            0..0
+        }
     }
 
     /// Fills `batch` with what is to be sent next and returns how many places it took.

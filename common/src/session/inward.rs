@@ -13,6 +13,7 @@ use bytes::{Buf, Bytes};
 use quinn::ReadError;
 
 use super::{
+    blocks::{LARGEST, Unpacker},
     core::Fault,
     leg::{LegEnd, Receiver},
     socket::{self, Socket},
@@ -23,17 +24,23 @@ use super::{
 #[derive(Default)]
 pub(super) struct Inward {
     pending: VecDeque<Bytes>,
+    arrived: Arrived,
 }
 
-/// What came of reading from a leg.
-enum Came {
-    Chunks(Result<(), Fault>),
-    End,
+/// What came on the leg that there is.
+#[derive(Default)]
+struct Arrived {
+    /// Not taken apart yet.
+    chunks: VecDeque<Bytes>,
+    unpacker: Unpacker,
+    /// Offset of the next byte.
+    at: u64,
 }
 
 impl Inward {
     /// Without a leg: writes what is pending, and waits. Returns when the socket breaks.
     pub(super) async fn starve(&mut self, stream: &Arc<Stream>, socket: &Socket) {
+        self.arrived = Arrived::default();
         if self.flush(stream, socket).await.is_ok() {
             std::future::pending::<()>().await;
         }
@@ -47,7 +54,8 @@ impl Inward {
                     stream.delivered(count as u64);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.gather();
+                    gather(&mut self.pending);
+                    gather(&mut self.arrived.chunks);
                     socket.writable().await.map_err(|_| LegEnd::Socket)?;
                 }
                 Err(_) => return Err(LegEnd::Socket),
@@ -65,15 +73,6 @@ impl Inward {
         Ok(())
     }
 
-    /// Makes one chunk of what waits: each keeps a whole batch of packets in memory.
-    fn gather(&mut self) {
-        if self.pending.len() > 1 {
-            let all = self.pending.make_contiguous().concat().into();
-            self.pending.clear();
-            self.pending.push_back(all);
-        }
-    }
-
     fn drop_first(&mut self, mut count: usize) {
         while let Some(chunk) = self.pending.front_mut() {
             if count < chunk.len() {
@@ -89,58 +88,87 @@ impl Inward {
         stream: &Arc<Stream>,
         generation: u64,
         receive: &mut Receiver,
-        mut at: u64,
+        at: u64,
         socket: &Socket,
     ) -> LegEnd {
+        self.arrived = Arrived {
+            at,
+            ..Arrived::default()
+        };
         loop {
             // Neither reading from QUIC nor writing to a socket with room gives way to other tasks by itself.
             tokio::task::coop::consume_budget().await;
             if let Err(end) = self.flush(stream, socket).await {
                 return end;
             }
-            match poll_fn(|cx| self.poll_take(stream, generation, receive, &mut at, cx)).await {
-                Ok(Came::Chunks(Ok(()))) => {}
-                Ok(Came::Chunks(Err(fault))) => return LegEnd::Faulty(fault),
-                Ok(Came::End) => {
-                    let ended = stream.core().accept_end(generation, at);
-                    if ended.is_ok()
-                        && let Err(end) = self.flush(stream, socket).await
-                    {
+            if !self.arrived.chunks.is_empty() {
+                if let Err(fault) = self.accept(stream, generation) {
+                    return LegEnd::Faulty(fault);
+                }
+                if !self.arrived.chunks.is_empty() {
+                    // Few bytes that become many take their time, which is everybody's.
+                    tokio::task::yield_now().await;
+                }
+                continue;
+            }
+            match poll_fn(|cx| self.arrived.poll_take(receive, cx)).await {
+                Ok(true) => {}
+                Ok(false) => {
+                    if let Err(fault) = self.arrived.end(stream, generation) {
+                        return LegEnd::Faulty(fault);
+                    }
+                    if let Err(end) = self.flush(stream, socket).await {
                         return end;
                     }
-                    match ended {
-                        // The other way goes on.
-                        Ok(()) => std::future::pending().await,
-                        Err(fault) => return LegEnd::Faulty(fault),
-                    }
+                    // The other way goes on.
+                    std::future::pending::<()>().await;
                 }
                 Err(error) => return error.into(),
             }
         }
     }
 
-    /// Takes what has arrived, as much as one write passes on.
-    fn poll_take(
-        &mut self,
-        stream: &Stream,
-        generation: u64,
-        receive: &mut Receiver,
-        at: &mut u64,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<Came, ReadError>> {
-        let mut chunks: [Bytes; socket::CHUNKS] = Default::default();
-        let count = match ready!(pin!(receive.stream().read_chunks(&mut chunks)).poll(cx)) {
-            Ok(Some(count)) => count,
-            Ok(None) => return Poll::Ready(Ok(Came::End)),
-            Err(error) => return Poll::Ready(Err(error)),
-        };
+    /// Takes apart what arrived, as much as one write passes on: a peer's few bytes may become many, and in many pieces.
+    fn accept(&mut self, stream: &Stream, generation: u64) -> Result<(), Fault> {
         let mut core = stream.core();
-        let accepted = chunks.into_iter().take(count).try_for_each(|chunk| {
-            let offset = *at;
-            *at += chunk.len() as u64;
-            self.pending.extend(core.accept(generation, offset, chunk)?);
-            Ok(())
-        });
-        Poll::Ready(Ok(Came::Chunks(accepted)))
+        stream.heard(&core);
+        let mut taken = 0;
+        while taken < LARGEST
+            && self.pending.len() < socket::CHUNKS
+            && let Some(bytes) = self.arrived.unpacker.next(&mut self.arrived.chunks)?
+        {
+            let offset = self.arrived.at;
+            self.arrived.at += bytes.len() as u64;
+            taken += bytes.len();
+            self.pending.extend(core.accept(generation, offset, bytes)?);
+        }
+        Ok(())
+    }
+}
+
+/// Makes one chunk of what waits: each keeps a whole batch of packets in memory.
+fn gather(waiting: &mut VecDeque<Bytes>) {
+    if waiting.len() > 1 {
+        let all = waiting.make_contiguous().concat().into();
+        waiting.clear();
+        waiting.push_back(all);
+    }
+}
+
+impl Arrived {
+    /// Takes in what there is. False at the end.
+    fn poll_take(&mut self, receive: &mut Receiver, cx: &mut Context<'_>) -> Poll<Result<bool, ReadError>> {
+        let mut chunks: [Bytes; socket::CHUNKS] = Default::default();
+        let count = ready!(pin!(receive.stream().read_chunks(&mut chunks)).poll(cx))?;
+        self.chunks.extend(chunks.into_iter().take(count.unwrap_or(0)));
+        Poll::Ready(Ok(count.is_some()))
+    }
+
+    /// The end arrived.
+    fn end(&self, stream: &Stream, generation: u64) -> Result<(), Fault> {
+        if !self.unpacker.is_between_blocks() {
+            return Err(Fault::Block);
+        }
+        stream.core().accept_end(generation, self.at)
     }
 }

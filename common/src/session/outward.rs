@@ -13,15 +13,15 @@ use quinn::WriteError;
 
 use super::{
     leg::{LegEnd, Sender},
+    packer::{BATCH, Began, Packer},
     socket::Socket,
     stream::Stream,
 };
 
-/// Most chunks given to QUIC at once.
-const BATCH: usize = 16;
-
 enum Sent {
     Some,
+    /// It took a while to make it small.
+    Slowly,
     End,
     Nothing,
 }
@@ -76,9 +76,12 @@ impl Stream {
 
     /// Onto a leg. Returns when that ends.
     pub(super) async fn send(&self, generation: u64, send: &mut Sender) -> LegEnd {
+        let mut packer = Packer::new();
         loop {
-            match poll_fn(|cx| self.poll_send(generation, send, cx)).await {
+            match poll_fn(|cx| self.poll_send(generation, send, &mut packer, cx)).await {
                 Ok(Sent::Some) => {}
+                // The time is everybody's.
+                Ok(Sent::Slowly) => tokio::task::yield_now().await,
                 Ok(Sent::End) => send.finish(),
                 Ok(Sent::Nothing) => self.ready.notified().await,
                 Err(error) => return error.into(),
@@ -91,19 +94,23 @@ impl Stream {
         &self,
         generation: u64,
         send: &mut Sender,
+        packer: &mut Packer,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Sent, WriteError>> {
-        let mut batch: [Bytes; BATCH] = Default::default();
+        let deflates_from = self.deflates_from();
         let mut core = self.core();
-        let taken = core.batch(generation, &mut batch);
-        if taken == 0 {
-            let end = core.take_end(generation);
+        let began = packer.begin(&mut core, generation, deflates_from);
+        let mut batch: [Bytes; BATCH] = Default::default();
+        let filled = packer.fill(&core, generation, &mut batch);
+        if filled == 0 {
+            let end = packer.is_between_blocks() && core.take_end(generation);
             return Poll::Ready(Ok(if end { Sent::End } else { Sent::Nothing }));
         }
-        let written = pin!(send.stream().write_chunks(&mut batch[..taken])).poll(cx);
+        let written = pin!(send.stream().write_chunks(&mut batch[..filled])).poll(cx);
         if let Poll::Ready(Ok(written)) = &written {
-            core.sent(generation, written.bytes as u64);
+            packer.took(&mut core, generation, written.bytes);
         }
-        written.map_ok(|_| Sent::Some)
+        let tried = matches!(began, Began::Tried);
+        written.map_ok(|_| if tried { Sent::Slowly } else { Sent::Some })
     }
 }

@@ -22,6 +22,10 @@ use crate::protocol::{
 /// Progress of this many bytes is told at once, less soon.
 const STEP: u64 = 64 * 1024;
 
+/// What is sent first after the peer spoke is not deflated, in bytes: an answer's head with its cookies, a page with its
+/// tokens, the next request. What an earlier answer still has to send by then is not either.
+const HEAD: u64 = 16 * 1024;
+
 /// A logical stream of a session at this end.
 #[derive(Debug)]
 pub struct Stream {
@@ -34,6 +38,8 @@ pub struct Stream {
     pub(super) ready: Notify,
     /// It may be complete or reset.
     pub(super) settled: Notify,
+    /// Nothing before this offset is deflated.
+    plain_until: AtomicU64,
     /// It stands in the queue of what the peer is to be told.
     queued: AtomicBool,
     /// How much the peer was told to be delivered.
@@ -54,6 +60,7 @@ impl Stream {
         Self {
             id: core.id(),
             told: AtomicU64::new(core.inbox().delivered()),
+            plain_until: AtomicU64::new(core.outbox().end() + HEAD),
             core: Mutex::new(core),
             streams,
             room: Notify::new(),
@@ -261,10 +268,10 @@ impl Stream {
     /// Has the peer be told how this stream stands, soon or at once.
     pub(super) fn tell_peer(self: &Arc<Self>, at_once: bool) {
         if !self.queued.swap(true, Ordering::AcqRel) {
-            self.streams.look(self);
+            self.streams.news.look(self);
         }
         if at_once {
-            self.streams.urgent.notify_one();
+            self.streams.news.hurry();
         }
     }
 
@@ -283,6 +290,19 @@ impl Stream {
         let progress = core.progress();
         self.told.store(progress.delivered, Ordering::Relaxed);
         Ok(progress)
+    }
+
+    /// The peer said something. What it is answered with may have secrets at its head.
+    pub(super) fn heard(&self, core: &StreamCore) {
+        self.plain_until
+            .store(core.outbox().end() + HEAD, Ordering::Relaxed);
+    }
+
+    /// What may be deflated of it now: nothing before this offset.
+    pub(super) fn deflates_from(&self) -> Option<u64> {
+        self.streams
+            .deflates()
+            .then(|| self.plain_until.load(Ordering::Relaxed))
     }
 
     pub(super) fn delivered(self: &Arc<Self>, count: u64) {

@@ -3,30 +3,26 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    task::{Context, Poll, ready},
+    time::Duration,
 };
 
-use tokio::sync::{self, Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     core::{Reset, StreamCore},
+    news::News,
     outbox::FIRST_WINDOW,
     pool::Pool,
     stream::Stream,
 };
 use crate::protocol::{
     limits,
-    session::{Control, Entry, MOST_ENTRIES, StreamId},
+    session::{Control, Entry, StreamId},
     stream::ResetCode,
 };
-
-/// Most that waits to be told to a peer that does not listen. An honest one may have as many resets answered as it has
-/// streams.
-const MOST_WAITING: usize = 8 * limits::STREAMS as usize;
 
 /// Most resets of streams that are not known yet which are remembered.
 const MOST_EARLY: usize = 1024;
@@ -35,6 +31,9 @@ const MOST_EARLY: usize = 1024;
 /// wait behind it at the peer.
 const WINDOWS_HELD: u64 = 4;
 
+/// A path that carries this much, in bytes a second, is not made faster by deflating: it would take a processor.
+const FAST: u64 = 25_000_000;
+
 /// The streams that an end has not forgotten, and what their peer is to be told.
 #[derive(Debug)]
 pub struct Streams {
@@ -42,14 +41,11 @@ pub struct Streams {
     pool: Arc<Pool>,
     /// What a stream may hold to some use, in bytes.
     of_use: AtomicU64,
-    hints: mpsc::UnboundedSender<Hint>,
-    news: Mutex<News>,
-    /// Held by the attachment that tells the news. It may be asleep for long.
-    pub(super) teller: sync::Mutex<()>,
-    /// There is something that the peer should hear at once.
-    pub(super) urgent: Notify,
-    /// How many hints are not told yet for certain.
-    waiting: AtomicUsize,
+    /// The client wants bulk to be deflated where that helps.
+    may_deflate: AtomicBool,
+    /// The attachment's path is slow enough for that.
+    is_slow: AtomicBool,
+    pub(super) news: News,
     over: CancellationToken,
     /// Bytes read from and written to local sockets.
     moved: [AtomicU64; 2],
@@ -63,46 +59,6 @@ struct All {
     generation: u64,
     /// Streams whose reset overtook their opening on this attachment.
     early_resets: HashSet<StreamId>,
-}
-
-/// What waits to be told.
-#[derive(Debug)]
-pub(super) struct News {
-    hints: mpsc::UnboundedReceiver<Hint>,
-    /// Taken from `hints` and not yet told for certain.
-    held: Vec<Hint>,
-}
-
-impl News {
-    /// Waits until something is held. For ever once the session is being dropped.
-    pub(super) fn poll_some(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.held.is_empty() && ready!(self.hints.poll_recv_many(cx, &mut self.held, MOST_ENTRIES)) == 0 {
-            return Poll::Pending;
-        }
-        Poll::Ready(())
-    }
-
-    /// Whether nothing that is held is urgent.
-    pub(super) fn may_wait(&self) -> bool {
-        self.held.iter().all(|hint| matches!(hint, Hint::Look(_)))
-    }
-
-    /// Everything that there is to tell now. It is held.
-    pub(super) fn take_in(&mut self) -> &[Hint] {
-        while let Ok(hint) = self.hints.try_recv() {
-            self.held.push(hint);
-        }
-        &self.held
-    }
-}
-
-/// Something to tell the peer.
-#[derive(Debug)]
-pub(super) enum Hint {
-    /// Whatever there is to tell of this stream. Each stream stands in the queue once at most.
-    Look(Arc<Stream>),
-    /// This.
-    Tell(Control),
 }
 
 /// What came of a stream that the peer opened.
@@ -131,19 +87,13 @@ impl Streams {
     /// None yet. Their outboxes hold what `pool` has.
     #[must_use]
     pub fn new(pool: Arc<Pool>) -> Arc<Self> {
-        let (hints, waiting) = mpsc::unbounded_channel();
         Arc::new(Self {
             all: RwLock::default(),
             pool,
             of_use: AtomicU64::new(u64::MAX),
-            hints,
-            news: Mutex::new(News {
-                hints: waiting,
-                held: Vec::new(),
-            }),
-            teller: sync::Mutex::new(()),
-            urgent: Notify::new(),
-            waiting: AtomicUsize::new(0),
+            may_deflate: AtomicBool::new(false),
+            is_slow: AtomicBool::new(false),
+            news: News::new(),
             over: CancellationToken::new(),
             moved: Default::default(),
         })
@@ -238,11 +188,22 @@ impl Streams {
         &self.pool
     }
 
-    /// The attachment has this many bytes under way at most (its congestion window): streams that hold many times that
-    /// gain nothing by it.
-    pub fn carried(&self, window: u64) {
+    /// The attachment has this many bytes under way at most (its congestion window), for a round trip: streams that hold
+    /// many times that gain nothing by it.
+    pub fn carried(&self, window: u64, round_trip: Duration) {
         let of_use = window.saturating_mul(WINDOWS_HELD).saturating_add(FIRST_WINDOW);
         self.of_use.store(of_use, Ordering::Relaxed);
+        let is_slow = (window as f64) < FAST as f64 * round_trip.as_secs_f64();
+        self.is_slow.store(is_slow, Ordering::Relaxed);
+    }
+
+    /// Whether bulk may be deflated where the path is what holds it up. Not at first.
+    pub fn let_deflate(&self, may: bool) {
+        self.may_deflate.store(may, Ordering::Relaxed);
+    }
+
+    pub(super) fn deflates(&self) -> bool {
+        self.may_deflate.load(Ordering::Relaxed) && self.is_slow.load(Ordering::Relaxed)
     }
 
     /// What a stream may hold to some use, in bytes.
@@ -264,34 +225,9 @@ impl Streams {
         self.moved[1].fetch_add(received, Ordering::Relaxed);
     }
 
-    pub(super) fn news(&self) -> MutexGuard<'_, News> {
-        self.news.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What is held was told for certain.
-    pub(super) fn told(&self) {
-        let told = std::mem::take(&mut self.news().held);
-        self.waiting.fetch_sub(told.len(), Ordering::Relaxed);
-    }
-
-    fn hint(&self, hint: Hint) {
-        self.waiting.fetch_add(1, Ordering::Relaxed);
-        // Fails only when the session is being dropped.
-        let _ = self.hints.send(hint);
-    }
-
-    fn is_listened_to(&self) -> bool {
-        self.waiting.load(Ordering::Relaxed) < MOST_WAITING
-    }
-
-    pub(super) fn look(&self, stream: &Arc<Stream>) {
-        self.hint(Hint::Look(stream.clone()));
-    }
-
     /// Has the peer be told `control`, now or on the next attachment.
     pub fn tell(&self, control: Control) {
-        self.hint(Hint::Tell(control));
-        self.urgent.notify_one();
+        self.news.tell(control);
     }
 
     /// At the agent: from now on only input of the attachment of `generation` counts. The agent's table; none when an
@@ -329,7 +265,7 @@ impl Streams {
         }
         for stream in table.into_keys() {
             // What is left out is told on the next attachment.
-            if self.is_listened_to() {
+            if self.news.is_listened_to() {
                 self.tell(Control::Forgotten { stream });
             }
         }
@@ -363,11 +299,7 @@ impl Streams {
     /// After the end, when no stream is at work any more: forgets them all.
     pub async fn clear(&self) {
         self.write().streams.clear();
-        let mut news = self.news();
-        // What is looked at keeps the streams, and they keep this.
-        drop(std::mem::take(&mut news.held));
-        while news.hints.try_recv().is_ok() {}
-        self.waiting.store(0, Ordering::Relaxed);
+        self.news.clear();
     }
 
     /// What the peer says on the control stream. False when that may not be said there, or the peer itself does not listen.
@@ -407,6 +339,6 @@ impl Streams {
             }
             Control::Table { .. } | Control::Restarting => return false,
         }
-        self.is_listened_to()
+        self.news.is_listened_to()
     }
 }

@@ -187,6 +187,7 @@ fn control_frames() -> Vec<Vec<u8>> {
         session: [7; 16],
         generation: 1,
         keep_s: 3600,
+        deflate: true,
     };
     let attached = AttachReply::Attached {
         boot: [1; 16],
@@ -237,7 +238,7 @@ fn main() -> io::Result<()> {
         "a\u{202e}b\r\n\u{9b}31m",
     ];
     write(&folder, "text", &texts(&escapes))?;
-    for target in ["nonce", "relay", "pipe", "core"] {
+    for target in ["nonce", "relay", "pipe", "core", "blocks"] {
         write(&folder, target, &[vec![0; 64]])?;
     }
     Ok(())

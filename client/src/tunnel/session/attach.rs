@@ -61,6 +61,7 @@ impl Session {
             session: self.id,
             generation,
             keep_s: self.keep.as_secs(),
+            deflate: self.deflate,
         };
         let exchange = async {
             let (mut send, mut receive) = connection

@@ -219,6 +219,20 @@ impl Rig {
         self.agent = Agent::new(self.target.local_addr().unwrap());
     }
 
+    /// Bulk may be deflated on a path that carries this many bytes a second, or may not be.
+    pub(super) fn deflates(&self, may: bool, rate: u64) {
+        for streams in [&self.client, &self.agent.streams] {
+            streams.let_deflate(may);
+            streams.carried(rate, Duration::from_secs(1));
+        }
+    }
+
+    /// Bytes that the agent's connection sent, of all its packets.
+    pub(super) fn agent_sent(&self) -> u64 {
+        let connection = self.agent.connection.lock().unwrap();
+        connection.as_ref().unwrap().stats().udp_tx.bytes
+    }
+
     /// A program connects to the client. What it holds.
     pub(super) async fn open(&self) -> TcpStream {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

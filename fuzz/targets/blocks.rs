@@ -1,0 +1,67 @@
+//! A stream's bytes in blocks: whatever the bytes are, and however they are cut.
+#![no_main]
+
+use std::collections::VecDeque;
+
+use arbitrary::Arbitrary;
+use bytes::Bytes;
+use jq_common::session::{
+    blocks::{LARGEST, Unpacker},
+    core::Fault,
+};
+use jq_fuzz::measured;
+use libfuzzer_sys::fuzz_target;
+
+/// What there is beside a block: the state of the one inflater, and its space.
+const BASE: usize = 4 * LARGEST;
+
+#[derive(Arbitrary, Debug)]
+struct Input<'a> {
+    pieces: Vec<u8>,
+    bytes: &'a [u8],
+}
+
+type Read = (usize, Option<Fault>, bool);
+
+/// How many bytes come of `pieces`, and how that ends. One block's are there at a time.
+fn read(pieces: VecDeque<Bytes>) -> Read {
+    let mut unpacker = Unpacker::default();
+    let mut count = 0;
+    for piece in pieces {
+        let mut arrived = VecDeque::from([piece]);
+        loop {
+            match unpacker.next(&mut arrived) {
+                Ok(Some(bytes)) => {
+                    assert!(!bytes.is_empty());
+                    count += bytes.len();
+                }
+                Ok(None) => break,
+                Err(fault) => {
+                    assert_eq!(unpacker.next(&mut arrived), Err(fault), "for ever");
+                    return (count, Some(fault), false);
+                }
+            }
+        }
+    }
+    (count, None, unpacker.is_between_blocks())
+}
+
+fn cut(bytes: &[u8], sizes: &[u8]) -> VecDeque<Bytes> {
+    let mut bytes = Bytes::copy_from_slice(bytes);
+    let mut pieces = VecDeque::new();
+    for &size in sizes {
+        pieces.push_back(bytes.split_to(usize::from(size).min(bytes.len())));
+    }
+    pieces.push_back(bytes);
+    pieces
+}
+
+fuzz_target!(|input: Input<'_>| {
+    let length = input.bytes.len() + 64 * input.pieces.len();
+    let (ends, most) = measured(|| [&[][..], &input.pieces].map(|sizes| read(cut(input.bytes, sizes))));
+    assert_eq!(ends[0], ends[1]);
+    assert!(
+        most <= 4 * length + BASE,
+        "{most} bytes were held for an input of {length}"
+    );
+});
