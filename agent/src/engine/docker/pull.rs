@@ -43,7 +43,11 @@ impl Layers {
                 // After a broken connection the engine counts from zero: only what was still missing, or everything
                 // anew, which must not take the sum back.
                 let missing = total.saturating_sub(report.current.unwrap_or(0));
-                layer.done = layer.done.max(layer.total - missing);
+                // It says that nothing is missing when the connection breaks, too. Where it is true, the layer is checked
+                // next.
+                if missing > 0 {
+                    layer.done = layer.done.max(layer.total - missing);
+                }
             }
             "Verifying Checksum" | "Download complete" | "Extracting" => {
                 layer.fetched = true;
@@ -92,9 +96,26 @@ mod tests {
     #[test]
     fn a_layer_that_is_resumed_goes_on_from_where_it_was() {
         let mut layers = Layers::default();
-        for (current, total, done) in [(50, 200, 50), (0, 150, 50), (30, 150, 80), (150, 150, 200)] {
+        for (current, total, done) in [(50, 200, 50), (0, 150, 50), (30, 150, 80), (149, 150, 199)] {
             let sum = layers.report(report("a", "Downloading", current, total)).unwrap();
             assert_eq!((sum.done, sum.total), (done, Some(200)));
+        }
+    }
+
+    #[test]
+    fn a_layer_whose_connection_breaks_is_not_said_to_be_there() {
+        let mut layers = Layers::default();
+        for (status, current, total, done) in [
+            ("Downloading", 50, 200, 50),
+            // What the engine says of a connection that has just broken.
+            ("Downloading", 200, 200, 50),
+            ("Retrying in 5 seconds", 0, 0, 50),
+            ("Downloading", 10, 150, 60),
+            ("Downloading", 150, 150, 60),
+            ("Download complete", 0, 0, 200),
+        ] {
+            let sum = layers.report(report("a", status, current, total)).unwrap();
+            assert_eq!((sum.done, sum.total), (done, Some(200)), "{status} {current}");
         }
     }
 
