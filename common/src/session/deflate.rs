@@ -21,20 +21,32 @@ pub(super) fn deflate(chunks: &[Bytes], most: usize) -> Option<Bytes> {
         let (deflater, space) = state.get_or_insert_with(new);
         deflater.reset();
         space.resize(most, 0);
-        for chunk in chunks {
-            let (before, written) = (deflater.total_in(), place(deflater.total_out())?);
-            deflater
-                .compress(chunk, space.get_mut(written..)?, FlushCompress::None)
-                .ok()?;
-            if deflater.total_in() - before < chunk.len() as u64 {
-                return None;
-            }
+        let deflated =
+            deflate_into(deflater, chunks, space).map(|length| Bytes::copy_from_slice(&space[..length]));
+        if deflated.is_none() {
+            // Its buffer would stay shorter by what did not fit (zlib-rs 0.6.8), until the next one panics.
+            *state = None;
         }
-        let written = place(deflater.total_out())?;
-        let ended = deflater.compress(&[], space.get_mut(written..)?, FlushCompress::Finish);
-        let all = place(deflater.total_out())?;
-        matches!(ended, Ok(Status::StreamEnd)).then(|| Bytes::copy_from_slice(&space[..all]))
+        deflated
     })
+}
+
+/// How many bytes of `space` that took; none if it does not fit.
+fn deflate_into(deflater: &mut Compress, chunks: &[Bytes], space: &mut [u8]) -> Option<usize> {
+    for chunk in chunks {
+        let (before, written) = (deflater.total_in(), place(deflater.total_out())?);
+        deflater
+            .compress(chunk, space.get_mut(written..)?, FlushCompress::None)
+            .ok()?;
+        if deflater.total_in() - before < chunk.len() as u64 {
+            return None;
+        }
+    }
+    let written = place(deflater.total_out())?;
+    let ended = deflater.compress(&[], space.get_mut(written..)?, FlushCompress::Finish);
+    matches!(ended, Ok(Status::StreamEnd))
+        .then(|| place(deflater.total_out()))
+        .flatten()
 }
 
 /// What `block` becomes; none if it is not one whole block, or becomes nothing or more than `most` bytes.
@@ -52,4 +64,63 @@ pub(super) fn inflate(block: &[u8], most: usize) -> Option<Bytes> {
 
 fn place(count: u64) -> Option<usize> {
     usize::try_from(count).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Does not become smaller.
+    fn noise(length: usize, mut state: u64) -> Bytes {
+        let mut next = || {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (state >> 56) as u8
+        };
+        (0..length).map(|_| next()).collect()
+    }
+
+    #[test]
+    fn one_that_does_not_become_small_spoils_none_that_follow() {
+        for round in 1..200 {
+            let length = 4096 + 64 * round as usize;
+            assert_eq!(deflate(&[noise(length, round)], length / 4 * 3), None);
+        }
+        let text = Bytes::from(b"the same again, ".repeat(4096));
+        let small = deflate(std::slice::from_ref(&text), text.len() / 2).expect("it becomes small");
+        assert_eq!(inflate(&small, text.len()), Some(text));
+    }
+
+    fn text(length: usize) -> Bytes {
+        b"the same again, ".iter().copied().cycle().take(length).collect()
+    }
+
+    fn chunk() -> impl Strategy<Value = Bytes> {
+        let length = || prop_oneof![1..300_usize, 1..20_000_usize];
+        prop_oneof![
+            (length(), any::<u64>()).prop_map(|(length, state)| noise(length, state)),
+            length().prop_map(text),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn what_fits_becomes_what_it_was_whatever_went_before(
+            blocks in prop::collection::vec((prop::collection::vec(chunk(), 1..5), 1..120_usize), 1..40),
+        ) {
+            for (chunks, percent) in blocks {
+                let whole = chunks.concat();
+                let most = whole.len() * percent / 100;
+                if let Some(small) = deflate(&chunks, most) {
+                    prop_assert!(small.len() <= most);
+                    prop_assert_eq!(inflate(&small, whole.len()), Some(whole.into()));
+                }
+            }
+        }
+    }
 }
