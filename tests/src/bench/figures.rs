@@ -136,9 +136,9 @@ impl Sheet {
     }
 }
 
-/// The ratios of two peers' values, round by round.
+/// The ratios of two peers' values, round by round. A round in which the other one carried nothing has none.
 pub(super) fn ratios(values: &[f64], over: &[f64]) -> Vec<f64> {
-    let pairs = values.iter().zip(over);
+    let pairs = values.iter().zip(over).filter(|(_, over)| **over > 0.0);
     pairs.map(|(value, over)| value / over).collect()
 }
 
@@ -249,7 +249,7 @@ mod tests {
     #[test]
     fn a_missed_bar_is_said_to_be_missed_and_ratios_are_of_the_same_round() {
         let mut sheet = Sheet::default();
-        for (ours, theirs) in [(2.0, 1.0), (30.0, 10.0), (8.0, 2.0)] {
+        for (ours, theirs) in [(2.0, 1.0), (30.0, 10.0), (8.0, 2.0), (7.0, 0.0)] {
             sheet.add("down", "ours", "Mbit/s", ours);
             sheet.add("down", "theirs", "Mbit/s", theirs);
         }
