@@ -11,11 +11,10 @@
 //! - [`engine`]: who runs containers, in our own words; its folder holds the real ones
 //! - [`jupyter`], [`gpu`]: what is known about each, without doing it
 //! - `disk`: work on files that may take its time
-//! - [`rundir`]: the private folder of a running role; [`control`]: accepting on its socket; [`udp`]: its UDP port
+//! - [`rundir`]: the private folder of a running role; [`udp`]: its UDP port
 
 pub mod bootstrap;
 pub mod cli;
-pub mod control;
 mod disk;
 pub mod engine;
 pub mod gpu;

@@ -13,6 +13,7 @@ use jq_common::{
     bootstrap::{BootstrapReply, BootstrapRequest, RelayReply, Started},
     carrier::relay::CookieKey,
     codec::{self, FrameError},
+    own_user::accept_own,
     protocol::limits,
 };
 use tokio::{
@@ -22,7 +23,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{packets::Socket, pairs::Pairs};
-use crate::{bootstrap::failed, control::accept_own, rundir::RunDir, udp};
+use crate::{bootstrap::failed, rundir::RunDir, udp};
 
 /// How long a pair is kept without a packet, and the process without a pair.
 const IDLE: Duration = Duration::from_secs(300);

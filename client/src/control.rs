@@ -17,6 +17,7 @@ use std::{
     time::Duration,
 };
 
+use jq_common::own_user::accept_own;
 use rustix::{fs::FlockOperation, process::geteuid};
 use serde::{Deserialize, Serialize};
 use tokio::{
@@ -277,21 +278,6 @@ async fn read_line(stream: &mut UnixStream, limit: u64) -> io::Result<Vec<u8>> {
     match line.pop() {
         Some(b'\n') => Ok(line),
         _ => Err(io::ErrorKind::UnexpectedEof.into()),
-    }
-}
-
-/// The next connection of this very user. Others are dropped, and a process out of descriptors waits for some.
-async fn accept_own(listener: &UnixListener) -> UnixStream {
-    let own = geteuid().as_raw();
-    loop {
-        match listener.accept().await {
-            Ok((stream, _)) if stream.peer_cred().is_ok_and(|peer| peer.uid() == own) => return stream,
-            Ok(_) => tracing::warn!("another user tried the control socket"),
-            Err(error) => {
-                tracing::debug!(%error, "control socket");
-                tokio::time::sleep(Duration::from_millis(200)).await;
-            }
-        }
     }
 }
 

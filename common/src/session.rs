@@ -35,4 +35,6 @@ pub mod stream;
 pub mod streams;
 
 #[cfg(test)]
+mod samples;
+#[cfg(test)]
 mod tests;

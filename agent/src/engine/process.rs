@@ -138,6 +138,8 @@ pub(crate) fn tail(log: &Path, lines: usize) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::sleep;
+
     use super::*;
 
     #[test]
@@ -184,6 +186,19 @@ mod tests {
         );
     }
 
+    /// What `look` finds within five seconds.
+    async fn within<T>(look: impl Fn() -> Option<T>) -> T {
+        let found = async {
+            loop {
+                match look() {
+                    Some(found) => return found,
+                    None => sleep(Duration::from_millis(10)).await,
+                }
+            }
+        };
+        timeout(Duration::from_secs(5), found).await.unwrap()
+    }
+
     #[tokio::test]
     async fn it_is_ended_with_what_it_has_started() {
         let dir = tempfile::tempdir().unwrap();
@@ -196,20 +211,12 @@ mod tests {
         })
         .unwrap();
         let pid = child.id().unwrap();
-        let inner: u32 = loop {
-            if let Some(line) = tail(&dir.path().join("log"), 1).pop() {
-                break line.parse().unwrap();
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        };
+        let said = within(|| tail(&dir.path().join("log"), 1).pop()).await;
+        let inner = said.parse().unwrap();
         assert_eq!(variable(pid, "MARK"), Some(Some("7".into())));
         assert_eq!(variable(pid, "MARKS"), Some(None));
         end(&mut child).await;
         assert_eq!(start_time(pid), None);
-        let deadline = std::time::Instant::now() + Duration::from_secs(5);
-        while start_time(inner).is_some() {
-            assert!(std::time::Instant::now() < deadline);
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        within(|| start_time(inner).is_none().then_some(())).await;
     }
 }

@@ -6,6 +6,7 @@ use jq_common::{
     bootstrap::{BootstrapReply, BootstrapRequest, ServeReply, ServeRequest, Started},
     carrier::pipe,
     codec::{self, FrameError},
+    own_user::accept_own,
     protocol::limits,
     quic::CarrierKind,
 };
@@ -18,7 +19,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{Shared, accept_clients, handover};
-use crate::{bootstrap::failed, control::accept_own};
+use crate::bootstrap::failed;
 
 /// How often it is looked whether anybody uses a pipe. Whose laptop is gone for two of these has lost its connection,
 /// though ssh may take hours to notice.

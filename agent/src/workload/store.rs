@@ -169,6 +169,10 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::{fs::TryLockError, pin::pin};
+
+    use futures_util::poll;
+
     use super::*;
 
     #[tokio::test]
@@ -191,13 +195,10 @@ mod tests {
         let store = Store::new(dir.path());
         let first = store.lock("a").await.unwrap();
         store.lock("b").await.unwrap();
-        let second = store.lock("a");
-        tokio::pin!(second);
-        tokio::select! {
-            biased;
-            _ = &mut second => panic!("both have it"),
-            () = tokio::time::sleep(std::time::Duration::from_millis(100)) => {}
-        }
+        let file = File::open(store.file("a", "lock")).unwrap();
+        assert!(matches!(file.try_lock(), Err(TryLockError::WouldBlock)));
+        let mut second = pin!(store.lock("a"));
+        assert!(poll!(&mut second).is_pending());
         drop(first);
         second.await.unwrap();
     }

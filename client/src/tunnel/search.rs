@@ -118,22 +118,10 @@ impl Searcher {
     /// # Errors
     /// Each way with why it is of no use, when there is none that may come to work.
     pub async fn search(self, ways: Vec<Path>) -> Result<Carried, Vec<(Path, SearchError)>> {
-        let ways = staggered(ways);
-        let mut trying: FuturesUnordered<_> = ways
-            .map(|(head_start, path)| self.keep_trying(path, head_start))
-            .collect();
-        let mut failed = Vec::new();
-        while let Some(tried) = trying.next().await {
-            match tried {
-                Ok(carried) => return Ok(carried),
-                Err(error) => failed.push(error),
-            }
-        }
-        Err(failed)
+        first(ways, |path| self.keep_trying(path)).await
     }
 
-    async fn keep_trying(&self, path: Path, head_start: Duration) -> Result<Carried, (Path, SearchError)> {
-        sleep(head_start).await;
+    async fn keep_trying(&self, path: Path) -> Result<Carried, (Path, SearchError)> {
         let mut pause = Backoff::new(PAUSE / 8, PAUSE);
         loop {
             match self.try_once(path.clone(), self.patience()).await {
@@ -154,22 +142,11 @@ impl Searcher {
         ways: Vec<Path>,
         deadline: Duration,
     ) -> Result<Carried, Vec<(Path, SearchError)>> {
-        let mut trying: FuturesUnordered<_> = staggered(ways)
-            .map(|(head_start, path)| async move {
-                sleep(head_start).await;
-                self.try_once(path.clone(), deadline)
-                    .await
-                    .map_err(|error| (path, error))
-            })
-            .collect();
-        let mut failed = Vec::new();
-        while let Some(tried) = trying.next().await {
-            match tried {
-                Ok(carried) => return Ok(carried),
-                Err(error) => failed.push(error),
-            }
-        }
-        Err(failed)
+        let once = |path: Path| async move {
+            let tried = self.try_once(path.clone(), deadline).await;
+            tried.map_err(|error| (path, error))
+        };
+        first(ways, once).await
     }
 
     /// Looks now and then, while something works, whether one of these better `ways` does.
@@ -228,6 +205,28 @@ impl Searcher {
             gone,
         })
     }
+}
+
+/// The first of `ways` that `try_way` finds to work; all of them, each with why not, where none does.
+async fn first<T: Future<Output = Result<Carried, (Path, SearchError)>>>(
+    ways: Vec<Path>,
+    try_way: impl Fn(Path) -> T,
+) -> Result<Carried, Vec<(Path, SearchError)>> {
+    let try_way = &try_way;
+    let mut trying: FuturesUnordered<_> = staggered(ways)
+        .map(|(head_start, path)| async move {
+            sleep(head_start).await;
+            try_way(path).await
+        })
+        .collect();
+    let mut failed = Vec::new();
+    while let Some(tried) = trying.next().await {
+        match tried {
+            Ok(carried) => return Ok(carried),
+            Err(error) => failed.push(error),
+        }
+    }
+    Err(failed)
 }
 
 /// Ways, each with the head start that the better ones among them have.

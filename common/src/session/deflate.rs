@@ -71,17 +71,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    /// Does not become smaller.
-    fn noise(length: usize, mut state: u64) -> Bytes {
-        let mut next = || {
-            state = state
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1_442_695_040_888_963_407);
-            (state >> 56) as u8
-        };
-        (0..length).map(|_| next()).collect()
-    }
+    use crate::session::samples::{noise, text};
 
     #[test]
     fn one_that_does_not_become_small_spoils_none_that_follow() {
@@ -89,19 +79,15 @@ mod tests {
             let length = 4096 + 64 * round as usize;
             assert_eq!(deflate(&[noise(length, round)], length / 4 * 3), None);
         }
-        let text = Bytes::from(b"the same again, ".repeat(4096));
+        let text = text(65_536);
         let small = deflate(std::slice::from_ref(&text), text.len() / 2).expect("it becomes small");
         assert_eq!(inflate(&small, text.len()), Some(text));
-    }
-
-    fn text(length: usize) -> Bytes {
-        b"the same again, ".iter().copied().cycle().take(length).collect()
     }
 
     fn chunk() -> impl Strategy<Value = Bytes> {
         let length = || prop_oneof![1..300_usize, 1..20_000_usize];
         prop_oneof![
-            (length(), any::<u64>()).prop_map(|(length, state)| noise(length, state)),
+            (length(), any::<u64>()).prop_map(|(length, seed)| noise(length, seed)),
             length().prop_map(text),
         ]
     }

@@ -1,4 +1,4 @@
-//! Accepting on a role's control socket.
+//! Connections between processes of one user on one machine, over a control socket.
 
 use std::time::Duration;
 
@@ -7,7 +7,10 @@ use tokio::{
     time::sleep,
 };
 
-/// The next connection of this very user. Others are dropped, and a process out of descriptors waits for some.
+/// After accepting failed: a process that is out of descriptors waits for some.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// The next connection of this very user; those of others are dropped.
 pub async fn accept_own(listener: &UnixListener) -> UnixStream {
     let own = rustix::process::geteuid().as_raw();
     loop {
@@ -16,7 +19,7 @@ pub async fn accept_own(listener: &UnixListener) -> UnixStream {
             Ok(_) => tracing::warn!("another user tried the control socket"),
             Err(error) => {
                 tracing::warn!(%error, "control socket");
-                sleep(Duration::from_millis(200)).await;
+                sleep(PAUSE).await;
             }
         }
     }
