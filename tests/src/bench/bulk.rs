@@ -130,7 +130,7 @@ pub(super) fn rate(
     rates([&flows], bench.warm_up)?;
     let [rate] = rates([&flows], bench.length)?;
     drop(flows);
-    place.settle();
+    place.settle()?;
     Ok(rate)
 }
 

@@ -62,7 +62,7 @@ fn cpu(bench: &Bench) -> Result<Sheet> {
                 let moved = rate / 8e3 * bench.length.as_secs_f64();
                 sheet.add(&what(direction), peer.who.name(), "s/GB", used / moved);
                 bench.tell(round, &what(direction), peer.who.name(), used / moved, "s/GB");
-                place.settle();
+                place.settle()?;
             }
         }
     }
@@ -189,7 +189,7 @@ fn at_full_speed(
                 }
             }
             drop(flows);
-            place.settle();
+            place.settle()?;
         }
         note(sheet, bench, round, what, who, &most);
     }

@@ -67,7 +67,7 @@ fn echo(bench: &Bench, wire: Wire, bar: f64, aim: f64) -> Result<Sheet> {
             put("bulk down meanwhile", down_rate, "Mbit/s");
             put("bulk up meanwhile", up_rate, "Mbit/s");
             drop((down, up, questions));
-            place.settle();
+            place.settle()?;
         }
     }
     let [loaded, idle] =

@@ -57,7 +57,7 @@ fn fairness(bench: &Bench) -> Result<Sheet> {
                     bench.tell(round, what, name, share, "%");
                 }
                 drop((mine, theirs));
-                place.settle();
+                place.settle()?;
             }
         }
     }

@@ -89,7 +89,7 @@ fn jupyter(bench: &Bench) -> Result<Sheet> {
             if peer == PRODUCT {
                 late.push(loaded_ms - idle_ms);
             }
-            place.settle();
+            place.settle()?;
         }
     }
     sheet.judge_ratio(launcher, PRODUCT, Who::Ssh.name(), at_most(0.7, 0.3));

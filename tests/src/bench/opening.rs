@@ -95,7 +95,7 @@ fn opens(bench: &Bench) -> Result<Sheet> {
             let rate = count as f64 / bench.length.as_secs_f64();
             sheet.add(what, peer.who.name(), "1/s", rate);
             bench.tell(round, what, peer.who.name(), rate, "1/s");
-            place.settle();
+            place.settle()?;
         }
     }
     sheet.judge_ratio(what, Who::Product.name(), Who::Ssh.name(), at_least(3.0, 10.0));

@@ -15,8 +15,9 @@ use super::{
 };
 use crate::lab::{Builder, Host, HostName, Lab, Topology, tools};
 
-/// How long what is queued may take to leave a link.
-const DRAIN: Duration = Duration::from_secs(20);
+/// How long what is queued may take to leave a link. Where packets get lost, ssh may take longer for what it has read of
+/// eight streams that are gone.
+const DRAIN: Duration = Duration::from_secs(60);
 
 /// What may pass a link in a fifth of a second that is taken to be unused: a few keep-alives.
 const QUIET: u64 = 2_000;
@@ -80,19 +81,21 @@ impl Place {
             .try_for_each(|host| set(host, "net/ipv4/tcp_congestion_control", name))
     }
 
-    /// Waits until the laptop's link carries nothing any more, but not for ever.
-    pub(super) fn settle(&self) {
+    /// Waits until the laptop's link carries nothing any more, but not for ever. TCP that has lost a packet is silent for
+    /// a while too, so its queues have to be empty.
+    pub(super) fn settle(&self) -> Result<()> {
         if self.wire.kind == Kind::Veth {
             last(Duration::from_millis(300));
-            return;
+            return Ok(());
         }
         let deadline = Instant::now() + DRAIN;
         let mut before = self.carried();
         loop {
             last(Duration::from_millis(200));
             let now = self.carried();
-            if now - before <= QUIET || Instant::now() >= deadline {
-                return;
+            let is_quiet = now - before <= QUIET && self.queued()? == 0;
+            if is_quiet || Instant::now() >= deadline {
+                return Ok(());
             }
             before = now;
         }
@@ -105,11 +108,31 @@ impl Place {
         ways.into_iter().flatten().map(|way| way.bytes).sum()
     }
 
+    /// Bytes that TCP connections of all hosts have not brought to their other ends.
+    fn queued(&self) -> Result<u64> {
+        let mut all = 0;
+        for host in hosts(&self.lab) {
+            for table in ["tcp", "tcp6"] {
+                // This folder shows the network of the thread that looks at it.
+                let read = host.enter(|| fs::read_to_string(format!("/proc/thread-self/net/{table}")))?;
+                all += queues(&read.with_context(|| format!("cannot see connections on {}", host.name))?);
+            }
+        }
+        Ok(all)
+    }
+
     pub(super) fn down(self) -> Result<()> {
         let Self { target, lab, .. } = self;
         drop(target);
         lab.down()
     }
+}
+
+/// What all connections of a table in /proc/net have sent, or are to send, and nobody has acknowledged (proc_pid_net(5)).
+fn queues(table: &str) -> u64 {
+    let connections = table.lines().skip(1);
+    let queue = |line: &str| u64::from_str_radix(line.split_whitespace().nth(4)?.split(':').next()?, 16).ok();
+    connections.filter_map(queue).sum()
 }
 
 pub(super) fn hosts(lab: &Lab) -> Vec<&Host> {
@@ -152,4 +175,36 @@ fn pass_on(lab: &Lab) -> Result<()> {
     let back = laptop.address;
     gpu.run_as_root(&format!("ip route add {back}/32 via {a}.{b}.{c}.1"))?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::Write as _,
+        net::{TcpListener, TcpStream},
+    };
+
+    use super::*;
+
+    #[test]
+    fn a_connection_whose_bytes_have_not_all_arrived_is_not_done() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let mut sender = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let own = |sender: &TcpStream| {
+            let table = fs::read_to_string("/proc/thread-self/net/tcp").unwrap();
+            let port = format!(":{:04X}", sender.local_addr().unwrap().port());
+            let is_own = |line: &&str| {
+                line.split_whitespace()
+                    .nth(1)
+                    .is_some_and(|local| local.ends_with(&port))
+            };
+            let row = table.lines().find(is_own).unwrap();
+            queues(&format!("a heading\n{row}\n"))
+        };
+        assert_eq!(own(&sender), 0);
+        sender.set_nonblocking(true).unwrap();
+        // Nobody reads, so in the end some of it has to wait.
+        while sender.write(&[0; 65_536]).is_ok() {}
+        assert!(own(&sender) > 0);
+    }
 }

@@ -41,7 +41,7 @@ fn text(bench: &Bench) -> Result<Sheet> {
             rates([&flow], bench.warm_up)?;
             let [rate] = rates([&flow], bench.length)?;
             drop(flow);
-            place.settle();
+            place.settle()?;
             sheet.add(WHAT, peer.who.name(), UNIT, rate);
             bench.tell(round, WHAT, peer.who.name(), rate, UNIT);
         }
