@@ -335,10 +335,12 @@ async fn data_without_end_for_a_program_that_stopped_reading_is_held_at_the_agen
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tables_of_strange_streams_do_not_pile_up() {
+    const STREAMS: u64 = 16_000;
+    const ROUNDS: u64 = 100;
     let pair = Pair::new();
     let table = |round: u64| -> Vec<Entry> {
         let entry = Random(1).entry();
-        (0..16_000)
+        (0..STREAMS)
             .map(|stream| Entry {
                 stream: (round << 32) + stream,
                 ..entry
@@ -355,9 +357,11 @@ async fn tables_of_strange_streams_do_not_pile_up() {
         attach(round).await;
     }
     let before = memory();
-    for round in 10..50 {
+    for round in 10..10 + ROUNDS {
         attach(round).await;
     }
     let grown = memory().saturating_sub(before);
-    assert!(grown < 10_000_000, "it grew by {} MB", grown / 1_000_000);
+    // The allocator keeps up to 14 MB of what was freed. An id and a reason for each would be more than this.
+    let kept = 16 * STREAMS * ROUNDS;
+    assert!(grown < kept, "it grew by {} MB", grown / 1_000_000);
 }
