@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use jq_tests::eventually_some;
 use jq_tests::lab::{Lab, LabId, State, control};
+use jq_tests::product;
 
 use crate::cli::UpArgs;
 use crate::print::{complain, say};
@@ -88,7 +89,9 @@ pub(crate) fn hold(args: UpArgs) -> Result<()> {
         .seed(seed)
         .docker(!no_docker)
         .gpus(gpus);
+    let client = product::client_binary();
     let lab = builder.far(|far| conditions.apply(far)).up()?;
+    lab.laptop().install(&client, "jq-client")?;
     let id = lab.id().as_str().to_owned();
     control::serve(lab, || {
         let mut stdout = std::io::stdout();
