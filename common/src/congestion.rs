@@ -3,8 +3,10 @@
 //! Loss says little on the links that people have, and a queue that is kept full makes every other stream wait. So the
 //! window follows what is measured: the rate at which bytes arrive ([`delivery`], as BBR does it, draft-ietf-ccwg-bbr) and
 //! the queue that stands for whole round trips ([`window`], as Copa and LEDBAT++ look for it). Where others keep the queue
-//! full anyway, it competes for a share as Reno does ([`crowd`]).
+//! full anyway, it competes for a share as Reno does ([`crowd`]). While nothing is heard, a packet more may leave
+//! ([`answer`]).
 
+mod answer;
 mod crowd;
 mod delivery;
 #[cfg(test)]
@@ -12,11 +14,16 @@ mod link;
 mod rates;
 mod window;
 
-use std::{any::Any, sync::Arc, time::Instant};
+use std::{
+    any::Any,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use quinn::congestion::{Controller, ControllerFactory};
 use quinn_proto::RttEstimator;
 
+use answer::Answer;
 use delivery::Deliveries;
 use window::Window;
 
@@ -35,6 +42,7 @@ impl ControllerFactory for Congestion {
 struct Path {
     deliveries: Deliveries,
     window: Window,
+    answer: Answer,
 }
 
 impl Path {
@@ -42,14 +50,19 @@ impl Path {
         Self {
             deliveries: Deliveries::new(now),
             window: Window::new(now, mtu.into()),
+            answer: Answer::new(now),
         }
     }
 
     fn sent(&mut self, now: Instant, bytes: u64) {
+        if !self.has_room() {
+            self.answer.sent_beyond(now);
+        }
         self.deliveries.sent(now, bytes);
     }
 
-    fn acked(&mut self, now: Instant, sent: Instant, bytes: u64) {
+    fn acked(&mut self, now: Instant, sent: Instant, bytes: u64, round_trip: Duration) {
+        self.answer.heard(now, round_trip);
         self.deliveries.acked(now, sent, bytes);
     }
 
@@ -60,7 +73,22 @@ impl Path {
     }
 
     fn lost(&mut self, bytes: u64, persistent: bool) {
+        self.deliveries.lost(bytes);
         self.window.lost(bytes, persistent);
+    }
+
+    /// How much may be under way at the time that `now` gives, if that matters.
+    fn window_at(&self, now: impl FnOnce() -> Instant) -> u64 {
+        let bytes = self.window.bytes();
+        if self.has_room() || !self.answer.may_leave(now()) {
+            return bytes;
+        }
+        // quinn lets a packet leave that leaves some of the window.
+        bytes.max(self.deliveries.in_flight() + 2 * self.window.packet())
+    }
+
+    fn has_room(&self) -> bool {
+        self.deliveries.in_flight() + self.window.packet() < self.window.bytes()
     }
 }
 
@@ -69,8 +97,8 @@ impl Controller for Path {
         self.sent(now, bytes);
     }
 
-    fn on_ack(&mut self, now: Instant, sent: Instant, bytes: u64, _app_limited: bool, _rtt: &RttEstimator) {
-        self.acked(now, sent, bytes);
+    fn on_ack(&mut self, now: Instant, sent: Instant, bytes: u64, _app_limited: bool, rtt: &RttEstimator) {
+        self.acked(now, sent, bytes, rtt.get());
     }
 
     fn on_end_acks(&mut self, now: Instant, in_flight: u64, app_limited: bool, _largest_acked: Option<u64>) {
@@ -92,7 +120,7 @@ impl Controller for Path {
     }
 
     fn window(&self) -> u64 {
-        self.window.bytes()
+        self.window_at(Instant::now)
     }
 
     fn clone_box(&self) -> Box<dyn Controller> {

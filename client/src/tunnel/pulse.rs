@@ -24,7 +24,7 @@ pub struct Pulse {
     sent: u64,
     heard: u64,
     heard_at: Instant,
-    /// Since when something is sent that nothing came back for.
+    /// Since when an answer is due: something was sent, or was to be.
     waiting: Option<Instant>,
     /// It was asked since it was heard last.
     asked: bool,
@@ -71,6 +71,8 @@ impl Pulse {
             Some(since) => Seen::Owes(now - since),
             None if !self.asked && now - self.heard_at >= PAUSE => {
                 self.asked = true;
+                // Whether the question can leave is part of what is asked.
+                self.waiting = Some(now);
                 Seen::Ask
             }
             None => Seen::Well,
@@ -171,10 +173,29 @@ mod tests {
                     (9, 9, 2200),
                     (9, 9, 2300),
                     (9, 9, 2900),
-                    (9, 9, START)
+                    (10, 10, 2950),
+                    (10, 10, START)
                 ]
             ),
-            [owes(0), owes(2000), Seen::Well, Seen::Well, Seen::Ask, Seen::Well]
+            [
+                owes(0),
+                owes(2000),
+                Seen::Well,
+                Seen::Well,
+                Seen::Ask,
+                Seen::Well,
+                Seen::Well
+            ]
+        );
+    }
+
+    #[test]
+    fn a_question_that_cannot_leave_is_not_answered_either() {
+        let start = Instant::now();
+        let mut pulse = Pulse::new(5, 5, start);
+        assert_eq!(
+            looks(&mut pulse, start, &[(5, 5, 700), (5, 5, 2000)]),
+            [Seen::Ask, Seen::Owes(Duration::from_millis(1300))]
         );
     }
 
@@ -197,7 +218,7 @@ mod tests {
             [
                 Seen::Well,
                 Seen::Ask,
-                Seen::Owes(Duration::ZERO),
+                Seen::Owes(Duration::from_millis(100)),
                 Seen::Well,
                 Seen::Well
             ]

@@ -88,6 +88,15 @@ impl Deliveries {
         });
     }
 
+    pub(super) fn lost(&mut self, bytes: u64) {
+        self.in_flight = self.in_flight.saturating_sub(bytes);
+    }
+
+    /// Bytes that have left and of which nothing is known.
+    pub(super) fn in_flight(&self) -> u64 {
+        self.in_flight
+    }
+
     pub(super) fn acked(&mut self, now: Instant, sent: Instant, bytes: u64) {
         self.delivered += bytes;
         self.delivered_at = now;

@@ -7,9 +7,9 @@ use std::{
 
 /// What sends by a window.
 pub(super) trait Sender {
-    fn window(&self) -> u64;
+    fn window(&self, now: Instant) -> u64;
     fn sent(&mut self, now: Instant, bytes: u64);
-    fn acked(&mut self, now: Instant, sent: Instant, bytes: u64);
+    fn acked(&mut self, now: Instant, sent: Instant, bytes: u64, smoothed: Duration);
     fn acks_end(&mut self, now: Instant, in_flight: u64, starved: bool);
     fn lost(&mut self, now: Instant, sent: Instant, bytes: u64, persistent: bool);
 }
@@ -189,7 +189,7 @@ impl Lab {
         loop {
             let now = self.now;
             let flow = &mut self.flows[index];
-            let window = flow.sender.window();
+            let window = flow.sender.window(now);
             if let Some(rate) = flow.offers {
                 let offered = rate * now.duration_since(flow.filled_at).as_secs_f64();
                 flow.offered = (flow.offered + offered).min(BURST);
@@ -278,7 +278,7 @@ impl Lab {
         flow.smoothed = (flow.smoothed * 7 + round_trip) / 8;
         flow.round_trips.push(round_trip);
         flow.arrived += PACKET;
-        flow.sender.acked(now, packet.at, PACKET);
+        flow.sender.acked(now, packet.at, PACKET, flow.smoothed);
         let starved = flow.offers.is_some() && flow.offered < PACKET as f64;
         // Acknowledgements come for every second packet.
         if number % 2 == 1 {
@@ -342,13 +342,13 @@ impl Cubic {
 }
 
 impl Sender for Cubic {
-    fn window(&self) -> u64 {
+    fn window(&self, _now: Instant) -> u64 {
         (self.window * PACKET as f64) as u64
     }
 
     fn sent(&mut self, _now: Instant, _bytes: u64) {}
 
-    fn acked(&mut self, now: Instant, sent: Instant, _bytes: u64) {
+    fn acked(&mut self, now: Instant, sent: Instant, _bytes: u64, _smoothed: Duration) {
         self.round_trip = now - sent;
         if self.window < self.threshold {
             self.window += 1.0;

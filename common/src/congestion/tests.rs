@@ -8,16 +8,16 @@ use super::{
 };
 
 impl Sender for Path {
-    fn window(&self) -> u64 {
-        self.window.bytes()
+    fn window(&self, now: Instant) -> u64 {
+        self.window_at(|| now)
     }
 
     fn sent(&mut self, now: Instant, bytes: u64) {
         Self::sent(self, now, bytes);
     }
 
-    fn acked(&mut self, now: Instant, sent: Instant, bytes: u64) {
-        Self::acked(self, now, sent, bytes);
+    fn acked(&mut self, now: Instant, sent: Instant, bytes: u64, smoothed: Duration) {
+        Self::acked(self, now, sent, bytes, smoothed);
     }
 
     fn acks_end(&mut self, now: Instant, in_flight: u64, starved: bool) {
@@ -332,7 +332,7 @@ proptest! {
                 2 => {
                     let count = under_way.len() / 2;
                     for (sent, bytes) in under_way.drain(..count) {
-                        path.acked(now, sent, bytes);
+                        path.acked(now, sent, bytes, now - sent);
                         in_flight -= bytes;
                     }
                     path.acks_end(now, in_flight, flag);

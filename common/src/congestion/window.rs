@@ -135,6 +135,11 @@ impl Window {
         self.bytes
     }
 
+    /// Bytes of the largest packet.
+    pub(super) fn packet(&self) -> u64 {
+        self.mtu
+    }
+
     pub(super) fn initial(&self) -> u64 {
         FIRST * self.mtu
     }

@@ -1,3 +1,5 @@
+mod outage;
+
 use super::*;
 
 fn loopback() -> UdpSocket {

@@ -1,0 +1,145 @@
+//! The packet that may leave although the window is full.
+//!
+//! quinn sends no acknowledgement while there is data to send and no room in the window, though none counts there (RFC 9002,
+//! section 7). After an outage that both ends sent into, their windows are full of what was lost, and each acknowledges the
+//! other's probe with its own next one. Where probes pass each other on the way, as those of ends that fell silent together
+//! do, that one comes twice as late as they did: seconds. So soon after a probe one more packet may leave, and the
+//! acknowledgement of what is heard then goes with it.
+//!
+//! It never takes the place of a probe, follows none of the first, and never two in a row: those are small enough for a path
+//! that carries no large packets any more, and an acknowledgement that went with a large one is not in the next probe.
+
+use std::time::{Duration, Instant};
+
+/// A probe is two packets, which leave one after the other.
+const PROBE: Duration = Duration::from_millis(1);
+
+/// The next probe comes later than a round trip and this after the last (RFC 9002, section 6.2.1; RFC 9000, section 18.2).
+const LATEST_ACK: Duration = Duration::from_millis(25);
+
+/// Probes that are not followed: the first in a silence, and after one that was.
+const FIRST: u32 = 2;
+const AFTER: u32 = 1;
+
+/// When it may leave.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Answer {
+    round_trip: Duration,
+    /// When something was heard, or a probe left since.
+    at: Instant,
+    /// So many probes leave before one may be followed.
+    probes: u32,
+}
+
+impl Answer {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            round_trip: Duration::ZERO,
+            at: now,
+            probes: FIRST + 1,
+        }
+    }
+
+    /// A packet was acknowledged.
+    pub(super) fn heard(&mut self, now: Instant, round_trip: Duration) {
+        *self = Self {
+            round_trip,
+            ..Self::new(now)
+        };
+    }
+
+    /// A packet left although the window was full.
+    pub(super) fn sent_beyond(&mut self, now: Instant) {
+        if self.may_leave(now) {
+            self.probes = AFTER + 1;
+        } else if now.saturating_duration_since(self.at) >= self.next_probe() {
+            self.probes = self.probes.saturating_sub(1);
+            self.at = now;
+        }
+    }
+
+    pub(super) fn may_leave(&self, now: Instant) -> bool {
+        let since = now.saturating_duration_since(self.at);
+        self.probes == 0 && since >= PROBE && since < self.next_probe()
+    }
+
+    /// The least time between two probes.
+    fn next_probe(&self) -> Duration {
+        self.round_trip + LATEST_ACK
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROUND_TRIP: Duration = Duration::from_millis(50);
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    fn silent_since(start: Instant) -> Answer {
+        let mut answer = Answer::new(start);
+        answer.heard(start, ROUND_TRIP);
+        answer
+    }
+
+    /// Those of `probes` that a packet may follow which meets them ten milliseconds later.
+    fn followed(answer: &mut Answer, start: Instant, probes: &[u64]) -> Vec<u64> {
+        let mut followed = Vec::new();
+        for &probe in probes {
+            let now = start + ms(probe);
+            answer.sent_beyond(now);
+            assert!(!answer.may_leave(now), "a probe's second packet is no answer");
+            answer.sent_beyond(now);
+            if answer.may_leave(now + ms(10)) {
+                answer.sent_beyond(now + ms(10));
+                assert!(!answer.may_leave(now + ms(11)), "one is enough");
+                followed.push(probe);
+            }
+        }
+        followed
+    }
+
+    #[test]
+    fn none_of_the_first_probes_is_followed_and_no_two_in_a_row() {
+        let start = Instant::now();
+        let probes = [100, 300, 700, 1500, 3100, 6300];
+        assert_eq!(followed(&mut silent_since(start), start, &probes), [700, 3100]);
+
+        let mut answer = silent_since(start);
+        for probe in [100, 300, 700, 1500] {
+            answer.sent_beyond(start + ms(probe));
+        }
+        assert!(
+            answer.may_leave(start + ms(1510)),
+            "whichever meets something first"
+        );
+    }
+
+    #[test]
+    fn it_does_not_come_instead_of_the_next_probe() {
+        let start = Instant::now();
+        let mut answer = silent_since(start);
+        followed(&mut answer, start, &[100, 300]);
+        answer.sent_beyond(start + ms(700));
+        assert!(answer.may_leave(start + ms(774)));
+        assert!(!answer.may_leave(start + ms(775)));
+    }
+
+    #[test]
+    fn while_packets_are_acknowledged_nothing_leaves_beyond_the_window() {
+        let start = Instant::now();
+        let mut answer = silent_since(start);
+        for time in (0..10_000).step_by(20) {
+            let now = start + ms(time);
+            assert!(!answer.may_leave(now));
+            if time % 40 == 0 {
+                answer.heard(now, ROUND_TRIP);
+            } else {
+                answer.sent_beyond(now);
+            }
+        }
+    }
+}

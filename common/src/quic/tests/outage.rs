@@ -1,0 +1,166 @@
+//! What two ends do that both sent into an outage.
+
+use tokio::{
+    net::UdpSocket,
+    task::JoinSet,
+    time::{Instant, timeout},
+};
+
+use super::*;
+
+/// Bytes each end has to send, and so many of all that pass before the outage: much is left at both ends.
+const BULK: usize = 16 * 1024 * 1024;
+const BEFORE: usize = 4 * 1024 * 1024;
+
+/// A probe comes twice as long after the last as that did after the one before: so long after one, the next is far.
+const FAR: Duration = Duration::from_millis(220);
+
+/// What answers what is heard comes at once.
+const SOON: Duration = Duration::from_millis(300);
+
+/// A probe's packets come closer than this, and what meets it may come as late as that.
+const MEETS: Duration = Duration::from_millis(4);
+
+/// Probes that are tried: the first are not answered, and on a busy machine what meets one may come too late.
+const TRIES: usize = 4;
+
+/// Passes packets on between a client and an agent.
+struct Middle {
+    near: UdpSocket,
+    far: UdpSocket,
+    agent: SocketAddr,
+    client: Option<SocketAddr>,
+    packet: Vec<u8>,
+    /// The last of the agent's.
+    unheard: Option<Vec<u8>>,
+}
+
+#[derive(Clone, Copy)]
+enum Side {
+    Client,
+    Agent,
+}
+
+impl Middle {
+    async fn to(agent: SocketAddr) -> Self {
+        Self {
+            near: UdpSocket::bind("127.0.0.1:0").await.unwrap(),
+            far: UdpSocket::bind("127.0.0.1:0").await.unwrap(),
+            agent,
+            client: None,
+            packet: Vec::new(),
+            unheard: None,
+        }
+    }
+
+    /// The next packet, which is in `packet` then.
+    async fn next(&mut self) -> Side {
+        let (mut near, mut far) = ([0; 2048], [0; 2048]);
+        tokio::select! {
+            Ok((length, client)) = self.near.recv_from(&mut near) => {
+                self.client = Some(client);
+                self.packet = near[..length].to_vec();
+                Side::Client
+            }
+            Ok((length, _)) = self.far.recv_from(&mut far) => {
+                self.packet = far[..length].to_vec();
+                self.unheard = Some(self.packet.clone());
+                Side::Agent
+            }
+        }
+    }
+
+    /// Passes nothing on. Returns when the client has just sent a probe, long after the last, and so has the agent before.
+    async fn rare_probe(&mut self) {
+        let mut probed = Instant::now();
+        loop {
+            match self.next().await {
+                Side::Agent => {}
+                Side::Client if probed.elapsed() > FAR && self.unheard.is_some() => break,
+                Side::Client => probed = Instant::now(),
+            }
+        }
+        while timeout(MEETS, self.next()).await.is_ok() {}
+    }
+
+    async fn pass(&self, from: Side) {
+        match from {
+            Side::Client => self.far.send_to(&self.packet, self.agent).await.unwrap(),
+            Side::Agent => self
+                .near
+                .send_to(&self.packet, self.client.unwrap())
+                .await
+                .unwrap(),
+        };
+    }
+}
+
+/// Sends [`BULK`] and takes what the other sends; ends when both are complete.
+async fn bulk(mut send: quinn::SendStream, mut receive: quinn::RecvStream) {
+    let sending = async {
+        send.write_all(&vec![7; BULK]).await.unwrap();
+        send.finish().unwrap();
+        send.stopped().await.unwrap();
+    };
+    let receiving = async { receive.read_to_end(BULK).await.unwrap().len() };
+    assert_eq!(tokio::join!(sending, receiving).1, BULK);
+}
+
+#[tokio::test]
+async fn probes_that_meet_after_an_outage_that_both_ends_sent_into_are_answered_at_once() {
+    let pair = pair();
+    pair.allowed.allow(pair.client_identity.fingerprint());
+    let mut middle = Middle::to(pair.agent.local_addr().unwrap()).await;
+    let connecting = connect(
+        &pair.client,
+        middle.near.local_addr().unwrap(),
+        &pair.client_identity,
+        pair.agent_identity.fingerprint(),
+    )
+    .unwrap();
+    let mut ends = JoinSet::new();
+    ends.spawn(async move {
+        let connection = connecting.await.unwrap();
+        let (send, receive) = connection.open_bi().await.unwrap();
+        bulk(send, receive).await;
+        connection.closed().await;
+    });
+    ends.spawn(async move {
+        let connection = pair.agent.accept().await.unwrap().await.unwrap();
+        let (send, receive) = connection.accept_bi().await.unwrap();
+        bulk(send, receive).await;
+        connection.close(VarInt::from_u32(0), b"");
+        pair.agent.wait_idle().await;
+    });
+
+    let mut passed = 0;
+    while passed < BEFORE {
+        let from = middle.next().await;
+        passed += middle.packet.len();
+        middle.pass(from).await;
+    }
+
+    // Nothing passes until probes are rare, and then one of the agent's when the client has just sent its own.
+    let (mut answered, mut tries) = (false, 0);
+    while !answered && tries < TRIES {
+        tries += 1;
+        timeout(Duration::from_secs(20), middle.rare_probe())
+            .await
+            .unwrap();
+        middle.packet = middle.unheard.take().unwrap();
+        middle.pass(Side::Agent).await;
+        let answer = async { while !matches!(middle.next().await, Side::Client) {} };
+        answered = timeout(SOON, answer).await.is_ok();
+    }
+    assert!(answered, "the client acknowledges it");
+
+    let complete = async {
+        while !ends.is_empty() {
+            tokio::select! {
+                from = middle.next() => middle.pass(from).await,
+                Some(ended) = ends.join_next() => ended.unwrap(),
+            }
+        }
+    };
+    timeout(Duration::from_secs(60), complete).await.unwrap();
+}
