@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use super::{
     clock::last,
@@ -17,7 +17,7 @@ use crate::lab::{Builder, Host, HostName, Lab, Topology, tools};
 
 /// How long what is queued may take to leave a link. Where packets get lost, ssh may take longer for what it has read of
 /// eight streams that are gone.
-const DRAIN: Duration = Duration::from_secs(60);
+const DRAIN: Duration = Duration::from_secs(240);
 
 /// What may pass a link in a fifth of a second that is taken to be unused: a few keep-alives.
 const QUIET: u64 = 2_000;
@@ -81,8 +81,11 @@ impl Place {
             .try_for_each(|host| set(host, "net/ipv4/tcp_congestion_control", name))
     }
 
-    /// Waits until the laptop's link carries nothing any more, but not for ever. TCP that has lost a packet is silent for
-    /// a while too, so its queues have to be empty.
+    /// Waits until the laptop's link carries nothing any more. TCP that has lost a packet is silent for a while too, so its
+    /// queues have to be empty.
+    ///
+    /// # Errors
+    /// When that takes too long: whoever came next would be measured beside what is left.
     pub(super) fn settle(&self) -> Result<()> {
         if self.wire.kind == Kind::Veth {
             last(Duration::from_millis(300));
@@ -94,9 +97,14 @@ impl Place {
             last(Duration::from_millis(200));
             let now = self.carried();
             let is_quiet = now - before <= QUIET && self.queued()? == 0;
-            if is_quiet || Instant::now() >= deadline {
+            if is_quiet {
                 return Ok(());
             }
+            ensure!(
+                Instant::now() < deadline,
+                "the link still carries what is left of the last peer after {} s",
+                DRAIN.as_secs()
+            );
             before = now;
         }
     }
