@@ -54,9 +54,10 @@ impl Path {
         }
     }
 
-    fn sent(&mut self, now: Instant, bytes: u64) {
+    /// `clock` is the one of [`Self::window_at`], which is asked again before each packet; `now` may be older.
+    fn sent(&mut self, now: Instant, bytes: u64, clock: impl FnOnce() -> Instant) {
         if !self.has_room() {
-            self.answer.sent_beyond(now);
+            self.answer.sent_beyond(clock());
         }
         self.deliveries.sent(now, bytes);
     }
@@ -77,10 +78,10 @@ impl Path {
         self.window.lost(bytes, persistent);
     }
 
-    /// How much may be under way at the time that `now` gives, if that matters.
-    fn window_at(&self, now: impl FnOnce() -> Instant) -> u64 {
+    /// How much may be under way at the time that `clock` gives, if that matters.
+    fn window_at(&self, clock: impl FnOnce() -> Instant) -> u64 {
         let bytes = self.window.bytes();
-        if self.has_room() || !self.answer.may_leave(now()) {
+        if self.has_room() || !self.answer.may_leave(clock()) {
             return bytes;
         }
         // quinn lets a packet leave that leaves some of the window.
@@ -94,7 +95,7 @@ impl Path {
 
 impl Controller for Path {
     fn on_sent(&mut self, now: Instant, bytes: u64, _last_packet_number: u64) {
-        self.sent(now, bytes);
+        self.sent(now, bytes, Instant::now);
     }
 
     fn on_ack(&mut self, now: Instant, sent: Instant, bytes: u64, _app_limited: bool, rtt: &RttEstimator) {

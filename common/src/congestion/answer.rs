@@ -7,11 +7,12 @@
 //! acknowledgement of what is heard then goes with it.
 //!
 //! It never takes the place of a probe, follows none of the first, and never two in a row: those are small enough for a path
-//! that carries no large packets any more, and an acknowledgement that went with a large one is not in the next probe.
+//! that carries no large packets any more, and an acknowledgement that went with a large one is not in the next probe if data
+//! fills that.
 
 use std::time::{Duration, Instant};
 
-/// A probe is two packets, which leave one after the other.
+/// A probe is two packets, which leave one after the other. What is heard in between is not answered.
 const PROBE: Duration = Duration::from_millis(1);
 
 /// The next probe comes later than a round trip and this after the last (RFC 9002, section 6.2.1; RFC 9000, section 18.2).
@@ -132,14 +133,17 @@ mod tests {
     fn while_packets_are_acknowledged_nothing_leaves_beyond_the_window() {
         let start = Instant::now();
         let mut answer = silent_since(start);
-        for time in (0..10_000).step_by(20) {
+        for probe in [100, 300, 700] {
+            answer.sent_beyond(start + ms(probe));
+        }
+        assert!(answer.may_leave(start + ms(710)), "the outage lasts");
+        for time in (720..10_000).step_by(20) {
             let now = start + ms(time);
-            assert!(!answer.may_leave(now));
             if time % 40 == 0 {
                 answer.heard(now, ROUND_TRIP);
-            } else {
-                answer.sent_beyond(now);
             }
+            assert!(!answer.may_leave(now));
+            answer.sent_beyond(now);
         }
     }
 }

@@ -92,7 +92,8 @@ impl Deliveries {
         self.in_flight = self.in_flight.saturating_sub(bytes);
     }
 
-    /// Bytes that have left and of which nothing is known.
+    /// Bytes that have left and of which nothing is known. Until the next acknowledgement that comes, other than quinn's own
+    /// count: acknowledgements are in it, and packets that look for a larger MTU are not.
     pub(super) fn in_flight(&self) -> u64 {
         self.in_flight
     }

@@ -13,7 +13,7 @@ impl Sender for Path {
     }
 
     fn sent(&mut self, now: Instant, bytes: u64) {
-        Self::sent(self, now, bytes);
+        Self::sent(self, now, bytes, || now);
     }
 
     fn acked(&mut self, now: Instant, sent: Instant, bytes: u64, smoothed: Duration) {
@@ -313,6 +313,24 @@ fn after_an_outage_the_link_is_soon_full_again() {
     assert!(seen.part > 0.95, "{}", seen.part);
 }
 
+#[test]
+fn one_packet_leaves_beyond_the_window_even_if_it_was_made_with_an_older_time() {
+    const MTU: u64 = 1200;
+    let start = Instant::now();
+    let at = |millis| start + Duration::from_millis(millis);
+    let mut path = Path::new(start, 1200);
+    while path.has_room() {
+        path.sent(start, MTU, || start);
+    }
+    let full = path.window_at(|| start);
+    for probe in [100, 300, 700] {
+        path.sent(at(probe), MTU, || at(probe));
+    }
+    assert!(path.window_at(|| at(702)) > full);
+    path.sent(at(700), MTU, || at(702));
+    assert_eq!(path.window_at(|| at(703)), full);
+}
+
 proptest! {
     #[test]
     fn whatever_is_reported_the_window_stays_useful(
@@ -325,7 +343,7 @@ proptest! {
             now += Duration::from_micros(micros);
             match step {
                 0 | 1 => {
-                    path.sent(now, bytes);
+                    path.sent(now, bytes, || now);
                     under_way.push((now, bytes));
                     in_flight += bytes;
                 }
@@ -342,6 +360,9 @@ proptest! {
             }
             let window = path.window.bytes();
             prop_assert!(window > 2 * 1200 && window < 1 << 40, "{window}");
+            let widened = path.window_at(|| now);
+            let most = window.max(path.deliveries.in_flight() + 2 * path.window.packet());
+            prop_assert!(window <= widened && widened <= most, "{window} {widened} {most}");
         }
     }
 }

@@ -133,12 +133,15 @@ async fn probes_that_meet_after_an_outage_that_both_ends_sent_into_are_answered_
         pair.agent.wait_idle().await;
     });
 
-    let mut passed = 0;
-    while passed < BEFORE {
-        let from = middle.next().await;
-        passed += middle.packet.len();
-        middle.pass(from).await;
-    }
+    let begin = async {
+        let mut passed = 0;
+        while passed < BEFORE {
+            let from = middle.next().await;
+            passed += middle.packet.len();
+            middle.pass(from).await;
+        }
+    };
+    timeout(Duration::from_secs(30), begin).await.unwrap();
 
     // Nothing passes until probes are rare, and then one of the agent's when the client has just sent its own.
     let (mut answered, mut tries) = (false, 0);
