@@ -1,5 +1,5 @@
-//! The agent on a host: is it there, which one fits, how it gets there. Needs `sh`, `cat`, `mkdir`, `chmod` and `mv` on
-//! the host; uses gzip and sha256sum where they are.
+//! The agent on a host: is it there, which one fits, how it gets there. Needs `sh`, `cat`, `mkdir`, `chmod`, `mv` and
+//! `uname` on the host; uses gzip and sha256sum where they are.
 //!
 //! # Layout
 //!

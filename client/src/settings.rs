@@ -1,4 +1,5 @@
-//! Flags and environment as typed settings. Nothing else in the client reads either.
+//! Flags and environment as typed settings. Nothing else in the client reads either, but for the fallback of one flag that
+//! `cli` names.
 
 mod parse;
 

@@ -1,7 +1,5 @@
 //! JupyterLab in a real browser.
 
-use std::path::PathBuf;
-
 use anyhow::{Context as _, Result};
 use serde::Deserialize;
 
@@ -13,7 +11,7 @@ use super::{
     wire,
 };
 use crate::{
-    environment, eventually,
+    eventually,
     lab::{Browser, images, tools},
     product::Client,
     require,
@@ -52,7 +50,7 @@ struct Visit {
 
 fn jupyter(bench: &Bench) -> Result<Sheet> {
     anyhow::ensure!(require::browser(), "this machine lacks what a browser needs");
-    Browser::install()?;
+    let browser = Browser::install()?;
     let place = Place::up_with(wire::HOME, |builder| builder.docker(true))?;
     let (laptop, gpu) = (place.lab.laptop(), place.lab.gpu());
     gpu.run(&format!(
@@ -74,7 +72,7 @@ fn jupyter(bench: &Bench) -> Result<Sheet> {
         for (peer, url) in [(Who::Ssh.name(), &theirs), (PRODUCT, &ours)] {
             // What was open in an earlier round is not to come back.
             let fresh = format!("/lab/workspaces/round-{round}?");
-            let visit = visit(&place, &url.replacen("/lab?", &fresh, 1))?;
+            let visit = visit(&place, &browser, &url.replacen("/lab?", &fresh, 1))?;
             let (idle_ms, loaded_ms) = (median(&visit.idle)?, median(&visit.loaded)?);
             let figures = [
                 (launcher, visit.launcher, "s"),
@@ -146,12 +144,10 @@ fn median(values: &[f64]) -> Result<f64> {
     Ok(spread.median)
 }
 
-fn visit(place: &Place, url: &str) -> Result<Visit> {
+fn visit(place: &Place, browser: &Browser, url: &str) -> Result<Visit> {
     let laptop = place.lab.laptop();
     laptop.write("launcher.py", SCRIPT)?;
-    // Where `Browser::install` puts the driver.
-    let cache = environment::var_os("JQ_LAB_CACHE").map_or_else(|| "/var/cache/jq-lab".into(), PathBuf::from);
-    let mut command = laptop.command(cache.join("browser/bin/python"));
+    let mut command = laptop.command(browser.python());
     command.arg(laptop.home().join("launcher.py"));
     let said = tools::output(command.args([url, "--file", FILE]))?;
     serde_json::from_str(said.trim()).context("the browser driver said something else than expected")

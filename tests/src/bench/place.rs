@@ -87,10 +87,6 @@ impl Place {
     /// # Errors
     /// When that takes too long: whoever came next would be measured beside what is left.
     pub(super) fn settle(&self) -> Result<()> {
-        if self.wire.kind == Kind::Veth {
-            last(Duration::from_millis(300));
-            return Ok(());
-        }
         let deadline = Instant::now() + DRAIN;
         let mut before = self.carried();
         loop {

@@ -56,6 +56,11 @@ impl Browser {
         Ok(Self { python })
     }
 
+    /// The interpreter that has the driver, for a script of the caller's.
+    pub(crate) fn python(&self) -> &Path {
+        &self.python
+    }
+
     /// As the host's user: opens JupyterLab's `url`, makes a notebook, prints, plots and sets a variable in
     /// it. Fails unless all of it is seen on the page. The screenshot (PNG) is written in either case.
     pub fn use_jupyter(&self, host: &Host, url: &str, screenshot: &Path) -> Result<Visit> {
