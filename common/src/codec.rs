@@ -5,7 +5,8 @@ use std::{io, time::Duration};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-/// What is allocated for a frame before any of it has come, in bytes.
+/// What is allocated for a frame before that much of it has come, in bytes. Then all of it is, once: a buffer that doubled
+/// would need up to three times as much for a moment.
 const FIRST_ROOM: usize = 4096;
 
 /// Why a frame could not be read or written.
@@ -81,8 +82,14 @@ pub async fn read<T: DeserializeOwned>(
     }
     // No memory for what is only announced.
     let mut body = Vec::with_capacity(length.min(FIRST_ROOM));
-    if stream.take(length as u64).read_to_end(&mut body).await? < length {
-        return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+    let mut stream = stream.take(length as u64);
+    while body.len() < length {
+        if body.len() == body.capacity() {
+            body.reserve_exact(length - body.len());
+        }
+        if stream.read_buf(&mut body).await? == 0 {
+            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+        }
     }
     Ok(postcard::from_bytes(&body)?)
 }
@@ -119,6 +126,27 @@ mod tests {
         let mut stream = wire.as_slice();
         assert_eq!(read::<StreamHeader>(&mut stream, 1024).await.unwrap(), header);
         assert_eq!(stream, b"GET /");
+    }
+
+    #[tokio::test]
+    async fn a_long_frame_that_comes_in_pieces_is_read_and_what_follows_is_left() {
+        for length in [FIRST_ROOM - 3, FIRST_ROOM - 2, FIRST_ROOM - 1, 5 * FIRST_ROOM] {
+            let message = "x".repeat(length);
+            let mut wire = encode(&message, 8 * FIRST_ROOM).unwrap();
+            wire.extend_from_slice(b"more");
+            let (mut sender, mut stream) = tokio::io::duplex(100);
+            let sending = async move { sender.write_all(&wire).await.unwrap() };
+            let receiving = async move {
+                assert_eq!(
+                    read::<String>(&mut stream, 8 * FIRST_ROOM).await.unwrap(),
+                    message
+                );
+                let mut rest = Vec::new();
+                stream.read_to_end(&mut rest).await.unwrap();
+                assert_eq!(rest, b"more");
+            };
+            tokio::join!(sending, receiving);
+        }
     }
 
     #[tokio::test]
