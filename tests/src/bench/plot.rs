@@ -112,7 +112,7 @@ fn draw(title: &str, groups: &[Group]) -> String {
 }
 
 /// The value whose bar takes all the room. Without a tunnel this machine's kernel can be so much faster than with one that
-/// nothing else could be told apart; such a bar is cut off, its number is not.
+/// nothing else could be told apart; such a bar is cut off, with a gap that says so; its number is not.
 fn scale(bars: &[(String, Spread)]) -> f64 {
     let longest = |with_raw: bool| {
         let shown = bars
@@ -149,6 +149,18 @@ fn bar(text: &mut String, y: f64, peer: &str, spread: Spread, longest: f64) {
         at(spread.median) - LEFT,
         BAR - 4.0
     );
+    if spread.median > longest {
+        // A gap near the end says that it goes on.
+        let end = at(longest) - 24.0;
+        let _ = writeln!(
+            text,
+            "<path d=\"M{:.1} {:.1}L{:.1} {:.1}\" stroke=\"#ffffff\" stroke-width=\"4\"/>",
+            end - 4.0,
+            y + BAR,
+            end + 4.0,
+            y
+        );
+    }
     let _ = writeln!(
         text,
         "<path d=\"M{:.1} {middle:.1}H{:.1}\" stroke=\"#24292f\" stroke-width=\"1.5\"/>",
@@ -172,8 +184,31 @@ fn escape(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{escape, of};
+    use super::{Spread, Who, bar, escape, of, scale};
     use crate::bench::{Row, Sheet};
+
+    #[test]
+    fn a_bar_that_is_cut_off_says_so() {
+        let cut = |raw: f64| {
+            let mut text = String::new();
+            let bars = [(Who::Raw.name(), raw), ("theirs", 10.0)];
+            let bars = bars.map(|(peer, value)| {
+                (
+                    peer.to_owned(),
+                    Spread {
+                        min: value,
+                        median: value,
+                        max: value,
+                    },
+                )
+            });
+            for (peer, spread) in &bars {
+                bar(&mut text, 0.0, peer, *spread, scale(&bars));
+            }
+            text.matches("#ffffff").count()
+        };
+        assert_eq!([cut(20.0), cut(100.0)], [0, 1]);
+    }
 
     #[test]
     fn a_picture_shows_every_peer_with_its_median() {
