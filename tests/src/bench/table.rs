@@ -35,8 +35,8 @@ pub(super) fn of(row: &Row) -> String {
     }
     let _ = writeln!(
         text,
-        "\n{} rounds of {} s, median (smallest..largest); others used {:.0} % of a processor before it.",
-        row.rounds, row.seconds, row.others
+        "\n{} rounds of {} s, median (smallest..largest), on {}; others used {:.0} % of a processor before it.",
+        row.rounds, row.seconds, row.machine, row.others
     );
     text
 }
@@ -44,9 +44,6 @@ pub(super) fn of(row: &Row) -> String {
 /// Of all works.
 pub(super) fn of_all(results: &Results) -> String {
     let mut text = String::from("# Results\n\n");
-    if let Some(row) = results.rows.first() {
-        let _ = writeln!(text, "{}.\n", row.machine);
-    }
     let tables: Vec<_> = results.rows.iter().map(of).collect();
     text.push_str(&tables.join("\n"));
     text
@@ -79,6 +76,33 @@ fn columns(text: &mut String, lines: &[Vec<String>]) {
                 let _ = write!(text, "|{}", "-".repeat(width + 2));
             }
             let _ = writeln!(text, "|");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::of_all;
+    use crate::bench::{Results, Row, Sheet};
+
+    #[test]
+    fn every_row_says_on_which_machine_it_was_measured() {
+        let row = |machine: &str| Row {
+            id: "x".into(),
+            name: String::new(),
+            bar: String::new(),
+            aim: String::new(),
+            rounds: 1,
+            seconds: 1.0,
+            others: 0.0,
+            machine: machine.into(),
+            sheet: Sheet::default(),
+        };
+        let text = of_all(&Results {
+            rows: vec![row("the old one"), row("the new one")],
+        });
+        for part in [", on the old one;", ", on the new one;"] {
+            assert_eq!(text.matches(part).count(), 1, "{part} in {text}");
         }
     }
 }
