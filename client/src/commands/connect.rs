@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use jq_common::{identity::Identity, protocol::control::Ready};
+use jq_common::{identity::Identity, protocol::workload::Ready};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 

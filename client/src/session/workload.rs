@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jq_common::{
     codec::FrameError,
-    protocol::control::{Event, Ready, Request},
+    protocol::workload::{Event, Ready, Request},
 };
 use tokio::sync::Notify;
 
