@@ -13,12 +13,10 @@ mod writer;
 use std::{
     io::{self, IsTerminal},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
-use jq_common::{
-    protocol::workload::{Progress, Ready, Unit},
-    text::one_line,
-};
+use jq_common::{protocol::workload::Progress, text::one_line};
 
 pub use self::sessions::Found;
 use self::{
@@ -26,7 +24,11 @@ use self::{
     status::Look,
     steps::Steps,
 };
-use crate::{error::Failure, reporter::Reporter, settings::Environment, status::Status};
+use crate::{
+    error::Failure,
+    reporter::{Event, Reporter},
+    status::{Opened, Port, Status},
+};
 
 /// Longest text of one line that came from elsewhere, in characters.
 const LINE: usize = 1000;
@@ -34,18 +36,13 @@ const LINE: usize = 1000;
 /// Most further lines of a reason that are shown: the end of a container's log, each path that failed.
 const MOST_LINES: usize = 20;
 
-/// What a connection brought, for the user.
-pub struct Opened<'a> {
-    /// Where the page is; none without Jupyter.
-    pub url: Option<String>,
-    /// What the agent says of the workload.
-    pub ready: &'a Ready,
-    /// The way that packets take.
-    pub path: String,
-    /// Its round-trip time in milliseconds.
-    pub round_trip_ms: f64,
-    /// Local port and target of each `-L`.
-    pub forwards: Vec<(u16, String)>,
+/// What standard error is.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Terminal {
+    /// A terminal that can redraw a line.
+    pub draws: bool,
+    /// It shows colours.
+    pub colours: bool,
 }
 
 /// Prints. Cheap to clone; all clones share one terminal.
@@ -64,10 +61,10 @@ struct Inner {
 }
 
 impl Printer {
-    /// A printer for this terminal, or of JSON lines.
+    /// A printer for `terminal`, or of JSON lines.
     #[must_use]
-    pub fn new(environment: &Environment, json: bool) -> Self {
-        Self::with(json, environment.colours, environment.draws && !json)
+    pub fn new(terminal: Terminal, json: bool) -> Self {
+        Self::with(json, terminal.colours, terminal.draws && !json)
     }
 
     /// A printer for when nothing is known of the terminal.
@@ -165,7 +162,7 @@ impl Printer {
     }
 
     /// The connection stands.
-    pub fn opened(&self, opened: &Opened<'_>) {
+    pub fn opened(&self, opened: &Opened) {
         self.settle();
         let inner = self.inner();
         if inner.json {
@@ -224,30 +221,17 @@ impl Printer {
 }
 
 impl Reporter for Printer {
-    fn step(&self, host: &str, text: &str) {
-        self.begin(host, text);
-    }
-
-    fn done(&self, host: &str) {
-        self.end(host);
-    }
-
-    fn progress(&self, host: &str, done: u64, total: u64) {
-        let progress = Progress {
-            done,
-            total: Some(total),
-            unit: Unit::Bytes,
-            detail: String::new(),
-        };
-        self.progressed(host, &progress);
-    }
-
-    fn notice(&self, text: &str) {
-        self.note(text);
-    }
-
-    fn prompting(&self, may_ask: bool) {
-        self.inner().line.cover(may_ask);
+    fn report(&self, event: Event<'_>) {
+        match event {
+            Event::Step { host, text } => self.begin(host, text),
+            Event::Progress { host, progress } => self.progressed(host, progress),
+            Event::Done { host } => self.end(host),
+            Event::Abandoned => self.abandon(),
+            Event::Note(text) => self.note(text),
+            Event::Warning(text) => self.warning(text),
+            Event::Prompting(may_ask) => self.inner().line.cover(may_ask),
+            Event::Status(status) => self.status(status),
+        }
     }
 }
 
@@ -302,13 +286,13 @@ impl Inner {
     }
 }
 
-fn summary(opened: &Opened<'_>) -> Vec<String> {
-    let ready = opened.ready;
+fn summary(opened: &Opened) -> Vec<String> {
+    let ready = &opened.ready;
     let mut lines = vec![String::new()];
     let mut line = |name: &str, text: String| lines.push(format!("  {name:<11}{}", one_line(&text, LINE)));
     line(
         "connection",
-        format!("{}, {:.0} ms", opened.path, opened.round_trip_ms),
+        format!("{}, {:.0} ms", opened.path, milliseconds(opened.round_trip)),
     );
     match &ready.container {
         Some(container) => line("container", format!("{} ({})", container.name, ready.engine)),
@@ -317,11 +301,15 @@ fn summary(opened: &Opened<'_>) -> Vec<String> {
     for gpu in &ready.gpus {
         line("gpu", gpu.clone());
     }
-    for (port, target) in &opened.forwards {
-        line("port", format!("127.0.0.1:{port} -> {target}"));
+    for Port { local, target } in &opened.ports {
+        line("port", format!("127.0.0.1:{local} -> {target}"));
     }
     lines.push(String::new());
     lines
+}
+
+fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1000.0
 }
 
 /// One line on standard error.

@@ -18,7 +18,7 @@ use crate::{
 /// # Errors
 /// When the named one does not run, or does not answer.
 pub async fn run(args: &StatusArgs, environment: &Environment, printer: &Printer) -> Result<(), Failure> {
-    let folder = local_api::folder(&environment.runtime_dir);
+    let folder = local_api::folder(&environment.folders.runtime);
     let found = running(&folder).await;
     let Some(name) = &args.name else {
         printer.sessions(&found);

@@ -8,10 +8,10 @@ use jq_common::{
 };
 use serde_json::{Value, json};
 
-use super::{LINE, Opened, print};
+use super::{LINE, milliseconds, print};
 use crate::{
     error::Failure,
-    status::{Loss, Snapshot, State, Status},
+    status::{Loss, Opened, Port, Snapshot, State, Status},
 };
 
 /// Rises when a field changes its meaning or goes; new fields leave it.
@@ -49,7 +49,7 @@ pub(super) fn message(event: &str, text: &str) {
     emit(event, json!({ "text": text }));
 }
 
-pub(super) fn ready(opened: &Opened<'_>) {
+pub(super) fn ready(opened: &Opened) {
     let container = opened.ready.container.as_ref().map(|container| {
         let origin = match container.origin {
             Origin::Created => "created",
@@ -59,11 +59,7 @@ pub(super) fn ready(opened: &Opened<'_>) {
         let text = |text: &str| one_line(text, LINE);
         json!({ "id": text(&container.id), "name": text(&container.name), "image": text(&container.image), "origin": origin })
     });
-    let forwards: Vec<_> = opened
-        .forwards
-        .iter()
-        .map(|(port, target)| json!({ "port": port, "target": one_line(target, LINE) }))
-        .collect();
+    let forwards: Vec<_> = opened.ports.iter().map(forward).collect();
     let gpus: Vec<_> = opened.ready.gpus.iter().map(|gpu| one_line(gpu, LINE)).collect();
     emit(
         "ready",
@@ -74,7 +70,7 @@ pub(super) fn ready(opened: &Opened<'_>) {
             "jupyter_was_running": opened.ready.jupyter.as_ref().map(|jupyter| jupyter.was_running),
             "gpus": gpus,
             "path": opened.path,
-            "round_trip_ms": opened.round_trip_ms,
+            "round_trip_ms": milliseconds(opened.round_trip),
             "forwards": forwards,
         }),
     );
@@ -116,11 +112,7 @@ pub(super) fn session(snapshot: &Snapshot) {
     value["engine"] = text(&snapshot.engine).into();
     value["container"] = snapshot.container.as_deref().map(text).into();
     value["gpus"] = snapshot.gpus.iter().map(|gpu| text(gpu)).collect();
-    value["forwards"] = snapshot
-        .ports
-        .iter()
-        .map(|port| json!({ "port": port.local, "target": text(&port.target) }))
-        .collect();
+    value["forwards"] = snapshot.ports.iter().map(forward).collect();
     emit("session", value);
 }
 
@@ -129,6 +121,10 @@ pub(super) fn silent_session(session: &str, pid: Option<i32>) {
         "session",
         json!({ "session": one_line(session, LINE), "pid": pid, "state": "not_answering" }),
     );
+}
+
+fn forward(port: &Port) -> Value {
+    json!({ "port": port.local, "target": one_line(&port.target, LINE) })
 }
 
 fn of_status(status: &Status) -> Value {
@@ -148,7 +144,7 @@ fn of_status(status: &Status) -> Value {
     json!({
         "state": state,
         "path": status.path.as_deref().map(|path| one_line(path, LINE)),
-        "rtt_ms": status.round_trip.map(|time| tenths(time.as_secs_f64() * 1000.0)),
+        "rtt_ms": status.round_trip.map(|time| tenths(milliseconds(time))),
         "outage_s": status.outage.map(|time| tenths(time.as_secs_f64())),
         "lost_something": lost.is_some(),
         "lost": lost,

@@ -26,7 +26,7 @@ pub(super) struct Look {
 impl Printer {
     /// The connection is now so. To be called on every change, and about once a second for the numbers.
     ///
-    /// While ssh may ask its user ([`Reporter::prompting`](crate::reporter::Reporter::prompting)) nothing is drawn.
+    /// While ssh may ask its user ([`Event::Prompting`](crate::reporter::Event::Prompting)) nothing is drawn.
     pub fn status(&self, status: &Status) {
         let mut next = status.cleaned();
         let inner = &mut *self.inner();

@@ -249,7 +249,7 @@ impl Session {
     ///
     /// # Errors
     /// Why it was reset; `tcp` has then been reset too.
-    pub async fn carry(&self, tcp: TcpStream, target: Target) -> Result<(), ResetCode> {
+    pub async fn proxy(&self, tcp: TcpStream, target: Target) -> Result<(), ResetCode> {
         let socket = Socket::from(tcp);
         if matches!(target, Target::Workload { .. }) {
             let mut serving = self.serving.subscribe();

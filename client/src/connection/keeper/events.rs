@@ -156,7 +156,7 @@ impl Keeper {
         self.login_needed = false;
         if self.bootstrap.take().is_some() && self.is_attended {
             // Its steps were shown.
-            self.bootstrapper.printer().abandon();
+            self.bootstrapper.reporter().abandon();
         }
         self.by_pipe = None;
         self.pending_ssh = None;
@@ -300,7 +300,7 @@ impl Keeper {
             return Err(failure);
         }
         if self.is_attended {
-            self.bootstrapper.printer().abandon();
+            self.bootstrapper.reporter().abandon();
         }
         if self.live.is_some() && self.down.is_none() {
             // It was not needed after all.
@@ -314,7 +314,7 @@ impl Keeper {
         );
         let words = failure.to_string();
         if !expected && !self.login_needed && self.said.as_ref() != Some(&words) {
-            self.bootstrapper.printer().note(&words);
+            self.bootstrapper.reporter().note(&words);
             self.said = Some(words);
         }
         self.look_for_any(Attempts::SSH);
