@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use jq_common::own_user::accept_own;
+use jq_common::peer_cred::accept_own;
 use rustix::{fs::FlockOperation, process::geteuid};
 use serde::{Deserialize, Serialize};
 use tokio::{

@@ -4,7 +4,7 @@ use std::{io, time::Duration};
 
 use jq_common::{
     bootstrap::{
-        BootstrapReply, BootstrapRequest, Nonce, RelayReply, RelayRequest, ServeReply, ServeRequest, Started,
+        AdmitReply, AdmitRequest, BootstrapReply, BootstrapRequest, Nonce, RelayReply, RelayRequest, Started,
     },
     codec::{self, FrameError},
     protocol::limits,
@@ -163,9 +163,9 @@ impl Prepared {
     ///
     /// # Errors
     /// As [`Prepared::exchange`].
-    pub async fn serve(self, request: ServeRequest) -> Result<ServeReply, Failure> {
+    pub async fn serve(self, request: AdmitRequest) -> Result<AdmitReply, Failure> {
         let host = self.shell.host().to_owned();
-        match self.exchange(&BootstrapRequest::Serve(request)).await? {
+        match self.exchange(&BootstrapRequest::Admit(request)).await? {
             Started::Serve(reply) => Ok(reply),
             Started::Relay(_) => Err(nonsense(&host, "it started as a relay")),
         }
@@ -187,8 +187,8 @@ impl Prepared {
     ///
     /// # Errors
     /// As [`Prepared::exchange`].
-    pub async fn carry(mut self, request: ServeRequest) -> Result<(ServeReply, Pipe), Failure> {
-        match self.ask(&BootstrapRequest::Carry(request)).await? {
+    pub async fn carry(mut self, request: AdmitRequest) -> Result<(AdmitReply, Pipe), Failure> {
+        match self.ask(&BootstrapRequest::AdmitAndTunnel(request)).await? {
             Started::Serve(reply) => Ok((reply, Pipe { shell: self.shell })),
             Started::Relay(_) => Err(nonsense(self.shell.host(), "it started as a relay")),
         }

@@ -16,7 +16,7 @@ use std::{
 };
 
 use jq_common::{
-    protocol::control::{Progress, Ready, Unit},
+    protocol::workload::{Progress, Ready, Unit},
     text::one_line,
 };
 

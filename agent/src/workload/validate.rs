@@ -1,6 +1,6 @@
 //! Whether a request makes sense, before anything is done.
 
-use jq_common::protocol::control::{Failure, FailureKind, WorkloadSpec};
+use jq_common::protocol::workload::{Failure, FailureKind, WorkloadSpec};
 
 use super::failure::fail;
 
@@ -107,7 +107,7 @@ fn is_image(text: &str) -> bool {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use jq_common::protocol::control::{EngineChoice, GpuAsk, JupyterKind, PullPolicy, UserSpec, Volume};
+    use jq_common::protocol::workload::{EngineChoice, GpuAsk, JupyterKind, PullPolicy, UserSpec, Volume};
 
     /// A plain request for an image.
     pub(crate) fn spec() -> WorkloadSpec {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use jq_common::protocol::control::{Failure, FailureKind, Ready, WorkloadSpec};
+use jq_common::protocol::workload::{Failure, FailureKind, Ready, WorkloadSpec};
 
 use super::{
     EventSink, HostContext, Network,

@@ -14,7 +14,7 @@ use std::sync::{
 use jq_common::{
     codec::FrameError,
     identity::Identity,
-    protocol::control::{Event, Ready, Request},
+    protocol::workload::{Event, Ready, Request},
 };
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;

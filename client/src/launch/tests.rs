@@ -4,7 +4,7 @@ use std::sync::Mutex;
 
 use jq_common::{
     identity::Fingerprint,
-    protocol::control::{self, FailureKind},
+    protocol::workload::{self, FailureKind},
 };
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -67,15 +67,15 @@ fn fingerprint(byte: u8) -> Fingerprint {
     serde_json::from_value(vec![byte; 32].into()).unwrap()
 }
 
-fn request() -> ServeRequest {
-    ServeRequest {
+fn request() -> AdmitRequest {
+    AdmitRequest {
         client: fingerprint(7),
         linger_s: 60,
     }
 }
 
-fn reply() -> ServeReply {
-    ServeReply {
+fn reply() -> AdmitReply {
+    AdmitReply {
         agent: fingerprint(9),
         port: 4433,
         address: None,
@@ -87,7 +87,7 @@ fn reply() -> ServeReply {
 fn agent(answer: &BootstrapReply) -> Bundle {
     let frame = codec::encode(answer, limits::BOOTSTRAP_FRAME).unwrap();
     let octal: String = frame.iter().map(|byte| format!("\\{byte:03o}")).collect();
-    let asked = codec::encode(&BootstrapRequest::Serve(request()), limits::BOOTSTRAP_FRAME)
+    let asked = codec::encode(&BootstrapRequest::Admit(request()), limits::BOOTSTRAP_FRAME)
         .unwrap()
         .len();
     // Noise that does not compress, so that an upload is more than one piece.
@@ -110,9 +110,12 @@ fn echoing(early: &str) -> Bundle {
     };
     let answer: BootstrapReply = Ok(Started::Serve(reply()));
     let answer = octal(&codec::encode(&answer, limits::BOOTSTRAP_FRAME).unwrap());
-    let asked = codec::encode(&BootstrapRequest::Carry(request()), limits::BOOTSTRAP_FRAME)
-        .unwrap()
-        .len();
+    let asked = codec::encode(
+        &BootstrapRequest::AdmitAndTunnel(request()),
+        limits::BOOTSTRAP_FRAME,
+    )
+    .unwrap()
+    .len();
     script(&format!(
         "printf '%s\\n' \"$4\"\ndd bs=1 count={asked} of=/dev/null 2>/dev/null\nprintf '{answer}{early}'\n\
          cat\necho gone >&2\n",
@@ -124,7 +127,7 @@ fn script(text: &str) -> Bundle {
     Bundle::of(["x86_64", "aarch64"].map(|machine| Agent::new(machine, text.clone())))
 }
 
-async fn launch(host: &Local, bundle: &Bundle, heard: &Heard) -> Result<ServeReply, Failure> {
+async fn launch(host: &Local, bundle: &Bundle, heard: &Heard) -> Result<AdmitReply, Failure> {
     prepare(host, Role::Serve, bundle, heard)
         .await?
         .serve(request())
@@ -175,7 +178,7 @@ async fn a_start_up_file_may_print_what_it_likes() {
 
 #[tokio::test]
 async fn the_agents_own_failure_is_told_with_the_host() {
-    let told = control::Failure {
+    let told = workload::Failure {
         kind: FailureKind::HostUnfit,
         what: "cannot listen".into(),
         why: "no UDP".into(),

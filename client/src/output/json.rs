@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jq_common::{
-    protocol::control::{Origin, Progress, Unit},
+    protocol::workload::{Origin, Progress, Unit},
     text::one_line,
 };
 use serde_json::{Value, json};

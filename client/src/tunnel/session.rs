@@ -17,8 +17,8 @@ use jq_common::{
         stream::{ResetCode, StreamHeader, Target},
     },
     session::{
+        buffer_budget::{self, BufferBudget},
         control,
-        pool::{self, Pool},
         socket::Socket,
         stream::Ended,
         streams::{Moved, Streams},
@@ -101,7 +101,7 @@ impl Session {
     /// # Errors
     /// Only when the system gives no randomness.
     pub fn new(keep: Duration, deflate: bool) -> std::io::Result<Arc<Self>> {
-        let streams = Streams::new(Pool::new(pool::SESSION));
+        let streams = Streams::new(BufferBudget::new(buffer_budget::SESSION));
         streams.let_deflate(deflate);
         Ok(Arc::new(Self {
             id: random().map_err(std::io::Error::other)?,
@@ -224,7 +224,7 @@ impl Session {
 
     /// Has the agent acknowledge something, so that its silence tells.
     pub fn ask_for_a_sign(&self) {
-        self.streams.tell(Control::Progress(Vec::new()));
+        self.streams.tell(Control::Acks(Vec::new()));
     }
 
     /// Bytes moved by all streams.
@@ -259,7 +259,7 @@ impl Session {
             }
         }
         let (given_up, mut legs) = self.open(StreamHeader::Forward(target));
-        let ended = given_up.0.carry(&socket, &mut legs).await;
+        let ended = given_up.0.proxy(&socket, &mut legs).await;
         match ended {
             Ended::Complete => Ok(()),
             Ended::Reset(reset) => Err(reset.code()),

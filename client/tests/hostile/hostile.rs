@@ -7,7 +7,7 @@ use jq_common::{
     codec,
     protocol::{
         limits,
-        session::{AttachReply, Control, Entry, Progress},
+        session::{AttachReply, Control, Entry, StreamAck},
     },
 };
 use quinn::VarInt;
@@ -67,11 +67,11 @@ impl Random {
                 stream,
                 code: self.next() as u32,
             },
-            10..15 => Control::ResetHeard { stream },
+            10..15 => Control::ResetAck { stream },
             15..20 => Control::Forgotten { stream },
-            _ => Control::Progress(
+            _ => Control::Acks(
                 (0..self.below(4))
-                    .map(|_| Progress {
+                    .map(|_| StreamAck {
                         stream: self.below(12),
                         delivered: self.number(),
                         ended: self.below(4) == 0,

@@ -1,6 +1,6 @@
 //! GPUs as they are listed: on a host, and inside a container.
 
-use jq_common::protocol::control::MOST_LISTED;
+use jq_common::protocol::workload::MOST_LISTED;
 
 /// The GPUs of a host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

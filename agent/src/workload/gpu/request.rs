@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use jq_common::protocol::control::{Failure, FailureKind, GpuAsk};
+use jq_common::protocol::workload::{Failure, FailureKind, GpuAsk};
 
 use super::devices::{Gpu, HostGpus};
 use crate::engine::{EngineFacts, EngineKind, GpuRequest};

@@ -3,8 +3,8 @@
 use std::{convert::Infallible, sync::Arc};
 
 use jq_common::protocol::{
-    control::{JupyterInfo, Ready},
     stream::Target,
+    workload::{JupyterInfo, Ready},
 };
 use tokio::task::JoinSet;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};

@@ -12,7 +12,7 @@ use std::{
 };
 
 use jq_common::{
-    bootstrap::{MOST_ADDRESSES, ServeReply, ServeRequest},
+    bootstrap::{AdmitReply, AdmitRequest, MOST_ADDRESSES},
     identity::Fingerprint,
 };
 use tokio_util::sync::CancellationToken;
@@ -68,7 +68,7 @@ pub(super) struct Reacher {
     runtime_dir: PathBuf,
     terminal: bool,
     bundle: Bundle,
-    request: ServeRequest,
+    request: AdmitRequest,
     printer: Printer,
 }
 
@@ -99,7 +99,7 @@ pub(super) fn circumstances(settings: &ConnectSettings) -> Result<String, Failur
 
 /// What the agent on the target said.
 struct Served {
-    reply: ServeReply,
+    reply: AdmitReply,
     pipe: Option<Pipe>,
 }
 
@@ -120,7 +120,7 @@ impl Reacher {
             runtime_dir: environment.runtime_dir.clone(),
             terminal: environment.draws,
             bundle: Bundle::find(settings.agent_dir.as_deref(), executable.as_deref())?,
-            request: ServeRequest {
+            request: AdmitRequest {
                 client,
                 linger_s: settings.linger.as_secs(),
             },
@@ -271,7 +271,7 @@ impl Reacher {
     async fn direct(
         &self,
         ssh: &Connection,
-        agent: &ServeReply,
+        agent: &AdmitReply,
         notes: &mut Vec<String>,
     ) -> Result<Vec<Path>, Failure> {
         let target = ssh.target();

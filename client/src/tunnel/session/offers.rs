@@ -10,7 +10,7 @@ use jq_common::{
         stream::{ResetCode, StreamHeader},
     },
     session::{
-        leg::{Leg, Legs, Receiver, Sender},
+        leg::{Leg, LegSource, Receiver, Sender},
         stream::Stream,
     },
 };
@@ -60,10 +60,10 @@ impl Offers {
             if !core.offer(carrier.generation) {
                 return None;
             }
-            let at = core.inbox().received();
+            let at = core.recv_state().received();
             let open = Open {
                 stream: core.id(),
-                from: core.outbox().sent(),
+                from: core.send_buffer().sent(),
                 received: at,
                 header: (!core.is_confirmed()).then(|| self.header.clone()),
             };
@@ -87,7 +87,7 @@ impl Offers {
     }
 }
 
-impl Legs for Offers {
+impl LegSource for Offers {
     async fn next(&mut self) -> Leg {
         loop {
             let used = self.used;

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use jq_common::{
     codec::{self, FrameError},
     protocol::{
-        control::{Event, Request},
         limits,
         stream::StreamHeader,
+        workload::{Event, Request},
     },
     session::socket::Socket,
 };
@@ -30,7 +30,7 @@ impl Session {
         let (given_up, mut legs) = self.open(StreamHeader::Request(request));
         self.tasks.spawn(async move {
             let theirs = Socket::from(theirs);
-            let ended = given_up.0.carry(&theirs, &mut legs).await;
+            let ended = given_up.0.proxy(&theirs, &mut legs).await;
             tracing::debug!(?ended, "request");
         });
         Ok(Events { receive: ours })

@@ -7,7 +7,7 @@ use crate::workload::{container::spec::tests::host, validate};
 
 const NAME: &str = "jq-ada-gpu";
 
-fn options(change: impl FnOnce(&mut jq_common::protocol::control::WorkloadSpec)) -> Options {
+fn options(change: impl FnOnce(&mut jq_common::protocol::workload::WorkloadSpec)) -> Options {
     let mut spec = validate::tests::spec();
     change(&mut spec);
     let image = spec.image.clone().unwrap();

@@ -10,7 +10,7 @@ use crate::{
         validate,
     },
 };
-use jq_common::protocol::control::{JupyterKind, Volume};
+use jq_common::protocol::workload::{JupyterKind, Volume};
 
 /// Ada, an ordinary user.
 pub(crate) fn host() -> HostContext {

@@ -1,6 +1,6 @@
 //! What was asked for meets what there is.
 
-use jq_common::protocol::control::MOST_LISTED;
+use jq_common::protocol::workload::MOST_LISTED;
 
 use super::*;
 use crate::workload::gpu::devices::{lines, missing, parse_list, parse_proc};

@@ -6,7 +6,7 @@ use std::{
 };
 
 use futures_util::future::try_join_all;
-use jq_common::bootstrap::{RelayRequest, ServeReply, random};
+use jq_common::bootstrap::{AdmitReply, RelayRequest, random};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -74,7 +74,7 @@ impl Relays<'_> {
         &self,
         prepared: Vec<Result<Prepared, Failure>>,
         target: &SshHost,
-        agent: &ServeReply,
+        agent: &AdmitReply,
         notes: &mut Vec<String>,
     ) -> Result<Vec<Path>, Failure> {
         let mut next = Next {

@@ -6,7 +6,7 @@ use super::core::Fault;
 
 /// How much arrived, and how much of it the local socket took.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Inbox {
+pub struct RecvState {
     received: u64,
     delivered: u64,
     /// The end arrived; it stands at `received`.
@@ -14,7 +14,7 @@ pub struct Inbox {
     end_delivered: bool,
 }
 
-impl Inbox {
+impl RecvState {
     /// Everything before arrived.
     #[must_use]
     pub fn received(&self) -> u64 {
@@ -98,26 +98,26 @@ mod tests {
 
     #[test]
     fn what_comes_again_is_dropped_and_what_is_missing_is_noticed() {
-        let mut inbox = Inbox::default();
+        let mut recv_state = RecvState::default();
         let bytes = Bytes::from_static(b"abcdef");
-        assert_eq!(inbox.accept(0, bytes.slice(..4)).unwrap().unwrap(), "abcd");
-        assert_eq!(inbox.accept(2, bytes.slice(2..)).unwrap().unwrap(), "ef");
-        assert_eq!(inbox.accept(0, bytes.clone()).unwrap(), None);
-        assert_eq!(inbox.accept(7, bytes.clone()), Err(Fault::Offset));
-        assert_eq!(inbox.accept(u64::MAX, bytes), Err(Fault::Offset));
+        assert_eq!(recv_state.accept(0, bytes.slice(..4)).unwrap().unwrap(), "abcd");
+        assert_eq!(recv_state.accept(2, bytes.slice(2..)).unwrap().unwrap(), "ef");
+        assert_eq!(recv_state.accept(0, bytes.clone()).unwrap(), None);
+        assert_eq!(recv_state.accept(7, bytes.clone()), Err(Fault::Offset));
+        assert_eq!(recv_state.accept(u64::MAX, bytes), Err(Fault::Offset));
     }
 
     #[test]
     fn the_end_is_passed_on_only_after_everything_before_it() {
-        let mut inbox = Inbox::default();
-        inbox.accept(0, Bytes::from_static(b"ab")).unwrap();
-        assert_eq!(inbox.accept_end(3), Err(Fault::Offset));
-        assert_eq!(inbox.accept_end(1), Err(Fault::Offset));
-        inbox.accept_end(2).unwrap();
-        assert!(!inbox.deliver_end());
-        inbox.deliver(2);
-        assert!(inbox.deliver_end());
-        assert_eq!(inbox.accept(2, Bytes::from_static(b"c")), Err(Fault::Offset));
-        inbox.accept_end(2).unwrap();
+        let mut recv_state = RecvState::default();
+        recv_state.accept(0, Bytes::from_static(b"ab")).unwrap();
+        assert_eq!(recv_state.accept_end(3), Err(Fault::Offset));
+        assert_eq!(recv_state.accept_end(1), Err(Fault::Offset));
+        recv_state.accept_end(2).unwrap();
+        assert!(!recv_state.deliver_end());
+        recv_state.deliver(2);
+        assert!(recv_state.deliver_end());
+        assert_eq!(recv_state.accept(2, Bytes::from_static(b"c")), Err(Fault::Offset));
+        recv_state.accept_end(2).unwrap();
     }
 }

@@ -24,7 +24,7 @@ const AFTER: u32 = 1;
 
 /// When it may leave.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Answer {
+pub(super) struct AckProbe {
     round_trip: Duration,
     /// When something was heard, or a probe left since.
     at: Instant,
@@ -32,7 +32,7 @@ pub(super) struct Answer {
     probes: u32,
 }
 
-impl Answer {
+impl AckProbe {
     pub(super) fn new(now: Instant) -> Self {
         Self {
             round_trip: Duration::ZERO,
@@ -80,23 +80,26 @@ mod tests {
         Duration::from_millis(ms)
     }
 
-    fn silent_since(start: Instant) -> Answer {
-        let mut answer = Answer::new(start);
-        answer.heard(start, ROUND_TRIP);
-        answer
+    fn silent_since(start: Instant) -> AckProbe {
+        let mut ack_probe = AckProbe::new(start);
+        ack_probe.heard(start, ROUND_TRIP);
+        ack_probe
     }
 
     /// Those of `probes` that a packet may follow which meets them ten milliseconds later.
-    fn followed(answer: &mut Answer, start: Instant, probes: &[u64]) -> Vec<u64> {
+    fn followed(ack_probe: &mut AckProbe, start: Instant, probes: &[u64]) -> Vec<u64> {
         let mut followed = Vec::new();
         for &probe in probes {
             let now = start + ms(probe);
-            answer.sent_beyond(now);
-            assert!(!answer.may_leave(now), "a probe's second packet is no answer");
-            answer.sent_beyond(now);
-            if answer.may_leave(now + ms(10)) {
-                answer.sent_beyond(now + ms(10));
-                assert!(!answer.may_leave(now + ms(11)), "one is enough");
+            ack_probe.sent_beyond(now);
+            assert!(
+                !ack_probe.may_leave(now),
+                "a probe's second packet is no second probe"
+            );
+            ack_probe.sent_beyond(now);
+            if ack_probe.may_leave(now + ms(10)) {
+                ack_probe.sent_beyond(now + ms(10));
+                assert!(!ack_probe.may_leave(now + ms(11)), "one is enough");
                 followed.push(probe);
             }
         }
@@ -109,12 +112,12 @@ mod tests {
         let probes = [100, 300, 700, 1500, 3100, 6300];
         assert_eq!(followed(&mut silent_since(start), start, &probes), [700, 3100]);
 
-        let mut answer = silent_since(start);
+        let mut ack_probe = silent_since(start);
         for probe in [100, 300, 700, 1500] {
-            answer.sent_beyond(start + ms(probe));
+            ack_probe.sent_beyond(start + ms(probe));
         }
         assert!(
-            answer.may_leave(start + ms(1510)),
+            ack_probe.may_leave(start + ms(1510)),
             "whichever meets something first"
         );
     }
@@ -122,28 +125,28 @@ mod tests {
     #[test]
     fn it_does_not_come_instead_of_the_next_probe() {
         let start = Instant::now();
-        let mut answer = silent_since(start);
-        followed(&mut answer, start, &[100, 300]);
-        answer.sent_beyond(start + ms(700));
-        assert!(answer.may_leave(start + ms(774)));
-        assert!(!answer.may_leave(start + ms(775)));
+        let mut ack_probe = silent_since(start);
+        followed(&mut ack_probe, start, &[100, 300]);
+        ack_probe.sent_beyond(start + ms(700));
+        assert!(ack_probe.may_leave(start + ms(774)));
+        assert!(!ack_probe.may_leave(start + ms(775)));
     }
 
     #[test]
     fn while_packets_are_acknowledged_nothing_leaves_beyond_the_window() {
         let start = Instant::now();
-        let mut answer = silent_since(start);
+        let mut ack_probe = silent_since(start);
         for probe in [100, 300, 700] {
-            answer.sent_beyond(start + ms(probe));
+            ack_probe.sent_beyond(start + ms(probe));
         }
-        assert!(answer.may_leave(start + ms(710)), "the outage lasts");
+        assert!(ack_probe.may_leave(start + ms(710)), "the outage lasts");
         for time in (720..10_000).step_by(20) {
             let now = start + ms(time);
             if time % 40 == 0 {
-                answer.heard(now, ROUND_TRIP);
+                ack_probe.heard(now, ROUND_TRIP);
             }
-            assert!(!answer.may_leave(now));
-            answer.sent_beyond(now);
+            assert!(!ack_probe.may_leave(now));
+            ack_probe.sent_beyond(now);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! How much memory the outboxes of a session may hold, and those of all sessions together.
+//! How much memory the send buffers of a session may hold, and those of all sessions together.
 
 use std::sync::{
     Arc,
@@ -16,13 +16,13 @@ pub const AGENT: u64 = 256 * 1024 * 1024;
 
 /// Bytes that are shared by many and held by some.
 #[derive(Debug)]
-pub struct Pool {
+pub struct BufferBudget {
     /// Below nothing when several took at once.
     free: AtomicI64,
     parent: Option<Arc<Self>>,
 }
 
-impl Pool {
+impl BufferBudget {
     /// A pool of `bytes`.
     #[must_use]
     pub fn new(bytes: u64) -> Arc<Self> {
@@ -58,7 +58,7 @@ impl Pool {
         own.min(above)
     }
 
-    /// A stream that held `before` bytes now holds `after`. More than [`Pool::room`] said may be taken when several
+    /// A stream that held `before` bytes now holds `after`. More than [`BufferBudget::room`] said may be taken when several
     /// streams take at once: by as much as one read each.
     pub fn held(&self, before: u64, after: u64) {
         let (before, after) = (before.saturating_sub(EACH), after.saturating_sub(EACH));
@@ -90,8 +90,8 @@ mod tests {
 
     #[test]
     fn every_stream_gets_its_least_and_no_few_get_all() {
-        let all = Pool::new(1000);
-        let session = Pool::within(all.clone(), 1000);
+        let all = BufferBudget::new(1000);
+        let session = BufferBudget::within(all.clone(), 1000);
         assert_eq!(session.room(0), EACH + 1000);
         assert_eq!(session.room(EACH + 400), 600);
         session.held(0, EACH + 600);

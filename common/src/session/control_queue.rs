@@ -23,40 +23,40 @@ const MOST_WAITING: usize = 8 * limits::STREAMS as usize;
 
 /// What waits. It is told by one attachment after another.
 #[derive(Debug)]
-pub(super) struct News {
-    hints: mpsc::UnboundedSender<Hint>,
+pub(super) struct ControlQueue {
+    pending: mpsc::UnboundedSender<Pending>,
     taken: Mutex<Taken>,
     /// Held by the attachment that tells. It may be asleep for long.
     pub(super) teller: sync::Mutex<()>,
     /// There is something that the peer should hear at once.
     urgent: Notify,
-    /// How many hints are not told yet for certain.
+    /// How many are not told yet for certain.
     waiting: AtomicUsize,
 }
 
 #[derive(Debug)]
 struct Taken {
-    hints: mpsc::UnboundedReceiver<Hint>,
-    /// Taken from `hints` and not yet told for certain.
-    held: Vec<Hint>,
+    pending: mpsc::UnboundedReceiver<Pending>,
+    /// Taken from `pending` and not yet told for certain.
+    held: Vec<Pending>,
 }
 
 /// Something to tell.
 #[derive(Debug)]
-enum Hint {
+enum Pending {
     /// Whatever there is to tell of this stream. Each stream stands in the queue once at most.
     Look(Arc<Stream>),
     /// This.
     Tell(Control),
 }
 
-impl News {
+impl ControlQueue {
     pub(super) fn new() -> Self {
-        let (hints, waiting) = mpsc::unbounded_channel();
+        let (pending, waiting) = mpsc::unbounded_channel();
         Self {
-            hints,
+            pending,
             taken: Mutex::new(Taken {
-                hints: waiting,
+                pending: waiting,
                 held: Vec::new(),
             }),
             teller: sync::Mutex::new(()),
@@ -65,20 +65,20 @@ impl News {
         }
     }
 
-    fn hint(&self, hint: Hint) {
+    fn push(&self, pending: Pending) {
         self.waiting.fetch_add(1, Ordering::Relaxed);
         // Fails only when the session is being dropped.
-        let _ = self.hints.send(hint);
+        let _ = self.pending.send(pending);
     }
 
     /// Whatever there is to tell of `stream` is to be told.
     pub(super) fn look(&self, stream: &Arc<Stream>) {
-        self.hint(Hint::Look(stream.clone()));
+        self.push(Pending::Look(stream.clone()));
     }
 
     /// `control` is to be told, now or on the next attachment.
     pub(super) fn tell(&self, control: Control) {
-        self.hint(Hint::Tell(control));
+        self.push(Pending::Tell(control));
         self.hurry();
     }
 
@@ -108,14 +108,17 @@ impl News {
 
     /// Whether nothing of that is urgent.
     pub(super) fn may_wait(&self) -> bool {
-        self.taken().held.iter().all(|hint| matches!(hint, Hint::Look(_)))
+        self.taken()
+            .held
+            .iter()
+            .all(|pending| matches!(pending, Pending::Look(_)))
     }
 
     /// Everything that there is to tell now.
     pub(super) fn frames(&self) -> Vec<Control> {
         let mut taken = self.taken();
-        while let Ok(hint) = taken.hints.try_recv() {
-            taken.held.push(hint);
+        while let Ok(pending) = taken.pending.try_recv() {
+            taken.held.push(pending);
         }
         frames(&taken.held)
     }
@@ -131,7 +134,7 @@ impl News {
         let mut taken = self.taken();
         // What is looked at keeps the streams, and they keep this.
         drop(std::mem::take(&mut taken.held));
-        while taken.hints.try_recv().is_ok() {}
+        while taken.pending.try_recv().is_ok() {}
         self.waiting.store(0, Ordering::Relaxed);
     }
 }
@@ -139,30 +142,27 @@ impl News {
 impl Taken {
     /// For ever once the session is being dropped.
     fn poll_some(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.held.is_empty() && ready!(self.hints.poll_recv_many(cx, &mut self.held, MOST_ENTRIES)) == 0 {
+        if self.held.is_empty() && ready!(self.pending.poll_recv_many(cx, &mut self.held, MOST_ENTRIES)) == 0
+        {
             return Poll::Pending;
         }
         Poll::Ready(())
     }
 }
 
-fn frames(hints: &[Hint]) -> Vec<Control> {
+fn frames(pending: &[Pending]) -> Vec<Control> {
     let mut frames = Vec::new();
-    let mut progress = Vec::new();
-    for hint in hints {
-        match hint {
-            Hint::Look(stream) => match stream.news() {
-                Ok(news) => progress.push(news),
+    let mut acks = Vec::new();
+    for pending in pending {
+        match pending {
+            Pending::Look(stream) => match stream.control_frame() {
+                Ok(ack) => acks.push(ack),
                 Err(reset) => frames.push(reset),
             },
-            Hint::Tell(Control::Progress(more)) if !more.is_empty() => progress.extend_from_slice(more),
-            Hint::Tell(control) => frames.push(control.clone()),
+            Pending::Tell(Control::Acks(more)) if !more.is_empty() => acks.extend_from_slice(more),
+            Pending::Tell(control) => frames.push(control.clone()),
         }
     }
-    frames.extend(
-        progress
-            .chunks(MOST_ENTRIES)
-            .map(|part| Control::Progress(part.to_vec())),
-    );
+    frames.extend(acks.chunks(MOST_ENTRIES).map(|part| Control::Acks(part.to_vec())));
     frames
 }

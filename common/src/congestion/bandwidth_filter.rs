@@ -8,13 +8,13 @@ const SPAN: Duration = Duration::from_millis(50);
 
 /// The fastest rates of the last spans, in bytes a second.
 #[derive(Clone, Debug)]
-pub(super) struct Rates {
+pub(super) struct BandwidthFilter {
     spans: [f64; SPANS],
     current: usize,
     began: Instant,
 }
 
-impl Rates {
+impl BandwidthFilter {
     pub(super) fn new(now: Instant) -> Self {
         Self {
             spans: [0.0; SPANS],

@@ -6,16 +6,16 @@ use super::{Reset, StreamCore};
 use crate::{
     protocol::{session::StreamId, stream::ResetCode},
     session::{
-        inbox::Inbox,
-        outbox::{self, Outbox},
+        recv_state::RecvState,
+        send_buffer::{self, SendBuffer},
     },
 };
 
-/// A stream's state without the bytes that its outbox holds.
+/// A stream's state without the bytes that its send buffer holds.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Exported {
+pub struct Snapshot {
     /// The sending half.
-    pub outbox: outbox::Exported,
+    pub send_buffer: send_buffer::Snapshot,
     /// Everything before was taken by the local socket; what arrived beyond is asked for again.
     pub delivered: u64,
     /// The end was passed on as well.
@@ -28,32 +28,32 @@ impl StreamCore {
     /// What a successor of this process needs to go on: the state, and the bytes held. Nothing when the peer reset the
     /// stream.
     #[must_use]
-    pub fn export(&self) -> Option<(Exported, Vec<Bytes>)> {
+    pub fn snapshot(&self) -> Option<(Snapshot, Vec<Bytes>)> {
         let reset = match self.reset {
-            Some(Reset::Here(code)) => Some(code as u32),
-            Some(Reset::There(_)) => return None,
+            Some(Reset::Local(code)) => Some(code as u32),
+            Some(Reset::Remote(_)) => return None,
             None => None,
         };
-        let (outbox, held) = self.outbox.export();
-        let exported = Exported {
-            outbox,
-            delivered: self.inbox.delivered(),
-            ended: self.inbox.is_complete(),
+        let (send_buffer, held) = self.send_buffer.snapshot();
+        let snapshot = Snapshot {
+            send_buffer,
+            delivered: self.recv_state.delivered(),
+            ended: self.recv_state.is_complete(),
             reset,
         };
-        Some((exported, held.cloned().collect()))
+        Some((snapshot, held.cloned().collect()))
     }
 
     /// At the agent: a stream that goes on where another process left it, after the attachment of `generation`. None when
     /// `held` is not what was exported.
     #[must_use]
-    pub fn import(id: StreamId, generation: u64, exported: &Exported, held: Bytes) -> Option<Self> {
-        let outbox = Outbox::import(&exported.outbox, held)?;
-        let inbox = Inbox::resumed(exported.delivered, exported.ended);
-        let mut core = Self::resumed(id, generation, outbox, inbox);
-        core.reset = exported
+    pub fn restore(id: StreamId, generation: u64, snapshot: &Snapshot, held: Bytes) -> Option<Self> {
+        let send_buffer = SendBuffer::restore(&snapshot.send_buffer, held)?;
+        let recv_state = RecvState::resumed(snapshot.delivered, snapshot.ended);
+        let mut core = Self::resumed(id, generation, send_buffer, recv_state);
+        core.reset = snapshot
             .reset
-            .map(|code| Reset::Here(ResetCode::from_wire(code.into())));
+            .map(|code| Reset::Local(ResetCode::from_wire(code.into())));
         Some(core)
     }
 }
@@ -63,8 +63,8 @@ mod tests {
     use super::*;
 
     fn through(core: &StreamCore) -> StreamCore {
-        let (exported, held) = core.export().unwrap();
-        StreamCore::import(core.id(), core.generation, &exported, held.concat().into()).unwrap()
+        let (snapshot, held) = core.snapshot().unwrap();
+        StreamCore::restore(core.id(), core.generation, &snapshot, held.concat().into()).unwrap()
     }
 
     #[test]
@@ -98,14 +98,14 @@ mod tests {
 
         let mut core = StreamCore::new(8, 3);
         core.reset_by_peer(ResetCode::ConnectionReset);
-        assert!(core.export().is_none());
+        assert!(core.snapshot().is_none());
     }
 
     #[test]
     fn state_whose_bytes_are_missing_is_not_taken_over() {
         let mut core = StreamCore::new(7, 3);
         core.write(Bytes::from_static(b"abcdef"));
-        let (exported, _) = core.export().unwrap();
-        assert!(StreamCore::import(7, 3, &exported, Bytes::from_static(b"abc")).is_none());
+        let (snapshot, _) = core.snapshot().unwrap();
+        assert!(StreamCore::restore(7, 3, &snapshot, Bytes::from_static(b"abc")).is_none());
     }
 }

@@ -1,4 +1,4 @@
-//! The way outward: from the local socket to the outbox, and from there onto one leg after another.
+//! The way outward: from the local socket to the send buffer, and from there onto one leg after another.
 
 use std::{
     future::poll_fn,
@@ -12,8 +12,8 @@ use bytes::Bytes;
 use quinn::WriteError;
 
 use super::{
+    block::{BATCH, Began, BlockEncoder},
     leg::{LegEnd, Sender},
-    packer::{BATCH, Began, Packer},
     socket::Socket,
     stream::Stream,
 };
@@ -27,8 +27,8 @@ enum Sent {
 }
 
 impl Stream {
-    /// From the socket to the outbox. Returns when the socket breaks.
-    pub(super) async fn outward(self: &Arc<Self>, socket: &Socket) {
+    /// From the socket to the send buffer. Returns when the socket breaks.
+    pub(super) async fn fill(self: &Arc<Self>, socket: &Socket) {
         loop {
             if socket.readable().await.is_err() {
                 return;
@@ -65,20 +65,20 @@ impl Stream {
 
     fn room(&self) -> usize {
         let mut core = self.core();
-        let held = core.outbox().held();
-        if core.outbox().room() == 0 && held < self.streams.of_use() {
+        let held = core.send_buffer().held();
+        if core.send_buffer().room() == 0 && held < self.streams.of_use() {
             core.is_wanted_more();
         }
-        let room = core.outbox().room();
+        let room = core.send_buffer().room();
         drop(core);
-        usize::try_from(room.min(self.streams.pool().room(held))).unwrap_or(usize::MAX)
+        usize::try_from(room.min(self.streams.budget().room(held))).unwrap_or(usize::MAX)
     }
 
     /// Onto a leg. Returns when that ends.
     pub(super) async fn send(&self, generation: u64, send: &mut Sender) -> LegEnd {
-        let mut packer = Packer::new();
+        let mut block_encoder = BlockEncoder::new();
         loop {
-            match poll_fn(|cx| self.poll_send(generation, send, &mut packer, cx)).await {
+            match poll_fn(|cx| self.poll_send(generation, send, &mut block_encoder, cx)).await {
                 Ok(Sent::Some) => {}
                 // The time is everybody's.
                 Ok(Sent::Slowly) => tokio::task::yield_now().await,
@@ -94,21 +94,21 @@ impl Stream {
         &self,
         generation: u64,
         send: &mut Sender,
-        packer: &mut Packer,
+        block_encoder: &mut BlockEncoder,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Sent, WriteError>> {
         let deflates_from = self.deflates_from();
         let mut core = self.core();
-        let began = packer.begin(&mut core, generation, deflates_from);
+        let began = block_encoder.begin(&mut core, generation, deflates_from);
         let mut batch: [Bytes; BATCH] = Default::default();
-        let filled = packer.fill(&core, generation, &mut batch);
+        let filled = block_encoder.fill(&core, generation, &mut batch);
         if filled == 0 {
-            let end = packer.is_between_blocks() && core.take_end(generation);
+            let end = block_encoder.is_between_blocks() && core.take_end(generation);
             return Poll::Ready(Ok(if end { Sent::End } else { Sent::Nothing }));
         }
         let written = pin!(send.stream().write_chunks(&mut batch[..filled])).poll(cx);
         if let Poll::Ready(Ok(written)) = &written {
-            packer.took(&mut core, generation, written.bytes);
+            block_encoder.took(&mut core, generation, written.bytes);
         }
         let tried = matches!(began, Began::Tried);
         written.map_ok(|_| if tried { Sent::Slowly } else { Sent::Some })

@@ -1,54 +1,15 @@
-//! How a stream's bytes travel on a leg: in blocks, each as it is or deflated (RFC 1951). No I/O.
-//!
-//! A block is a header of four bytes and what it tells: the highest bit that the block is deflated, the others, big endian,
-//! how many bytes follow. A deflated block becomes at most [`LARGEST`] bytes and says nothing of those before it. Offsets
-//! count what the blocks become.
+//! Takes the blocks of a leg apart.
 
-use std::{cell::RefCell, collections::VecDeque};
+use std::collections::VecDeque;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 
-use super::{core::Fault, deflate};
-
-/// Most bytes of one block that this end sends, and most that a deflated one of the peer's may become.
-pub const LARGEST: usize = 64 * 1024;
-
-const HEADER: usize = 4;
-
-const DEFLATED: u32 = 1 << 31;
-
-/// How much memory is taken for headers at once, in bytes: they are shared slices of it.
-const HEADERS: usize = 4096;
-
-thread_local! {
-    static SPACE: RefCell<BytesMut> = RefCell::new(BytesMut::new());
-}
-
-/// The header of a block of `length` bytes that follow as they are.
-#[must_use]
-pub fn plain(length: u32) -> Bytes {
-    header(length & !DEFLATED)
-}
-
-/// The header of a block of `length` deflated bytes.
-#[must_use]
-pub fn deflated(length: u32) -> Bytes {
-    header(length | DEFLATED)
-}
-
-fn header(word: u32) -> Bytes {
-    SPACE.with_borrow_mut(|space| {
-        if space.capacity() < HEADER {
-            space.reserve(HEADERS);
-        }
-        space.put_u32(word);
-        space.split().freeze()
-    })
-}
+use super::{DEFLATED, HEADER, LARGEST, deflate};
+use crate::session::core::Fault;
 
 /// Takes blocks apart, however they are cut.
 #[derive(Debug, Default)]
-pub struct Unpacker {
+pub struct BlockDecoder {
     at: Place,
 }
 
@@ -96,7 +57,7 @@ impl Place {
     }
 }
 
-impl Unpacker {
+impl BlockDecoder {
     /// The next bytes of the stream, out of what arrived; none once that is used up. A plain block's are slices of what
     /// arrived, and those of a deflated one come at once.
     ///
@@ -174,7 +135,10 @@ fn split(arrived: &mut VecDeque<Bytes>, most: usize) -> Option<Bytes> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::*;
+    use super::{
+        super::{deflated, plain},
+        *,
+    };
 
     fn cut(mut bytes: Bytes, sizes: &[usize]) -> VecDeque<Bytes> {
         let mut pieces = VecDeque::new();
@@ -187,16 +151,16 @@ mod tests {
 
     /// What comes of `pieces`, each given when the one before is used up.
     fn unpack(pieces: VecDeque<Bytes>) -> Result<(Vec<u8>, bool), Fault> {
-        let (mut unpacker, mut all) = (Unpacker::default(), Vec::new());
+        let (mut block_decoder, mut all) = (BlockDecoder::default(), Vec::new());
         for piece in pieces {
             let mut arrived = VecDeque::from([piece]);
-            while let Some(bytes) = unpacker.next(&mut arrived)? {
+            while let Some(bytes) = block_decoder.next(&mut arrived)? {
                 assert!(!bytes.is_empty());
                 all.extend_from_slice(&bytes);
             }
             assert!(arrived.is_empty());
         }
-        Ok((all, unpacker.is_between_blocks()))
+        Ok((all, block_decoder.is_between_blocks()))
     }
 
     fn packed(content: &[u8], deflate_it: bool) -> Vec<u8> {

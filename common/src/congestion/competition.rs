@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::window::{Shortest, TARGET, WIDEST};
+use super::window::{MinRtt, TARGET, WIDEST};
 
 /// After so long without a round trip as short as the shortest, the queue is drained to see whether it still holds.
 const ROUND_TRIP_AGE: Duration = Duration::from_secs(10);
@@ -34,18 +34,18 @@ const DRAINED: u32 = 3;
 
 /// Who else is on the path, as far as is known.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Crowd {
+pub(super) struct Competition {
     /// Round trips in a row for which a queue stood that seems not to be ours.
     rounds: u32,
     drain: Option<Drain>,
     /// The last drain that left nothing though a queue had stood: when, and what was under way before.
     in_vain: Option<(Instant, u64)>,
-    share: Option<Share>,
+    competitive_window: Option<CompetitiveWindow>,
 }
 
 /// The window for a share of a queue that others keep full.
 #[derive(Clone, Copy, Debug)]
-struct Share {
+struct CompetitiveWindow {
     bytes: u64,
     /// When it was drained last, and how often in a row nothing was left then.
     at: Instant,
@@ -59,7 +59,7 @@ struct Share {
 #[derive(Clone, Copy, Debug)]
 struct Rise {
     /// The shortest round trip when it began and since.
-    shortest: Duration,
+    min_rtt: Duration,
     /// The share when it began.
     from: u64,
     /// The last round trip was longer: twice in a row is no chance.
@@ -72,7 +72,7 @@ pub(super) enum Change {
     /// It may carry less than it did.
     Slower,
     /// What seemed a queue is none: its shortest round trip is this one.
-    Longer(Shortest),
+    Longer(MinRtt),
 }
 
 /// A queue is being drained: first until what left before is through, then for one round trip that shows the path itself.
@@ -81,7 +81,7 @@ struct Drain {
     rounds: u32,
     /// Bytes that were under way before.
     held: u64,
-    shortest: Duration,
+    min_rtt: Duration,
     /// A queue stood that seems to be somebody else's.
     crowded: bool,
 }
@@ -92,7 +92,7 @@ pub(super) struct Filled {
     /// A queue stood though the window left none.
     pub(super) crowded: bool,
     /// The shortest round trip in it.
-    pub(super) shortest: Duration,
+    pub(super) min_rtt: Duration,
     /// More was lost than usual.
     pub(super) lost: bool,
     /// So much was lost that there is no room.
@@ -101,19 +101,20 @@ pub(super) struct Filled {
     pub(super) held: u64,
 }
 
-impl Crowd {
+impl Competition {
     pub(super) fn is_draining(&self) -> bool {
         self.drain.is_some()
     }
 
     /// Bytes that may be under way for the sake of a share.
-    pub(super) fn share(&self) -> u64 {
-        self.share.map_or(0, |share| share.bytes)
+    pub(super) fn competitive_window(&self) -> u64 {
+        self.competitive_window
+            .map_or(0, |competitive_window| competitive_window.bytes)
     }
 
     pub(super) fn see_round_trip(&mut self, round_trip: Duration) {
         if let Some(drain) = &mut self.drain {
-            drain.shortest = drain.shortest.min(round_trip);
+            drain.min_rtt = drain.min_rtt.min(round_trip);
         }
     }
 
@@ -122,22 +123,22 @@ impl Crowd {
         &mut self,
         now: Instant,
         filled: Filled,
-        known: Shortest,
+        known: MinRtt,
         mtu: u64,
     ) -> Option<Change> {
         self.rounds = if filled.crowded { self.rounds + 1 } else { 0 };
-        match &mut self.share {
-            Some(Share { rise: Some(_), .. }) => return self.rise_goes_on(now, filled, mtu),
-            Some(share) if now.saturating_duration_since(share.at) > CROWD_AGE => {
+        match &mut self.competitive_window {
+            Some(CompetitiveWindow { rise: Some(_), .. }) => return self.rise_goes_on(now, filled, mtu),
+            Some(competitive_window) if now.saturating_duration_since(competitive_window.at) > CROWD_AGE => {
                 self.begin_drain(filled.held, true);
             }
-            Some(share) if filled.lost && share.unhurt >= HURTS => {
-                share.unhurt = 0;
-                share.bytes = share.bytes * 7 / 10;
+            Some(competitive_window) if filled.lost && competitive_window.unhurt >= HURTS => {
+                competitive_window.unhurt = 0;
+                competitive_window.bytes = competitive_window.bytes * 7 / 10;
             }
-            Some(share) => {
-                share.unhurt += 1;
-                share.bytes += mtu.max(share.bytes / 200);
+            Some(competitive_window) => {
+                competitive_window.unhurt += 1;
+                competitive_window.bytes += mtu.max(competitive_window.bytes / 200);
             }
             None if self.rounds == CROWDED => {
                 self.begin_drain(filled.held, true);
@@ -152,47 +153,43 @@ impl Crowd {
     }
 
     fn rise_goes_on(&mut self, now: Instant, filled: Filled, mtu: u64) -> Option<Change> {
-        let share = self.share.as_mut()?;
-        let rise = share.rise.as_mut()?;
-        let minded = rise.shortest + (2 * TARGET).max(rise.shortest / 8);
-        let is_minded = filled.shortest > minded;
+        let competitive_window = self.competitive_window.as_mut()?;
+        let rise = competitive_window.rise.as_mut()?;
+        let minded = rise.min_rtt + (2 * TARGET).max(rise.min_rtt / 8);
+        let is_minded = filled.min_rtt > minded;
         let was_minded = std::mem::replace(&mut rise.minded, is_minded);
         if filled.flooded || was_minded && is_minded {
-            share.bytes = rise.from;
-            share.rise = None;
+            competitive_window.bytes = rise.from;
+            competitive_window.rise = None;
             return None;
         }
-        rise.shortest = rise.shortest.min(filled.shortest);
-        if share.bytes < (LONGER * rise.from).max(LONGER_PACKETS * mtu).min(WIDEST) {
-            share.bytes = (share.bytes + (share.bytes / 4).max(mtu)).min(WIDEST);
+        rise.min_rtt = rise.min_rtt.min(filled.min_rtt);
+        if competitive_window.bytes < (LONGER * rise.from).max(LONGER_PACKETS * mtu).min(WIDEST) {
+            competitive_window.bytes =
+                (competitive_window.bytes + (competitive_window.bytes / 4).max(mtu)).min(WIDEST);
             return None;
         }
-        let shortest = Shortest {
-            round_trip: rise.shortest,
+        let min_rtt = MinRtt {
+            round_trip: rise.min_rtt,
             at: now,
         };
-        self.share = None;
+        self.competitive_window = None;
         self.rounds = 0;
-        Some(Change::Longer(shortest))
+        Some(Change::Longer(min_rtt))
     }
 
     fn begin_drain(&mut self, held: u64, crowded: bool) {
         self.drain = Some(Drain {
             rounds: 0,
             held,
-            shortest: Duration::MAX,
+            min_rtt: Duration::MAX,
             crowded,
         });
     }
 
     /// A round trip of a drain has ended. Gives the shortest round trip that counts from now on, if the drain has shown
     /// another. `target` is how long a queue may stand.
-    pub(super) fn drain_goes_on(
-        &mut self,
-        now: Instant,
-        known: Shortest,
-        target: Duration,
-    ) -> Option<Shortest> {
+    pub(super) fn drain_goes_on(&mut self, now: Instant, known: MinRtt, target: Duration) -> Option<MinRtt> {
         let drain = self.drain.as_mut()?;
         drain.rounds += 1;
         if drain.rounds < DRAINED {
@@ -201,10 +198,10 @@ impl Crowd {
         let drain = *drain;
         self.drain = None;
         self.rounds = 0;
-        let stands = drain.shortest > known.round_trip + 2 * target;
-        let (bytes, empty) = match (self.share, self.in_vain.take()) {
-            (Some(share), _) if stands => (share.bytes, 0),
-            (Some(share), _) => (share.bytes, share.empty + 1),
+        let stands = drain.min_rtt > known.round_trip + 2 * target;
+        let (bytes, empty) = match (self.competitive_window, self.in_vain.take()) {
+            (Some(competitive_window), _) if stands => (competitive_window.bytes, 0),
+            (Some(competitive_window), _) => (competitive_window.bytes, competitive_window.empty + 1),
             (None, _) if stands => (drain.held, 0),
             (None, Some((at, held))) if now.saturating_duration_since(at) < BACK_SOON => {
                 (held.max(drain.held), 0)
@@ -214,12 +211,12 @@ impl Crowd {
                 (drain.held, DESERTED)
             }
         };
-        let rise = (self.share.is_none() || stands).then_some(Rise {
-            shortest: drain.shortest,
+        let rise = (self.competitive_window.is_none() || stands).then_some(Rise {
+            min_rtt: drain.min_rtt,
             from: bytes,
             minded: false,
         });
-        self.share = (drain.crowded && empty < DESERTED).then_some(Share {
+        self.competitive_window = (drain.crowded && empty < DESERTED).then_some(CompetitiveWindow {
             bytes,
             at: now,
             empty,
@@ -227,8 +224,8 @@ impl Crowd {
             rise,
         });
         let recent = now.saturating_duration_since(known.at) < CROWDED_ROUND_TRIP_AGE;
-        (!recent || !drain.crowded).then_some(Shortest {
-            round_trip: drain.shortest,
+        (!recent || !drain.crowded).then_some(MinRtt {
+            round_trip: drain.min_rtt,
             at: now,
         })
     }

@@ -15,7 +15,7 @@ pub const LARGEST_WINDOW: u64 = 16 * 1024 * 1024;
 
 /// Bytes from `acked` to `end`, of which those before `sent` went out on the current attachment.
 #[derive(Debug, Default)]
-pub struct Outbox {
+pub struct SendBuffer {
     /// `[acked, end)`.
     chunks: VecDeque<Bytes>,
     acked: u64,
@@ -37,7 +37,7 @@ pub struct Outbox {
     end_acked: bool,
 }
 
-impl Outbox {
+impl SendBuffer {
     /// An empty one.
     #[must_use]
     pub fn new() -> Self {
@@ -89,7 +89,7 @@ impl Outbox {
         self.end_acked
     }
 
-    /// Takes what the local socket gave. Its memory is shared, not copied. Nothing may follow [`Outbox::finish`].
+    /// Takes what the local socket gave. Its memory is shared, not copied. Nothing may follow [`SendBuffer::finish`].
     pub fn push(&mut self, bytes: Bytes) {
         debug_assert!(!self.finished);
         self.end += bytes.len() as u64;
@@ -237,8 +237,8 @@ impl Outbox {
     }
 
     /// What a successor of this process needs to go on: the state, and the bytes held.
-    pub fn export(&self) -> (Exported, impl Iterator<Item = &Bytes>) {
-        let exported = Exported {
+    pub fn snapshot(&self) -> (Snapshot, impl Iterator<Item = &Bytes>) {
+        let snapshot = Snapshot {
             acked: self.acked,
             reached: self.reached,
             window: self.window,
@@ -246,40 +246,40 @@ impl Outbox {
             finished: self.finished,
             end_acked: self.end_acked,
         };
-        (exported, self.chunks.iter())
+        (snapshot, self.chunks.iter())
     }
 
-    /// An outbox that goes on where another process left it. None when `held` is not what was exported.
+    /// An send buffer that goes on where another process left it. None when `held` is not what was exported.
     #[must_use]
-    pub fn import(exported: &Exported, held: Bytes) -> Option<Self> {
-        let end = exported.acked.checked_add(exported.held)?;
-        let fits = held.len() as u64 == exported.held
-            && (exported.acked..=end).contains(&exported.reached)
-            && exported.window <= LARGEST_WINDOW;
+    pub fn restore(snapshot: &Snapshot, held: Bytes) -> Option<Self> {
+        let end = snapshot.acked.checked_add(snapshot.held)?;
+        let fits = held.len() as u64 == snapshot.held
+            && (snapshot.acked..=end).contains(&snapshot.reached)
+            && snapshot.window <= LARGEST_WINDOW;
         fits.then(|| Self {
             chunks: if held.is_empty() {
                 VecDeque::new()
             } else {
                 VecDeque::from([held])
             },
-            acked: exported.acked,
+            acked: snapshot.acked,
             end,
-            sent: exported.acked,
-            reached: exported.reached,
+            sent: snapshot.acked,
+            reached: snapshot.reached,
             at: (0, 0),
-            window: exported.window.max(FIRST_WINDOW),
-            grown_at: exported.acked,
+            window: snapshot.window.max(FIRST_WINDOW),
+            grown_at: snapshot.acked,
             wanted_more: false,
-            finished: exported.finished,
+            finished: snapshot.finished,
             end_sent: false,
-            end_acked: exported.end_acked,
+            end_acked: snapshot.end_acked,
         })
     }
 }
 
-/// An outbox's state without its bytes.
+/// An send buffer's state without its bytes.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Exported {
+pub struct Snapshot {
     /// Everything before was acknowledged.
     pub acked: u64,
     /// The highest offset that was ever sent.
@@ -298,68 +298,72 @@ pub struct Exported {
 mod tests {
     use super::*;
 
-    fn drain(outbox: &mut Outbox, most: u64) -> Vec<u8> {
+    fn drain(send_buffer: &mut SendBuffer, most: u64) -> Vec<u8> {
         let mut batch = vec![Bytes::new(); 4];
-        let taken = outbox.batch(&mut batch);
+        let taken = send_buffer.batch(&mut batch);
         let all: Vec<u8> = batch[..taken].concat();
         let count = most.min(all.len() as u64);
-        outbox.advance(count);
+        send_buffer.advance(count);
         all[..count as usize].to_vec()
     }
 
     #[test]
     fn what_was_not_acknowledged_is_sent_again_from_where_the_peer_has_it() {
-        let mut outbox = Outbox::new();
+        let mut send_buffer = SendBuffer::new();
         for part in ["one", "two", "three"] {
-            outbox.push(Bytes::from_static(part.as_bytes()));
+            send_buffer.push(Bytes::from_static(part.as_bytes()));
         }
-        assert_eq!(drain(&mut outbox, 5), b"onetw");
-        assert_eq!(outbox.acknowledge(4, false).unwrap(), 4);
-        assert_eq!(drain(&mut outbox, 100), b"othree");
-        outbox.rewind(4).unwrap();
-        assert_eq!(drain(&mut outbox, 100), b"wothree");
-        outbox.rewind(7).unwrap();
-        assert_eq!(drain(&mut outbox, 100), b"hree");
-        assert_eq!(outbox.acknowledge(11, false).unwrap(), 7);
-        assert_eq!(outbox.held(), 0);
+        assert_eq!(drain(&mut send_buffer, 5), b"onetw");
+        assert_eq!(send_buffer.acknowledge(4, false).unwrap(), 4);
+        assert_eq!(drain(&mut send_buffer, 100), b"othree");
+        send_buffer.rewind(4).unwrap();
+        assert_eq!(drain(&mut send_buffer, 100), b"wothree");
+        send_buffer.rewind(7).unwrap();
+        assert_eq!(drain(&mut send_buffer, 100), b"hree");
+        assert_eq!(send_buffer.acknowledge(11, false).unwrap(), 7);
+        assert_eq!(send_buffer.held(), 0);
     }
 
     #[test]
     fn a_peer_that_claims_what_it_cannot_have_is_found_out() {
-        let mut outbox = Outbox::new();
-        outbox.push(Bytes::from_static(b"abcd"));
-        outbox.advance(2);
-        assert!(outbox.acknowledge(3, false).is_err());
-        assert!(outbox.rewind(3).is_err());
-        assert!(outbox.acknowledge(2, true).is_err(), "no end was sent");
-        outbox.acknowledge(2, false).unwrap();
-        assert!(outbox.rewind(1).is_err(), "it has lost what it acknowledged");
-        assert_eq!(outbox.acknowledge(1, false).unwrap(), 0, "old news");
+        let mut send_buffer = SendBuffer::new();
+        send_buffer.push(Bytes::from_static(b"abcd"));
+        send_buffer.advance(2);
+        assert!(send_buffer.acknowledge(3, false).is_err());
+        assert!(send_buffer.rewind(3).is_err());
+        assert!(send_buffer.acknowledge(2, true).is_err(), "no end was sent");
+        send_buffer.acknowledge(2, false).unwrap();
+        assert!(send_buffer.rewind(1).is_err(), "it has lost what it acknowledged");
+        assert_eq!(
+            send_buffer.acknowledge(1, false).unwrap(),
+            0,
+            "an old acknowledgement"
+        );
     }
 
     #[test]
     fn the_window_grows_only_for_a_stream_that_it_holds_up() {
         let chunk = || Bytes::from(vec![0; FIRST_WINDOW as usize]);
-        let mut outbox = Outbox::new();
-        outbox.push(chunk());
-        outbox.advance(FIRST_WINDOW);
-        outbox.acknowledge(FIRST_WINDOW / 2, false).unwrap();
-        assert_eq!(outbox.window, FIRST_WINDOW, "nothing more was there to take");
-        outbox.is_wanted_more();
-        outbox.acknowledge(FIRST_WINDOW, false).unwrap();
-        assert_eq!(outbox.window, 2 * FIRST_WINDOW);
+        let mut send_buffer = SendBuffer::new();
+        send_buffer.push(chunk());
+        send_buffer.advance(FIRST_WINDOW);
+        send_buffer.acknowledge(FIRST_WINDOW / 2, false).unwrap();
+        assert_eq!(send_buffer.window, FIRST_WINDOW, "nothing more was there to take");
+        send_buffer.is_wanted_more();
+        send_buffer.acknowledge(FIRST_WINDOW, false).unwrap();
+        assert_eq!(send_buffer.window, 2 * FIRST_WINDOW);
         for (acked, window) in [
             (FIRST_WINDOW + 1, 4),
             (FIRST_WINDOW + 2, 4),
             (3 * FIRST_WINDOW + 1, 8),
         ] {
-            while outbox.room() >= FIRST_WINDOW {
-                outbox.push(chunk());
-                outbox.advance(FIRST_WINDOW);
+            while send_buffer.room() >= FIRST_WINDOW {
+                send_buffer.push(chunk());
+                send_buffer.advance(FIRST_WINDOW);
             }
-            outbox.is_wanted_more();
-            outbox.acknowledge(acked, false).unwrap();
-            assert_eq!(outbox.window, window * FIRST_WINDOW, "at {acked}");
+            send_buffer.is_wanted_more();
+            send_buffer.acknowledge(acked, false).unwrap();
+            assert_eq!(send_buffer.window, window * FIRST_WINDOW, "at {acked}");
         }
     }
 
@@ -369,31 +373,31 @@ mod tests {
             parts in proptest::collection::vec(proptest::collection::vec(0u8.., 0..9), 0..20),
             steps in proptest::collection::vec((0u64..12, 0u8..4), 0..80),
         ) {
-            let mut outbox = Outbox::new();
+            let mut send_buffer = SendBuffer::new();
             let all: Vec<u8> = parts.concat();
             for part in parts {
-                outbox.push(Bytes::from(part));
+                send_buffer.push(Bytes::from(part));
             }
             let mut peer: Vec<u8> = Vec::new();
             for (count, what) in steps {
                 match what {
                     0 | 1 => {
-                        let from = outbox.sent() as usize;
-                        let sent = drain(&mut outbox, count);
+                        let from = send_buffer.sent() as usize;
+                        let sent = drain(&mut send_buffer, count);
                         proptest::prop_assert_eq!(&all[from..from + sent.len()], &sent[..]);
                         if from == peer.len() { peer.extend(sent); }
                     }
-                    2 => outbox.rewind(peer.len() as u64).unwrap(),
+                    2 => send_buffer.rewind(peer.len() as u64).unwrap(),
                     _ => {
-                        let delivered = (outbox.acked() + count).min(peer.len() as u64);
-                        outbox.acknowledge(delivered, false).unwrap();
+                        let delivered = (send_buffer.acked() + count).min(peer.len() as u64);
+                        send_buffer.acknowledge(delivered, false).unwrap();
                     }
                 }
-                proptest::prop_assert!(outbox.acked() <= outbox.sent() && outbox.sent() <= outbox.end());
-                let (exported, chunks) = outbox.export();
+                proptest::prop_assert!(send_buffer.acked() <= send_buffer.sent() && send_buffer.sent() <= send_buffer.end());
+                let (snapshot, chunks) = send_buffer.snapshot();
                 let held = Bytes::from(chunks.flatten().copied().collect::<Vec<_>>());
-                let copy = Outbox::import(&exported, held).unwrap();
-                proptest::prop_assert_eq!(copy.end(), outbox.end());
+                let copy = SendBuffer::restore(&snapshot, held).unwrap();
+                proptest::prop_assert_eq!(copy.end(), send_buffer.end());
             }
         }
     }

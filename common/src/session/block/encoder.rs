@@ -6,14 +6,11 @@
 
 use bytes::{Buf, Bytes};
 
-use super::{
-    blocks::{self, LARGEST},
-    core::StreamCore,
-    deflate,
-};
+use super::{LARGEST, deflate};
+use crate::session::core::StreamCore;
 
 /// Most chunks given to QUIC at once.
-pub(super) const BATCH: usize = 16;
+pub(in crate::session) const BATCH: usize = 16;
 
 /// Less is not worth a try, in bytes.
 const SMALLEST: usize = 4 * 1024;
@@ -23,7 +20,7 @@ const PAUSES: [usize; 2] = [256 * 1024, 4 * 1024 * 1024];
 
 /// The blocks of one leg.
 #[derive(Debug)]
-pub(super) struct Packer {
+pub(in crate::session) struct BlockEncoder {
     /// Begun, and not taken by QUIC yet: a header, and what is deflated.
     begun: [Bytes; 2],
     /// What the plain block that has begun still lacks, in bytes.
@@ -35,7 +32,7 @@ pub(super) struct Packer {
 
 /// What was begun.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Began {
+pub(in crate::session) enum Began {
     /// Nothing: a block is under way, or nothing is to be sent.
     Nothing,
     /// A plain block.
@@ -44,8 +41,8 @@ pub(super) enum Began {
     Tried,
 }
 
-impl Packer {
-    pub(super) fn new() -> Self {
+impl BlockEncoder {
+    pub(in crate::session) fn new() -> Self {
         Self {
             begun: Default::default(),
             left: 0,
@@ -55,14 +52,14 @@ impl Packer {
     }
 
     /// The last block is out: another may begin.
-    pub(super) fn is_between_blocks(&self) -> bool {
+    pub(in crate::session) fn is_between_blocks(&self) -> bool {
         self.left == 0 && !self.begun.iter().any(Bytes::has_remaining)
     }
 
     /// Begins a block of what is to be sent next, if the last one is out. Nothing before the offset `deflates_from` is
     /// deflated, and nothing at all where there is none: then all that waits is one block, since each is a segment more that
     /// quinn looks through for each packet. What is deflated counts as sent.
-    pub(super) fn begin(
+    pub(in crate::session) fn begin(
         &mut self,
         core: &mut StreamCore,
         generation: u64,
@@ -101,25 +98,25 @@ impl Packer {
 
     fn begin_plain(&mut self, count: usize) {
         self.left = count;
-        self.begun = [blocks::plain(length(count)), Bytes::new()];
+        self.begun = [super::plain(length(count)), Bytes::new()];
         self.pause = self.pause.saturating_sub(count);
     }
 
     /// False when `chunks`, `count` bytes, do not become much smaller.
     fn begin_deflated(&mut self, chunks: &[Bytes], count: usize) -> bool {
-        // What it takes is held beside what the outbox holds, and costs both ends time.
+        // What it takes is held beside what the send buffer holds, and costs both ends time.
         let Some(deflated) = deflate::deflate(chunks, count / 4 * 3) else {
             self.pause = self.next_pause;
             self.next_pause = (2 * self.next_pause).min(PAUSES[1]);
             return false;
         };
-        self.begun = [blocks::deflated(length(deflated.len())), deflated];
+        self.begun = [super::deflated(length(deflated.len())), deflated];
         self.next_pause = PAUSES[0];
         true
     }
 
     /// Fills `batch` with what is to go out next and returns how many places that took.
-    pub(super) fn fill(&self, core: &StreamCore, generation: u64, batch: &mut [Bytes]) -> usize {
+    pub(in crate::session) fn fill(&self, core: &StreamCore, generation: u64, batch: &mut [Bytes]) -> usize {
         let mut own = 0;
         let begun = self.begun.iter().filter(|part| part.has_remaining());
         for (place, part) in batch.iter_mut().zip(begun) {
@@ -132,7 +129,7 @@ impl Packer {
     }
 
     /// QUIC took `count` bytes of that. What is plain of them counts as sent.
-    pub(super) fn took(&mut self, core: &mut StreamCore, generation: u64, mut count: usize) {
+    pub(in crate::session) fn took(&mut self, core: &mut StreamCore, generation: u64, mut count: usize) {
         for part in &mut self.begun {
             let of_this = count.min(part.len());
             // Not advanced: what is empty then would still keep its memory.
@@ -173,7 +170,7 @@ mod tests {
 
     use super::*;
     use crate::session::{
-        blocks::Unpacker,
+        block::BlockDecoder,
         samples::{noise, text},
     };
 
@@ -188,81 +185,97 @@ mod tests {
     }
 
     /// The next block goes out. What was begun, and its length on the wire.
-    fn block(packer: &mut Packer, core: &mut StreamCore, deflates_from: Option<u64>) -> (Began, usize) {
-        let began = packer.begin(core, GENERATION, deflates_from);
+    fn block(
+        block_encoder: &mut BlockEncoder,
+        core: &mut StreamCore,
+        deflates_from: Option<u64>,
+    ) -> (Began, usize) {
+        let began = block_encoder.begin(core, GENERATION, deflates_from);
         let mut length = 0;
         loop {
             let mut batch: [Bytes; BATCH] = Default::default();
-            let filled = packer.fill(core, GENERATION, &mut batch);
+            let filled = block_encoder.fill(core, GENERATION, &mut batch);
             if filled == 0 {
-                assert!(packer.is_between_blocks());
+                assert!(block_encoder.is_between_blocks());
                 return (began, length);
             }
             let count = batch[..filled].iter().map(Bytes::len).sum();
-            packer.took(core, GENERATION, count);
+            block_encoder.took(core, GENERATION, count);
             length += count;
         }
     }
 
     #[test]
     fn what_may_not_be_deflated_goes_as_it_is_to_the_byte() {
-        let (mut packer, mut core) = (Packer::new(), with([text(LARGEST)]));
+        let (mut block_encoder, mut core) = (BlockEncoder::new(), with([text(LARGEST)]));
         assert_eq!(
-            block(&mut packer, &mut core, Some(20_000)),
+            block(&mut block_encoder, &mut core, Some(20_000)),
             (Began::Plain, 20_004)
         );
-        let (began, length) = block(&mut packer, &mut core, Some(20_000));
+        let (began, length) = block(&mut block_encoder, &mut core, Some(20_000));
         assert_eq!(began, Began::Tried);
         assert!(length < (LARGEST - 20_000) / 2, "{length}");
-        assert_eq!(block(&mut packer, &mut core, Some(20_000)), (Began::Nothing, 0));
+        assert_eq!(
+            block(&mut block_encoder, &mut core, Some(20_000)),
+            (Began::Nothing, 0)
+        );
     }
 
     #[test]
     fn nothing_is_deflated_where_that_is_not_wanted() {
-        let (mut packer, mut core) = (Packer::new(), with([text(LARGEST), text(1)]));
-        assert_eq!(block(&mut packer, &mut core, None), (Began::Plain, LARGEST + 5));
-        assert_eq!(block(&mut packer, &mut core, None), (Began::Nothing, 0));
+        let (mut block_encoder, mut core) = (BlockEncoder::new(), with([text(LARGEST), text(1)]));
+        assert_eq!(
+            block(&mut block_encoder, &mut core, None),
+            (Began::Plain, LARGEST + 5)
+        );
+        assert_eq!(block(&mut block_encoder, &mut core, None), (Began::Nothing, 0));
     }
 
     #[test]
     fn little_is_not_worth_a_try() {
         let mut core = with([text(SMALLEST - 1)]);
-        assert_eq!(block(&mut Packer::new(), &mut core, Some(0)).0, Began::Plain);
+        assert_eq!(
+            block(&mut BlockEncoder::new(), &mut core, Some(0)).0,
+            Began::Plain
+        );
         let mut core = with([text(SMALLEST)]);
-        assert_eq!(block(&mut Packer::new(), &mut core, Some(0)).0, Began::Tried);
+        assert_eq!(
+            block(&mut BlockEncoder::new(), &mut core, Some(0)).0,
+            Began::Tried
+        );
     }
 
     #[test]
     fn what_does_not_become_small_is_tried_less_and_less_often() {
         let noise = noise(LARGEST, 0);
         let mut core = with(std::iter::repeat_n(noise, 500));
-        let mut packer = Packer::new();
+        let mut block_encoder = BlockEncoder::new();
         let mut tries = Vec::new();
         while tries.len() < 7 {
             let before = core.unsent(GENERATION).start;
-            if block(&mut packer, &mut core, Some(0)).0 == Began::Tried {
+            if block(&mut block_encoder, &mut core, Some(0)).0 == Began::Tried {
                 tries.push(before / LARGEST as u64);
             }
         }
         // Four blocks are 256 KiB, 64 are 4 MiB.
         assert_eq!(tries, [0, 4, 12, 28, 60, 124, 188]);
         core.write(text(LARGEST));
-        while packer.pause > 0 {
-            packer.begin_plain(LARGEST);
-            packer.left = 0;
-            packer.begun = Default::default();
+        while block_encoder.pause > 0 {
+            block_encoder.begin_plain(LARGEST);
+            block_encoder.left = 0;
+            block_encoder.begun = Default::default();
         }
-        assert!(packer.begin_deflated(&[text(LARGEST)], LARGEST));
-        assert_eq!(packer.next_pause, PAUSES[0], "it is worth a try again");
+        assert!(block_encoder.begin_deflated(&[text(LARGEST)], LARGEST));
+        assert_eq!(block_encoder.next_pause, PAUSES[0], "it is worth a try again");
     }
 
     #[test]
     fn a_block_that_is_out_keeps_no_memory() {
-        let (mut packer, mut core) = (Packer::new(), with([text(LARGEST)]));
-        packer.begin(&mut core, GENERATION, Some(0));
-        let taken: Vec<_> = packer.begun.to_vec();
+        let (mut block_encoder, mut core) = (BlockEncoder::new(), with([text(LARGEST)]));
+        block_encoder.begin(&mut core, GENERATION, Some(0));
+        let taken: Vec<_> = block_encoder.begun.to_vec();
         assert_eq!(taken.iter().filter(|part| part.is_unique()).count(), 0);
-        packer.took(&mut core, GENERATION, taken.iter().map(Bytes::len).sum());
+        block_encoder.took(&mut core, GENERATION, taken.iter().map(Bytes::len).sum());
         assert!(taken[1].is_unique());
     }
 
@@ -300,8 +313,8 @@ mod tests {
         from: StreamCore,
         to: StreamCore,
         generation: u64,
-        packer: Packer,
-        unpacker: Unpacker,
+        block_encoder: BlockEncoder,
+        block_decoder: BlockDecoder,
         wire: VecDeque<u8>,
         at: u64,
         got: Vec<u8>,
@@ -315,8 +328,8 @@ mod tests {
                 from,
                 to: StreamCore::new(0, GENERATION),
                 generation: GENERATION,
-                packer: Packer::new(),
-                unpacker: Unpacker::default(),
+                block_encoder: BlockEncoder::new(),
+                block_decoder: BlockDecoder::default(),
                 wire: VecDeque::new(),
                 at: 0,
                 got: Vec::new(),
@@ -324,19 +337,20 @@ mod tests {
         }
 
         fn take(&mut self, part: impl Fn(usize) -> usize) {
-            self.packer.begin(&mut self.from, self.generation, Some(5000));
+            self.block_encoder
+                .begin(&mut self.from, self.generation, Some(5000));
             let mut batch: [Bytes; BATCH] = Default::default();
-            let filled = self.packer.fill(&self.from, self.generation, &mut batch);
+            let filled = self.block_encoder.fill(&self.from, self.generation, &mut batch);
             let all = batch[..filled].concat();
             let count = part(all.len());
             self.wire.extend(&all[..count]);
-            self.packer.took(&mut self.from, self.generation, count);
+            self.block_encoder.took(&mut self.from, self.generation, count);
         }
 
         fn arrive(&mut self, part: impl Fn(usize) -> usize) {
             let count = part(self.wire.len());
             let mut arrived = VecDeque::from([self.wire.drain(..count).collect::<Bytes>()]);
-            while let Some(bytes) = self.unpacker.next(&mut arrived).unwrap() {
+            while let Some(bytes) = self.block_decoder.next(&mut arrived).unwrap() {
                 let offset = self.at;
                 self.at += bytes.len() as u64;
                 let new = self.to.accept(self.generation, offset, bytes).unwrap();
@@ -350,13 +364,13 @@ mod tests {
             self.generation += 1;
             let entry = self.to.fence(self.generation);
             self.from.resume(self.generation, Some(&entry)).unwrap();
-            (self.packer, self.unpacker) = (Packer::new(), Unpacker::default());
+            (self.block_encoder, self.block_decoder) = (BlockEncoder::new(), BlockDecoder::default());
             self.wire.clear();
             self.at = entry.received;
         }
 
         fn is_out(&self) -> bool {
-            self.packer.is_between_blocks() && self.from.unsent(self.generation).is_empty()
+            self.block_encoder.is_between_blocks() && self.from.unsent(self.generation).is_empty()
         }
     }
 
@@ -382,7 +396,7 @@ mod tests {
             way.arrive(|all| all);
             prop_assert_eq!(&way.got, &sent);
             prop_assert!(way.from.take_end(way.generation));
-            prop_assert!(way.unpacker.is_between_blocks());
+            prop_assert!(way.block_decoder.is_between_blocks());
         }
     }
 }

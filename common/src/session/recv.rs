@@ -1,4 +1,4 @@
-//! The way inward: from one leg after another to the local socket.
+//! The way inbound: from one leg after another to the local socket.
 
 use std::{
     collections::VecDeque,
@@ -13,7 +13,7 @@ use bytes::{Buf, Bytes};
 use quinn::ReadError;
 
 use super::{
-    blocks::{LARGEST, Unpacker},
+    block::{BlockDecoder, LARGEST},
     core::Fault,
     leg::{LegEnd, Receiver},
     socket::{self, Socket},
@@ -22,7 +22,7 @@ use super::{
 
 /// What arrived and is being written to the socket, from one leg to the next.
 #[derive(Default)]
-pub(super) struct Inward {
+pub(super) struct Inbound {
     pending: VecDeque<Bytes>,
     arrived: Arrived,
 }
@@ -32,12 +32,12 @@ pub(super) struct Inward {
 struct Arrived {
     /// Not taken apart yet.
     chunks: VecDeque<Bytes>,
-    unpacker: Unpacker,
+    block_decoder: BlockDecoder,
     /// Offset of the next byte.
     at: u64,
 }
 
-impl Inward {
+impl Inbound {
     /// Without a leg: writes what is pending, and waits. Returns when the socket breaks.
     pub(super) async fn starve(&mut self, stream: &Arc<Stream>, socket: &Socket) {
         self.arrived = Arrived::default();
@@ -63,7 +63,7 @@ impl Inward {
         }
         let end = {
             let mut core = stream.core();
-            core.inbox().wants_end() && core.deliver_end()
+            core.recv_state().wants_end() && core.deliver_end()
         };
         if end {
             socket.end();
@@ -135,7 +135,7 @@ impl Inward {
         let mut taken = 0;
         while taken < LARGEST
             && self.pending.len() < socket::CHUNKS
-            && let Some(bytes) = self.arrived.unpacker.next(&mut self.arrived.chunks)?
+            && let Some(bytes) = self.arrived.block_decoder.next(&mut self.arrived.chunks)?
         {
             let offset = self.arrived.at;
             self.arrived.at += bytes.len() as u64;
@@ -166,7 +166,7 @@ impl Arrived {
 
     /// The end arrived.
     fn end(&self, stream: &Stream, generation: u64) -> Result<(), Fault> {
-        if !self.unpacker.is_between_blocks() {
+        if !self.block_decoder.is_between_blocks() {
             return Err(Fault::Block);
         }
         stream.core().accept_end(generation, self.at)
