@@ -18,7 +18,7 @@ use jq_common::{
         stream::StreamHeader,
         workload::WorkloadSpec,
     },
-    session::core::Snapshot,
+    session::core::StreamSnapshot,
 };
 use rustix::fs::MemfdFlags;
 use serde::{Deserialize, Serialize};
@@ -80,7 +80,7 @@ pub(in crate::serve) struct SessionState {
 #[derive(Serialize, Deserialize)]
 pub(in crate::serve) struct StreamState {
     pub(in crate::serve) id: StreamId,
-    pub(in crate::serve) core: Snapshot,
+    pub(in crate::serve) core: StreamSnapshot,
     pub(in crate::serve) work: WorkState,
 }
 
