@@ -1,19 +1,19 @@
 //! A stream that goes from one process to its successor.
 
+use alloc::vec::Vec;
+
 use bytes::Bytes;
 
 use super::{Reset, StreamCore};
 use crate::{
-    protocol::{session::StreamId, stream::ResetCode},
-    session::{
-        recv_state::RecvState,
-        send_buffer::{self, SendBuffer},
-    },
+    recv_state::RecvState,
+    send_buffer::{self, SendBuffer},
+    wire::StreamId,
 };
 
 /// A stream's state without the bytes that its send buffer holds.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Snapshot {
+pub struct StreamSnapshot {
     /// The sending half.
     pub send_buffer: send_buffer::Snapshot,
     /// Everything before was taken by the local socket; what arrived beyond is asked for again.
@@ -28,14 +28,14 @@ impl StreamCore {
     /// What a successor of this process needs to go on: the state, and the bytes held. Nothing when the peer reset the
     /// stream.
     #[must_use]
-    pub fn snapshot(&self) -> Option<(Snapshot, Vec<Bytes>)> {
+    pub fn snapshot(&self) -> Option<(StreamSnapshot, Vec<Bytes>)> {
         let reset = match self.reset {
-            Some(Reset::Local(code)) => Some(code as u32),
+            Some(Reset::Local(code)) => Some(code),
             Some(Reset::Remote(_)) => return None,
             None => None,
         };
         let (send_buffer, held) = self.send_buffer.snapshot();
-        let snapshot = Snapshot {
+        let snapshot = StreamSnapshot {
             send_buffer,
             delivered: self.recv_state.delivered(),
             ended: self.recv_state.is_complete(),
@@ -47,13 +47,11 @@ impl StreamCore {
     /// At the agent: a stream that goes on where another process left it, after the attachment of `generation`. None when
     /// `held` is not what was exported.
     #[must_use]
-    pub fn restore(id: StreamId, generation: u64, snapshot: &Snapshot, held: Bytes) -> Option<Self> {
+    pub fn restore(id: StreamId, generation: u64, snapshot: &StreamSnapshot, held: Bytes) -> Option<Self> {
         let send_buffer = SendBuffer::restore(&snapshot.send_buffer, held)?;
         let recv_state = RecvState::resumed(snapshot.delivered, snapshot.ended);
         let mut core = Self::resumed(id, generation, send_buffer, recv_state);
-        core.reset = snapshot
-            .reset
-            .map(|code| Reset::Local(ResetCode::from_wire(code.into())));
+        core.reset = snapshot.reset.map(Reset::Local);
         Some(core)
     }
 }
@@ -93,11 +91,11 @@ mod tests {
     #[test]
     fn a_successor_tells_of_resets_that_were_not_heard_and_forgets_those_of_the_peer() {
         let mut core = StreamCore::new(7, 3);
-        core.reset(ResetCode::Refused);
-        assert_eq!(through(&core).entry().reset, Some(ResetCode::Refused as u32));
+        core.reset(2);
+        assert_eq!(through(&core).entry().reset, Some(2));
 
         let mut core = StreamCore::new(8, 3);
-        core.reset_by_peer(ResetCode::ConnectionReset);
+        core.reset_by_peer(1);
         assert!(core.snapshot().is_none());
     }
 

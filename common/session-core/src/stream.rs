@@ -2,44 +2,41 @@
 
 mod snapshot;
 
-use std::ops::Range;
+use core::ops::Range;
 
 use bytes::Bytes;
 
-pub use self::snapshot::Snapshot;
-use super::{recv_state::RecvState, send_buffer::SendBuffer};
-use crate::protocol::{
-    session::{Entry, StreamAck, StreamId},
-    stream::ResetCode,
+pub use self::snapshot::StreamSnapshot;
+use crate::{
+    recv_state::RecvState,
+    send_buffer::SendBuffer,
+    wire::{Entry, StreamAck, StreamId},
 };
 
-/// The peer said something that cannot be. The stream that it concerns is reset; nothing else is.
+/// The peer violated the protocol. Only the stream concerned is reset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Fault {
+pub enum Violation {
     /// An offset that does not fit what was sent or received.
     #[error("an offset that does not fit")]
     Offset,
     /// The peer has forgotten a stream that is not complete.
     #[error("the other end has forgotten it")]
     Forgotten,
-    /// Bytes on a leg that are no block.
-    #[error("bytes that are no block")]
-    Block,
 }
 
-/// Where a reset came from.
+/// Where a reset came from, and its code: a number to this crate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reset {
     /// This end; the peer has to hear of it.
-    Local(ResetCode),
+    Local(u32),
     /// The other end.
-    Remote(ResetCode),
+    Remote(u32),
 }
 
 impl Reset {
     /// Why.
     #[must_use]
-    pub fn code(self) -> ResetCode {
+    pub fn code(self) -> u32 {
         match self {
             Self::Local(code) | Self::Remote(code) => code,
         }
@@ -64,7 +61,7 @@ pub struct StreamCore {
 /// What is to be done with a stream when a new attachment begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resumption {
-    /// Send from where [`SendBuffer::sent`] stands.
+    /// Send from where [`SendBuffer::sent`](crate::send_buffer::SendBuffer::sent) stands.
     Resume,
     /// It is over: the peer knew all there is to know.
     Forget,
@@ -163,7 +160,7 @@ impl StreamCore {
     }
 
     /// The stream is given up at this end. Returns the bytes let go. A complete stream and a reset one stay what they are.
-    pub fn reset(&mut self, code: ResetCode) -> u64 {
+    pub fn reset(&mut self, code: u32) -> u64 {
         if self.reset.is_some() || self.is_complete() {
             return 0;
         }
@@ -224,8 +221,8 @@ impl StreamCore {
     /// Bytes arrived. Returns what of them is new and to be delivered.
     ///
     /// # Errors
-    /// A [`Fault`] of the peer's.
-    pub fn accept(&mut self, generation: u64, offset: u64, bytes: Bytes) -> Result<Option<Bytes>, Fault> {
+    /// A [`Violation`] by the peer.
+    pub fn accept(&mut self, generation: u64, offset: u64, bytes: Bytes) -> Result<Option<Bytes>, Violation> {
         if self.generation != generation || self.reset.is_some() {
             return Ok(None);
         }
@@ -236,8 +233,8 @@ impl StreamCore {
     /// The end arrived, at `offset`.
     ///
     /// # Errors
-    /// A [`Fault`] of the peer's.
-    pub fn accept_end(&mut self, generation: u64, offset: u64) -> Result<(), Fault> {
+    /// A [`Violation`] by the peer.
+    pub fn accept_end(&mut self, generation: u64, offset: u64) -> Result<(), Violation> {
         if self.generation != generation || self.reset.is_some() {
             return Ok(());
         }
@@ -248,8 +245,8 @@ impl StreamCore {
     /// The peer tells what its socket took. Returns the bytes let go.
     ///
     /// # Errors
-    /// A [`Fault`] of the peer's.
-    pub fn acknowledge(&mut self, delivered: u64, ended: bool) -> Result<u64, Fault> {
+    /// A [`Violation`] by the peer.
+    pub fn acknowledge(&mut self, delivered: u64, ended: bool) -> Result<u64, Violation> {
         if self.reset.is_some() {
             return Ok(0);
         }
@@ -259,7 +256,7 @@ impl StreamCore {
 
     /// The peer gave the stream up. Returns the bytes let go. A complete stream stays complete: the peer has not heard yet
     /// that it is.
-    pub fn reset_by_peer(&mut self, code: ResetCode) -> u64 {
+    pub fn reset_by_peer(&mut self, code: u32) -> u64 {
         if self.is_complete() {
             return 0;
         }
@@ -286,7 +283,7 @@ impl StreamCore {
             ended,
         } = self.ack();
         let reset = match self.reset {
-            Some(Reset::Local(code)) => Some(code as u32),
+            Some(Reset::Local(code)) => Some(code),
             _ => None,
         };
         Entry {
@@ -312,8 +309,8 @@ impl StreamCore {
     /// nothing. A stream that was offered on this attachment already is newer than the table.
     ///
     /// # Errors
-    /// A [`Fault`] of the agent's.
-    pub fn resume(&mut self, generation: u64, theirs: Option<&Entry>) -> Result<Resumption, Fault> {
+    /// A [`Violation`] by the agent.
+    pub fn resume(&mut self, generation: u64, theirs: Option<&Entry>) -> Result<Resumption, Violation> {
         if self.offered && self.generation == generation {
             return Ok(Resumption::Resume);
         }
@@ -323,21 +320,21 @@ impl StreamCore {
         };
         self.confirmed = true;
         if let Some(code) = theirs.reset {
-            self.reset_by_peer(ResetCode::from_wire(code.into()));
+            self.reset_by_peer(code);
             return Ok(Resumption::Resume);
         }
         if self.reset.is_some() {
             return Ok(Resumption::Resume);
         }
         if theirs.received < theirs.delivered {
-            return Err(Fault::Offset);
+            return Err(Violation::Offset);
         }
         self.send_buffer.rewind(theirs.received)?;
         self.send_buffer.acknowledge(theirs.delivered, theirs.ended)?;
         Ok(Resumption::Resume)
     }
 
-    fn forgotten_or_never_known(&mut self) -> Result<Resumption, Fault> {
+    fn forgotten_or_never_known(&mut self) -> Result<Resumption, Violation> {
         if self.confirmed || self.reset.is_some() {
             return self.forgotten().map(|()| Resumption::Forget);
         }
@@ -348,26 +345,26 @@ impl StreamCore {
     /// The peer has forgotten the stream. Then it is complete here too, or was reset, and may be forgotten.
     ///
     /// # Errors
-    /// [`Fault::Forgotten`] when that cannot be: something was still to come.
-    pub fn forgotten(&mut self) -> Result<(), Fault> {
+    /// [`Violation::Forgotten`] when that cannot be: something was still to come.
+    pub fn forgotten(&mut self) -> Result<(), Violation> {
         if self.reset.is_some() {
             return Ok(());
         }
         if !self.recv_state.is_complete() {
-            return Err(Fault::Forgotten);
+            return Err(Violation::Forgotten);
         }
         self.send_buffer
             .acknowledge(self.send_buffer.end(), true)
             .map(drop)
-            .map_err(|_| Fault::Forgotten)
+            .map_err(|_| Violation::Forgotten)
     }
 
     /// At the agent: the client opened the stream on the attachment of `generation`, and has everything before `received`.
     /// False when that is not the attachment that counts.
     ///
     /// # Errors
-    /// A [`Fault`] of the client's.
-    pub fn opened(&mut self, generation: u64, received: u64) -> Result<bool, Fault> {
+    /// A [`Violation`] by the client.
+    pub fn opened(&mut self, generation: u64, received: u64) -> Result<bool, Violation> {
         if self.generation != generation {
             return Ok(false);
         }

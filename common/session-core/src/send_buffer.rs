@@ -1,11 +1,11 @@
 //! The sending half of a stream: everything that the peer's socket has not yet taken is kept, and sent again on the next
 //! attachment. The same buffer is the send window: when it is full, nothing more is read from the local socket.
 
-use std::collections::VecDeque;
+use alloc::collections::VecDeque;
 
 use bytes::Bytes;
 
-use super::core::Fault;
+use crate::Violation;
 
 /// What a stream may hold before it has shown that it needs more, in bytes.
 pub const FIRST_WINDOW: u64 = 256 * 1024;
@@ -152,9 +152,9 @@ impl SendBuffer {
     ///
     /// # Errors
     /// When the peer cannot have that, or has lost what it acknowledged.
-    pub fn rewind(&mut self, received: u64) -> Result<(), Fault> {
+    pub fn rewind(&mut self, received: u64) -> Result<(), Violation> {
         if received < self.acked || received > self.reached {
-            return Err(Fault::Offset);
+            return Err(Violation::Offset);
         }
         self.sent = received;
         self.end_sent = false;
@@ -175,10 +175,10 @@ impl SendBuffer {
     ///
     /// # Errors
     /// When that was never sent.
-    pub fn acknowledge(&mut self, delivered: u64, ended: bool) -> Result<u64, Fault> {
+    pub fn acknowledge(&mut self, delivered: u64, ended: bool) -> Result<u64, Violation> {
         let beyond = delivered > self.reached;
         if beyond || (ended && (!self.finished || delivered != self.end)) {
-            return Err(Fault::Offset);
+            return Err(Violation::Offset);
         }
         self.end_acked |= ended;
         if delivered <= self.acked {

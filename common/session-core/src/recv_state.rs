@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::core::Fault;
+use crate::Violation;
 
 /// How much arrived, and how much of it the local socket took.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,15 +37,15 @@ impl RecvState {
     ///
     /// # Errors
     /// When bytes are missing before them, or the end came before them.
-    pub fn accept(&mut self, offset: u64, mut bytes: Bytes) -> Result<Option<Bytes>, Fault> {
-        let end = offset.checked_add(bytes.len() as u64).ok_or(Fault::Offset)?;
+    pub fn accept(&mut self, offset: u64, mut bytes: Bytes) -> Result<Option<Bytes>, Violation> {
+        let end = offset.checked_add(bytes.len() as u64).ok_or(Violation::Offset)?;
         if offset > self.received || (self.end_received && end > self.received) {
-            return Err(Fault::Offset);
+            return Err(Violation::Offset);
         }
         if end <= self.received {
             return Ok(None);
         }
-        let known = usize::try_from(self.received - offset).map_err(|_| Fault::Offset)?;
+        let known = usize::try_from(self.received - offset).map_err(|_| Violation::Offset)?;
         let new = bytes.split_off(known);
         self.received = end;
         Ok(Some(new))
@@ -55,9 +55,9 @@ impl RecvState {
     ///
     /// # Errors
     /// When bytes are missing before it, or more came than it says.
-    pub fn accept_end(&mut self, offset: u64) -> Result<(), Fault> {
+    pub fn accept_end(&mut self, offset: u64) -> Result<(), Violation> {
         if offset != self.received {
-            return Err(Fault::Offset);
+            return Err(Violation::Offset);
         }
         self.end_received = true;
         Ok(())
@@ -103,21 +103,24 @@ mod tests {
         assert_eq!(recv_state.accept(0, bytes.slice(..4)).unwrap().unwrap(), "abcd");
         assert_eq!(recv_state.accept(2, bytes.slice(2..)).unwrap().unwrap(), "ef");
         assert_eq!(recv_state.accept(0, bytes.clone()).unwrap(), None);
-        assert_eq!(recv_state.accept(7, bytes.clone()), Err(Fault::Offset));
-        assert_eq!(recv_state.accept(u64::MAX, bytes), Err(Fault::Offset));
+        assert_eq!(recv_state.accept(7, bytes.clone()), Err(Violation::Offset));
+        assert_eq!(recv_state.accept(u64::MAX, bytes), Err(Violation::Offset));
     }
 
     #[test]
     fn the_end_is_passed_on_only_after_everything_before_it() {
         let mut recv_state = RecvState::default();
         recv_state.accept(0, Bytes::from_static(b"ab")).unwrap();
-        assert_eq!(recv_state.accept_end(3), Err(Fault::Offset));
-        assert_eq!(recv_state.accept_end(1), Err(Fault::Offset));
+        assert_eq!(recv_state.accept_end(3), Err(Violation::Offset));
+        assert_eq!(recv_state.accept_end(1), Err(Violation::Offset));
         recv_state.accept_end(2).unwrap();
         assert!(!recv_state.deliver_end());
         recv_state.deliver(2);
         assert!(recv_state.deliver_end());
-        assert_eq!(recv_state.accept(2, Bytes::from_static(b"c")), Err(Fault::Offset));
+        assert_eq!(
+            recv_state.accept(2, Bytes::from_static(b"c")),
+            Err(Violation::Offset)
+        );
         recv_state.accept_end(2).unwrap();
     }
 }
