@@ -262,7 +262,7 @@ impl Session {
         let ended = given_up.0.proxy(&socket, &mut legs).await;
         match ended {
             Ended::Complete => Ok(()),
-            Ended::Reset(reset) => Err(reset.code()),
+            Ended::Reset(code) => Err(code),
         }
     }
 
