@@ -142,3 +142,11 @@ impl AskError {
 fn process(pid: Option<i32>) -> String {
     pid.map_or_else(|| "its process".to_owned(), |pid| format!("process {pid}"))
 }
+
+/// A session of this machine: what it answered, or why it did not.
+pub struct Found {
+    /// Its name.
+    pub session: String,
+    /// Its answer.
+    pub answer: Result<Snapshot, AskError>,
+}

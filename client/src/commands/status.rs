@@ -7,10 +7,10 @@ use futures_util::future::join_all;
 use crate::{
     cli::StatusArgs,
     error::{Failure, Kind},
-    output::{Found, Printer},
+    output::Printer,
     session::local_api,
     settings::Environment,
-    status::AskError,
+    status::{AskError, Found},
 };
 
 /// Prints all sessions, or the one that was named.

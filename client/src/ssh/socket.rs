@@ -9,10 +9,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use crate::{
-    error::{Failure, Kind},
-    ssh::command::without_tokens,
-};
+use crate::error::{Failure, Kind};
 
 /// A private folder for the control sockets of one chain. Dropping removes it.
 pub(super) struct Sockets(TempDir);
@@ -81,18 +78,23 @@ fn fits(within: &Path) -> bool {
 
 /// A control socket: the file through which further sessions use a connection. It appears when the connection is there.
 #[derive(Clone, Debug)]
-pub(in crate::ssh) struct Socket(PathBuf);
+pub(super) struct Socket(PathBuf);
 
 impl Socket {
     /// Where it is.
-    pub(in crate::ssh) fn path(&self) -> &Path {
+    pub(super) fn path(&self) -> &Path {
         &self.0
     }
 
     /// Its path as ssh's `-S` takes it.
-    pub(in crate::ssh) fn escaped(&self) -> String {
+    pub(super) fn escaped(&self) -> String {
         without_tokens(&self.0.to_string_lossy())
     }
+}
+
+/// ssh replaces tokens that begin with `%`.
+pub(super) fn without_tokens(text: &str) -> String {
+    text.replace('%', "%%")
 }
 
 #[cfg(test)]
