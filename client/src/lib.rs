@@ -19,6 +19,7 @@ pub mod beat;
 pub mod bundle;
 pub mod cli;
 pub mod commands;
+pub(crate) mod connection;
 pub mod control;
 pub mod error;
 pub mod install;
