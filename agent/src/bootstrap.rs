@@ -16,8 +16,8 @@ use jq_common::{
     bootstrap::{BootstrapReply, BootstrapRequest, Nonce, Started},
     codec::{self, FrameError},
     protocol::{
-        control::{Failure, FailureKind},
         limits,
+        workload::{Failure, FailureKind},
     },
 };
 use tokio::{
@@ -102,7 +102,7 @@ pub async fn run(bootstrap: Bootstrap) -> Result<(), FrameError> {
     };
     codec::write(&mut output, &reply, limits::BOOTSTRAP_FRAME).await?;
     match (request, process) {
-        (BootstrapRequest::Carry(_), Some(process)) => Ok(splice(input, output, process).await?),
+        (BootstrapRequest::AdmitAndTunnel(_), Some(process)) => Ok(splice(input, output, process).await?),
         _ => Ok(()),
     }
 }

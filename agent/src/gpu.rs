@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use jq_common::protocol::control::{Failure, FailureKind, GpuAsk, MOST_LISTED};
+use jq_common::protocol::workload::{Failure, FailureKind, GpuAsk, MOST_LISTED};
 
 use crate::engine::{EngineFacts, EngineKind, GpuRequest};
 

@@ -1,6 +1,6 @@
 //! Jupyter: how it is started, where its page is, and how its absence shows. Nothing is done here.
 
-use jq_common::protocol::control::JupyterKind;
+use jq_common::protocol::workload::JupyterKind;
 
 /// The port it listens on in a container.
 pub const PORT: u16 = 8888;

@@ -13,7 +13,7 @@ use jq_common::{
     bootstrap::{BootstrapReply, BootstrapRequest, RelayReply, Started},
     carrier::relay::CookieKey,
     codec::{self, FrameError},
-    own_user::accept_own,
+    peer_cred::accept_own,
     protocol::limits,
 };
 use tokio::{
@@ -167,7 +167,7 @@ async fn answer(
             }
             Err(error) => Err(failed("the gateway cannot send to the next host", error)),
         },
-        BootstrapRequest::Serve(_) | BootstrapRequest::Carry(_) | BootstrapRequest::Upgrade(_) => {
+        BootstrapRequest::Admit(_) | BootstrapRequest::AdmitAndTunnel(_) | BootstrapRequest::Upgrade(_) => {
             Err(failed("wrong role", "this is a relay and not an agent"))
         }
     };

@@ -231,7 +231,7 @@ impl Server {
             let kept = (state.generation, Duration::from_secs(state.keep_s));
             let session = shared
                 .sessions
-                .adopt(|pool| Session::restore(&shared, pool, state, &mut sockets, &mut held));
+                .adopt(|budget| Session::restore(&shared, budget, state, &mut sockets, &mut held));
             tasks.spawn(attachment::keep(session, kept, shared.clone(), stop.clone()));
         }
         tracing::info!(port, sessions = shared.sessions.all().len(), "listening");

@@ -26,7 +26,7 @@ mod volumes;
 
 use std::{ffi::OsString, path::PathBuf, sync::Arc};
 
-use jq_common::protocol::control::{Failure, FailureKind, Ready, WorkloadSpec};
+use jq_common::protocol::workload::{Failure, FailureKind, Ready, WorkloadSpec};
 
 use self::{choose::Choice, failure::fail, helper::Helpers, store::Store, turns::Turns};
 pub use self::{events::EventSink, network::Network};

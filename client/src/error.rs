@@ -45,7 +45,7 @@ pub enum Kind {
     /// The connection to the agent was lost: 255.
     ConnectionLost,
     /// The agent says why: 1.
-    Agent(jq_common::protocol::control::FailureKind),
+    Agent(jq_common::protocol::workload::FailureKind),
     /// Something on this machine: a port, a file, the ssh program: 1.
     Local,
     /// Interrupted by the user: 130.

@@ -5,7 +5,7 @@ mod parse;
 
 use std::{env, fmt, io::IsTerminal, os::unix::fs::MetadataExt, path::PathBuf, time::Duration};
 
-use jq_common::protocol::control::{EngineChoice, GpuAsk, JupyterKind, PullPolicy, WorkloadSpec};
+use jq_common::protocol::workload::{EngineChoice, GpuAsk, JupyterKind, PullPolicy, WorkloadSpec};
 
 use self::parse::{
     checked_count, checked_length, checked_name, checked_workdir, default_name, parse_env, parse_gpus,
@@ -14,7 +14,7 @@ use self::parse::{
 use crate::{
     cli::{self, ConnectArgs},
     error::{Failure, Kind},
-    tunnel::forwards::Forward,
+    forward::spec::Forward,
 };
 
 /// What the surroundings say, whatever the command.
@@ -233,7 +233,7 @@ impl ConnectSettings {
 #[cfg(test)]
 mod tests {
     use clap::Parser;
-    use jq_common::protocol::control::MOST_LISTED;
+    use jq_common::protocol::workload::MOST_LISTED;
 
     use super::*;
     use crate::cli::{Cli, Command};

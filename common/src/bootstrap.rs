@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     identity::Fingerprint,
-    protocol::{control::Failure, limits},
+    protocol::{limits, workload::Failure},
 };
 
 /// Marks the first meaningful byte on a shell's standard output. Not a secret.
@@ -128,12 +128,12 @@ const SHOWN: usize = 400;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum BootstrapRequest {
     /// To the agent on the GPU host.
-    Serve(ServeRequest),
+    Admit(AdmitRequest),
     /// To the agent on a gateway.
     Relay(RelayRequest),
-    /// As `Serve`; but after the reply, which is [`Started::Serve`], the rest of the bytes in both directions is a
+    /// As `Admit`; but after the reply, which is [`Started::Serve`], the rest of the bytes in both directions is a
     /// [pipe of packets](crate::carrier::pipe) to the agent.
-    Carry(ServeRequest),
+    AdmitAndTunnel(AdmitRequest),
     /// To the agent on the GPU host, from another build of it there: make way for that one. The successor itself answers,
     /// once it is there, with [`Started::Serve`]; a failure means that the agent stays what it is.
     Upgrade(UpgradeRequest),
@@ -156,7 +156,7 @@ pub struct UpgradeRequest {
 
 /// Let this client in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ServeRequest {
+pub struct AdmitRequest {
     /// The client's certificate.
     pub client: Fingerprint,
     /// How long the agent stays when nobody is connected, in seconds.
@@ -198,7 +198,7 @@ pub type BootstrapReply = Result<Started, Failure>;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Started {
     /// The agent on the GPU host.
-    Serve(ServeReply),
+    Serve(AdmitReply),
     /// The relay on the gateway.
     Relay(RelayReply),
 }
@@ -208,7 +208,7 @@ pub const MOST_ADDRESSES: usize = 4;
 
 /// How to reach the agent and how to know it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ServeReply {
+pub struct AdmitReply {
     /// The agent's certificate.
     pub agent: Fingerprint,
     /// UDP port it listens on, on all addresses.

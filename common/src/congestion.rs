@@ -3,15 +3,15 @@
 //! Loss says little on the links that people have, and a queue that is kept full makes every other stream wait. So the
 //! window follows what is measured: the rate at which bytes arrive ([`delivery`], as BBR does it, draft-ietf-ccwg-bbr) and
 //! the queue that stands for whole round trips ([`window`], as Copa and LEDBAT++ look for it). Where others keep the queue
-//! full anyway, it competes for a share as Reno does ([`crowd`]). While nothing is heard, a packet more may leave
-//! ([`answer`]).
+//! full anyway, it competes for a share as Reno does ([`competition`]). While nothing is heard, a packet more may leave
+//! ([`ack_probe`]).
 
-mod answer;
-mod crowd;
+mod ack_probe;
+mod bandwidth_filter;
+mod competition;
 mod delivery;
 #[cfg(test)]
 mod link;
-mod rates;
 mod window;
 
 use std::{
@@ -23,7 +23,7 @@ use std::{
 use quinn::congestion::{Controller, ControllerFactory};
 use quinn_proto::RttEstimator;
 
-use answer::Answer;
+use ack_probe::AckProbe;
 use delivery::Deliveries;
 use window::Window;
 
@@ -42,7 +42,7 @@ impl ControllerFactory for Congestion {
 struct Path {
     deliveries: Deliveries,
     window: Window,
-    answer: Answer,
+    ack_probe: AckProbe,
 }
 
 impl Path {
@@ -50,25 +50,25 @@ impl Path {
         Self {
             deliveries: Deliveries::new(now),
             window: Window::new(now, mtu.into()),
-            answer: Answer::new(now),
+            ack_probe: AckProbe::new(now),
         }
     }
 
     /// `clock` is the one of [`Self::window_at`], which is asked again before each packet; `now` may be older.
     fn sent(&mut self, now: Instant, bytes: u64, clock: impl FnOnce() -> Instant) {
         if !self.has_room() {
-            self.answer.sent_beyond(clock());
+            self.ack_probe.sent_beyond(clock());
         }
         self.deliveries.sent(now, bytes);
     }
 
     fn acked(&mut self, now: Instant, sent: Instant, bytes: u64, round_trip: Duration) {
-        self.answer.heard(now, round_trip);
+        self.ack_probe.heard(now, round_trip);
         self.deliveries.acked(now, sent, bytes);
     }
 
-    fn acks_end(&mut self, now: Instant, in_flight: u64, starved: bool) {
-        if let Some(sample) = self.deliveries.acks_end(now, in_flight, starved) {
+    fn acks_end(&mut self, now: Instant, in_flight: u64, app_limited: bool) {
+        if let Some(sample) = self.deliveries.acks_end(now, in_flight, app_limited) {
             self.window.take(now, &sample);
         }
     }
@@ -81,7 +81,7 @@ impl Path {
     /// How much may be under way at the time that `clock` gives, if that matters.
     fn window_at(&self, clock: impl FnOnce() -> Instant) -> u64 {
         let bytes = self.window.bytes();
-        if self.has_room() || !self.answer.may_leave(clock()) {
+        if self.has_room() || !self.ack_probe.may_leave(clock()) {
             return bytes;
         }
         // quinn lets a packet leave that leaves some of the window.

@@ -10,7 +10,7 @@
 //! - [`congestion`]: how much may be under way on a path
 //! - [`carrier`]: how a QUIC packet travels when it does not go straight to the agent
 //! - [`descriptors`]: how many this process may have open
-//! - [`own_user`]: accepting on a control socket
+//! - [`peer_cred`]: accepting on a control socket
 //! - [`text`]: making remote text safe to print
 //!
 //! This crate starts no process, opens no file, prints nothing and knows neither SSH nor Docker.
@@ -21,7 +21,7 @@ pub mod codec;
 pub mod congestion;
 pub mod descriptors;
 pub mod identity;
-pub mod own_user;
+pub mod peer_cred;
 pub mod protocol;
 pub mod quic;
 pub mod session;

@@ -21,7 +21,7 @@ use crate::{
     congestion::Congestion,
     identity::{AllowedClients, Fingerprint, Identity, PinnedAgent, PinnedClients, SERVER_NAME, provider},
     protocol::{limits, version::ALPN},
-    session::pool,
+    session::buffer_budget,
 };
 
 /// Silence after which a connection is given up (RFC 9000, section 10.1).
@@ -42,11 +42,12 @@ const CONNECTION_WINDOW: u32 = 336 * 1024 * 1024;
 /// Of those, the bytes of what is no stream yet: of streams that are being opened, and of control.
 const MARGIN: u64 = 16 * 1024 * 1024;
 
-const _: () = assert!(SEND_WINDOW >= pool::SESSION + limits::STREAMS as u64 * pool::EACH + MARGIN);
+const _: () =
+    assert!(SEND_WINDOW >= buffer_budget::SESSION + limits::STREAMS as u64 * buffer_budget::EACH + MARGIN);
 
 /// Bytes one side may have sent, over all streams, that the other has not acknowledged. With less than the connection's
 /// window, streams with much to send would leave nothing for new ones and the control stream. It takes no memory of its
-/// own: these bytes are the outboxes', whose pool bounds them.
+/// own: these bytes are the send buffers', whose pool bounds them.
 const SEND_WINDOW: u64 = CONNECTION_WINDOW as u64;
 
 /// Largest UDP payload tried: what 1500-byte links carry over IPv6.
@@ -247,16 +248,16 @@ pub fn is_version_mismatch(error: &ConnectionError) -> bool {
     }
 }
 
-/// Bytes that a client with `streams` streams may have under way to the agent: what its outboxes may hold, and some. So
+/// Bytes that a client with `streams` streams may have under way to the agent: what its send buffers may hold, and some. So
 /// streams whose targets do not read never hold up others, and who opens streams without saying what for takes little of the
 /// agent's memory. For [`Connection::set_receive_window`](quinn::Connection::set_receive_window); it is 0 streams at first.
 #[must_use]
 pub fn window(streams: usize) -> VarInt {
-    let outboxes = match streams as u64 {
+    let send_buffers = match streams as u64 {
         0 => 0,
-        streams => pool::SESSION + streams * pool::EACH,
+        streams => buffer_budget::SESSION + streams * buffer_budget::EACH,
     };
-    let bytes = u32::try_from(MARGIN + outboxes).unwrap_or(u32::MAX);
+    let bytes = u32::try_from(MARGIN + send_buffers).unwrap_or(u32::MAX);
     VarInt::from_u32(bytes.min(CONNECTION_WINDOW))
 }
 

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use arbitrary::Arbitrary;
 use bytes::Bytes;
 use jq_common::session::{
-    blocks::{LARGEST, Unpacker},
+    block::{BlockDecoder, LARGEST},
     core::Fault,
 };
 use jq_fuzz::measured;
@@ -25,25 +25,25 @@ type Read = (usize, Option<Fault>, bool);
 
 /// How many bytes come of `pieces`, and how that ends. One block's are there at a time.
 fn read(pieces: VecDeque<Bytes>) -> Read {
-    let mut unpacker = Unpacker::default();
+    let mut block_decoder = BlockDecoder::default();
     let mut count = 0;
     for piece in pieces {
         let mut arrived = VecDeque::from([piece]);
         loop {
-            match unpacker.next(&mut arrived) {
+            match block_decoder.next(&mut arrived) {
                 Ok(Some(bytes)) => {
                     assert!(!bytes.is_empty());
                     count += bytes.len();
                 }
                 Ok(None) => break,
                 Err(fault) => {
-                    assert_eq!(unpacker.next(&mut arrived), Err(fault), "for ever");
+                    assert_eq!(block_decoder.next(&mut arrived), Err(fault), "for ever");
                     return (count, Some(fault), false);
                 }
             }
         }
     }
-    (count, None, unpacker.is_between_blocks())
+    (count, None, block_decoder.is_between_blocks())
 }
 
 fn cut(bytes: &[u8], sizes: &[u8]) -> VecDeque<Bytes> {

@@ -7,7 +7,7 @@ use jq_common::{
     protocol::{session::Entry, stream::ResetCode},
     session::{
         core::{Fault, Reset, StreamCore},
-        outbox::LARGEST_WINDOW,
+        send_buffer::LARGEST_WINDOW,
     },
 };
 use libfuzzer_sys::fuzz_target;
@@ -57,12 +57,12 @@ struct World {
 
 impl World {
     fn offset(&self, offset: &Offset) -> u64 {
-        let (outbox, inbox) = (self.core.outbox(), self.core.inbox());
+        let (send_buffer, recv_state) = (self.core.send_buffer(), self.core.recv_state());
         match *offset {
             Offset::Near(offset) => offset.into(),
-            Offset::Sent(by) => outbox.sent().wrapping_add_signed(by.into()),
-            Offset::Received(by) => inbox.received().wrapping_add_signed(by.into()),
-            Offset::Delivered(by) => outbox.acked().wrapping_add_signed(by.into()),
+            Offset::Sent(by) => send_buffer.sent().wrapping_add_signed(by.into()),
+            Offset::Received(by) => recv_state.received().wrapping_add_signed(by.into()),
+            Offset::Delivered(by) => send_buffer.acked().wrapping_add_signed(by.into()),
             Offset::Any(offset) => offset,
         }
     }
@@ -74,8 +74,8 @@ impl World {
         };
         match step {
             Step::Write(length) => {
-                let length = u64::from(*length).min(self.core.outbox().room()) as usize;
-                if !self.core.outbox().is_finished() {
+                let length = u64::from(*length).min(self.core.send_buffer().room()) as usize;
+                if !self.core.send_buffer().is_finished() {
                     self.core.write(Bytes::from(vec![7; length]));
                 }
             }
@@ -93,18 +93,18 @@ impl World {
             }
             Step::TakeEnd(on) => drop(self.core.take_end(generation(on))),
             Step::Accept(on, at, length) => {
-                let before = self.core.inbox().received();
+                let before = self.core.recv_state().received();
                 let bytes = Bytes::from(vec![7; (*length).into()]);
                 let new = self.core.accept(generation(on), self.offset(at), bytes)?;
                 let new = new.map_or(0, |new| new.len() as u64);
-                assert_eq!(self.core.inbox().received(), before + new, "each byte once");
+                assert_eq!(self.core.recv_state().received(), before + new, "each byte once");
                 self.given += new;
             }
             Step::AcceptEnd(on, at) => self.core.accept_end(generation(on), self.offset(at))?,
             Step::Acknowledge(delivered, ended) => {
-                let before = self.core.outbox().held();
+                let before = self.core.send_buffer().held();
                 let freed = self.core.acknowledge(self.offset(delivered), *ended)?;
-                assert_eq!(self.core.outbox().held() + freed, before);
+                assert_eq!(self.core.send_buffer().held() + freed, before);
             }
             Step::ResetByPeer(code) => drop(self.core.reset_by_peer(ResetCode::from_wire(*code))),
             Step::Fence(on) => drop(self.core.fence(generation(on))),
@@ -125,22 +125,22 @@ impl World {
     }
 
     fn check(&self) {
-        let (outbox, inbox) = (self.core.outbox(), self.core.inbox());
-        assert!(outbox.held() <= LARGEST_WINDOW);
+        let (send_buffer, recv_state) = (self.core.send_buffer(), self.core.recv_state());
+        assert!(send_buffer.held() <= LARGEST_WINDOW);
         assert!(
-            outbox.acked() <= outbox.sent() && outbox.sent() <= outbox.end(),
-            "{outbox:?}"
+            send_buffer.acked() <= send_buffer.sent() && send_buffer.sent() <= send_buffer.end(),
+            "{send_buffer:?}"
         );
-        assert!(inbox.delivered() <= inbox.received());
-        assert_eq!(inbox.received(), self.given);
+        assert!(recv_state.delivered() <= recv_state.received());
+        assert_eq!(recv_state.received(), self.given);
         let mut batch = [const { Bytes::new() }; 64];
-        let taken = outbox.batch(&mut batch);
+        let taken = send_buffer.batch(&mut batch);
         let there: u64 = batch[..taken].iter().map(|part| part.len() as u64).sum();
         assert!(batch[..taken].iter().all(|part| !part.is_empty()));
-        assert!(there <= outbox.end() - outbox.sent());
+        assert!(there <= send_buffer.end() - send_buffer.sent());
         assert!(
-            taken == batch.len() || there == outbox.end() - outbox.sent(),
-            "{outbox:?}"
+            taken == batch.len() || there == send_buffer.end() - send_buffer.sent(),
+            "{send_buffer:?}"
         );
     }
 }
@@ -154,14 +154,14 @@ fuzz_target!(|steps: Vec<Step>| {
     for step in &steps {
         if world.apply(step).is_err() {
             // What the session does then.
-            world.core.reset(ResetCode::Nonsense);
+            world.core.reset(ResetCode::ProtocolViolation);
             assert!(world.core.reset_reason().is_some() || world.core.is_complete());
         }
         world.check();
         if reset.is_some() {
             assert_eq!(world.core.reset_reason(), reset, "a reset is final");
             assert!(!world.core.is_complete());
-            assert_eq!(world.core.outbox().held(), 0);
+            assert_eq!(world.core.send_buffer().held(), 0);
         }
         reset = world.core.reset_reason();
     }

@@ -1,7 +1,7 @@
 //! What an agent tells while it works.
 #![no_main]
 
-use jq_common::protocol::{control::Event, limits};
+use jq_common::protocol::{limits, workload::Event};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| jq_fuzz::body::<Event>(data, limits::CONTROL_FRAME));

@@ -7,8 +7,8 @@ use jq_common::{
     codec,
     protocol::{limits, session::Control},
     session::{
+        buffer_budget::{self, BufferBudget},
         control,
-        pool::{self, Pool},
         streams::Streams,
     },
 };
@@ -27,7 +27,7 @@ fuzz_target!(|data: &[u8]| {
     let length = data.len();
     let ((), most) = measured(|| {
         let mut data = data;
-        let streams = Streams::new(Pool::new(pool::SESSION));
+        let streams = Streams::new(BufferBudget::new(buffer_budget::SESSION));
         for _ in 0..3 {
             streams.open();
         }

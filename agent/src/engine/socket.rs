@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use jq_common::protocol::control::EngineChoice;
+use jq_common::protocol::workload::EngineChoice;
 use serde::Deserialize;
 
 /// A place where an engine may listen.

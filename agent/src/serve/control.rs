@@ -3,10 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use jq_common::{
-    bootstrap::{BootstrapReply, BootstrapRequest, ServeReply, ServeRequest, Started},
+    bootstrap::{AdmitReply, AdmitRequest, BootstrapReply, BootstrapRequest, Started},
     carrier::pipe,
     codec::{self, FrameError},
-    own_user::accept_own,
+    peer_cred::accept_own,
     protocol::limits,
     quic::CarrierKind,
 };
@@ -53,14 +53,16 @@ pub(super) async fn accept(
 async fn answer(mut stream: UnixStream, shared: &Shared) -> Result<Option<Pipe>, FrameError> {
     let request = codec::read_within(&mut stream, limits::BOOTSTRAP_FRAME, limits::FIRST_FRAME).await?;
     let (reply, permit): (BootstrapReply, _) = match request {
-        BootstrapRequest::Serve(request) => (Ok(let_in(&request, shared)), None),
-        BootstrapRequest::Carry(request) => match timeout(TURN, shared.pipes.clone().acquire_owned()).await {
-            Ok(Ok(permit)) => (Ok(let_in(&request, shared)), Some(permit)),
-            Ok(Err(_)) | Err(_) => {
-                let why = "too many clients are connected over ssh without UDP";
-                (Err(failed("no more ssh connections", why)), None)
+        BootstrapRequest::Admit(request) => (Ok(let_in(&request, shared)), None),
+        BootstrapRequest::AdmitAndTunnel(request) => {
+            match timeout(TURN, shared.pipes.clone().acquire_owned()).await {
+                Ok(Ok(permit)) => (Ok(let_in(&request, shared)), Some(permit)),
+                Ok(Err(_)) | Err(_) => {
+                    let why = "too many clients are connected over ssh without UDP";
+                    (Err(failed("no more ssh connections", why)), None)
+                }
             }
-        },
+        }
         BootstrapRequest::Upgrade(request) => match handover::prepare(request, shared).await {
             Ok(prepared) => {
                 // Fails only when the agent is ending.
@@ -84,7 +86,7 @@ async fn answer(mut stream: UnixStream, shared: &Shared) -> Result<Option<Pipe>,
     }))
 }
 
-fn let_in(request: &ServeRequest, shared: &Shared) -> Started {
+fn let_in(request: &AdmitRequest, shared: &Shared) -> Started {
     shared.lifetime.expect(Duration::from_secs(request.linger_s));
     shared.allowed.allow(request.client);
     started(shared)
@@ -92,7 +94,7 @@ fn let_in(request: &ServeRequest, shared: &Shared) -> Started {
 
 /// How this agent is reached.
 pub(super) fn started(shared: &Shared) -> Started {
-    Started::Serve(ServeReply {
+    Started::Serve(AdmitReply {
         agent: shared.identity.fingerprint(),
         port: shared.port,
         address: None,

@@ -13,13 +13,13 @@ use std::{
 use jq_common::{
     identity::Fingerprint,
     protocol::{
-        control::WorkloadSpec,
         session::{Close, Entry, Epoch, Open, SessionId, StreamId},
         stream::{ResetCode, StreamHeader},
+        workload::WorkloadSpec,
     },
     session::{
+        buffer_budget::BufferBudget,
         leg::Leg,
-        pool::Pool,
         socket::Socket,
         streams::{Opened, Streams},
     },
@@ -97,12 +97,12 @@ impl Default for Carrier {
 }
 
 impl Session {
-    pub(super) fn new(client: Fingerprint, id: SessionId, epoch: Epoch, pool: Arc<Pool>) -> Self {
+    pub(super) fn new(client: Fingerprint, id: SessionId, epoch: Epoch, budget: Arc<BufferBudget>) -> Self {
         Self {
             client,
             id,
             epoch,
-            streams: Streams::new(pool),
+            streams: Streams::new(budget),
             legs: Mutex::default(),
             carrier: Mutex::default(),
             attached: watch::Sender::new(0),

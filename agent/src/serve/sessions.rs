@@ -10,7 +10,7 @@ use jq_common::{
     bootstrap::random,
     identity::Fingerprint,
     protocol::session::{Attach, BootId, Entry, SessionId},
-    session::pool::{self, Pool},
+    session::buffer_budget::{self, BufferBudget},
 };
 use quinn::Connection;
 
@@ -25,7 +25,7 @@ const LONGEST_KEEP: Duration = Duration::from_secs(7 * 24 * 3600);
 /// The sessions of an agent.
 pub(super) struct Sessions {
     boot: BootId,
-    memory: Arc<Pool>,
+    memory: Arc<BufferBudget>,
     all: Mutex<HashMap<(Fingerprint, SessionId), Arc<Session>>>,
 }
 
@@ -49,7 +49,7 @@ impl Sessions {
     pub(super) fn new(boot: BootId) -> Self {
         Self {
             boot,
-            memory: Pool::new(pool::AGENT),
+            memory: BufferBudget::new(buffer_budget::AGENT),
             all: Mutex::default(),
         }
     }
@@ -87,8 +87,8 @@ impl Sessions {
                 let Ok(epoch) = random() else {
                     return Attached::Busy;
                 };
-                let pool = Pool::within(self.memory.clone(), pool::SESSION);
-                let session = Arc::new(Session::new(client, attach.session, epoch, pool));
+                let budget = BufferBudget::within(self.memory.clone(), buffer_budget::SESSION);
+                let session = Arc::new(Session::new(client, attach.session, epoch, budget));
                 all.insert(key, session.clone());
                 session
             }
@@ -108,8 +108,8 @@ impl Sessions {
     }
 
     /// Takes in a session that another process left: `restore` makes it, with this pool for what it holds.
-    pub(super) fn adopt(&self, restore: impl FnOnce(Arc<Pool>) -> Arc<Session>) -> Arc<Session> {
-        let session = restore(Pool::within(self.memory.clone(), pool::SESSION));
+    pub(super) fn adopt(&self, restore: impl FnOnce(Arc<BufferBudget>) -> Arc<Session>) -> Arc<Session> {
+        let session = restore(BufferBudget::within(self.memory.clone(), buffer_budget::SESSION));
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         all.insert((session.client(), session.id()), session.clone());
         session

@@ -1,6 +1,6 @@
 //! Whether a request makes sense, before anything is done.
 
-use jq_common::protocol::control::{Failure, FailureKind, WorkloadSpec};
+use jq_common::protocol::workload::{Failure, FailureKind, WorkloadSpec};
 
 use super::failure::fail;
 
@@ -107,7 +107,7 @@ fn is_image(text: &str) -> bool {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use jq_common::protocol::control::{EngineChoice, GpuAsk, JupyterKind, PullPolicy, UserSpec, Volume};
+    use jq_common::protocol::workload::{EngineChoice, GpuAsk, JupyterKind, PullPolicy, UserSpec, Volume};
 
     /// A plain request for an image.
     pub(in crate::workload) fn spec() -> WorkloadSpec {

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use jq_common::protocol::control::{EngineChoice, Failure, FailureKind, WorkloadSpec};
+use jq_common::protocol::workload::{EngineChoice, Failure, FailureKind, WorkloadSpec};
 
 use super::{HostContext, events::EventSink, failure::fail, ours, store::Store};
 use crate::engine::{

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use jq_common::protocol::control::WorkloadSpec;
+use jq_common::protocol::workload::WorkloadSpec;
 
 use super::{
     HostContext,

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use jq_common::protocol::control::{Event, Progress, Unit};
+use jq_common::protocol::workload::{Event, Progress, Unit};
 use tokio::sync::mpsc::{Sender, error::TrySendError};
 
 /// How long a client that does not read holds up the work for one event.

@@ -1,6 +1,6 @@
 //! Failures in words for the user.
 
-use jq_common::protocol::control::{Failure, FailureKind};
+use jq_common::protocol::workload::{Failure, FailureKind};
 
 use crate::engine::EngineError;
 

@@ -2,7 +2,7 @@
 
 use std::{ffi::OsStr, fs, os::unix::fs::MetadataExt, path::Path, time::Duration};
 
-use jq_common::protocol::control::GpuAsk;
+use jq_common::protocol::workload::GpuAsk;
 use tokio::time::timeout;
 
 use crate::{

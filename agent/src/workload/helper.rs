@@ -13,7 +13,7 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use jq_common::protocol::control::{Failure, FailureKind};
+use jq_common::protocol::workload::{Failure, FailureKind};
 use tempfile::TempDir;
 use tokio::{
     net::TcpStream,

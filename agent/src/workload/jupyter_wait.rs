@@ -2,7 +2,7 @@
 
 use std::{future::Future, time::Duration};
 
-use jq_common::protocol::control::{Failure, FailureKind, JupyterKind};
+use jq_common::protocol::workload::{Failure, FailureKind, JupyterKind};
 use tokio::time::{Instant, sleep};
 
 use super::{

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use jq_common::protocol::control::{Failure, GpuAsk, JupyterKind, UserSpec, WorkloadSpec};
+use jq_common::protocol::workload::{Failure, GpuAsk, JupyterKind, UserSpec, WorkloadSpec};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -199,7 +199,7 @@ mod tests {
     fn only_what_makes_another_container_is_a_difference() {
         let one = spec();
         let mut other = spec();
-        other.pull = jq_common::protocol::control::PullPolicy::Always;
+        other.pull = jq_common::protocol::workload::PullPolicy::Always;
         assert!(options(&one).differences(&options(&other)).is_empty());
         let (mut default, mut all) = (spec(), spec());
         default.gpus = GpuAsk::Default;

@@ -1,6 +1,6 @@
 //! What is to be done, from what is asked for and what is there. Plain functions; `run` carries the steps out.
 
-use jq_common::protocol::control::{Failure, FailureKind, Origin, PullPolicy};
+use jq_common::protocol::workload::{Failure, FailureKind, Origin, PullPolicy};
 
 use super::{failure::fail, options::Options, ours, store::ContainerRecord};
 use crate::engine::{ContainerState, Phase};

@@ -10,7 +10,7 @@ use std::{
     sync::Arc,
 };
 
-use jq_common::protocol::control::{Failure, FailureKind, JupyterInfo, JupyterKind, Ready, WorkloadSpec};
+use jq_common::protocol::workload::{Failure, FailureKind, JupyterInfo, JupyterKind, Ready, WorkloadSpec};
 use tokio::process::Child;
 
 use super::{

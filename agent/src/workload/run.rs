@@ -5,7 +5,7 @@ mod jupyter;
 
 use std::sync::Arc;
 
-use jq_common::protocol::control::{
+use jq_common::protocol::workload::{
     ContainerInfo, Failure, FailureKind, GpuAsk, Origin, Ready, WorkloadSpec,
 };
 

@@ -1,6 +1,6 @@
 //! Who a new container runs as: the caller, where the image allows it, so that files in mounts are the caller's.
 
-use jq_common::protocol::control::UserSpec;
+use jq_common::protocol::workload::UserSpec;
 
 use super::{HostContext, container::is_root};
 use crate::engine::{EngineFacts, ImageFacts};

@@ -7,7 +7,7 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use jq_common::protocol::control::{Failure, FailureKind, Volume};
+use jq_common::protocol::workload::{Failure, FailureKind, Volume};
 
 use super::failure::fail;
 use crate::engine::{Mount, MountSource};

@@ -11,7 +11,7 @@ use std::{
 
 use jq_agent::rundir::RunDir;
 use jq_common::{
-    bootstrap::{BootstrapReply, BootstrapRequest, ServeReply, ServeRequest, Started},
+    bootstrap::{AdmitReply, AdmitRequest, BootstrapReply, BootstrapRequest, Started},
     codec,
     identity::Identity,
     protocol::limits,
@@ -65,7 +65,7 @@ impl Agent {
     /// Lets `client` in, as its bootstrap over ssh does.
     pub(crate) async fn let_in(&self, client: &Identity) -> Address {
         let mut stream = self.folder.connect().await.unwrap();
-        let request = BootstrapRequest::Serve(ServeRequest {
+        let request = BootstrapRequest::Admit(AdmitRequest {
             client: client.fingerprint(),
             linger_s: 60,
         });
@@ -133,7 +133,7 @@ impl Drop for Agent {
 
 /// Where an agent is and how it is known.
 #[derive(Clone)]
-pub(crate) struct Address(pub(crate) ServeReply);
+pub(crate) struct Address(pub(crate) AdmitReply);
 
 impl Address {
     pub(crate) fn udp(&self) -> SocketAddr {

@@ -10,11 +10,11 @@ use jq_common::{
     identity::Identity,
     protocol::{
         limits,
-        session::{Attach, AttachReply, Control, Open, Progress, SessionId},
+        session::{Attach, AttachReply, Control, Open, SessionId, StreamAck},
         stream::{StreamHeader, Target},
     },
     quic,
-    session::blocks::{self, Unpacker},
+    session::block::{self, BlockDecoder},
 };
 use quinn::{Connection, Endpoint, RecvStream, SendStream};
 use tokio::{io::AsyncWriteExt, net::TcpListener, task::JoinSet, time::timeout};
@@ -124,18 +124,18 @@ pub(crate) fn open(stream: u64, port: u16) -> Open {
 pub(crate) fn block(bytes: &[u8]) -> Vec<u8> {
     match bytes.len() {
         0 => Vec::new(),
-        length => [&blocks::plain(length as u32), bytes].concat(),
+        length => [&block::plain(length as u32), bytes].concat(),
     }
 }
 
 /// What the blocks of `wire` become.
 pub(crate) fn unblocked(wire: Vec<u8>) -> Vec<u8> {
-    let (mut unpacker, mut arrived) = (Unpacker::default(), [wire.into()].into());
+    let (mut block_decoder, mut arrived) = (BlockDecoder::default(), [wire.into()].into());
     let mut all = Vec::new();
-    while let Some(bytes) = unpacker.next(&mut arrived).expect("blocks") {
+    while let Some(bytes) = block_decoder.next(&mut arrived).expect("blocks") {
         all.extend_from_slice(&bytes);
     }
-    assert!(unpacker.is_between_blocks());
+    assert!(block_decoder.is_between_blocks());
     all
 }
 
@@ -229,12 +229,12 @@ impl Good {
             send.finish().unwrap();
             let got = unblocked(receive.read_to_end(2 * sent.len() + 64).await.unwrap());
             assert!(got == sent, "{} bytes came back of {}", got.len(), sent.len());
-            let progress = Control::Progress(vec![Progress {
+            let acks = Control::Acks(vec![StreamAck {
                 stream,
                 delivered: got.len() as u64,
                 ended: true,
             }]);
-            codec::write(&mut self.control, &progress, limits::CONTROL_FRAME)
+            codec::write(&mut self.control, &acks, limits::CONTROL_FRAME)
                 .await
                 .unwrap();
         };

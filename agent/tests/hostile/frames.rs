@@ -10,12 +10,12 @@ use jq_common::{
     codec,
     identity::Identity,
     protocol::{
-        control::{EngineChoice, GpuAsk, JupyterKind, PullPolicy, Request, WorkloadSpec},
         limits,
-        session::{Control, Entry, Open, Progress},
+        session::{Control, Entry, Open, StreamAck},
         stream::{StreamHeader, Target},
+        workload::{EngineChoice, GpuAsk, JupyterKind, PullPolicy, Request, WorkloadSpec},
     },
-    session::blocks,
+    session::block,
 };
 use quinn::{Connection, SendStream, VarInt};
 use tokio::task::JoinSet;
@@ -50,9 +50,9 @@ fn control(random: &mut Random) -> Control {
         random.below(4)
     };
     match random.below(9) {
-        0..=2 => Control::Progress(
+        0..=2 => Control::Acks(
             (0..count)
-                .map(|_| Progress {
+                .map(|_| StreamAck {
                     stream: random.number(),
                     delivered: random.number(),
                     ended: random.below(2) == 0,
@@ -63,9 +63,9 @@ fn control(random: &mut Random) -> Control {
             stream,
             code: random.next() as u32,
         },
-        5 => Control::ResetHeard { stream },
+        5 => Control::ResetAck { stream },
         6 => Control::Forgotten { stream },
-        _ if random.below(50) > 0 => Control::ResetHeard { stream },
+        _ if random.below(50) > 0 => Control::ResetAck { stream },
         7 => Control::Restarting,
         _ => Control::Table {
             entries: (0..count)
@@ -119,7 +119,7 @@ async fn stream(
     let bytes = random.bytes(5000);
     match random.below(3) {
         0 => send.write_all(&bytes).await.ok()?,
-        1 => send.write_all(&blocks::deflated(bytes.len() as u32)).await.ok()?,
+        1 => send.write_all(&block::deflated(bytes.len() as u32)).await.ok()?,
         _ => send.write_all(&block(&bytes)).await.ok()?,
     }
     match random.below(4) {
@@ -254,7 +254,7 @@ async fn what_waits_to_be_told_to_a_client_that_reads_nothing_is_bounded() {
                 let _ = codec::write(&mut opened, &open(stream, port), limits::HEADER_FRAME).await;
                 // Nothing listens there, so the agent gives it up.
                 given_up.spawn(async move { receive.read_chunk(1, true).await.is_err() });
-                let heard = Control::ResetHeard { stream };
+                let heard = Control::ResetAck { stream };
                 wire.extend(codec::encode(&heard, limits::CONTROL_FRAME).unwrap());
             }
             given_up.join_all().await;
@@ -305,9 +305,9 @@ async fn few_bytes_that_become_many_wait_until_their_target_takes_them() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let mut deflated = DeflateEncoder::new(Vec::new(), Compression::best());
-    deflated.write_all(&vec![0; blocks::LARGEST]).unwrap();
+    deflated.write_all(&vec![0; block::LARGEST]).unwrap();
     let deflated = deflated.finish().unwrap();
-    let zeros = [&blocks::deflated(deflated.len() as u32), &deflated[..]].concat();
+    let zeros = [&block::deflated(deflated.len() as u32), &deflated[..]].concat();
     let before = agent.memory();
     let mut held = Vec::new();
     for stream in 0..20 {

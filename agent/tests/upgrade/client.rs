@@ -10,20 +10,20 @@ use std::{
 };
 
 use jq_common::{
-    bootstrap::{ServeReply, random},
+    bootstrap::{AdmitReply, random},
     codec,
     identity::{Fingerprint, Identity},
     protocol::{
-        control::{Event, Request, WorkloadSpec},
         limits,
         session::{Attach, AttachReply, Control, Open, SessionId},
         stream::{StreamHeader, Target},
+        workload::{Event, Request, WorkloadSpec},
     },
     quic,
     session::{
+        buffer_budget::{self, BufferBudget},
         control,
-        leg::{Leg, Legs, Receiver, Sender},
-        pool::{self, Pool},
+        leg::{Leg, LegSource, Receiver, Sender},
         socket::Socket,
         stream::{Ended, Stream},
         streams::Streams,
@@ -58,7 +58,7 @@ impl Client {
         let shared = Shared {
             identity: Identity::generate().unwrap(),
             id: random().unwrap(),
-            streams: Streams::new(Pool::new(pool::SESSION)),
+            streams: Streams::new(BufferBudget::new(buffer_budget::SESSION)),
             carrier: watch::Sender::new(None),
             longest_outage: AtomicU64::new(0),
         };
@@ -73,7 +73,7 @@ impl Client {
     }
 
     /// Keeps the session carried by the agent from now on.
-    pub(crate) async fn keep_with(&mut self, agent: &ServeReply) {
+    pub(crate) async fn keep_with(&mut self, agent: &AdmitReply) {
         let (shared, agent) = (self.shared.clone(), agent.clone());
         self.tasks.spawn(async move { shared.keep(&agent).await });
         self.carried_after(0).await;
@@ -138,7 +138,7 @@ impl Client {
             used: 0,
         };
         self.tasks.spawn(async move {
-            let ended = stream.carry(&Socket::from(theirs), &mut offers).await;
+            let ended = stream.proxy(&Socket::from(theirs), &mut offers).await;
             // A test that reads sees an end; only here it is known to be none.
             assert_eq!(ended, Ended::Complete);
         });
@@ -154,7 +154,7 @@ impl Client {
 }
 
 impl Shared {
-    async fn keep(&self, agent: &ServeReply) {
+    async fn keep(&self, agent: &AdmitReply) {
         let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
         let endpoint = quic::client_endpoint(udp).unwrap();
         let mut epoch = None;
@@ -186,7 +186,7 @@ impl Shared {
     async fn attach(
         &self,
         endpoint: &Endpoint,
-        agent: &ServeReply,
+        agent: &AdmitReply,
         generation: u64,
         epoch: &mut Option<[u8; 16]>,
     ) -> Option<(Connection, quinn::SendStream, quinn::RecvStream)> {
@@ -231,11 +231,11 @@ impl Offers {
             if !core.offer(generation) {
                 return None;
             }
-            let at = core.inbox().received();
+            let at = core.recv_state().received();
             let header = (!core.is_confirmed()).then(|| self.header.clone());
             let open = Open {
                 stream: core.id(),
-                from: core.outbox().sent(),
+                from: core.send_buffer().sent(),
                 received: at,
                 header,
             };
@@ -252,7 +252,7 @@ impl Offers {
     }
 }
 
-impl Legs for Offers {
+impl LegSource for Offers {
     async fn next(&mut self) -> Leg {
         loop {
             let used = self.used;

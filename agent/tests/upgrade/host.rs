@@ -8,7 +8,7 @@ use std::{
 };
 
 use jq_common::{
-    bootstrap::{BootstrapReply, BootstrapRequest, Nonce, ServeReply, ServeRequest, Started, UpgradeRequest},
+    bootstrap::{AdmitReply, AdmitRequest, BootstrapReply, BootstrapRequest, Nonce, Started, UpgradeRequest},
     codec,
     identity::Fingerprint,
     protocol::{
@@ -65,7 +65,7 @@ impl Host {
     }
 
     /// What a client does over SSH.
-    pub(crate) async fn bootstrap(&self, build: &Path, client: Fingerprint) -> ServeReply {
+    pub(crate) async fn bootstrap(&self, build: &Path, client: Fingerprint) -> AdmitReply {
         let nonce = Nonce::generate().unwrap().to_string();
         let mut bootstrap = Command::new(build)
             .args(["bootstrap", "serve", "--nonce", &nonce])
@@ -81,7 +81,7 @@ impl Host {
             .unwrap();
         let mut input = bootstrap.stdin.take().unwrap();
         let mut output = BufReader::new(bootstrap.stdout.take().unwrap());
-        let request = BootstrapRequest::Serve(ServeRequest { client, linger_s: 60 });
+        let request = BootstrapRequest::Admit(AdmitRequest { client, linger_s: 60 });
         let request = codec::encode(&request, limits::BOOTSTRAP_FRAME).unwrap();
         input.write_all(&request).await.unwrap();
         let mut line = String::new();

@@ -10,8 +10,8 @@ use std::time::Duration;
 use client::Client;
 use host::Host;
 use jq_common::protocol::{
-    control::{EngineChoice, GpuAsk, JupyterKind, PullPolicy, WorkloadSpec},
     stream::Target,
+    workload::{EngineChoice, GpuAsk, JupyterKind, PullPolicy, WorkloadSpec},
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy, split},

@@ -32,8 +32,8 @@ mod tests;
 use std::time::{Duration, Instant};
 
 pub(crate) use self::{
-    action::{Action, EndReason, Interaction, Scope},
-    event::{Candidate, ConnectionId, Continuity, Event, Parted, Paths, Rank, Refusal},
+    action::{Action, EndReason, Scope},
+    event::{Candidate, ConnectionId, Continuity, DetachReason, Event, Paths, Refusal},
 };
 use self::{
     context::Context,
@@ -42,8 +42,9 @@ use self::{
     recovery::Recovery,
 };
 use crate::{
+    connection::paths::Rank,
     error::{Failure, Kind},
-    output::status::{Loss, State},
+    status::{Loss, State},
 };
 
 /// Decides how a session stays connected.
@@ -96,7 +97,7 @@ impl Supervisor {
 
     fn handle(&mut self, event: Event) {
         match event {
-            Event::Parted(id, parted) => self.parted(id, parted),
+            Event::Detached(id, reason) => self.detached(id, reason),
             Event::Silent(id) => self.silent(id),
             Event::Heard(id) => self.heard(id),
             Event::Gone(id) => self.gone(id),
@@ -135,25 +136,25 @@ impl Supervisor {
         self.phase.connection().filter(|connection| connection.id == id)
     }
 
-    fn parted(&mut self, id: ConnectionId, parted: Parted) {
+    fn detached(&mut self, id: ConnectionId, reason: DetachReason) {
         let Some(connection) = self.current(id) else {
             return;
         };
         self.context.act(Action::Close(id));
-        if parted == Parted::Fenced && self.has_connection_under_way() {
+        if reason == DetachReason::Fenced && self.has_connection_under_way() {
             return self.await_move();
         }
         self.context.count_life(connection.since);
-        match parted {
-            Parted::Superseded => return self.end(EndReason::Superseded),
-            Parted::AgentEnding => self.context.act(Action::ResetStreams(Loss::AgentRestarted)),
-            Parted::GivenUp => self.context.act(Action::ResetStreams(Loss::SessionGivenUp)),
-            Parted::Fenced | Parted::Reset | Parted::Lost => {}
+        match reason {
+            DetachReason::Superseded => return self.end(EndReason::Superseded),
+            DetachReason::AgentEnding => self.context.act(Action::ResetStreams(Loss::AgentRestarted)),
+            DetachReason::GivenUp => self.context.act(Action::ResetStreams(Loss::SessionGivenUp)),
+            DetachReason::Fenced | DetachReason::Reset | DetachReason::Lost => {}
         }
-        let ssh_after = match parted {
+        let ssh_after = match reason {
             // Another process answers for it, or is to be started.
-            Parted::AgentEnding | Parted::GivenUp | Parted::Reset => Duration::ZERO,
-            Parted::Fenced | Parted::Superseded | Parted::Lost => SSH_AFTER,
+            DetachReason::AgentEnding | DetachReason::GivenUp | DetachReason::Reset => Duration::ZERO,
+            DetachReason::Fenced | DetachReason::Superseded | DetachReason::Lost => SSH_AFTER,
         };
         self.begin_outage(None, ssh_after);
     }

@@ -3,16 +3,16 @@
 use std::time::Duration;
 
 use jq_common::{
-    protocol::control::{Origin, Progress, Unit},
+    protocol::workload::{Origin, Progress, Unit},
     text::one_line,
 };
 use serde_json::{Value, json};
 
-use super::{
-    LINE, Opened, print,
-    status::{Loss, State, Status},
+use super::{LINE, Opened, print};
+use crate::{
+    error::Failure,
+    status::{Loss, Snapshot, State, Status},
 };
-use crate::{control::Snapshot, error::Failure};
 
 /// Rises when a field changes its meaning or goes; new fields leave it.
 const VERSION: u32 = 1;

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use indicatif::HumanBytes;
-use jq_common::protocol::control::{Progress, Unit};
+use jq_common::protocol::workload::{Progress, Unit};
 
 /// How often a step that takes long says so where no line can be redrawn.
 const REMINDER: Duration = Duration::from_secs(10);

@@ -5,8 +5,8 @@ use std::{fmt, path::Path, time::Duration};
 use jq_common::{
     codec,
     protocol::{
-        control::{GpuAsk, MOST_LISTED, UserSpec, Volume, WorkloadSpec},
         limits,
+        workload::{GpuAsk, MOST_LISTED, UserSpec, Volume, WorkloadSpec},
     },
 };
 

@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use jq_client::tunnel::session::{AttachError, Parted};
+use jq_client::session::{AttachError, Detached};
 use jq_common::{
     codec,
     protocol::{
         limits,
-        session::{AttachReply, Control, Entry, Progress},
+        session::{AttachReply, Control, Entry, StreamAck},
     },
 };
 use quinn::VarInt;
@@ -67,11 +67,11 @@ impl Random {
                 stream,
                 code: self.next() as u32,
             },
-            10..15 => Control::ResetHeard { stream },
+            10..15 => Control::ResetAck { stream },
             15..20 => Control::Forgotten { stream },
-            _ => Control::Progress(
+            _ => Control::Acks(
                 (0..self.below(4))
-                    .map(|_| Progress {
+                    .map(|_| StreamAck {
                         stream: self.below(12),
                         delivered: self.number(),
                         ended: self.below(4) == 0,
@@ -224,7 +224,7 @@ async fn a_control_stream_that_breaks_ends_its_connection() {
             let _ = timeout(Duration::from_secs(1), works(&pair, &mut host)).await;
         }
         let ended = talk.ended().await;
-        assert!(matches!(ended, Some(Parted::Lost(_))), "{way}: {ended:?}");
+        assert!(matches!(ended, Some(Detached::Lost(_))), "{way}: {ended:?}");
         let (_talk, mut host) = pair.carry(1, Vec::new()).await.unwrap();
         works(&pair, &mut host).await;
     }

@@ -13,7 +13,7 @@ const INTERVAL: Duration = Duration::from_millis(1);
 
 /// How things stood when packets were sent.
 #[derive(Clone, Copy, Debug)]
-struct Departure {
+struct SendState {
     at: Instant,
     /// Bytes that had arrived, and when the last of them were acknowledged.
     delivered: u64,
@@ -21,7 +21,7 @@ struct Departure {
     /// When the packet left that was acknowledged last.
     flight_began: Instant,
     /// There was less to send than might have been sent.
-    starved: bool,
+    app_limited: bool,
 }
 
 /// What a batch of acknowledgements shows.
@@ -37,7 +37,7 @@ pub(super) struct Sample {
     pub(super) delivered: u64,
     pub(super) delivered_before: u64,
     /// Less was sent than might have been: the path could do more.
-    pub(super) starved: bool,
+    pub(super) app_limited: bool,
 }
 
 /// What left and what arrived on a path.
@@ -48,10 +48,10 @@ pub(super) struct Deliveries {
     flight_began: Instant,
     in_flight: u64,
     /// Packets that leave before so much has arrived belong to a flight that was not full.
-    starved_until: u64,
-    departures: VecDeque<Departure>,
+    app_limited_until: u64,
+    send_states: VecDeque<SendState>,
     /// The newest departure of this batch of acknowledgements.
-    newest: Option<Departure>,
+    newest: Option<SendState>,
 }
 
 impl Deliveries {
@@ -61,8 +61,8 @@ impl Deliveries {
             delivered_at: now,
             flight_began: now,
             in_flight: 0,
-            starved_until: 0,
-            departures: VecDeque::new(),
+            app_limited_until: 0,
+            send_states: VecDeque::new(),
             newest: None,
         }
     }
@@ -73,18 +73,18 @@ impl Deliveries {
             self.delivered_at = now;
         }
         self.in_flight += bytes;
-        if self.departures.back().is_some_and(|last| last.at >= now) {
+        if self.send_states.back().is_some_and(|last| last.at >= now) {
             return;
         }
-        if self.departures.len() == REMEMBERED {
-            self.departures.pop_front();
+        if self.send_states.len() == REMEMBERED {
+            self.send_states.pop_front();
         }
-        self.departures.push_back(Departure {
+        self.send_states.push_back(SendState {
             at: now,
             delivered: self.delivered,
             delivered_at: self.delivered_at,
             flight_began: self.flight_began,
-            starved: self.starved_until > self.delivered,
+            app_limited: self.app_limited_until > self.delivered,
         });
     }
 
@@ -104,26 +104,28 @@ impl Deliveries {
         if self.newest.is_some_and(|newest| newest.at >= sent) {
             return;
         }
-        let index = self.departures.partition_point(|departure| departure.at < sent);
-        if let Some(departure) = self.departures.get(index)
-            && departure.at == sent
+        let index = self
+            .send_states
+            .partition_point(|send_state| send_state.at < sent);
+        if let Some(send_state) = self.send_states.get(index)
+            && send_state.at == sent
         {
-            self.newest = Some(*departure);
+            self.newest = Some(*send_state);
         }
     }
 
     /// `starved`: there is less to send than may be sent.
-    pub(super) fn acks_end(&mut self, now: Instant, in_flight: u64, starved: bool) -> Option<Sample> {
+    pub(super) fn acks_end(&mut self, now: Instant, in_flight: u64, app_limited: bool) -> Option<Sample> {
         self.in_flight = in_flight;
-        if starved {
-            self.starved_until = self.delivered + in_flight.max(1);
+        if app_limited {
+            self.app_limited_until = self.delivered + in_flight.max(1);
         }
         let newest = self.newest.take()?;
         self.flight_began = newest.at;
         let past = self
-            .departures
-            .partition_point(|departure| departure.at < newest.at);
-        self.departures.drain(..past);
+            .send_states
+            .partition_point(|send_state| send_state.at < newest.at);
+        self.send_states.drain(..past);
         let sending = newest.at.saturating_duration_since(newest.flight_began);
         let arriving = now.saturating_duration_since(newest.delivered_at);
         let interval = sending.max(arriving).max(INTERVAL);
@@ -134,7 +136,7 @@ impl Deliveries {
             round_trip: now.saturating_duration_since(newest.at),
             delivered: self.delivered,
             delivered_before: newest.delivered,
-            starved: newest.starved,
+            app_limited: newest.app_limited,
         })
     }
 }
@@ -178,7 +180,7 @@ mod tests {
         assert_eq!(last.delivered - last.delivered_before, 40 * PACKET);
         // A packet each millisecond.
         assert!((last.rate - 1e6).abs() < 1e4, "{}", last.rate);
-        assert!(!last.starved);
+        assert!(!last.app_limited);
     }
 
     #[test]
@@ -198,7 +200,7 @@ mod tests {
         assert_eq!(
             sample.interval,
             ms(90),
-            "from the first that left to the first answer"
+            "from the first that left to the first ack_probe"
         );
         assert!(sample.rate < 1e6, "{}", sample.rate);
     }
@@ -218,11 +220,14 @@ mod tests {
     fn what_leaves_while_there_is_little_to_send_says_so() {
         let start = Instant::now();
         let mut deliveries = Deliveries::new(start);
-        let mut at = |time: u64, starved: bool| {
+        let mut at = |time: u64, app_limited: bool| {
             let sent = start + ms(time);
             deliveries.sent(sent, PACKET);
             deliveries.acked(sent + ms(10), sent, PACKET);
-            deliveries.acks_end(sent + ms(10), 0, starved).unwrap().starved
+            deliveries
+                .acks_end(sent + ms(10), 0, app_limited)
+                .unwrap()
+                .app_limited
         };
         assert!(!at(0, true), "it left before that was known");
         assert!(at(20, false));

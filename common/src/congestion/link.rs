@@ -10,7 +10,7 @@ pub(super) trait Sender {
     fn window(&self, now: Instant) -> u64;
     fn sent(&mut self, now: Instant, bytes: u64);
     fn acked(&mut self, now: Instant, sent: Instant, bytes: u64, smoothed: Duration);
-    fn acks_end(&mut self, now: Instant, in_flight: u64, starved: bool);
+    fn acks_end(&mut self, now: Instant, in_flight: u64, app_limited: bool);
     fn lost(&mut self, now: Instant, sent: Instant, bytes: u64, persistent: bool);
 }
 
@@ -279,11 +279,11 @@ impl Lab {
         flow.round_trips.push(round_trip);
         flow.arrived += PACKET;
         flow.sender.acked(now, packet.at, PACKET, flow.smoothed);
-        let starved = flow.offers.is_some() && flow.offered < PACKET as f64;
+        let app_limited = flow.offers.is_some() && flow.offered < PACKET as f64;
         // Acknowledgements come for every second packet.
         if number % 2 == 1 {
             let in_flight = flow.under_way.len() as u64 * PACKET;
-            flow.sender.acks_end(now, in_flight, starved);
+            flow.sender.acks_end(now, in_flight, app_limited);
         }
         // With jitter, a packet is lost only when others are long past it.
         let gone: Vec<_> = flow
@@ -362,7 +362,7 @@ impl Sender for Cubic {
         self.window = next.max(self.reno);
     }
 
-    fn acks_end(&mut self, _now: Instant, _in_flight: u64, _starved: bool) {}
+    fn acks_end(&mut self, _now: Instant, _in_flight: u64, _app_limited: bool) {}
 
     fn lost(&mut self, now: Instant, sent: Instant, _bytes: u64, persistent: bool) {
         if sent < self.cut_at && !persistent {

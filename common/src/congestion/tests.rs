@@ -20,8 +20,8 @@ impl Sender for Path {
         Self::acked(self, now, sent, bytes, smoothed);
     }
 
-    fn acks_end(&mut self, now: Instant, in_flight: u64, starved: bool) {
-        Self::acks_end(self, now, in_flight, starved);
+    fn acks_end(&mut self, now: Instant, in_flight: u64, app_limited: bool) {
+        Self::acks_end(self, now, in_flight, app_limited);
     }
 
     fn lost(&mut self, _now: Instant, _sent: Instant, bytes: u64, persistent: bool) {

@@ -48,10 +48,10 @@ mod tests {
 
     use super::*;
     use crate::protocol::{
-        control::{
+        session::{Control, Entry, MOST_ENTRIES, StreamAck},
+        workload::{
             EngineChoice, Event, GpuAsk, JupyterKind, MOST_LISTED, PullPolicy, Ready, Volume, WorkloadSpec,
         },
-        session::{Control, Entry, MOST_ENTRIES, Progress},
     };
 
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -113,7 +113,7 @@ mod tests {
             ended: false,
             reset: None,
         };
-        let progress = Progress {
+        let acks = StreamAck {
             stream: 1,
             delivered: 0,
             ended: false,
@@ -145,7 +145,7 @@ mod tests {
                 last: true,
             };
             assert_eq!(through(&table).is_ok(), is_read);
-            assert_eq!(through(&Control::Progress(vec![progress; many])).is_ok(), is_read);
+            assert_eq!(through(&Control::Acks(vec![acks; many])).is_ok(), is_read);
         }
     }
 }

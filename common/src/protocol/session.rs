@@ -4,7 +4,7 @@
 //! [`Attach`], the agent answers with an [`AttachReply`] and then its table, as [`Control::Table`] frames up to one that is
 //! the last. Afterwards both send [`Control`] frames as they have something to tell. Every other stream is opened by the
 //! client with an [`Open`] frame, from which the agent learns what its table would tell;
-//! [blocks](crate::session::blocks) follow both ways.
+//! [blocks](crate::session::block) follow both ways.
 //!
 //! The table of a session's first attach is known to be empty, so the client may open a stream behind that one before it is
 //! answered. The agent takes it once it has granted the attach.
@@ -25,7 +25,7 @@ pub type Epoch = [u8; 16];
 /// A logical stream within a session, given out by the client in rising order and never again.
 pub type StreamId = u64;
 
-/// Most entries of one [`Control::Table`] or [`Control::Progress`] frame.
+/// Most entries of one [`Control::Table`] or [`Control::Acks`] frame.
 pub const MOST_ENTRIES: usize = 1024;
 
 /// Asks that this connection carry the session from now on.
@@ -74,7 +74,7 @@ pub struct Entry {
 
 /// How far a stream has come at the end that says so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Progress {
+pub struct StreamAck {
     /// Which stream.
     pub stream: StreamId,
     /// Bytes that the socket there took, from the stream's beginning.
@@ -95,7 +95,7 @@ pub enum Control {
         last: bool,
     },
     /// What was delivered, at most [`MOST_ENTRIES`].
-    Progress(#[serde(deserialize_with = "at_most::<MOST_ENTRIES, _, _>")] Vec<Progress>),
+    Acks(#[serde(deserialize_with = "at_most::<MOST_ENTRIES, _, _>")] Vec<StreamAck>),
     /// The stream is reset, both ways.
     Reset {
         /// Which stream.
@@ -104,7 +104,7 @@ pub enum Control {
         code: u32,
     },
     /// The reset was heard.
-    ResetHeard {
+    ResetAck {
         /// Which stream.
         stream: StreamId,
     },

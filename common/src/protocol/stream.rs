@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::control::Request;
+use super::workload::Request;
 
 /// What a new stream is for. Sent once by the client, as the first frame.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,7 +51,7 @@ pub enum ResetCode {
     /// The session, or the agent that held it, is gone.
     SessionLost = 8,
     /// The other end said something that cannot be.
-    Nonsense = 9,
+    ProtocolViolation = 9,
     /// The agent has as many streams or requests of the session as it takes.
     TooMany = 10,
 }
@@ -68,7 +68,7 @@ impl ResetCode {
             6 => Self::BadHeader,
             7 => Self::ShuttingDown,
             8 => Self::SessionLost,
-            9 => Self::Nonsense,
+            9 => Self::ProtocolViolation,
             10 => Self::TooMany,
             _ => Self::ConnectionReset,
         }
@@ -96,7 +96,7 @@ mod tests {
             ResetCode::BadHeader,
             ResetCode::ShuttingDown,
             ResetCode::SessionLost,
-            ResetCode::Nonsense,
+            ResetCode::ProtocolViolation,
             ResetCode::TooMany,
         ] {
             assert_eq!(ResetCode::from_wire(code.to_wire().into_inner()), code);

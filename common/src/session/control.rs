@@ -36,22 +36,22 @@ pub async fn tell(streams: &Streams, send: &mut (impl AsyncWrite + Unpin)) -> Re
 }
 
 async fn tell_all(streams: &Streams, send: &mut (impl AsyncWrite + Unpin)) -> Result<Infallible, FrameError> {
-    let news = &streams.news;
-    let _turn = news.teller.lock().await;
+    let control_queue = &streams.control_queue;
+    let _turn = control_queue.teller.lock().await;
     loop {
-        news.some().await;
-        if news.may_wait() {
+        control_queue.some().await;
+        if control_queue.may_wait() {
             tokio::select! {
                 () = sleep(GATHER) => {}
-                () = news.is_urgent() => {}
+                () = control_queue.is_urgent() => {}
             }
         }
         let mut wire = Vec::new();
-        for frame in news.frames() {
+        for frame in control_queue.frames() {
             wire.extend_from_slice(&codec::encode(&frame, limits::SESSION_FRAME)?);
         }
         send.write_all(&wire).await?;
-        news.told();
+        control_queue.told();
     }
 }
 
@@ -111,7 +111,7 @@ mod tests {
     use std::pin::pin;
 
     use super::*;
-    use crate::session::pool::{self, Pool};
+    use crate::session::buffer_budget::{self, BufferBudget};
 
     fn parts(parts: impl IntoIterator<Item = (Vec<Entry>, bool)>) -> Vec<u8> {
         let mut wire = Vec::new();
@@ -159,7 +159,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_session_is_cleared_while_its_news_wait_for_a_peer_that_does_not_read() {
-        let streams = Streams::new(Pool::new(pool::SESSION));
+        let streams = Streams::new(BufferBudget::new(buffer_budget::SESSION));
         let stream = streams.open();
         stream.reset(crate::protocol::stream::ResetCode::Refused);
         let (mut send, _peer) = tokio::io::duplex(1);

@@ -1,15 +1,15 @@
 //! One logical stream at one end of a session. No I/O and no clock: what happens is told, what is to be done is asked.
 
-mod successor;
+mod snapshot;
 
 use std::ops::Range;
 
 use bytes::Bytes;
 
-pub use self::successor::Exported;
-use super::{inbox::Inbox, outbox::Outbox};
+pub use self::snapshot::Snapshot;
+use super::{recv_state::RecvState, send_buffer::SendBuffer};
 use crate::protocol::{
-    session::{Entry, Progress, StreamId},
+    session::{Entry, StreamAck, StreamId},
     stream::ResetCode,
 };
 
@@ -31,9 +31,9 @@ pub enum Fault {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reset {
     /// This end; the peer has to hear of it.
-    Here(ResetCode),
+    Local(ResetCode),
     /// The other end.
-    There(ResetCode),
+    Remote(ResetCode),
 }
 
 impl Reset {
@@ -41,7 +41,7 @@ impl Reset {
     #[must_use]
     pub fn code(self) -> ResetCode {
         match self {
-            Self::Here(code) | Self::There(code) => code,
+            Self::Local(code) | Self::Remote(code) => code,
         }
     }
 }
@@ -52,8 +52,8 @@ pub struct StreamCore {
     id: StreamId,
     /// Of the attachment whose input counts.
     generation: u64,
-    outbox: Outbox,
-    inbox: Inbox,
+    send_buffer: SendBuffer,
+    recv_state: RecvState,
     reset: Option<Reset>,
     /// The peer knows it.
     confirmed: bool,
@@ -64,7 +64,7 @@ pub struct StreamCore {
 /// What is to be done with a stream when a new attachment begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resumption {
-    /// Send from where [`Outbox::sent`] stands.
+    /// Send from where [`SendBuffer::sent`] stands.
     Resume,
     /// It is over: the peer knew all there is to know.
     Forget,
@@ -74,17 +74,17 @@ impl StreamCore {
     /// A new stream.
     #[must_use]
     pub fn new(id: StreamId, generation: u64) -> Self {
-        Self::resumed(id, generation, Outbox::new(), Inbox::default())
+        Self::resumed(id, generation, SendBuffer::new(), RecvState::default())
     }
 
     /// A stream that goes on where another process left it.
     #[must_use]
-    pub fn resumed(id: StreamId, generation: u64, outbox: Outbox, inbox: Inbox) -> Self {
+    pub fn resumed(id: StreamId, generation: u64, send_buffer: SendBuffer, recv_state: RecvState) -> Self {
         Self {
             id,
             generation,
-            outbox,
-            inbox,
+            send_buffer,
+            recv_state,
             reset: None,
             confirmed: false,
             offered: false,
@@ -99,14 +99,14 @@ impl StreamCore {
 
     /// The sending half.
     #[must_use]
-    pub fn outbox(&self) -> &Outbox {
-        &self.outbox
+    pub fn send_buffer(&self) -> &SendBuffer {
+        &self.send_buffer
     }
 
     /// The receiving half.
     #[must_use]
-    pub fn inbox(&self) -> &Inbox {
-        &self.inbox
+    pub fn recv_state(&self) -> &RecvState {
+        &self.recv_state
     }
 
     /// Whether and why it was reset.
@@ -130,7 +130,7 @@ impl StreamCore {
     /// Both directions are complete and acknowledged: there is nothing left to do or to tell but the last progress.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        self.reset.is_none() && self.outbox.is_complete() && self.inbox.is_complete()
+        self.reset.is_none() && self.send_buffer.is_complete() && self.recv_state.is_complete()
     }
 
     // What happens at this end.
@@ -138,28 +138,28 @@ impl StreamCore {
     /// The local socket gave `bytes`.
     pub fn write(&mut self, bytes: Bytes) {
         if self.reset.is_none() {
-            self.outbox.push(bytes);
+            self.send_buffer.push(bytes);
         }
     }
 
     /// The local socket's data ended.
     pub fn finish(&mut self) {
-        self.outbox.finish();
+        self.send_buffer.finish();
     }
 
     /// The local socket has more, and there is no room for it.
     pub fn is_wanted_more(&mut self) {
-        self.outbox.is_wanted_more();
+        self.send_buffer.is_wanted_more();
     }
 
     /// The local socket took `count` bytes of what was accepted.
     pub fn deliver(&mut self, count: u64) {
-        self.inbox.deliver(count);
+        self.recv_state.deliver(count);
     }
 
     /// The local socket is to be told the end now. False when something comes before it, or a reset instead of it.
     pub fn deliver_end(&mut self) -> bool {
-        self.reset.is_none() && self.inbox.deliver_end()
+        self.reset.is_none() && self.recv_state.deliver_end()
     }
 
     /// The stream is given up at this end. Returns the bytes let go. A complete stream and a reset one stay what they are.
@@ -167,8 +167,8 @@ impl StreamCore {
         if self.reset.is_some() || self.is_complete() {
             return 0;
         }
-        self.reset = Some(Reset::Here(code));
-        self.outbox.clear()
+        self.reset = Some(Reset::Local(code));
+        self.send_buffer.clear()
     }
 
     // What goes out on the attachment of `generation`; that of an older one changes nothing.
@@ -187,7 +187,7 @@ impl StreamCore {
     #[must_use]
     pub fn unsent(&self, generation: u64) -> Range<u64> {
         if self.generation == generation && self.reset.is_none() {
-            self.outbox.sent()..self.outbox.end()
+            self.send_buffer.sent()..self.send_buffer.end()
         } else {
             0..0
         }
@@ -197,7 +197,7 @@ impl StreamCore {
     #[must_use]
     pub fn batch(&self, generation: u64, batch: &mut [Bytes]) -> usize {
         if self.generation == generation && self.reset.is_none() {
-            self.outbox.batch(batch)
+            self.send_buffer.batch(batch)
         } else {
             0
         }
@@ -206,15 +206,15 @@ impl StreamCore {
     /// `count` bytes of the batch went out.
     pub fn sent(&mut self, generation: u64, count: u64) {
         if self.generation == generation && self.reset.is_none() {
-            self.outbox.advance(count);
+            self.send_buffer.advance(count);
         }
     }
 
     /// Whether the end is to be sent now. It counts as sent then.
     pub fn take_end(&mut self, generation: u64) -> bool {
-        let due = self.generation == generation && self.reset.is_none() && self.outbox.wants_end();
+        let due = self.generation == generation && self.reset.is_none() && self.send_buffer.wants_end();
         if due {
-            self.outbox.end_sent();
+            self.send_buffer.end_sent();
         }
         due
     }
@@ -230,7 +230,7 @@ impl StreamCore {
             return Ok(None);
         }
         self.confirmed = true;
-        self.inbox.accept(offset, bytes)
+        self.recv_state.accept(offset, bytes)
     }
 
     /// The end arrived, at `offset`.
@@ -242,7 +242,7 @@ impl StreamCore {
             return Ok(());
         }
         self.confirmed = true;
-        self.inbox.accept_end(offset)
+        self.recv_state.accept_end(offset)
     }
 
     /// The peer tells what its socket took. Returns the bytes let go.
@@ -254,7 +254,7 @@ impl StreamCore {
             return Ok(0);
         }
         self.confirmed = true;
-        self.outbox.acknowledge(delivered, ended)
+        self.send_buffer.acknowledge(delivered, ended)
     }
 
     /// The peer gave the stream up. Returns the bytes let go. A complete stream stays complete: the peer has not heard yet
@@ -264,9 +264,9 @@ impl StreamCore {
             return 0;
         }
         if self.reset.is_none() {
-            self.reset = Some(Reset::There(code));
+            self.reset = Some(Reset::Remote(code));
         }
-        self.outbox.clear()
+        self.send_buffer.clear()
     }
 
     // A new attachment.
@@ -280,19 +280,19 @@ impl StreamCore {
     /// What the peer is to know of this stream.
     #[must_use]
     pub fn entry(&self) -> Entry {
-        let Progress {
+        let StreamAck {
             stream,
             delivered,
             ended,
-        } = self.progress();
+        } = self.ack();
         let reset = match self.reset {
-            Some(Reset::Here(code)) => Some(code as u32),
+            Some(Reset::Local(code)) => Some(code as u32),
             _ => None,
         };
         Entry {
             stream,
             delivered,
-            received: self.inbox.received(),
+            received: self.recv_state.received(),
             ended,
             reset,
         }
@@ -300,11 +300,11 @@ impl StreamCore {
 
     /// How far its receiving half has come.
     #[must_use]
-    pub fn progress(&self) -> Progress {
-        Progress {
+    pub fn ack(&self) -> StreamAck {
+        StreamAck {
             stream: self.id,
-            delivered: self.inbox.delivered(),
-            ended: self.inbox.is_complete(),
+            delivered: self.recv_state.delivered(),
+            ended: self.recv_state.is_complete(),
         }
     }
 
@@ -332,8 +332,8 @@ impl StreamCore {
         if theirs.received < theirs.delivered {
             return Err(Fault::Offset);
         }
-        self.outbox.rewind(theirs.received)?;
-        self.outbox.acknowledge(theirs.delivered, theirs.ended)?;
+        self.send_buffer.rewind(theirs.received)?;
+        self.send_buffer.acknowledge(theirs.delivered, theirs.ended)?;
         Ok(Resumption::Resume)
     }
 
@@ -341,7 +341,7 @@ impl StreamCore {
         if self.confirmed || self.reset.is_some() {
             return self.forgotten().map(|()| Resumption::Forget);
         }
-        self.outbox.rewind(0)?;
+        self.send_buffer.rewind(0)?;
         Ok(Resumption::Resume)
     }
 
@@ -353,11 +353,11 @@ impl StreamCore {
         if self.reset.is_some() {
             return Ok(());
         }
-        if !self.inbox.is_complete() {
+        if !self.recv_state.is_complete() {
             return Err(Fault::Forgotten);
         }
-        self.outbox
-            .acknowledge(self.outbox.end(), true)
+        self.send_buffer
+            .acknowledge(self.send_buffer.end(), true)
             .map(drop)
             .map_err(|_| Fault::Forgotten)
     }
@@ -373,7 +373,7 @@ impl StreamCore {
         }
         self.confirmed = true;
         if self.reset.is_none() {
-            self.outbox.rewind(received)?;
+            self.send_buffer.rewind(received)?;
         }
         Ok(true)
     }

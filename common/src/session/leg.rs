@@ -18,7 +18,7 @@ pub struct Leg {
 }
 
 /// Where a stream gets its legs from, one for each attachment.
-pub trait Legs {
+pub trait LegSource {
     /// The next leg, on an attachment that is newer than that of the last one. Dropping the future loses nothing.
     fn next(&mut self) -> impl Future<Output = Leg> + Send;
 }

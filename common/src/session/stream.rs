@@ -9,13 +9,13 @@ use tokio::sync::Notify;
 
 use super::{
     core::{Fault, Reset, Resumption, StreamCore},
-    inward::Inward,
-    leg::{Leg, LegEnd, Legs},
+    leg::{Leg, LegEnd, LegSource},
+    recv::Inbound,
     socket::Socket,
     streams::Streams,
 };
 use crate::protocol::{
-    session::{Control, Entry, Progress, StreamId},
+    session::{Control, Entry, StreamAck, StreamId},
     stream::ResetCode,
 };
 
@@ -32,7 +32,7 @@ pub struct Stream {
     id: StreamId,
     core: Mutex<StreamCore>,
     pub(super) streams: Arc<Streams>,
-    /// The outbox may have room.
+    /// The send buffer may have room.
     pub(super) room: Notify,
     /// There may be something to send.
     pub(super) ready: Notify,
@@ -59,8 +59,8 @@ impl Stream {
     pub(super) fn new(core: StreamCore, streams: Arc<Streams>) -> Self {
         Self {
             id: core.id(),
-            told: AtomicU64::new(core.inbox().delivered()),
-            plain_until: AtomicU64::new(core.outbox().end() + HEAD),
+            told: AtomicU64::new(core.recv_state().delivered()),
+            plain_until: AtomicU64::new(core.send_buffer().end() + HEAD),
             core: Mutex::new(core),
             streams,
             room: Notify::new(),
@@ -81,29 +81,29 @@ impl Stream {
         self.core.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes the state, and keeps the pool's account of what the outbox holds.
+    /// Changes the state, and keeps the pool's account of what the send buffer holds.
     pub(super) fn change<T>(&self, change: impl FnOnce(&mut StreamCore) -> T) -> T {
         let mut core = self.core();
-        let before = core.outbox().held();
+        let before = core.send_buffer().held();
         let result = change(&mut core);
-        let after = core.outbox().held();
+        let after = core.send_buffer().held();
         drop(core);
         if before != after {
-            self.streams.pool().held(before, after);
+            self.streams.budget().held(before, after);
         }
         result
     }
 
     /// Carries `socket` until everything was carried both ways, or the stream is reset. `socket` stays with the caller,
     /// who resets it unless the stream is complete. Dropping the future leaves the stream as it is.
-    pub async fn carry(self: &Arc<Self>, socket: &Socket, legs: &mut impl Legs) -> Ended {
-        let mut inward = Inward::default();
+    pub async fn proxy(self: &Arc<Self>, socket: &Socket, legs: &mut impl LegSource) -> Ended {
+        let mut inbound = Inbound::default();
         tokio::select! {
             biased;
             () = self.settles() => {}
             () = self.streams.ended() => self.reset(ResetCode::SessionLost),
-            () = self.outward(socket) => self.reset(ResetCode::ConnectionReset),
-            () = self.work(socket, legs, &mut inward) => {}
+            () = self.fill(socket) => self.reset(ResetCode::ConnectionReset),
+            () = self.work(socket, legs, &mut inbound) => {}
         }
         self.settle(socket)
     }
@@ -122,15 +122,15 @@ impl Stream {
     }
 
     fn settle(self: &Arc<Self>, socket: &Socket) -> Ended {
-        let (progress, reset) = {
+        let (ack, reset) = {
             let core = self.core();
-            (core.progress(), core.reset_reason())
+            (core.ack(), core.reset_reason())
         };
         match reset {
             None => {
                 socket.end_on_close();
                 // The peer waits for this, and nothing else will tell it.
-                self.streams.tell(Control::Progress(vec![progress]));
+                self.streams.tell(Control::Acks(vec![ack]));
                 self.streams.forget(self.id);
                 Ended::Complete
             }
@@ -139,19 +139,19 @@ impl Stream {
     }
 
     /// On one leg after another. Returns when the socket breaks or the stream is reset.
-    async fn work(self: &Arc<Self>, socket: &Socket, legs: &mut impl Legs, inward: &mut Inward) {
+    async fn work(self: &Arc<Self>, socket: &Socket, legs: &mut impl LegSource, inbound: &mut Inbound) {
         let mut next = None;
         loop {
             let leg = match next.take() {
                 Some(leg) => leg,
                 None => tokio::select! {
                     leg = legs.next() => leg,
-                    () = inward.starve(self, socket) => return self.reset(ResetCode::ConnectionReset),
+                    () = inbound.starve(self, socket) => return self.reset(ResetCode::ConnectionReset),
                 },
             };
             tokio::select! {
                 newer = legs.next() => next = Some(newer),
-                end = self.on(leg, socket, inward) => match end {
+                end = self.on(leg, socket, inbound) => match end {
                     LegEnd::Lost => {}
                     LegEnd::Refused(code) => return self.reset(code),
                     LegEnd::Faulty(fault) => return self.fault(fault),
@@ -161,7 +161,7 @@ impl Stream {
         }
     }
 
-    async fn on(self: &Arc<Self>, leg: Leg, socket: &Socket, inward: &mut Inward) -> LegEnd {
+    async fn on(self: &Arc<Self>, leg: Leg, socket: &Socket, inbound: &mut Inbound) -> LegEnd {
         let Leg {
             generation,
             mut send,
@@ -170,7 +170,7 @@ impl Stream {
         } = leg;
         let end = tokio::select! {
             end = self.send(generation, &mut send) => end,
-            end = inward.receive(self, generation, &mut receive, at, socket) => end,
+            end = inbound.receive(self, generation, &mut receive, at, socket) => end,
         };
         match end {
             LegEnd::Refused(ResetCode::ShuttingDown) => LegEnd::Lost,
@@ -181,14 +181,14 @@ impl Stream {
     }
 
     /// The peer tells what was delivered there.
-    pub fn acknowledge(self: &Arc<Self>, progress: &Progress) {
-        let result = self.change(|core| core.acknowledge(progress.delivered, progress.ended));
+    pub fn acknowledge(self: &Arc<Self>, ack: &StreamAck) {
+        let result = self.change(|core| core.acknowledge(ack.delivered, ack.ended));
         match result {
             Ok(freed) => {
                 if freed > 0 {
                     self.room.notify_one();
                 }
-                if progress.ended {
+                if ack.ended {
                     self.settled.notify_one();
                 }
             }
@@ -223,7 +223,7 @@ impl Stream {
 
     pub(super) fn fault(self: &Arc<Self>, fault: Fault) {
         tracing::debug!(stream = self.id, %fault, "the other end's fault");
-        self.reset(ResetCode::Nonsense);
+        self.reset(ResetCode::ProtocolViolation);
     }
 
     pub(super) fn fence(&self, generation: u64) -> Entry {
@@ -236,7 +236,7 @@ impl Stream {
         self.settled.notify_one();
         if theirs.is_some_and(|theirs| theirs.reset.is_some()) {
             self.streams.forget(self.id);
-            return self.streams.tell(Control::ResetHeard { stream: self.id });
+            return self.streams.tell(Control::ResetAck { stream: self.id });
         }
         match result {
             Ok(Resumption::Resume) => self.tell_peer(false),
@@ -268,34 +268,34 @@ impl Stream {
     /// Has the peer be told how this stream stands, soon or at once.
     pub(super) fn tell_peer(self: &Arc<Self>, at_once: bool) {
         if !self.queued.swap(true, Ordering::AcqRel) {
-            self.streams.news.look(self);
+            self.streams.control_queue.look(self);
         }
         if at_once {
-            self.streams.news.hurry();
+            self.streams.control_queue.hurry();
         }
     }
 
     /// What there is to tell.
-    pub(super) fn news(&self) -> Result<Progress, Control> {
+    pub(super) fn control_frame(&self) -> Result<StreamAck, Control> {
         // Before looking: whatever changes afterwards is told again.
         self.queued.store(false, Ordering::Release);
         let core = self.core();
-        if let Some(Reset::Here(code)) = core.reset_reason() {
+        if let Some(Reset::Local(code)) = core.reset_reason() {
             let stream = self.id;
             return Err(Control::Reset {
                 stream,
                 code: code as u32,
             });
         }
-        let progress = core.progress();
-        self.told.store(progress.delivered, Ordering::Relaxed);
-        Ok(progress)
+        let ack = core.ack();
+        self.told.store(ack.delivered, Ordering::Relaxed);
+        Ok(ack)
     }
 
     /// The peer said something. What it is answered with may have secrets at its head.
     pub(super) fn heard(&self, core: &StreamCore) {
         self.plain_until
-            .store(core.outbox().end() + HEAD, Ordering::Relaxed);
+            .store(core.send_buffer().end() + HEAD, Ordering::Relaxed);
     }
 
     /// What may be deflated of it now: nothing before this offset.
@@ -310,7 +310,7 @@ impl Stream {
         let delivered = {
             let mut core = self.core();
             core.deliver(count);
-            core.inbox().delivered()
+            core.recv_state().delivered()
         };
         self.tell_peer(delivered - self.told.load(Ordering::Relaxed) >= STEP);
     }
@@ -318,7 +318,7 @@ impl Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        let held = self.core().outbox().held();
-        self.streams.pool().held(held, 0);
+        let held = self.core().send_buffer().held();
+        self.streams.budget().held(held, 0);
     }
 }

@@ -12,10 +12,10 @@ use std::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    buffer_budget::BufferBudget,
+    control_queue::ControlQueue,
     core::{Reset, StreamCore},
-    news::News,
-    outbox::FIRST_WINDOW,
-    pool::Pool,
+    send_buffer::FIRST_WINDOW,
     stream::Stream,
 };
 use crate::protocol::{
@@ -38,14 +38,14 @@ const FAST: u64 = 25_000_000;
 #[derive(Debug)]
 pub struct Streams {
     all: RwLock<All>,
-    pool: Arc<Pool>,
+    budget: Arc<BufferBudget>,
     /// What a stream may hold to some use, in bytes.
     of_use: AtomicU64,
     /// The client wants bulk to be deflated where that helps.
     may_deflate: AtomicBool,
     /// The attachment's path is slow enough for that.
     is_slow: AtomicBool,
-    pub(super) news: News,
+    pub(super) control_queue: ControlQueue,
     over: CancellationToken,
     /// Bytes read from and written to local sockets.
     moved: [AtomicU64; 2],
@@ -84,16 +84,16 @@ pub struct Moved {
 }
 
 impl Streams {
-    /// None yet. Their outboxes hold what `pool` has.
+    /// None yet. Their send buffers hold what `pool` has.
     #[must_use]
-    pub fn new(pool: Arc<Pool>) -> Arc<Self> {
+    pub fn new(budget: Arc<BufferBudget>) -> Arc<Self> {
         Arc::new(Self {
             all: RwLock::default(),
-            pool,
+            budget,
             of_use: AtomicU64::new(u64::MAX),
             may_deflate: AtomicBool::new(false),
             is_slow: AtomicBool::new(false),
-            news: News::new(),
+            control_queue: ControlQueue::new(),
             over: CancellationToken::new(),
             moved: Default::default(),
         })
@@ -137,7 +137,7 @@ impl Streams {
 
     /// Takes in a stream that another process left.
     pub fn adopt(self: &Arc<Self>, core: StreamCore) -> Arc<Stream> {
-        self.pool.held(0, core.outbox().held());
+        self.budget.held(0, core.send_buffer().held());
         self.insert(&mut self.write(), core)
     }
 
@@ -182,10 +182,10 @@ impl Streams {
         self.read().generation
     }
 
-    /// What the outboxes may hold.
+    /// What the send buffers may hold.
     #[must_use]
-    pub fn pool(&self) -> &Pool {
-        &self.pool
+    pub fn budget(&self) -> &BufferBudget {
+        &self.budget
     }
 
     /// The attachment has this many bytes under way at most (its congestion window), for a round trip: streams that hold
@@ -227,7 +227,7 @@ impl Streams {
 
     /// Has the peer be told `control`, now or on the next attachment.
     pub fn tell(&self, control: Control) {
-        self.news.tell(control);
+        self.control_queue.tell(control);
     }
 
     /// At the agent: from now on only input of the attachment of `generation` counts. The agent's table; none when an
@@ -265,7 +265,7 @@ impl Streams {
         }
         for stream in table.into_keys() {
             // What is left out is told on the next attachment.
-            if self.news.is_listened_to() {
+            if self.control_queue.is_listened_to() {
                 self.tell(Control::Forgotten { stream });
             }
         }
@@ -299,16 +299,16 @@ impl Streams {
     /// After the end, when no stream is at work any more: forgets them all.
     pub async fn clear(&self) {
         self.write().streams.clear();
-        self.news.clear();
+        self.control_queue.clear();
     }
 
     /// What the peer says on the control stream. False when that may not be said there, or the peer itself does not listen.
     pub fn hear(&self, control: &Control) -> bool {
         match control {
-            Control::Progress(all) => {
-                for progress in all {
-                    if let Some(stream) = self.get(progress.stream) {
-                        stream.acknowledge(progress);
+            Control::Acks(all) => {
+                for ack in all {
+                    if let Some(stream) = self.get(ack.stream) {
+                        stream.acknowledge(ack);
                     }
                 }
             }
@@ -323,11 +323,11 @@ impl Streams {
                         all.early_resets.insert(id);
                     }
                 }
-                self.tell(Control::ResetHeard { stream: id });
+                self.tell(Control::ResetAck { stream: id });
             }
-            Control::ResetHeard { stream: id } => {
+            Control::ResetAck { stream: id } => {
                 if let Some(stream) = self.get(*id)
-                    && matches!(stream.reset_reason(), Some(Reset::Here(_)))
+                    && matches!(stream.reset_reason(), Some(Reset::Local(_)))
                 {
                     self.forget(*id);
                 }
@@ -339,6 +339,6 @@ impl Streams {
             }
             Control::Table { .. } | Control::Restarting => return false,
         }
-        self.news.is_listened_to()
+        self.control_queue.is_listened_to()
     }
 }

@@ -12,7 +12,7 @@ use tokio::{
 };
 
 use super::{
-    pool::{self, Pool},
+    buffer_budget::{self, BufferBudget},
     samples::noise,
     streams::Streams,
 };
@@ -65,7 +65,7 @@ async fn bytes_go_both_ways_and_each_way_ends_by_itself() {
 
 #[test]
 fn what_was_offered_before_the_agents_table_came_is_not_sent_again() {
-    let streams = Streams::new(Pool::new(pool::SESSION));
+    let streams = Streams::new(BufferBudget::new(buffer_budget::SESSION));
     let [early, waiting] = [streams.open(), streams.open()];
     for stream in [&early, &waiting] {
         stream.change(|core| core.write("hello".into()));
@@ -75,11 +75,11 @@ fn what_was_offered_before_the_agents_table_came_is_not_sent_again() {
         core.sent(1, 5);
     });
     assert!(streams.resume(1, HashMap::new()));
-    assert_eq!(early.core().outbox().sent(), 5);
+    assert_eq!(early.core().send_buffer().sent(), 5);
     assert!(waiting.core().offer(1));
     // The agent that it was offered to has never heard of it.
     assert!(streams.resume(2, HashMap::new()));
-    assert_eq!(early.core().outbox().sent(), 0);
+    assert_eq!(early.core().send_buffer().sent(), 0);
     assert!(early.core().offer(2));
 }
 
@@ -265,13 +265,13 @@ async fn a_thousand_readers_that_stopped_hold_bounded_memory_and_nobody_else_up(
         stopped.push(rig.stream().await);
     }
     let block = vec![7; 256 * 1024];
-    let most = pool::SESSION + COUNT as u64 * pool::EACH;
+    let most = buffer_budget::SESSION + COUNT as u64 * buffer_budget::EACH;
     let slack = 4 * 1024 * 1024;
     let held = || {
         rig.client
             .all()
             .iter()
-            .map(|stream| stream.core().outbox().held())
+            .map(|stream| stream.core().send_buffer().held())
             .sum::<u64>()
     };
     let mut ticks = tokio::time::interval(Duration::from_millis(5));

@@ -1,7 +1,7 @@
 //! What happens on attachments: to their streams, and on their control streams.
 
 use bytes::Bytes;
-use jq_common::{protocol::session::StreamId, session::inbox::Inbox};
+use jq_common::{protocol::session::StreamId, session::recv_state::RecvState};
 
 use crate::{
     end::Stream,
@@ -38,9 +38,9 @@ impl World {
         {
             return false;
         }
-        let received = stream.core.inbox().received();
+        let received = stream.core.recv_state().received();
         let wire = attachment.wires.entry(id).or_default();
-        wire.at = [received, stream.core.outbox().sent()];
+        wire.at = [received, stream.core.send_buffer().sent()];
         wire.used[CLIENT] = true;
         if !attachment.orphaned {
             wire.pipes[CLIENT].push_back(Item::Open {
@@ -62,7 +62,7 @@ impl World {
         let Some(wire) = attachment.wires.get_mut(&id).filter(|wire| wire.used[end]) else {
             return false;
         };
-        let from = stream.core.outbox().sent();
+        let from = stream.core.send_buffer().sent();
         let mut batch = [const { Bytes::new() }; 4];
         let taken = stream.core.batch(generation, &mut batch);
         let mut left = length.max(1) as usize;
@@ -84,7 +84,7 @@ impl World {
         if taken == 0 && stream.core.take_end(generation) {
             items.push(Item::End);
         }
-        let reached = stream.core.outbox().sent();
+        let reached = stream.core.send_buffer().sent();
         // I5: only the attachment that counts carries anything.
         assert!(
             items.is_empty() || current,
@@ -245,13 +245,13 @@ impl World {
 }
 
 /// All of a stream's state, to be compared.
-fn state_of(stream: &Stream) -> (u64, u64, u64, Inbox, bool, usize) {
-    let (core, outbox) = (&stream.core, stream.core.outbox());
+fn state_of(stream: &Stream) -> (u64, u64, u64, RecvState, bool, usize) {
+    let (core, send_buffer) = (&stream.core, stream.core.send_buffer());
     (
-        outbox.acked(),
-        outbox.sent(),
-        outbox.end(),
-        *core.inbox(),
+        send_buffer.acked(),
+        send_buffer.sent(),
+        send_buffer.end(),
+        *core.recv_state(),
         core.reset_reason().is_some(),
         stream.pending.len(),
     )

@@ -8,14 +8,14 @@ use std::{
 use bytes::Bytes;
 use jq_common::{
     protocol::{
-        session::{Control, Entry, Progress, StreamId},
+        session::{Control, Entry, StreamAck, StreamId},
         stream::ResetCode,
     },
     session::{
+        buffer_budget::{BufferBudget, EACH},
         core::{Fault, Reset, Resumption, StreamCore},
-        inbox::Inbox,
-        outbox::{LARGEST_WINDOW, Outbox},
-        pool::{EACH, Pool},
+        recv_state::RecvState,
+        send_buffer::{LARGEST_WINDOW, SendBuffer},
     },
 };
 
@@ -50,7 +50,7 @@ impl Stream {
 
 /// Something to tell the peer.
 #[derive(Debug)]
-pub(crate) enum Hint {
+pub(crate) enum Pending {
     Look(StreamId),
     Tell(Control),
 }
@@ -62,8 +62,8 @@ pub(crate) struct End {
     pub(crate) known: BTreeMap<StreamId, Stream>,
     /// Forgotten, but their sockets may not have noticed.
     pub(crate) forgotten: BTreeMap<StreamId, Stream>,
-    pub(crate) news: VecDeque<Hint>,
-    pool: Arc<Pool>,
+    pub(crate) control_queue: VecDeque<Pending>,
+    budget: Arc<BufferBudget>,
     /// At the agent: resets that came before the stream, on the attachment that counts.
     early_resets: BTreeSet<StreamId>,
 }
@@ -74,8 +74,8 @@ impl End {
             generation: 0,
             known: BTreeMap::new(),
             forgotten: BTreeMap::new(),
-            news: VecDeque::new(),
-            pool: Pool::new(POOL),
+            control_queue: VecDeque::new(),
+            budget: BufferBudget::new(POOL),
             early_resets: BTreeSet::new(),
         }
     }
@@ -102,9 +102,9 @@ impl End {
     /// Changes a stream, and keeps the pool's account.
     pub(crate) fn change<T>(&mut self, id: StreamId, change: impl FnOnce(&mut StreamCore) -> T) -> Option<T> {
         let stream = self.known.get_mut(&id)?;
-        let before = stream.core.outbox().held();
+        let before = stream.core.send_buffer().held();
         let result = change(&mut stream.core);
-        self.pool.held(before, stream.core.outbox().held());
+        self.budget.held(before, stream.core.send_buffer().held());
         Some(result)
     }
 
@@ -113,11 +113,11 @@ impl End {
         let Some(stream) = self.known.get_mut(&id) else {
             return 0;
         };
-        if stream.core.outbox().room() == 0 {
+        if stream.core.send_buffer().room() == 0 {
             stream.core.is_wanted_more();
         }
-        let outbox = stream.core.outbox();
-        outbox.room().min(self.pool.room(outbox.held()))
+        let send_buffer = stream.core.send_buffer();
+        send_buffer.room().min(self.budget.room(send_buffer.held()))
     }
 
     // What is to be told.
@@ -127,30 +127,30 @@ impl End {
             && !stream.queued
         {
             stream.queued = true;
-            self.news.push_back(Hint::Look(id));
+            self.control_queue.push_back(Pending::Look(id));
         }
     }
 
     pub(crate) fn tell(&mut self, control: Control) {
-        self.news.push_back(Hint::Tell(control));
+        self.control_queue.push_back(Pending::Tell(control));
     }
 
     /// Everything there is to tell, as frames.
     pub(crate) fn frames(&mut self) -> Vec<Control> {
         let mut frames = Vec::new();
-        let mut progress = Vec::new();
-        while let Some(hint) = self.news.pop_front() {
-            match hint {
-                Hint::Look(id) => match self.look(id) {
-                    Some(Control::Progress(news)) => progress.extend(news),
+        let mut acks = Vec::new();
+        while let Some(pending) = self.control_queue.pop_front() {
+            match pending {
+                Pending::Look(id) => match self.look(id) {
+                    Some(Control::Acks(more)) => acks.extend(more),
                     other => frames.extend(other),
                 },
-                Hint::Tell(Control::Progress(more)) => progress.extend(more),
-                Hint::Tell(control) => frames.push(control),
+                Pending::Tell(Control::Acks(more)) => acks.extend(more),
+                Pending::Tell(control) => frames.push(control),
             }
         }
-        if !progress.is_empty() {
-            frames.push(Control::Progress(progress));
+        if !acks.is_empty() {
+            frames.push(Control::Acks(acks));
         }
         frames
     }
@@ -162,11 +162,11 @@ impl End {
         };
         known.queued = false;
         Some(match known.core.reset_reason() {
-            Some(Reset::Here(code)) => Control::Reset {
+            Some(Reset::Local(code)) => Control::Reset {
                 stream,
                 code: code as u32,
             },
-            _ => Control::Progress(vec![known.core.progress()]),
+            _ => Control::Acks(vec![known.core.ack()]),
         })
     }
 
@@ -175,8 +175,8 @@ impl End {
     /// Returns the faults found in what an honest peer said: there must be none.
     pub(crate) fn hear(&mut self, control: Control) -> Result<(), Fault> {
         match control {
-            Control::Progress(all) => {
-                for Progress {
+            Control::Acks(all) => {
+                for StreamAck {
                     stream,
                     delivered,
                     ended,
@@ -197,14 +197,14 @@ impl End {
                     self.early_resets.insert(stream);
                 }
                 self.forget(stream);
-                self.tell(Control::ResetHeard { stream });
+                self.tell(Control::ResetAck { stream });
             }
-            Control::ResetHeard { stream } => {
+            Control::ResetAck { stream } => {
                 let reset = self
                     .known
                     .get(&stream)
                     .and_then(|known| known.core.reset_reason());
-                if matches!(reset, Some(Reset::Here(_))) {
+                if matches!(reset, Some(Reset::Local(_))) {
                     self.forget(stream);
                 }
             }
@@ -244,7 +244,7 @@ impl End {
             let forget = resumed.transpose()? == Some(Resumption::Forget);
             if theirs.is_some_and(|theirs| theirs.reset.is_some()) {
                 self.forget(id);
-                self.tell(Control::ResetHeard { stream: id });
+                self.tell(Control::ResetAck { stream: id });
             } else if forget {
                 self.forget(id);
             } else {
@@ -296,26 +296,31 @@ impl End {
 
     /// The process is replaced by its successor: sockets and state go on, what arrived and was not delivered does not.
     pub(crate) fn restart(&mut self) {
-        self.news.clear();
-        self.pool = Pool::new(POOL);
+        self.control_queue.clear();
+        self.budget = BufferBudget::new(POOL);
         self.forgotten.retain(|_, stream| stream.open);
         for stream in self.known.values_mut() {
-            let (exported, chunks) = stream.core.outbox().export();
+            let (snapshot, chunks) = stream.core.send_buffer().snapshot();
             let held = Bytes::from(chunks.flatten().copied().collect::<Vec<u8>>());
-            let outbox = Outbox::import(&exported, held).expect("what was exported");
-            let Progress {
+            let send_buffer = SendBuffer::restore(&snapshot, held).expect("a valid snapshot");
+            let StreamAck {
                 stream: id,
                 delivered,
                 ended,
-            } = stream.core.progress();
-            let mut core = StreamCore::resumed(id, self.generation, outbox, Inbox::resumed(delivered, ended));
+            } = stream.core.ack();
+            let mut core = StreamCore::resumed(
+                id,
+                self.generation,
+                send_buffer,
+                RecvState::resumed(delivered, ended),
+            );
             if let Some(reset) = stream.core.reset_reason() {
                 core.reset(reset.code());
             }
             stream.core = core;
             stream.queued = false;
             stream.pending = Bytes::new();
-            self.pool.held(0, stream.core.outbox().held());
+            self.budget.held(0, stream.core.send_buffer().held());
         }
     }
 
@@ -323,18 +328,18 @@ impl End {
     pub(crate) fn check_memory(&self) {
         let mut above = 0;
         for stream in self.known.values() {
-            let outbox = stream.core.outbox();
-            assert!(outbox.held() <= LARGEST_WINDOW);
-            above += outbox.held().saturating_sub(EACH);
+            let send_buffer = stream.core.send_buffer();
+            assert!(send_buffer.held() <= LARGEST_WINDOW);
+            above += send_buffer.held().saturating_sub(EACH);
         }
         for stream in self.forgotten.values() {
-            let outbox = stream.core.outbox();
-            assert_eq!(outbox.held(), 0, "a forgotten stream holds bytes");
+            let send_buffer = stream.core.send_buffer();
+            assert_eq!(send_buffer.held(), 0, "a forgotten stream holds bytes");
         }
         assert_eq!(
-            self.pool.room(0),
+            self.budget.room(0),
             EACH + POOL.saturating_sub(above),
-            "the pool's account"
+            "the account of the budget"
         );
     }
 }

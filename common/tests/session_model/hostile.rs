@@ -5,7 +5,7 @@ use jq_common::{
     protocol::{session::Entry, stream::ResetCode},
     session::{
         core::{Reset, StreamCore},
-        outbox::LARGEST_WINDOW,
+        send_buffer::LARGEST_WINDOW,
     },
 };
 use proptest::{prelude::*, test_runner::Config};
@@ -71,8 +71,8 @@ fn step() -> impl Strategy<Value = Step> {
 fn apply(core: &mut StreamCore, step: &Step) -> bool {
     match *step {
         Step::Write(length) => {
-            let length = u64::from(length).min(core.outbox().room()) as usize;
-            if !core.outbox().is_finished() {
+            let length = u64::from(length).min(core.send_buffer().room()) as usize;
+            if !core.send_buffer().is_finished() {
                 core.write(Bytes::from(vec![7; length]));
             }
         }
@@ -83,7 +83,7 @@ fn apply(core: &mut StreamCore, step: &Step) -> bool {
         Step::Deliver(count) => core.deliver(count),
         Step::DeliverEnd => {
             if core.deliver_end() {
-                assert_eq!(core.inbox().delivered(), core.inbox().received());
+                assert_eq!(core.recv_state().delivered(), core.recv_state().received());
             }
         }
         Step::Break => {
@@ -138,22 +138,22 @@ fn apply(core: &mut StreamCore, step: &Step) -> bool {
 }
 
 fn check(core: &StreamCore, written: u64) {
-    let (outbox, inbox) = (core.outbox(), core.inbox());
-    assert!(outbox.held() <= LARGEST_WINDOW);
+    let (send_buffer, recv_state) = (core.send_buffer(), core.recv_state());
+    assert!(send_buffer.held() <= LARGEST_WINDOW);
     assert!(
-        outbox.acked() <= outbox.sent() && outbox.sent() <= outbox.end(),
-        "{outbox:?}"
+        send_buffer.acked() <= send_buffer.sent() && send_buffer.sent() <= send_buffer.end(),
+        "{send_buffer:?}"
     );
-    assert!(outbox.end() <= written);
-    assert!(inbox.delivered() <= inbox.received());
+    assert!(send_buffer.end() <= written);
+    assert!(recv_state.delivered() <= recv_state.received());
     let mut batch = [const { Bytes::new() }; 64];
-    let taken = outbox.batch(&mut batch);
+    let taken = send_buffer.batch(&mut batch);
     let there: u64 = batch[..taken].iter().map(|part| part.len() as u64).sum();
-    assert!(there <= outbox.end() - outbox.sent());
+    assert!(there <= send_buffer.end() - send_buffer.sent());
     assert!(batch[..taken].iter().all(|part| !part.is_empty()));
     assert!(
-        taken == batch.len() || there == outbox.end() - outbox.sent(),
-        "{outbox:?}"
+        taken == batch.len() || there == send_buffer.end() - send_buffer.sent(),
+        "{send_buffer:?}"
     );
 }
 
@@ -168,15 +168,15 @@ proptest! {
         for step in &steps {
             if !apply(&mut core, step) {
                 // What the session does then.
-                core.reset(ResetCode::Nonsense);
+                core.reset(ResetCode::ProtocolViolation);
                 prop_assert!(core.reset_reason().is_some() || core.is_complete());
             }
-            written = written.max(core.outbox().end());
+            written = written.max(core.send_buffer().end());
             check(&core, written);
             if first.is_some() {
                 prop_assert_eq!(core.reset_reason(), first, "a reset is final");
                 prop_assert!(!core.is_complete());
-                prop_assert_eq!(core.outbox().held(), 0);
+                prop_assert_eq!(core.send_buffer().held(), 0);
             }
             first = core.reset_reason();
         }

@@ -221,9 +221,9 @@ impl World {
         }
         let bytes = content(id, end, story.written, length as usize);
         let written = self.ends[end].change(id, |core| {
-            let before = core.outbox().end();
+            let before = core.send_buffer().end();
             core.write(bytes);
-            core.outbox().end() - before
+            core.send_buffer().end() - before
         });
         let story = self.story(end, id);
         story.written += written.unwrap_or(0);
@@ -268,7 +268,8 @@ impl World {
         let count = stream.pending.len().min(length as usize);
         let taken = stream.pending.split_to(count);
         stream.core.deliver(count as u64);
-        let ended = stream.pending.is_empty() && stream.core.inbox().wants_end() && stream.core.deliver_end();
+        let ended =
+            stream.pending.is_empty() && stream.core.recv_state().wants_end() && stream.core.deliver_end();
         let reset = stream.core.reset_reason().is_some();
         let story = self.story(end, id);
         // I1: what is delivered is a prefix of what was sent.
@@ -306,7 +307,7 @@ impl World {
         }
         stream.open = false;
         stream.pending = Bytes::new();
-        let progress = stream.core.progress();
+        let ack = stream.core.ack();
         self.story(end, id).outcome = Some(if reset { Outcome::Reset } else { Outcome::Complete });
         if complete {
             let (here, there) = (self.story(end, id).clone(), self.story(1 - end, id).clone());
@@ -315,7 +316,7 @@ impl World {
                 "complete is complete both ways"
             );
             assert!(here.delivered == there.written && there.delivered == here.written);
-            self.ends[end].tell(Control::Progress(vec![progress]));
+            self.ends[end].tell(Control::Acks(vec![ack]));
             self.ends[end].forget(id);
         }
         true
@@ -364,14 +365,14 @@ impl World {
                 let receiver = self.ends[1 - from].known.get(id).map(|stream| &stream.core);
                 // I6: acknowledged <= delivered <= received <= sent.
                 if let Some(core) = sender.filter(|core| core.reset_reason().is_none()) {
-                    assert!(core.outbox().acked() <= stories[1 - from].delivered);
-                    assert!(core.outbox().sent() <= core.outbox().end());
+                    assert!(core.send_buffer().acked() <= stories[1 - from].delivered);
+                    assert!(core.send_buffer().sent() <= core.send_buffer().end());
                 }
                 if let Some(core) = receiver {
-                    assert_eq!(core.inbox().delivered(), stories[1 - from].delivered);
-                    assert!(core.inbox().delivered() <= core.inbox().received());
+                    assert_eq!(core.recv_state().delivered(), stories[1 - from].delivered);
+                    assert!(core.recv_state().delivered() <= core.recv_state().received());
                     assert!(
-                        core.inbox().received() <= stories[from].sent,
+                        core.recv_state().received() <= stories[from].sent,
                         "received before it was sent"
                     );
                 }

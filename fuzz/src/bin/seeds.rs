@@ -7,19 +7,18 @@ use std::{
 
 use jq_common::{
     bootstrap::{
-        BootstrapReply, BootstrapRequest, RelayReply, RelayRequest, ServeReply, ServeRequest, Started,
+        AdmitReply, AdmitRequest, BootstrapReply, BootstrapRequest, RelayReply, RelayRequest, Started,
     },
     codec,
     identity::Identity,
     protocol::{
-        control::{
-            ContainerInfo, EngineChoice, Event, Failure, FailureKind, GpuAsk, JupyterInfo, JupyterKind,
-            Origin, Progress as StepProgress, PullPolicy, Ready, Request, Unit, UserSpec, Volume,
-            WorkloadSpec,
-        },
         limits,
-        session::{Attach, AttachReply, Control, Entry, Open, Progress},
+        session::{Attach, AttachReply, Control, Entry, Open, StreamAck},
         stream::{StreamHeader, Target},
+        workload::{
+            ContainerInfo, EngineChoice, Event, Failure, FailureKind, GpuAsk, JupyterInfo, JupyterKind,
+            Origin, Progress, PullPolicy, Ready, Request, Unit, UserSpec, Volume, WorkloadSpec,
+        },
     },
 };
 use serde::Serialize;
@@ -90,17 +89,17 @@ fn controls() -> Vec<Control> {
             reset: (stream == 2).then_some(1),
         })
         .collect();
-    let progress = Progress {
+    let ack = StreamAck {
         stream: 0,
         delivered: 0,
         ended: false,
     };
     vec![
         Control::Table { entries, last: true },
-        Control::Progress(vec![progress]),
-        Control::Progress(vec![progress; MANY]),
+        Control::Acks(vec![ack]),
+        Control::Acks(vec![ack; MANY]),
         Control::Reset { stream: 1, code: 1 },
-        Control::ResetHeard { stream: 1 },
+        Control::ResetAck { stream: 1 },
         Control::Forgotten { stream: 2 },
         Control::Restarting,
     ]
@@ -134,7 +133,7 @@ fn events() -> Vec<Event> {
     vec![
         Event::Ready(Box::new(many)),
         Event::Step("pulling".to_owned()),
-        Event::Progress(StepProgress {
+        Event::Progress(Progress {
             done: 1,
             total: Some(2),
             unit: Unit::Bytes,
@@ -149,7 +148,7 @@ fn events() -> Vec<Event> {
 
 fn bootstraps() -> Vec<Vec<u8>> {
     let fingerprint = Identity::generate().expect("there is randomness").fingerprint();
-    let serve = ServeRequest {
+    let serve = AdmitRequest {
         client: fingerprint,
         linger_s: 60,
     };
@@ -159,7 +158,7 @@ fn bootstraps() -> Vec<Vec<u8>> {
         agent: ([192, 0, 2, 1], 60000).into(),
     };
     let replies: [BootstrapReply; 2] = [
-        Ok(Started::Serve(ServeReply {
+        Ok(Started::Serve(AdmitReply {
             agent: fingerprint,
             port: 60000,
             address: Some([192, 0, 2, 1].into()),
@@ -171,8 +170,8 @@ fn bootstraps() -> Vec<Vec<u8>> {
         })),
     ];
     let requests = [
-        BootstrapRequest::Serve(serve.clone()),
-        BootstrapRequest::Carry(serve),
+        BootstrapRequest::Admit(serve.clone()),
+        BootstrapRequest::AdmitAndTunnel(serve),
         BootstrapRequest::Relay(relay),
     ];
     requests

@@ -1,6 +1,6 @@
 use std::{path::Path, time::Duration};
 
-use jq_common::{identity::Identity, protocol::control::Failure, quic};
+use jq_common::{identity::Identity, protocol::workload::Failure, quic};
 use quinn::{Connection, ConnectionError};
 use tokio::{
     task::JoinSet,
@@ -64,9 +64,9 @@ impl Agent {
     }
 
     /// What an SSH channel's end does: asks for a pipe that lets `client` in.
-    async fn ask(&self, client: &Identity) -> (UnixStream, Result<ServeReply, Failure>) {
+    async fn ask(&self, client: &Identity) -> (UnixStream, Result<AdmitReply, Failure>) {
         let mut stream = self.folder.connect().await.unwrap();
-        let request = BootstrapRequest::Carry(ServeRequest {
+        let request = BootstrapRequest::AdmitAndTunnel(AdmitRequest {
             client: client.fingerprint(),
             linger_s: 60,
         });
@@ -92,7 +92,7 @@ struct Client {
 async fn connect(
     stream: UnixStream,
     identity: &Identity,
-    agent: &ServeReply,
+    agent: &AdmitReply,
 ) -> Result<Client, ConnectionError> {
     let (reader, writer) = stream.into_split();
     let (carrier, driving) = pipe::over(reader, writer);

@@ -14,11 +14,11 @@ use bytes::Bytes;
 use jq_common::{
     identity::Fingerprint,
     protocol::{
-        control::WorkloadSpec,
         session::{BootId, Epoch, SessionId, StreamId},
         stream::StreamHeader,
+        workload::WorkloadSpec,
     },
-    session::core::Exported,
+    session::core::Snapshot,
 };
 use rustix::fs::MemfdFlags;
 use serde::{Deserialize, Serialize};
@@ -44,7 +44,7 @@ pub(in crate::serve) struct Estate {
     pub(in crate::serve) controls: Vec<UnixListener>,
     /// In the order of the streams that have one.
     pub(in crate::serve) sockets: Vec<OwnedFd>,
-    /// What the outbox of each stream holds, in the order of the streams.
+    /// What the send buffer of each stream holds, in the order of the streams.
     pub(in crate::serve) held: Vec<Vec<Bytes>>,
 }
 
@@ -80,7 +80,7 @@ pub(in crate::serve) struct SessionState {
 #[derive(Serialize, Deserialize)]
 pub(in crate::serve) struct StreamState {
     pub(in crate::serve) id: StreamId,
-    pub(in crate::serve) core: Exported,
+    pub(in crate::serve) core: Snapshot,
     pub(in crate::serve) work: WorkState,
 }
 
@@ -176,7 +176,7 @@ impl Estate {
         let controls = controls.collect::<io::Result<_>>()?;
         let sockets = (0..sizes.sockets).map(|_| next()).collect::<io::Result<_>>()?;
         let streams = head.sessions.iter().flat_map(|session| &session.streams);
-        let held = streams.map(|stream| read_held(&mut written, stream.core.outbox.held));
+        let held = streams.map(|stream| read_held(&mut written, stream.core.send_buffer.held));
         let held = held.collect::<io::Result<_>>()?;
         Ok(Self {
             head,

@@ -13,7 +13,7 @@ use jq_common::{
         session::{Close, StreamId},
         stream::ResetCode,
     },
-    session::{core::StreamCore, pool::Pool, socket::Socket},
+    session::{buffer_budget::BufferBudget, core::StreamCore, socket::Socket},
 };
 use quinn::Connection;
 use tokio::{
@@ -52,7 +52,7 @@ pub(in crate::serve) struct Exported {
     pub(in crate::serve) state: SessionState,
     /// In the order of the streams that have one.
     pub(in crate::serve) sockets: Vec<OwnedFd>,
-    /// What the outbox of each stream holds, in their order.
+    /// What the send buffer of each stream holds, in their order.
     pub(in crate::serve) held: Vec<Vec<Bytes>>,
 }
 
@@ -82,7 +82,7 @@ impl Session {
         let mut held = Vec::new();
         for stream in self.streams.all() {
             let id = stream.id();
-            let Some((core, bytes)) = stream.core().export() else {
+            let Some((core, bytes)) = stream.core().snapshot() else {
                 continue;
             };
             let work = match left.remove(&id) {
@@ -119,13 +119,13 @@ impl Session {
     /// A session that goes on where another process left it. It takes as many of `sockets` and `held` as are its own.
     pub(in crate::serve) fn restore(
         shared: &Arc<Shared>,
-        pool: Arc<Pool>,
+        budget: Arc<BufferBudget>,
         state: SessionState,
         sockets: &mut impl Iterator<Item = OwnedFd>,
         held: &mut impl Iterator<Item = Vec<Bytes>>,
     ) -> Arc<Self> {
         let generation = state.generation;
-        let session = Arc::new(Self::new(state.client, state.id, state.epoch, pool));
+        let session = Arc::new(Self::new(state.client, state.id, state.epoch, budget));
         // None for a session that nothing ever carried: there is nothing to fence.
         let _ = session.streams.fence(generation);
         session.attached.send_replace(generation);
@@ -143,7 +143,7 @@ impl Session {
                 WorkState::Unix => Some(sockets.next().ok_or(()).and_then(unix)),
                 WorkState::Over => None,
             };
-            let Some(core) = StreamCore::import(id, generation, &core, bytes) else {
+            let Some(core) = StreamCore::restore(id, generation, &core, bytes) else {
                 tracing::warn!(stream = id, "a stream's state does not fit");
                 continue;
             };

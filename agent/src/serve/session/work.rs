@@ -5,12 +5,12 @@ use std::{pin::pin, sync::Arc};
 use jq_common::{
     codec::{self, FrameError},
     protocol::{
-        control::{Event, Failure, FailureKind, Request, WorkloadSpec},
         limits,
         stream::{ResetCode, StreamHeader, Target},
+        workload::{Event, Failure, FailureKind, Request, WorkloadSpec},
     },
     session::{
-        leg::{Leg, Legs},
+        leg::{Leg, LegSource},
         socket::Socket,
         stream::{Ended, Stream},
     },
@@ -99,7 +99,7 @@ impl Session {
 
     /// Carries a socket until its stream is over, or until the session moves: then the socket is left.
     async fn carry(&self, stream: &Arc<Stream>, socket: Socket, legs: &mut Arriving) -> Option<Left> {
-        let carrying = stream.carry(&socket, legs);
+        let carrying = stream.proxy(&socket, legs);
         let Some(ended) = self.freezing.run_until_cancelled(carrying).await else {
             return Left::socket(socket);
         };
@@ -198,7 +198,7 @@ impl Session {
 /// Legs as the client opens them.
 struct Arriving(mpsc::UnboundedReceiver<Leg>);
 
-impl Legs for Arriving {
+impl LegSource for Arriving {
     async fn next(&mut self) -> Leg {
         let Some(mut leg) = self.0.recv().await else {
             return std::future::pending().await;

@@ -7,7 +7,7 @@ use crate::{
     engine::{EngineKind, MountSource},
     workload::{check, user, volumes},
 };
-use jq_common::protocol::control::{JupyterKind, Volume};
+use jq_common::protocol::workload::{JupyterKind, Volume};
 
 /// Ada, an ordinary user.
 pub(in crate::workload) fn host() -> HostContext {

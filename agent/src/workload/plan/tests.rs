@@ -7,7 +7,7 @@ use crate::workload::{check, container::tests::host};
 
 const NAME: &str = "jq-ada-gpu";
 
-fn options(change: impl FnOnce(&mut jq_common::protocol::control::WorkloadSpec)) -> Options {
+fn options(change: impl FnOnce(&mut jq_common::protocol::workload::WorkloadSpec)) -> Options {
     let mut spec = check::tests::spec();
     change(&mut spec);
     let image = spec.image.clone().unwrap();

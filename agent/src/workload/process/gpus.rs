@@ -1,6 +1,6 @@
 //! The GPUs that a process is to see, and how it is kept to them.
 
-use jq_common::protocol::control::{Failure, GpuAsk, WorkloadSpec};
+use jq_common::protocol::workload::{Failure, GpuAsk, WorkloadSpec};
 
 use crate::{
     gpu::{self, Gpu},

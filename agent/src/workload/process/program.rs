@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use jq_common::protocol::control::{Failure, FailureKind, JupyterKind};
+use jq_common::protocol::workload::{Failure, FailureKind, JupyterKind};
 
 use super::Session;
 use crate::{

@@ -1,6 +1,6 @@
 //! Making a container and starting it, and trying again without what the engine cannot give.
 
-use jq_common::protocol::control::{Failure, FailureKind, JupyterKind};
+use jq_common::protocol::workload::{Failure, FailureKind, JupyterKind};
 
 use super::Run;
 use crate::{

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use jq_common::protocol::control::{Failure, FailureKind, JupyterInfo, JupyterKind, Origin};
+use jq_common::protocol::workload::{Failure, FailureKind, JupyterInfo, JupyterKind, Origin};
 use tokio::time::{Duration, timeout};
 
 use super::Run;

@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Mutex};
 
 use futures_util::future::BoxFuture;
-use jq_common::protocol::control::{Event, JupyterKind};
+use jq_common::protocol::workload::{Event, JupyterKind};
 use tokio::{sync::mpsc, task::JoinSet};
 
 use super::*;
@@ -385,7 +385,7 @@ async fn a_jupyter_that_does_not_know_our_token_is_refused() {
 #[tokio::test]
 async fn a_missing_volume_stops_before_anything_is_made() {
     let mut bench = Bench::new().await;
-    bench.spec.volumes = vec![jq_common::protocol::control::Volume {
+    bench.spec.volumes = vec![jq_common::protocol::workload::Volume {
         source: "/nonexistent/data".into(),
         destination: "/data".into(),
         read_only: false,

@@ -2,8 +2,12 @@
 
 use std::time::Duration;
 
-use super::event::{ConnectionId, Rank};
-use crate::{error::Failure, output::status::Loss};
+use super::event::ConnectionId;
+use crate::{
+    connection::{bootstrap::Interaction, paths::Rank},
+    error::Failure,
+    status::Loss,
+};
 
 /// Which paths a search tries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,15 +16,6 @@ pub(crate) enum Scope {
     Any,
     /// Those that are better than this one, now and then.
     BetterThan(Rank),
-}
-
-/// Whether somebody is there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Interaction {
-    /// ssh may ask on the terminal, and the steps are shown.
-    Attended,
-    /// Nobody is asked and nothing is shown. Where somebody would have to be asked, it fails.
-    Background,
 }
 
 /// Why the session ends.
@@ -54,7 +49,7 @@ pub(crate) enum Action {
     /// Move all streams to this connection, which was just found. Answered at once by
     /// [`Installed`](super::Event::Installed) or [`NotInstalled`](super::Event::NotInstalled).
     Install(ConnectionId),
-    /// Close a connection that carries the session no more.
+    /// Let a connection go that carries the session no more: close it, if it may still work.
     Close(ConnectionId),
     /// Reset all streams that the agent may know. Answered at once by [`StreamsReset`](super::Event::StreamsReset) if
     /// there were any.

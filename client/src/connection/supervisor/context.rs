@@ -7,7 +7,7 @@ use super::{
     event::Paths,
     policy::{HELD_KEY, LONGEST_PAUSE, SHORT_LIFE, SHORT_LIVES},
 };
-use crate::{notice::backoff::Attempts, output::status::Loss};
+use crate::{connection::backoff::Attempts, status::Loss};
 
 #[derive(Debug)]
 pub(super) struct Context {

@@ -2,22 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use crate::{error::Failure, output::status::Loss};
+use crate::{connection::paths::Rank, error::Failure, status::Loss};
 
 /// One connection among those that this process makes. Never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct ConnectionId(pub(crate) u64);
-
-/// A path's place on the ladder, the best first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Rank {
-    /// Straight to the agent's UDP port.
-    Direct,
-    /// UDP through relays on the jump hosts.
-    Relay,
-    /// Over an ssh channel.
-    Ssh,
-}
 
 /// The kinds of UDP path to the agent that are known.
 pub(crate) type Paths = BTreeSet<Rank>;
@@ -40,7 +29,7 @@ pub(crate) struct Refusal {
 
 /// Why a connection carries the session no more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Parted {
+pub(crate) enum DetachReason {
     /// The agent carries the session by another connection of this client.
     Fenced,
     /// Another process of the same client has taken the session.
@@ -68,7 +57,7 @@ pub(crate) enum Continuity {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
     /// The connection carries the session no more.
-    Parted(ConnectionId, Parted),
+    Detached(ConnectionId, DetachReason),
     /// An answer on the connection has been due for too long.
     Silent(ConnectionId),
     /// A connection that was silent is heard again.

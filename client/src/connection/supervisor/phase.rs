@@ -2,12 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::{
-    event::{ConnectionId, Rank},
-    policy::SUSPECT,
-    recovery::Recovery,
-};
-use crate::output::status::State;
+use super::{event::ConnectionId, policy::SUSPECT, recovery::Recovery};
+use crate::{connection::paths::Rank, status::State};
 
 /// The connection that carries the session.
 #[derive(Clone, Copy, Debug)]

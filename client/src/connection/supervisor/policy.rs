@@ -1,4 +1,4 @@
-//! How long the supervisor waits for what. The pace of ssh is [`Attempts::SSH`](crate::notice::backoff::Attempts::SSH).
+//! How long the supervisor waits for what. The pace of ssh is [`Attempts::SSH`](crate::connection::backoff::Attempts::SSH).
 
 use std::time::Duration;
 

@@ -3,14 +3,14 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    action::{Action, Interaction, Scope},
+    action::{Action, Scope},
     context::Context,
     event::{Paths, Refusal},
     policy::{LOGIN_AGAIN, PIPE_HEAD_START, REFUSED_AGAIN, SSH_AFTER_CHANGE},
 };
 use crate::{
+    connection::{backoff::Attempts, bootstrap::Interaction},
     error::{Failure, Kind},
-    notice::backoff::Attempts,
 };
 
 /// The effort to find any connection.

@@ -25,13 +25,13 @@ use proptest::{
 };
 
 use super::{
-    Continuity, Event, Parted, Paths, Rank, Scope,
+    Continuity, DetachReason, Event, Paths, Scope,
     policy::{LOGIN_AGAIN, MOVE, SHORT_LIFE},
 };
 use crate::{
+    connection::{backoff::Attempts, paths::Rank},
     error::Kind,
-    notice::backoff::Attempts,
-    output::status::{Loss, State},
+    status::{Loss, State},
 };
 use world::World;
 
@@ -46,7 +46,7 @@ enum Happening {
     PipeRefused { version: bool },
     BootstrapSucceeds { paths: Paths, has_pipe: bool },
     BootstrapFails(Kind),
-    Part(Parted),
+    Part(DetachReason),
     Silent,
     Heard,
     Gone,
@@ -96,18 +96,18 @@ fn happening() -> BoxedStrategy<Happening> {
         NetworkChanges, NextInstall, OfAnother, Part, Pass, PipeConnects, PipeRefused, SearchFinds,
         SearchRefused, Silent, StatusAsked, StreamsOpen, Wake,
     };
-    let parted = select(vec![
-        Parted::Fenced,
-        Parted::AgentEnding,
-        Parted::GivenUp,
-        Parted::Reset,
-        Parted::Lost,
+    let reason = select(vec![
+        DetachReason::Fenced,
+        DetachReason::AgentEnding,
+        DetachReason::GivenUp,
+        DetachReason::Reset,
+        DetachReason::Lost,
     ]);
     let of_another = select(vec![
         Event::Silent as fn(_) -> _,
         Event::Heard,
         Event::Gone,
-        |id| Event::Parted(id, Parted::Superseded),
+        |id| Event::Detached(id, DetachReason::Superseded),
     ]);
     let continuity = prop_oneof![
         Just(None),
@@ -123,7 +123,7 @@ fn happening() -> BoxedStrategy<Happening> {
         2 => Just(PipeRefused { version: false }),
         6 => (udp(), any::<bool>()).prop_map(|(paths, has_pipe)| BootstrapSucceeds { paths, has_pipe }),
         8 => failures().prop_map(BootstrapFails),
-        10 => parted.prop_map(Part),
+        10 => reason.prop_map(Part),
         6 => Just(Silent),
         4 => Just(Heard),
         4 => Just(Gone),
@@ -144,7 +144,7 @@ fn happening() -> BoxedStrategy<Happening> {
 fn ending() -> BoxedStrategy<Happening> {
     prop_oneof![
         30 => happening(),
-        1 => Just(Happening::Part(Parted::Superseded)),
+        1 => Just(Happening::Part(DetachReason::Superseded)),
         1 => Just(Happening::BootstrapFails(Kind::HostKeyChanged)),
         1 => Just(Happening::SearchRefused { version: true }),
         1 => Just(Happening::PipeRefused { version: true }),
@@ -179,7 +179,7 @@ impl World {
             Happening::PipeRefused { version } => self.pipe_is_refused(*version),
             Happening::BootstrapSucceeds { paths, has_pipe } => self.bootstrap_succeeds(paths, *has_pipe),
             Happening::BootstrapFails(kind) => self.bootstrap_fails(*kind),
-            Happening::Part(parted) => self.part(*parted),
+            Happening::Part(reason) => self.part(*reason),
             Happening::Silent => self.tell_of_current(Event::Silent),
             Happening::Heard => self.be_heard(),
             Happening::Gone => self.say_gone(),
@@ -210,7 +210,7 @@ impl World {
 
     /// Nothing leads to the agent but ssh, and that needs the user.
     fn only_the_user_helps(&mut self) {
-        self.part(Parted::Lost);
+        self.part(DetachReason::Lost);
         let limit = self.now + MOVE + Attempts::SSH + LOGIN_AGAIN;
         while self.state() != State::LoginNeeded {
             assert!(self.now <= limit, "{:?} after so long", self.state());

@@ -27,10 +27,10 @@ use crate::{
     },
     quic,
     session::{
+        buffer_budget::{self, BufferBudget},
         control,
         core::StreamCore,
-        leg::{Leg, Legs, Receiver, Sender},
-        pool::{self, Pool},
+        leg::{Leg, LegSource, Receiver, Sender},
         socket::Socket,
         stream::Stream,
         streams::Streams,
@@ -94,7 +94,7 @@ impl Rig {
         let target = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let agent = Agent::new(target.local_addr().unwrap());
         let mut rig = Self {
-            client: Streams::new(Pool::new(pool::SESSION)),
+            client: Streams::new(BufferBudget::new(buffer_budget::SESSION)),
             agent,
             target,
             endpoints,
@@ -247,7 +247,7 @@ impl Rig {
             last: 0,
         };
         self.spawn(async move {
-            stream.carry(&socket, &mut legs).await;
+            stream.proxy(&socket, &mut legs).await;
         });
         here.unwrap()
     }
@@ -274,14 +274,14 @@ impl Rig {
         })
         .await;
         assert_eq!(
-            self.client.pool().room(0),
-            pool::EACH + pool::SESSION,
-            "what the client's pool has"
+            self.client.budget().room(0),
+            buffer_budget::EACH + buffer_budget::SESSION,
+            "what the budget of the client has free"
         );
         assert_eq!(
-            self.agent.streams.pool().room(0),
-            pool::EACH + pool::SESSION,
-            "what the agent's pool has"
+            self.agent.streams.budget().room(0),
+            buffer_budget::EACH + buffer_budget::SESSION,
+            "what the budget of the agent has free"
         );
         // A worker forgets its legs only after its stream.
         until("the end of all workers at the agent", || {
@@ -317,7 +317,7 @@ struct Opening {
     last: u64,
 }
 
-impl Legs for Opening {
+impl LegSource for Opening {
     async fn next(&mut self) -> Leg {
         loop {
             let last = self.last;
@@ -362,8 +362,8 @@ impl Opening {
 fn opening(core: &mut StreamCore, generation: u64) -> Option<Open> {
     core.offer(generation).then(|| Open {
         stream: core.id(),
-        from: core.outbox().sent(),
-        received: core.inbox().received(),
+        from: core.send_buffer().sent(),
+        received: core.recv_state().received(),
         header: (!core.is_confirmed()).then_some(StreamHeader::Forward(Target::Workload { port: 1 })),
     })
 }

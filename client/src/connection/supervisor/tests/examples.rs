@@ -3,14 +3,14 @@
 use std::time::{Duration, Instant};
 
 use super::super::{
-    Action, Candidate, ConnectionId, Continuity, EndReason, Event, Interaction, Parted, Paths, Rank, Refusal,
-    Scope, Supervisor,
+    Action, Candidate, ConnectionId, Continuity, DetachReason, EndReason, Event, Paths, Refusal, Scope,
+    Supervisor,
     policy::{LOGIN_AGAIN, MOVE, PIPE_HEAD_START, REFUSED_AGAIN, SSH_AFTER, SSH_AFTER_CHANGE, SUSPECT},
 };
 use crate::{
+    connection::{backoff::Attempts, bootstrap::Interaction, paths::Rank},
     error::{Failure, Kind},
-    notice::backoff::Attempts,
-    output::status::{Loss, State},
+    status::{Loss, State},
 };
 
 const FIRST: ConnectionId = ConnectionId(1);
@@ -36,10 +36,10 @@ impl Rig {
         rig
     }
 
-    /// Connected directly, until the connection parted.
-    fn parted(parted: Parted) -> Self {
+    /// Connected directly, until the connection reason.
+    fn detached(reason: DetachReason) -> Self {
         let mut rig = Self::connected(Rank::Direct);
-        rig.on(Event::Parted(FIRST, parted));
+        rig.on(Event::Detached(FIRST, reason));
         rig
     }
 
@@ -88,20 +88,20 @@ impl Rig {
 
 #[test]
 fn a_lost_connection_is_searched_at_once_and_ssh_takes_part_when_it_may_help() {
-    for (parted, ssh_after) in [
-        (Parted::Lost, SSH_AFTER),
-        (Parted::Reset, Duration::ZERO),
-        (Parted::AgentEnding, Duration::ZERO),
-        (Parted::GivenUp, Duration::ZERO),
+    for (reason, ssh_after) in [
+        (DetachReason::Lost, SSH_AFTER),
+        (DetachReason::Reset, Duration::ZERO),
+        (DetachReason::AgentEnding, Duration::ZERO),
+        (DetachReason::GivenUp, Duration::ZERO),
     ] {
         let mut rig = Rig::connected(Rank::Direct);
-        let actions = rig.on(Event::Parted(FIRST, parted));
+        let actions = rig.on(Event::Detached(FIRST, reason));
         assert_eq!(actions.first(), Some(&Action::Close(FIRST)));
         assert_eq!(actions.last(), Some(&AT_ONCE));
         assert_eq!(
             (rig.state(), rig.wait()),
             (State::Reconnecting, ssh_after),
-            "{parted:?}"
+            "{reason:?}"
         );
         assert_eq!(rig.on_deadline(), [BACKGROUND]);
     }
@@ -109,7 +109,7 @@ fn a_lost_connection_is_searched_at_once_and_ssh_takes_part_when_it_may_help() {
 
 #[test]
 fn what_ssh_tells_of_is_tried_by_udp_first_and_ssh_is_tried_again_after_its_pace() {
-    let mut rig = Rig::parted(Parted::Lost);
+    let mut rig = Rig::detached(DetachReason::Lost);
     rig.on_deadline();
     let told = [Action::StopSearch, AT_ONCE, Action::TryPipe(PIPE_HEAD_START)];
     assert_eq!(rig.bootstrapped(), told);
@@ -160,7 +160,7 @@ fn a_machine_that_woke_makes_another_connection_while_the_old_one_stays() {
 
 #[test]
 fn ssh_keeps_its_pace_on_a_new_network_and_not_after_a_wake() {
-    let mut rig = Rig::parted(Parted::Lost);
+    let mut rig = Rig::detached(DetachReason::Lost);
     assert_eq!(rig.on_deadline(), [BACKGROUND]);
     let anew = [Action::StopBootstrap, Action::StopSearch, AT_ONCE];
     assert_eq!(rig.on(Event::NetworkChanged), anew);
@@ -171,7 +171,7 @@ fn ssh_keeps_its_pace_on_a_new_network_and_not_after_a_wake() {
 
 #[test]
 fn a_login_is_the_users_to_begin_and_no_change_of_networks_takes_it_away() {
-    let mut rig = Rig::parted(Parted::Lost);
+    let mut rig = Rig::detached(DetachReason::Lost);
     rig.on_deadline();
     assert_eq!(rig.ssh_fails(Kind::LoginRefused), []);
     assert_eq!((rig.state(), rig.wait()), (State::LoginNeeded, LOGIN_AGAIN));
@@ -190,7 +190,7 @@ fn a_login_is_the_users_to_begin_and_no_change_of_networks_takes_it_away() {
 
 #[test]
 fn a_question_is_taken_back_once_its_answer_is_not_needed() {
-    let mut rig = Rig::parted(Parted::Lost);
+    let mut rig = Rig::detached(DetachReason::Lost);
     rig.on_deadline();
     rig.ssh_fails(Kind::LoginRefused);
     rig.on(Event::UserAsked);
@@ -204,7 +204,7 @@ fn a_question_is_taken_back_once_its_answer_is_not_needed() {
 
 #[test]
 fn another_network_may_need_no_login() {
-    let mut rig = Rig::parted(Parted::Lost);
+    let mut rig = Rig::detached(DetachReason::Lost);
     rig.on_deadline();
     rig.ssh_fails(Kind::LoginRefused);
     rig.on(Event::NetworkChanged);
@@ -213,7 +213,7 @@ fn another_network_may_need_no_login() {
 
 #[test]
 fn enter_starts_ssh_at_once_instead_of_what_may_hang_and_once_while_it_is_held() {
-    let mut rig = Rig::parted(Parted::Lost);
+    let mut rig = Rig::detached(DetachReason::Lost);
     assert_eq!(rig.on_deadline(), [BACKGROUND]);
     let anew = [Action::StopBootstrap, Action::StopSearch, AT_ONCE, BACKGROUND];
     assert_eq!(rig.on(Event::UserAsked), anew);
@@ -227,7 +227,7 @@ fn enter_starts_ssh_at_once_instead_of_what_may_hang_and_once_while_it_is_held()
 
 #[test]
 fn who_asks_for_the_status_every_second_starts_ssh_at_its_pace() {
-    let mut rig = Rig::parted(Parted::Lost);
+    let mut rig = Rig::detached(DetachReason::Lost);
     rig.on_deadline();
     rig.ssh_fails(Kind::LoginRefused);
     rig.on(Event::NetworkChanged);
@@ -247,7 +247,7 @@ fn who_asks_for_the_status_every_second_starts_ssh_at_its_pace() {
 fn a_move_to_another_connection_is_no_outage_unless_it_takes_long() {
     let mut rig = Rig::connected(Rank::Relay);
     assert_eq!(
-        rig.on(Event::Parted(FIRST, Parted::Fenced)),
+        rig.on(Event::Detached(FIRST, DetachReason::Fenced)),
         [Action::Close(FIRST)]
     );
     assert_eq!((rig.state(), rig.wait()), (State::Connected, MOVE));
@@ -255,7 +255,7 @@ fn a_move_to_another_connection_is_no_outage_unless_it_takes_long() {
     assert_eq!(rig.state(), State::Connected);
 
     let mut rig = Rig::connected(Rank::Relay);
-    rig.on(Event::Parted(FIRST, Parted::Fenced));
+    rig.on(Event::Detached(FIRST, DetachReason::Fenced));
     assert_eq!(rig.on_deadline(), [Action::StopSearch, AT_ONCE]);
     assert_eq!((rig.state(), rig.wait()), (State::Reconnecting, SSH_AFTER));
 }
@@ -263,7 +263,7 @@ fn a_move_to_another_connection_is_no_outage_unless_it_takes_long() {
 #[test]
 fn a_fence_for_no_connection_of_this_client_is_an_outage() {
     let mut rig = Rig::connected(Rank::Direct);
-    let actions = rig.on(Event::Parted(FIRST, Parted::Fenced));
+    let actions = rig.on(Event::Detached(FIRST, DetachReason::Fenced));
     assert_eq!(actions, [Action::Close(FIRST), AT_ONCE]);
     assert_eq!(rig.state(), State::Reconnecting);
 }
@@ -273,7 +273,7 @@ fn connections_that_do_not_last_are_not_made_in_a_row() {
     let mut rig = Rig::connected(Rank::Direct);
     let mut pauses = Vec::new();
     for id in 1..16 {
-        let actions = rig.on(Event::Parted(ConnectionId(id), Parted::Lost));
+        let actions = rig.on(Event::Detached(ConnectionId(id), DetachReason::Lost));
         let Some(Action::Search(Scope::Any, pause)) = actions.last() else {
             panic!("{actions:?}");
         };
@@ -285,14 +285,14 @@ fn connections_that_do_not_last_are_not_made_in_a_row() {
 
 #[test]
 fn paths_that_are_refused_are_tried_again_soon_and_ssh_at_once() {
-    let mut rig = Rig::parted(Parted::Lost);
+    let mut rig = Rig::detached(DetachReason::Lost);
     assert_eq!(rig.refused(None), [Action::Search(Scope::Any, REFUSED_AGAIN)]);
     assert_eq!(rig.wait(), Duration::ZERO);
 }
 
 #[test]
 fn another_version_is_believed_of_an_agent_that_ssh_told_of_only() {
-    let mut rig = Rig::parted(Parted::Lost);
+    let mut rig = Rig::detached(DetachReason::Lost);
     assert_eq!(rig.refused(Some("direct: old")).len(), 1);
     assert_eq!(rig.on_deadline(), [BACKGROUND]);
     rig.bootstrapped();
@@ -304,13 +304,13 @@ fn another_version_is_believed_of_an_agent_that_ssh_told_of_only() {
 #[test]
 fn a_session_that_another_client_took_ends_and_so_does_one_whose_host_has_another_key() {
     let mut rig = Rig::connected(Rank::Direct);
-    let actions = rig.on(Event::Parted(FIRST, Parted::Superseded));
+    let actions = rig.on(Event::Detached(FIRST, DetachReason::Superseded));
     assert_eq!(
         actions,
         [Action::Close(FIRST), Action::End(EndReason::Superseded)]
     );
 
-    let mut rig = Rig::parted(Parted::Lost);
+    let mut rig = Rig::detached(DetachReason::Lost);
     rig.on_deadline();
     let actions = rig.ssh_fails(Kind::HostKeyChanged);
     assert!(matches!(
@@ -321,12 +321,12 @@ fn a_session_that_another_client_took_ends_and_so_does_one_whose_host_has_anothe
 
 #[test]
 fn an_agent_that_ends_has_its_streams_reset_and_the_next_one_starts_the_workload() {
-    for (parted, loss) in [
-        (Parted::AgentEnding, Loss::AgentRestarted),
-        (Parted::GivenUp, Loss::SessionGivenUp),
+    for (reason, loss) in [
+        (DetachReason::AgentEnding, Loss::AgentRestarted),
+        (DetachReason::GivenUp, Loss::SessionGivenUp),
     ] {
         let mut rig = Rig::connected(Rank::Direct);
-        let actions = rig.on(Event::Parted(FIRST, parted));
+        let actions = rig.on(Event::Detached(FIRST, reason));
         assert!(actions.contains(&Action::ResetStreams(loss)));
         assert_eq!(rig.supervisor.loss(), None, "no stream was open");
         rig.on(Event::StreamsReset(loss));
@@ -350,7 +350,7 @@ fn an_agent_that_ends_has_its_streams_reset_and_the_next_one_starts_the_workload
 
 #[test]
 fn a_failure_of_ssh_is_told_once_and_not_at_all_if_it_comes_of_the_outage() {
-    let mut rig = Rig::parted(Parted::Lost);
+    let mut rig = Rig::detached(DetachReason::Lost);
     let note = [Action::Note("cannot".to_owned())];
     for (kind, told) in [
         (Kind::Unreachable, &[][..]),

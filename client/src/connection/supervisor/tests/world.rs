@@ -6,14 +6,14 @@ use std::{
 };
 
 use super::super::{
-    Action, Candidate, ConnectionId, Continuity, EndReason, Event, Interaction, Parted, Paths, Rank, Refusal,
-    Scope, Supervisor,
+    Action, Candidate, ConnectionId, Continuity, DetachReason, EndReason, Event, Paths, Refusal, Scope,
+    Supervisor,
     policy::{HELD_KEY, LONGEST_PAUSE, MOVE, SHORT_LIFE},
 };
 use crate::{
+    connection::{backoff::Attempts, bootstrap::Interaction, paths::Rank},
     error::{Failure, Kind},
-    notice::backoff::Attempts,
-    output::status::State,
+    status::State,
 };
 
 /// A search under way.
@@ -117,10 +117,6 @@ impl World {
         self.supervisor.state(self.now)
     }
 
-    pub(super) fn supervisor(&self) -> &Supervisor {
-        &self.supervisor
-    }
-
     /// The installed connection, with what is known of it.
     pub(super) fn current(&self) -> Option<(ConnectionId, Open)> {
         let id = self.installed?;
@@ -151,10 +147,10 @@ impl World {
     }
 
     /// The current connection carries nothing any more.
-    pub(super) fn part(&mut self, parted: Parted) {
+    pub(super) fn part(&mut self, reason: DetachReason) {
         let Some(id) = self.installed else { return };
         self.kill(id);
-        self.tell(Event::Parted(id, parted));
+        self.tell(Event::Detached(id, reason));
     }
 
     /// The path of the current connection is said to lead nowhere; of an ssh channel that is true.
@@ -311,7 +307,10 @@ impl World {
             }
             Action::ResetStreams(loss) => {
                 assert!(
-                    matches!(event, Event::Parted(_, Parted::AgentEnding | Parted::GivenUp)),
+                    matches!(
+                        event,
+                        Event::Detached(_, DetachReason::AgentEnding | DetachReason::GivenUp)
+                    ),
                     "streams are reset for {event:?}"
                 );
                 return std::mem::take(&mut self.has_streams).then_some(Event::StreamsReset(loss));
@@ -392,7 +391,10 @@ impl World {
     fn end(&mut self, event: &Event, reason: EndReason) {
         match &reason {
             EndReason::Superseded => {
-                assert!(matches!(event, Event::Parted(_, Parted::Superseded)), "{event:?}");
+                assert!(
+                    matches!(event, Event::Detached(_, DetachReason::Superseded)),
+                    "{event:?}"
+                );
             }
             EndReason::HostKeyChanged(_) => {
                 assert!(

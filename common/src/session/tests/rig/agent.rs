@@ -17,9 +17,9 @@ use crate::{
         stream::ResetCode,
     },
     session::{
+        buffer_budget::{self, BufferBudget},
         control,
-        leg::{Leg, Legs, Receiver, Sender},
-        pool::{self, Pool},
+        leg::{Leg, LegSource, Receiver, Sender},
         socket::Socket,
         stream::Stream,
         streams::{Opened, Streams},
@@ -39,7 +39,7 @@ pub(super) struct Agent {
 impl Agent {
     pub(super) fn new(target: std::net::SocketAddr) -> Arc<Self> {
         Arc::new(Self {
-            streams: Streams::new(Pool::new(pool::SESSION)),
+            streams: Streams::new(BufferBudget::new(buffer_budget::SESSION)),
             legs: Mutex::default(),
             target,
             connection: Mutex::new(None),
@@ -130,7 +130,7 @@ impl Agent {
             };
             match dialled {
                 Some(Ok(tcp)) => {
-                    stream.carry(&Socket::from(tcp), &mut Arriving(legs)).await;
+                    stream.proxy(&Socket::from(tcp), &mut Arriving(legs)).await;
                 }
                 Some(Err(_)) => stream.reset(ResetCode::Refused),
                 None => {}
@@ -142,7 +142,7 @@ impl Agent {
 
 struct Arriving(mpsc::UnboundedReceiver<Leg>);
 
-impl Legs for Arriving {
+impl LegSource for Arriving {
     async fn next(&mut self) -> Leg {
         match self.0.recv().await {
             Some(leg) => leg,

@@ -1,0 +1,232 @@
+//! Takes the blocks of a leg apart.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use super::{DEFLATED, HEADER, LARGEST, deflate};
+use crate::session::core::Fault;
+
+/// Takes blocks apart, however they are cut.
+#[derive(Debug, Default)]
+pub struct BlockDecoder {
+    at: Place,
+}
+
+/// Within which part of a block the next byte is.
+#[derive(Debug)]
+enum Place {
+    Header {
+        bytes: [u8; HEADER],
+        have: usize,
+    },
+    Plain {
+        left: usize,
+    },
+    Deflated {
+        left: usize,
+        got: Vec<u8>,
+    },
+    /// It was no block. Nothing that follows is one.
+    Broken,
+}
+
+impl Default for Place {
+    fn default() -> Self {
+        Self::Header {
+            bytes: [0; HEADER],
+            have: 0,
+        }
+    }
+}
+
+impl Place {
+    fn behind(header: [u8; HEADER]) -> Result<Self, Fault> {
+        let word = u32::from_be_bytes(header);
+        let left = usize::try_from(word & !DEFLATED).map_err(|_| Fault::Block)?;
+        match word & DEFLATED {
+            _ if left == 0 => Err(Fault::Block),
+            0 => Ok(Self::Plain { left }),
+            // Else it would not have been deflated.
+            _ if left >= LARGEST => Err(Fault::Block),
+            _ => Ok(Self::Deflated {
+                left,
+                got: Vec::new(),
+            }),
+        }
+    }
+}
+
+impl BlockDecoder {
+    /// The next bytes of the stream, out of what arrived; none once that is used up. A plain block's are slices of what
+    /// arrived, and those of a deflated one come at once.
+    ///
+    /// # Errors
+    /// [`Fault::Block`] for what nobody sends.
+    pub fn next(&mut self, arrived: &mut VecDeque<Bytes>) -> Result<Option<Bytes>, Fault> {
+        let next = self.take(arrived);
+        if next.is_err() {
+            self.at = Place::Broken;
+        }
+        next
+    }
+
+    fn take(&mut self, arrived: &mut VecDeque<Bytes>) -> Result<Option<Bytes>, Fault> {
+        loop {
+            let wanted = match &self.at {
+                Place::Header { have, .. } => HEADER - have,
+                Place::Plain { left } | Place::Deflated { left, .. } => *left,
+                Place::Broken => return Err(Fault::Block),
+            };
+            let Some(piece) = split(arrived, wanted) else {
+                return Ok(None);
+            };
+            match &mut self.at {
+                Place::Header { bytes, have } => {
+                    bytes[*have..*have + piece.len()].copy_from_slice(&piece);
+                    *have += piece.len();
+                    if *have == HEADER {
+                        self.at = Place::behind(*bytes)?;
+                    }
+                }
+                Place::Plain { left } => {
+                    *left -= piece.len();
+                    if *left == 0 {
+                        self.at = Place::default();
+                    }
+                    return Ok(Some(piece));
+                }
+                Place::Deflated { left, got } => {
+                    *left -= piece.len();
+                    got.extend_from_slice(&piece);
+                    if *left == 0 {
+                        let bytes = deflate::inflate(got, LARGEST).ok_or(Fault::Block)?;
+                        self.at = Place::default();
+                        return Ok(Some(bytes));
+                    }
+                }
+                Place::Broken => return Err(Fault::Block),
+            }
+        }
+    }
+
+    /// No block has begun that has not ended.
+    #[must_use]
+    pub fn is_between_blocks(&self) -> bool {
+        matches!(self.at, Place::Header { have: 0, .. })
+    }
+}
+
+/// The first bytes of what arrived, `most` at most. Never empty.
+fn split(arrived: &mut VecDeque<Bytes>, most: usize) -> Option<Bytes> {
+    while let Some(first) = arrived.front_mut() {
+        if first.len() > most {
+            return Some(first.split_to(most));
+        }
+        let whole = arrived.pop_front().filter(|whole| !whole.is_empty());
+        if whole.is_some() {
+            return whole;
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{
+        super::{deflated, plain},
+        *,
+    };
+
+    fn cut(mut bytes: Bytes, sizes: &[usize]) -> VecDeque<Bytes> {
+        let mut pieces = VecDeque::new();
+        for &size in sizes {
+            pieces.push_back(bytes.split_to(size.min(bytes.len())));
+        }
+        pieces.push_back(bytes);
+        pieces
+    }
+
+    /// What comes of `pieces`, each given when the one before is used up.
+    fn unpack(pieces: VecDeque<Bytes>) -> Result<(Vec<u8>, bool), Fault> {
+        let (mut block_decoder, mut all) = (BlockDecoder::default(), Vec::new());
+        for piece in pieces {
+            let mut arrived = VecDeque::from([piece]);
+            while let Some(bytes) = block_decoder.next(&mut arrived)? {
+                assert!(!bytes.is_empty());
+                all.extend_from_slice(&bytes);
+            }
+            assert!(arrived.is_empty());
+        }
+        Ok((all, block_decoder.is_between_blocks()))
+    }
+
+    fn packed(content: &[u8], deflate_it: bool) -> Vec<u8> {
+        let whole = Bytes::copy_from_slice(content);
+        let small = deflate_it
+            .then(|| deflate::deflate(std::slice::from_ref(&whole), content.len() - 1))
+            .flatten();
+        let (header, body) = match small {
+            Some(small) => (deflated(small.len() as u32), small),
+            None => (plain(content.len() as u32), whole),
+        };
+        [header, body].concat()
+    }
+
+    fn content() -> impl Strategy<Value = Vec<u8>> {
+        prop_oneof![
+            prop::collection::vec(any::<u8>(), 1..200),
+            (1..LARGEST).prop_map(|length| b"the same again, "
+                .iter()
+                .copied()
+                .cycle()
+                .take(length)
+                .collect()),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn blocks_become_what_was_sent_however_they_are_cut(
+            blocks in prop::collection::vec((content(), any::<bool>()), 0..5),
+            sizes in prop::collection::vec(0_usize..3000, 0..40),
+        ) {
+            let sent: Vec<u8> = blocks.iter().flat_map(|(content, _)| content.clone()).collect();
+            let wire: Vec<u8> = blocks.iter().flat_map(|(content, small)| packed(content, *small)).collect();
+            prop_assert_eq!(unpack(cut(wire.into(), &sizes)), Ok((sent, true)));
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..500), sizes in prop::collection::vec(0_usize..9, 0..40)) {
+            let _ = unpack(cut(bytes.into(), &sizes));
+        }
+    }
+
+    #[test]
+    fn what_nobody_sends_is_refused() {
+        let empty = [plain(0), deflated(0)];
+        let long = [deflated(LARGEST as u32), deflated(!DEFLATED)];
+        let broken = [Bytes::from(
+            [deflated(3), Bytes::from_static(b"\xff\xff\xff")].concat(),
+        )];
+        for wire in empty.into_iter().chain(long).chain(broken) {
+            assert_eq!(unpack([wire].into()), Err(Fault::Block));
+        }
+    }
+
+    #[test]
+    fn a_block_that_would_become_more_than_it_may_is_refused() {
+        let zeros = Bytes::from(vec![0; LARGEST + 1]);
+        let small = deflate::deflate(&[zeros], LARGEST).unwrap();
+        let wire = Bytes::from([deflated(small.len() as u32), small].concat());
+        assert_eq!(unpack([wire].into()), Err(Fault::Block));
+    }
+
+    #[test]
+    fn an_unfinished_block_is_seen() {
+        let wire = [plain(5), Bytes::from_static(b"four")];
+        assert_eq!(unpack(wire.into()), Ok((b"four".to_vec(), false)));
+    }
+}

@@ -1,0 +1,402 @@
+//! What goes out on a leg, as blocks, and which of them are deflated. No I/O and no clock.
+//!
+//! Lengths tell an observer on the path whether what somebody else had put into a block repeats a secret beside it (the
+//! attacks called CRIME and BREACH). So whoever asks says from where on a stream may be deflated, which is behind the head of
+//! a request or an answer; and what is in one block shortens no other.
+
+use bytes::{Buf, Bytes};
+
+use super::{LARGEST, deflate};
+use crate::session::core::StreamCore;
+
+/// Most chunks given to QUIC at once.
+pub(in crate::session) const BATCH: usize = 16;
+
+/// Less is not worth a try, in bytes.
+const SMALLEST: usize = 4 * 1024;
+
+/// How much is sent as it is after a block that did not become small, in bytes: at first, and where none ever does.
+const PAUSES: [usize; 2] = [256 * 1024, 4 * 1024 * 1024];
+
+/// The blocks of one leg.
+#[derive(Debug)]
+pub(in crate::session) struct BlockEncoder {
+    /// Begun, and not taken by QUIC yet: a header, and what is deflated.
+    begun: [Bytes; 2],
+    /// What the plain block that has begun still lacks, in bytes.
+    left: usize,
+    /// For how many bytes more nothing is tried, and for how many after the next failure.
+    pause: usize,
+    next_pause: usize,
+}
+
+/// What was begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::session) enum Began {
+    /// Nothing: a block is under way, or nothing is to be sent.
+    Nothing,
+    /// A plain block.
+    Plain,
+    /// A block, after a try to deflate it. That took as long as a hundred packets.
+    Tried,
+}
+
+impl BlockEncoder {
+    pub(in crate::session) fn new() -> Self {
+        Self {
+            begun: Default::default(),
+            left: 0,
+            pause: 0,
+            next_pause: PAUSES[0],
+        }
+    }
+
+    /// The last block is out: another may begin.
+    pub(in crate::session) fn is_between_blocks(&self) -> bool {
+        self.left == 0 && !self.begun.iter().any(Bytes::has_remaining)
+    }
+
+    /// Begins a block of what is to be sent next, if the last one is out. Nothing before the offset `deflates_from` is
+    /// deflated, and nothing at all where there is none: then all that waits is one block, since each is a segment more that
+    /// quinn looks through for each packet. What is deflated counts as sent.
+    pub(in crate::session) fn begin(
+        &mut self,
+        core: &mut StreamCore,
+        generation: u64,
+        deflates_from: Option<u64>,
+    ) -> Began {
+        let waiting = core.unsent(generation);
+        if waiting.is_empty() || !self.is_between_blocks() {
+            return Began::Nothing;
+        }
+        let waiting_bytes = small(waiting.end - waiting.start);
+        let plain = match deflates_from {
+            None => waiting_bytes,
+            Some(from) => small(from.saturating_sub(waiting.start))
+                .max(self.pause)
+                .min(waiting_bytes),
+        };
+        if plain > 0 {
+            self.begin_plain(plain);
+            return Began::Plain;
+        }
+        let count = waiting_bytes.min(LARGEST);
+        let mut chunks: [Bytes; BATCH] = Default::default();
+        let taken = core.batch(generation, &mut chunks);
+        let (places, together) = cut(&mut chunks[..taken], count);
+        if together < SMALLEST {
+            self.begin_plain(count);
+            return Began::Plain;
+        }
+        if self.begin_deflated(&chunks[..places], together) {
+            core.sent(generation, together as u64);
+        } else {
+            self.begin_plain(count);
+        }
+        Began::Tried
+    }
+
+    fn begin_plain(&mut self, count: usize) {
+        self.left = count;
+        self.begun = [super::plain(length(count)), Bytes::new()];
+        self.pause = self.pause.saturating_sub(count);
+    }
+
+    /// False when `chunks`, `count` bytes, do not become much smaller.
+    fn begin_deflated(&mut self, chunks: &[Bytes], count: usize) -> bool {
+        // What it takes is held beside what the send buffer holds, and costs both ends time.
+        let Some(deflated) = deflate::deflate(chunks, count / 4 * 3) else {
+            self.pause = self.next_pause;
+            self.next_pause = (2 * self.next_pause).min(PAUSES[1]);
+            return false;
+        };
+        self.begun = [super::deflated(length(deflated.len())), deflated];
+        self.next_pause = PAUSES[0];
+        true
+    }
+
+    /// Fills `batch` with what is to go out next and returns how many places that took.
+    pub(in crate::session) fn fill(&self, core: &StreamCore, generation: u64, batch: &mut [Bytes]) -> usize {
+        let mut own = 0;
+        let begun = self.begun.iter().filter(|part| part.has_remaining());
+        for (place, part) in batch.iter_mut().zip(begun) {
+            place.clone_from(part);
+            own += 1;
+        }
+        let taken = core.batch(generation, &mut batch[own..]);
+        let (plain, _) = cut(&mut batch[own..own + taken], self.left);
+        own + plain
+    }
+
+    /// QUIC took `count` bytes of that. What is plain of them counts as sent.
+    pub(in crate::session) fn took(&mut self, core: &mut StreamCore, generation: u64, mut count: usize) {
+        for part in &mut self.begun {
+            let of_this = count.min(part.len());
+            // Not advanced: what is empty then would still keep its memory.
+            drop(part.split_to(of_this));
+            count -= of_this;
+        }
+        self.left -= count;
+        core.sent(generation, count as u64);
+    }
+}
+
+/// Cuts `chunks` to `most` bytes. How many chunks those are, and how many bytes.
+fn cut(chunks: &mut [Bytes], most: usize) -> (usize, usize) {
+    let mut count = 0;
+    for (place, chunk) in chunks.iter_mut().enumerate() {
+        if count == most {
+            return (place, count);
+        }
+        chunk.truncate(most - count);
+        count += chunk.len();
+    }
+    (chunks.len(), count)
+}
+
+fn small(count: u64) -> usize {
+    usize::try_from(count).unwrap_or(usize::MAX)
+}
+
+fn length(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use proptest::{prelude::*, sample::Index};
+
+    use super::*;
+    use crate::session::{
+        block::BlockDecoder,
+        samples::{noise, text},
+    };
+
+    const GENERATION: u64 = 1;
+
+    /// A stream that was opened on the attachment of [`GENERATION`], with this to be sent.
+    fn with(chunks: impl IntoIterator<Item = Bytes>) -> StreamCore {
+        let mut core = StreamCore::new(0, 0);
+        chunks.into_iter().for_each(|chunk| core.write(chunk));
+        core.offer(GENERATION);
+        core
+    }
+
+    /// The next block goes out. What was begun, and its length on the wire.
+    fn block(
+        block_encoder: &mut BlockEncoder,
+        core: &mut StreamCore,
+        deflates_from: Option<u64>,
+    ) -> (Began, usize) {
+        let began = block_encoder.begin(core, GENERATION, deflates_from);
+        let mut length = 0;
+        loop {
+            let mut batch: [Bytes; BATCH] = Default::default();
+            let filled = block_encoder.fill(core, GENERATION, &mut batch);
+            if filled == 0 {
+                assert!(block_encoder.is_between_blocks());
+                return (began, length);
+            }
+            let count = batch[..filled].iter().map(Bytes::len).sum();
+            block_encoder.took(core, GENERATION, count);
+            length += count;
+        }
+    }
+
+    #[test]
+    fn what_may_not_be_deflated_goes_as_it_is_to_the_byte() {
+        let (mut block_encoder, mut core) = (BlockEncoder::new(), with([text(LARGEST)]));
+        assert_eq!(
+            block(&mut block_encoder, &mut core, Some(20_000)),
+            (Began::Plain, 20_004)
+        );
+        let (began, length) = block(&mut block_encoder, &mut core, Some(20_000));
+        assert_eq!(began, Began::Tried);
+        assert!(length < (LARGEST - 20_000) / 2, "{length}");
+        assert_eq!(
+            block(&mut block_encoder, &mut core, Some(20_000)),
+            (Began::Nothing, 0)
+        );
+    }
+
+    #[test]
+    fn nothing_is_deflated_where_that_is_not_wanted() {
+        let (mut block_encoder, mut core) = (BlockEncoder::new(), with([text(LARGEST), text(1)]));
+        assert_eq!(
+            block(&mut block_encoder, &mut core, None),
+            (Began::Plain, LARGEST + 5)
+        );
+        assert_eq!(block(&mut block_encoder, &mut core, None), (Began::Nothing, 0));
+    }
+
+    #[test]
+    fn little_is_not_worth_a_try() {
+        let mut core = with([text(SMALLEST - 1)]);
+        assert_eq!(
+            block(&mut BlockEncoder::new(), &mut core, Some(0)).0,
+            Began::Plain
+        );
+        let mut core = with([text(SMALLEST)]);
+        assert_eq!(
+            block(&mut BlockEncoder::new(), &mut core, Some(0)).0,
+            Began::Tried
+        );
+    }
+
+    #[test]
+    fn what_does_not_become_small_is_tried_less_and_less_often() {
+        let noise = noise(LARGEST, 0);
+        let mut core = with(std::iter::repeat_n(noise, 500));
+        let mut block_encoder = BlockEncoder::new();
+        let mut tries = Vec::new();
+        while tries.len() < 7 {
+            let before = core.unsent(GENERATION).start;
+            if block(&mut block_encoder, &mut core, Some(0)).0 == Began::Tried {
+                tries.push(before / LARGEST as u64);
+            }
+        }
+        // Four blocks are 256 KiB, 64 are 4 MiB.
+        assert_eq!(tries, [0, 4, 12, 28, 60, 124, 188]);
+        core.write(text(LARGEST));
+        while block_encoder.pause > 0 {
+            block_encoder.begin_plain(LARGEST);
+            block_encoder.left = 0;
+            block_encoder.begun = Default::default();
+        }
+        assert!(block_encoder.begin_deflated(&[text(LARGEST)], LARGEST));
+        assert_eq!(block_encoder.next_pause, PAUSES[0], "it is worth a try again");
+    }
+
+    #[test]
+    fn a_block_that_is_out_keeps_no_memory() {
+        let (mut block_encoder, mut core) = (BlockEncoder::new(), with([text(LARGEST)]));
+        block_encoder.begin(&mut core, GENERATION, Some(0));
+        let taken: Vec<_> = block_encoder.begun.to_vec();
+        assert_eq!(taken.iter().filter(|part| part.is_unique()).count(), 0);
+        block_encoder.took(&mut core, GENERATION, taken.iter().map(Bytes::len).sum());
+        assert!(taken[1].is_unique());
+    }
+
+    fn content() -> impl Strategy<Value = Vec<Bytes>> {
+        let chunk = prop_oneof![
+            (1..3000_usize).prop_map(|length| noise(length, 0)),
+            (1..20_000_usize).prop_map(text),
+            (LARGEST - 2..LARGEST + 2).prop_map(text),
+        ];
+        prop::collection::vec(chunk, 1..12)
+    }
+
+    /// What happens on the way.
+    #[derive(Clone, Debug)]
+    enum Step {
+        /// QUIC takes a part of what there is, this one.
+        Take(Index),
+        /// So much of what it took arrives.
+        Arrive(Index),
+        /// The leg is lost, and what has not arrived with it; the next one begins.
+        Lose,
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            8 => any::<Index>().prop_map(Step::Take),
+            8 => any::<Index>().prop_map(Step::Arrive),
+            1 => Just(Step::Lose),
+        ];
+        prop::collection::vec(step, 0..200)
+    }
+
+    /// Both ends of a stream, and the leg between them.
+    struct Way {
+        from: StreamCore,
+        to: StreamCore,
+        generation: u64,
+        block_encoder: BlockEncoder,
+        block_decoder: BlockDecoder,
+        wire: VecDeque<u8>,
+        at: u64,
+        got: Vec<u8>,
+    }
+
+    impl Way {
+        fn begin(chunks: Vec<Bytes>) -> Self {
+            let mut from = with(chunks);
+            from.finish();
+            Self {
+                from,
+                to: StreamCore::new(0, GENERATION),
+                generation: GENERATION,
+                block_encoder: BlockEncoder::new(),
+                block_decoder: BlockDecoder::default(),
+                wire: VecDeque::new(),
+                at: 0,
+                got: Vec::new(),
+            }
+        }
+
+        fn take(&mut self, part: impl Fn(usize) -> usize) {
+            self.block_encoder
+                .begin(&mut self.from, self.generation, Some(5000));
+            let mut batch: [Bytes; BATCH] = Default::default();
+            let filled = self.block_encoder.fill(&self.from, self.generation, &mut batch);
+            let all = batch[..filled].concat();
+            let count = part(all.len());
+            self.wire.extend(&all[..count]);
+            self.block_encoder.took(&mut self.from, self.generation, count);
+        }
+
+        fn arrive(&mut self, part: impl Fn(usize) -> usize) {
+            let count = part(self.wire.len());
+            let mut arrived = VecDeque::from([self.wire.drain(..count).collect::<Bytes>()]);
+            while let Some(bytes) = self.block_decoder.next(&mut arrived).unwrap() {
+                let offset = self.at;
+                self.at += bytes.len() as u64;
+                let new = self.to.accept(self.generation, offset, bytes).unwrap();
+                let new = new.expect("nothing comes twice");
+                self.to.deliver(new.len() as u64);
+                self.got.extend_from_slice(&new);
+            }
+        }
+
+        fn lose(&mut self) {
+            self.generation += 1;
+            let entry = self.to.fence(self.generation);
+            self.from.resume(self.generation, Some(&entry)).unwrap();
+            (self.block_encoder, self.block_decoder) = (BlockEncoder::new(), BlockDecoder::default());
+            self.wire.clear();
+            self.at = entry.received;
+        }
+
+        fn is_out(&self) -> bool {
+            self.block_encoder.is_between_blocks() && self.from.unsent(self.generation).is_empty()
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn everything_arrives_as_it_was_whatever_is_taken_and_wherever_legs_are_lost(
+            chunks in content(),
+            steps in steps(),
+        ) {
+            let sent = chunks.concat();
+            let mut way = Way::begin(chunks);
+            for step in steps {
+                match step {
+                    Step::Take(part) => way.take(|all| part.index(all + 1)),
+                    Step::Arrive(part) => way.arrive(|all| part.index(all + 1)),
+                    Step::Lose => way.lose(),
+                }
+                prop_assert!(sent.starts_with(&way.got));
+            }
+            while !way.is_out() {
+                way.take(|all| all);
+            }
+            way.arrive(|all| all);
+            prop_assert_eq!(&way.got, &sent);
+            prop_assert!(way.from.take_end(way.generation));
+            prop_assert!(way.block_decoder.is_between_blocks());
+        }
+    }
+}
