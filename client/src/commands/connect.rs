@@ -14,8 +14,8 @@ use crate::{
     connection::{
         bootstrap::{self, Bootstrapper},
         establish,
-        keeper::Keeper,
         resume_ticket::TicketStore,
+        supervise::SupervisedConnection,
         wakeup::Triggers,
     },
     error::{Failure, Kind},
@@ -50,13 +50,13 @@ pub async fn run(
     // Asked before there is a connection, so that it goes with the first packets on one.
     let asked = ask(settings, &session)?;
     let connecting = connect(settings, environment, printer, &session);
-    let mut keeper = stop
+    let mut connection = stop
         .run_until_cancelled(connecting)
         .await
         .unwrap_or_else(|| Err(interrupted()))?;
     let opened = AtomicBool::new(false);
-    let (status, workload_gone) = (keeper.status(), keeper.workload_gone());
-    let poke = keeper.poke();
+    let (status, workload_gone) = (connection.status(), connection.workload_gone());
+    let poke = connection.poke();
     let work = async {
         let ready = start(settings, &session, asked, printer).await?;
         let file = SessionFile::new(&environment.state_dir, &settings.session);
@@ -84,11 +84,11 @@ pub async fn run(
         }
     };
     let ended = tokio::select! {
-        failure = keeper.run() => Err(failure),
+        failure = connection.run() => Err(failure),
         ended = work => ended,
         () = stop.cancelled() => if opened.load(Ordering::Relaxed) { Ok(()) } else { Err(interrupted()) },
     };
-    keeper.leave().await;
+    connection.leave().await;
     ended
 }
 
@@ -98,7 +98,7 @@ async fn connect(
     environment: &Environment,
     printer: &Printer,
     session: &Arc<Session>,
-) -> Result<Keeper, Failure> {
+) -> Result<SupervisedConnection, Failure> {
     let circumstances = bootstrap::circumstances(settings)?;
     let memory = TicketStore::open(&environment.state_dir, &settings.session, circumstances);
     let (identity, known) = match memory.load() {
@@ -121,7 +121,13 @@ async fn connect(
     };
     let notices = Triggers::start(Vec::new());
     let host = settings.target.to_string();
-    Ok(Keeper::new(host, found, Arc::new(bootstrapper), memory, notices))
+    Ok(SupervisedConnection::new(
+        host,
+        found,
+        Arc::new(bootstrapper),
+        memory,
+        notices,
+    ))
 }
 
 /// Shows how the connection is. Returns when nobody knows any more.
