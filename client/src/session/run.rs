@@ -24,8 +24,8 @@ use crate::{
     connection::{
         bootstrap::Here,
         establish::{self, Client},
-        keeper::Keeper,
         route::Route,
+        supervise::SupervisedConnection,
         wakeup::Triggers,
     },
     error::{Failure, Kind},
@@ -59,7 +59,7 @@ pub struct SessionPlan {
 pub struct RunningSession {
     plan: SessionPlan,
     session: Arc<Session>,
-    keeper: Keeper,
+    connection: SupervisedConnection,
     workload: Workload,
     requested: Events,
     reporter: Arc<dyn Reporter>,
@@ -93,7 +93,7 @@ impl RunningSession {
             terminal: plan.terminal,
         };
         let established = establish::establish(client, &plan.route, here, reporter.clone()).await?;
-        let keeper = Keeper::new(
+        let connection = SupervisedConnection::new(
             plan.route.target.to_string(),
             established.found,
             established.bootstrapper,
@@ -103,7 +103,7 @@ impl RunningSession {
         Ok(Self {
             plan,
             session,
-            keeper,
+            connection,
             workload,
             requested,
             reporter,
@@ -119,13 +119,14 @@ impl RunningSession {
         let Self {
             plan,
             session,
-            mut keeper,
+            mut connection,
             workload,
             requested,
             reporter,
         } = self;
         let (actor, forwards) = ForwardActor::new(session, reporter.clone());
-        let (status, poke, workload_gone) = (keeper.status(), keeper.poke(), keeper.workload_gone());
+        let (status, poke, workload_gone) =
+            (connection.status(), connection.poke(), connection.workload_gone());
         let is_open = AtomicBool::new(false);
         let work = async {
             let ready = workload.started(requested).await?;
@@ -143,14 +144,14 @@ impl RunningSession {
             }
         };
         let ended = tokio::select! {
-            failure = keeper.run() => Err(failure),
+            failure = connection.run() => Err(failure),
             ended = work => ended,
             never = actor.run() => match never {},
             () = stop.cancelled() => {
                 if is_open.load(Ordering::Relaxed) { Ok(()) } else { Err(Failure::interrupted()) }
             }
         };
-        keeper.leave().await;
+        connection.leave().await;
         ended
     }
 }
