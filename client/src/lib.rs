@@ -3,32 +3,31 @@
 //! # Layout
 //!
 //! - [`cli`]: the command line; [`settings`]: flags and environment as typed settings, the only reader of either
-//! - [`commands`]: one verb a file
-//! - [`output`]: the only printing; [`error`]: what a failure tells the user
-//! - [`remote`]: hosts reached by ssh, or this machine; its folder is the only place that starts ssh
-//! - [`bundle`]: the agent's binaries, built in or beside this one
-//! - [`install`]: the agent on a host: probe, choose, upload, verify, rename
-//! - [`launch`]: the agent's start, and the one message each way over SSH
-//! - [`tunnel`]: the QUIC connection, its paths, and the listeners whose connections it carries
-//! - [`beat`]: what is looked at once a second is looked at together
-//! - [`notice`]: what makes a retry worth while now: a wake, another network, the user
-//! - [`control`]: how other processes ask a running `connect` how it is
-//! - [`state`]: what is remembered from one run to the next
+//! - [`commands`]: one verb a file: settings and printer in, an end out
+//! - [`session`]: what a running session owns: streams, workload, forwards, local API
+//! - [`connection`]: paths to the agent, the race between them, a connection kept
+//! - [`agent`]: the agent on a host: bundle, probe, upload, start
+//! - [`ssh`]: the user's own ssh; nothing outside of that folder starts it
+//! - [`forward`]: what `-L` means, and listeners
+//! - [`output`]: the only printing; [`reporter`]: how the rooms tell it of steps; [`browser`]: opens the page
+//! - [`error`]: what a failure tells the user; [`status`]: how a session is
+//! - [`state`]: files that are kept from one run to the next
+//! - [`ticker`]: what is looked at once a second is looked at together
 
-pub mod beat;
-pub mod bundle;
+pub mod agent;
+pub mod browser;
 pub mod cli;
 pub mod commands;
-pub mod control;
+pub mod connection;
 pub mod error;
-pub mod install;
-pub mod launch;
-pub mod memory;
-pub mod notice;
+pub mod forward;
 pub mod output;
-pub mod remote;
+pub mod reporter;
+pub mod session;
 pub mod settings;
+pub mod ssh;
 pub mod state;
+pub mod status;
 #[cfg(test)]
 mod testing;
-pub mod tunnel;
+pub mod ticker;

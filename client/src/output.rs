@@ -5,7 +5,7 @@ mod echo;
 mod json;
 mod line;
 mod sessions;
-pub mod status;
+mod status;
 mod steps;
 mod words;
 mod writer;
@@ -23,10 +23,10 @@ use jq_common::{
 pub use self::sessions::Found;
 use self::{
     line::{Content, Line},
-    status::{Look, Status},
+    status::Look,
     steps::Steps,
 };
-use crate::{error::Failure, remote::Reporter, settings::Environment};
+use crate::{error::Failure, reporter::Reporter, settings::Environment, status::Status};
 
 /// Longest text of one line that came from elsewhere, in characters.
 const LINE: usize = 1000;

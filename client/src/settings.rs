@@ -14,7 +14,7 @@ use self::parse::{
 use crate::{
     cli::{self, ConnectArgs},
     error::{Failure, Kind},
-    tunnel::forwards::Forward,
+    forward::spec::Forward,
 };
 
 /// What the surroundings say, whatever the command.

@@ -1,7 +1,7 @@
 //! What a user, or ssh's configuration, writes for a host.
 #![no_main]
 
-use jq_client::remote::Destination;
+use jq_client::ssh::Destination;
 use jq_fuzz::bounded;
 use libfuzzer_sys::fuzz_target;
 

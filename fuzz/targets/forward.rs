@@ -1,7 +1,7 @@
 //! What `-L` means.
 #![no_main]
 
-use jq_client::tunnel::forwards::{Forward, Shown};
+use jq_client::forward::spec::{Forward, Shown};
 use jq_common::protocol::stream::Target;
 use jq_fuzz::bounded;
 use libfuzzer_sys::fuzz_target;

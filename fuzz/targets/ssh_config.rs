@@ -1,7 +1,7 @@
 //! What `ssh -G` prints.
 #![no_main]
 
-use jq_client::remote::config::Resolved;
+use jq_client::ssh::config::Resolved;
 use jq_fuzz::bounded;
 use libfuzzer_sys::fuzz_target;
 

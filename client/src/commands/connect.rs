@@ -1,35 +1,34 @@
 //! `connect`: from a target to a page in the browser, until the user has had enough.
 
-mod browser;
-mod first;
-mod keeper;
-mod ports;
-mod reach;
-
 use std::sync::{
     Arc,
     atomic::{AtomicBool, Ordering},
 };
 
-use jq_common::{
-    codec::FrameError,
-    identity::Identity,
-    protocol::workload::{Event, Ready, Request},
-};
+use jq_common::{identity::Identity, protocol::workload::Ready};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-use self::{keeper::Keeper, ports::Ports, reach::Reacher};
 use crate::{
-    control::{self, Control, Port, Snapshot},
+    browser,
+    connection::{
+        bootstrap::{self, Bootstrapper},
+        establish,
+        keeper::Keeper,
+        resume_ticket::TicketStore,
+        wakeup::Triggers,
+    },
     error::{Failure, Kind},
-    memory::Memory,
-    notice::Notices,
-    output::{Opened, Printer, status::Status},
-    remote::Reporter as _,
+    output::{Opened, Printer},
+    session::{
+        core::Session,
+        forwards::Ports,
+        local_api::{self, LocalApi},
+        workload::{ask, restart, start},
+    },
     settings::{ConnectSettings, Environment},
     state::SessionFile,
-    tunnel::session::{Events, Session},
+    status::{Port, Snapshot, Status},
 };
 
 /// Connects, and stays until `stop` is cancelled; then disconnects. Dropping the future disconnects at once.
@@ -100,8 +99,8 @@ async fn connect(
     printer: &Printer,
     session: &Arc<Session>,
 ) -> Result<Keeper, Failure> {
-    let circumstances = reach::circumstances(settings)?;
-    let memory = Memory::open(&environment.state_dir, &settings.session, circumstances);
+    let circumstances = bootstrap::circumstances(settings)?;
+    let memory = TicketStore::open(&environment.state_dir, &settings.session, circumstances);
     let (identity, known) = match memory.load() {
         Some((identity, known)) => (identity, Some(known)),
         None => {
@@ -110,89 +109,19 @@ async fn connect(
             (identity, None)
         }
     };
-    let reacher = Reacher::new(settings, environment, identity.fingerprint(), printer)?;
-    let searcher = first::searcher(session.clone(), Arc::new(identity));
+    let bootstrapper = Bootstrapper::new(settings, environment, identity.fingerprint(), printer)?;
+    let searcher = establish::searcher(session.clone(), Arc::new(identity));
     let recalled = match known {
-        Some(known) => first::recall(&searcher, known).await,
+        Some(known) => establish::recall(&searcher, known).await,
         None => None,
     };
     let found = match recalled {
         Some(found) => found,
-        None => first::reach(&searcher, &reacher, settings, printer).await?,
+        None => establish::reach(&searcher, &bootstrapper, settings, printer).await?,
     };
-    let notices = Notices::start(Vec::new());
+    let notices = Triggers::start(Vec::new());
     let host = settings.target.to_string();
-    Ok(Keeper::new(host, found, Arc::new(reacher), memory, notices))
-}
-
-/// Asks the agent to start the workload: the one that carries the session, or the first that will.
-fn ask(settings: &ConnectSettings, session: &Arc<Session>) -> Result<Events, Failure> {
-    session
-        .request(Request::Start(Box::new(settings.workload.clone())))
-        .map_err(|error| Failure::new(Kind::Local, "cannot ask for the workload").because(error))
-}
-
-/// Shows what the agent does that was asked to start the workload, until that runs.
-async fn start(
-    settings: &ConnectSettings,
-    session: &Arc<Session>,
-    mut events: Events,
-    printer: &Printer,
-) -> Result<Ready, Failure> {
-    let host = settings.target.to_string();
-    let broken = |error: FrameError| {
-        Failure::new(
-            Kind::ConnectionLost,
-            "the session was lost while the container was being started",
-        )
-        .on(&host)
-        .because(error)
-        .hint("run the same command again: what was done so far is kept")
-    };
-    let agent = session.known_by();
-    loop {
-        match events.next().await.map_err(broken)? {
-            Event::Step(text) => printer.begin(&host, &text),
-            Event::Progress(progress) => printer.progressed(&host, &progress),
-            Event::Note(text) => printer.note(&text),
-            Event::Warning(text) => printer.warning(&text),
-            Event::Ready(ready) => {
-                session.serve(agent);
-                return Ok(*ready);
-            }
-            Event::Failed(failure) => {
-                return Err(Failure {
-                    kind: Kind::Agent(failure.kind),
-                    what: failure.what,
-                    host: Some(host),
-                    why: failure.why,
-                    hint: failure.hint,
-                });
-            }
-        }
-    }
-}
-
-/// Has every further agent start the workload too. Returns when one cannot.
-async fn restart(
-    settings: &ConnectSettings,
-    session: &Arc<Session>,
-    printer: &Printer,
-    workload_gone: &Notify,
-) -> Failure {
-    loop {
-        workload_gone.notified().await;
-        let started = match ask(settings, session) {
-            Ok(asked) => start(settings, session, asked, printer).await,
-            Err(failure) => Err(failure),
-        };
-        match started {
-            Ok(_) => printer.done(&settings.target.to_string()),
-            // That agent is gone as well; another one will be found.
-            Err(failure) if failure.kind == Kind::ConnectionLost => {}
-            Err(failure) => return failure,
-        }
-    }
+    Ok(Keeper::new(host, found, Arc::new(bootstrapper), memory, notices))
 }
 
 /// Shows how the connection is. Returns when nobody knows any more.
@@ -211,7 +140,7 @@ async fn answer(
     poke: Arc<Notify>,
     printer: &Printer,
 ) {
-    let bound = Control::bind(&control::folder(&environment.runtime_dir), &settings.session);
+    let bound = LocalApi::bind(&local_api::folder(&environment.runtime_dir), &settings.session);
     let control = match bound {
         Ok(Some(control)) => control,
         Ok(None) => {

@@ -6,10 +6,11 @@ use futures_util::future::join_all;
 
 use crate::{
     cli::StatusArgs,
-    control::{self, AskError},
     error::{Failure, Kind},
     output::{Found, Printer},
+    session::local_api,
     settings::Environment,
+    status::AskError,
 };
 
 /// Prints all sessions, or the one that was named.
@@ -17,7 +18,7 @@ use crate::{
 /// # Errors
 /// When the named one does not run, or does not answer.
 pub async fn run(args: &StatusArgs, environment: &Environment, printer: &Printer) -> Result<(), Failure> {
-    let folder = control::folder(&environment.runtime_dir);
+    let folder = local_api::folder(&environment.runtime_dir);
     let found = running(&folder).await;
     let Some(name) = &args.name else {
         printer.sessions(&found);
@@ -43,8 +44,8 @@ pub async fn run(args: &StatusArgs, environment: &Environment, printer: &Printer
 
 /// The sessions that have a process.
 async fn running(folder: &Path) -> Vec<Found> {
-    let asked = control::sessions(folder).into_iter().map(async |session| {
-        let answer = control::ask(folder, &session).await;
+    let asked = local_api::sessions(folder).into_iter().map(async |session| {
+        let answer = local_api::ask(folder, &session).await;
         (!matches!(answer, Err(AskError::NotRunning))).then_some(Found { session, answer })
     });
     join_all(asked).await.into_iter().flatten().collect()

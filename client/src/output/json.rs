@@ -8,11 +8,11 @@ use jq_common::{
 };
 use serde_json::{Value, json};
 
-use super::{
-    LINE, Opened, print,
-    status::{Loss, State, Status},
+use super::{LINE, Opened, print};
+use crate::{
+    error::Failure,
+    status::{Loss, Snapshot, State, Status},
 };
-use crate::{control::Snapshot, error::Failure};
 
 /// Rises when a field changes its meaning or goes; new fields leave it.
 const VERSION: u32 = 1;

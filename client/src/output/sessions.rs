@@ -3,7 +3,7 @@
 use jq_common::text::one_line;
 
 use super::{LINE, Printer, json, print, say};
-use crate::control::{AskError, Snapshot};
+use crate::status::{AskError, Snapshot};
 
 /// A session of this machine: what it answered, or why it did not.
 pub struct Found {
@@ -95,10 +95,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::{
-        control::Port,
-        output::status::{State, Status},
-    };
+    use crate::status::{Port, State, Status};
 
     fn snapshot(session: &str, state: State) -> Snapshot {
         Snapshot {

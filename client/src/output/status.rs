@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use jq_common::text::one_line;
-use serde::{Deserialize, Serialize};
 
 use super::{Printer, json, words};
+use crate::status::{Loss, State, Status};
 
 /// An outage shorter than this leaves no trace: packets are lost all the time.
 const WORTH_TELLING: Duration = Duration::from_secs(3);
@@ -23,61 +23,10 @@ pub(super) struct Look {
     pub(super) width: usize,
 }
 
-/// How a connection is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum State {
-    /// Bytes travel.
-    Connected,
-    /// Nothing was heard for longer than there should be.
-    Suspect,
-    /// New attachments are being tried.
-    Reconnecting,
-    /// Only ssh is left, and it would ask the user something.
-    LoginNeeded,
-    /// It will not come back.
-    Lost,
-}
-
-/// Why the connections that were open are reset, although there is a connection again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Loss {
-    /// The agent on the host is another run than before.
-    AgentRestarted,
-    /// It is the same, and has given the session up: nothing had carried it for as long as it was to be kept.
-    SessionGivenUp,
-}
-
-/// How a connection is, with what a user wants to know of it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Status {
-    /// The host, as the user calls it.
-    pub host: String,
-    /// How the connection is.
-    pub state: State,
-    /// The way that packets take, or took last: `direct`, `ssh`, `through gateway`.
-    pub path: Option<String>,
-    /// Its round-trip time.
-    pub round_trip: Option<Duration>,
-    /// Bytes a second that come from the host.
-    pub down_per_s: u64,
-    /// Bytes a second that go to it.
-    pub up_per_s: u64,
-    /// Forwarded connections that are open.
-    pub connections: usize,
-    /// How long nothing has come through. In the first status that is connected again: how long that was, by default
-    /// what the status before said.
-    pub outage: Option<Duration>,
-    /// The connections that were open are reset, and why. Set in the first status that is connected again; it may stay
-    /// until the next outage begins.
-    pub lost: Option<Loss>,
-}
-
 impl Printer {
     /// The connection is now so. To be called on every change, and about once a second for the numbers.
     ///
-    /// While ssh may ask its user ([`Reporter::prompting`](crate::remote::Reporter::prompting)) nothing is drawn.
+    /// While ssh may ask its user ([`Reporter::prompting`](crate::reporter::Reporter::prompting)) nothing is drawn.
     pub fn status(&self, status: &Status) {
         let mut next = status.cleaned();
         let inner = &mut *self.inner();

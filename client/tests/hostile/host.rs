@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use jq_client::tunnel::session::{AttachError, Attached, Parted, Session};
+use jq_client::session::{AttachError, Attached, Detached, Session};
 use jq_common::{
     codec,
     identity::{AllowedClients, Identity},
@@ -85,7 +85,7 @@ impl Pair {
 }
 
 /// The client's talk on a control stream, as a task of its own.
-pub(crate) struct Talk(JoinSet<Parted>);
+pub(crate) struct Talk(JoinSet<Detached>);
 
 impl Talk {
     fn begin(session: &Arc<Session>, attached: Attached) -> Self {
@@ -98,7 +98,7 @@ impl Talk {
     }
 
     /// How it ended.
-    pub(crate) async fn ended(&mut self) -> Option<Parted> {
+    pub(crate) async fn ended(&mut self) -> Option<Detached> {
         let ended = timeout(PATIENCE, self.0.join_next()).await.ok()?;
         Some(ended.unwrap().unwrap())
     }

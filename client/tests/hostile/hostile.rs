@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use jq_client::tunnel::session::{AttachError, Parted};
+use jq_client::session::{AttachError, Detached};
 use jq_common::{
     codec,
     protocol::{
@@ -224,7 +224,7 @@ async fn a_control_stream_that_breaks_ends_its_connection() {
             let _ = timeout(Duration::from_secs(1), works(&pair, &mut host)).await;
         }
         let ended = talk.ended().await;
-        assert!(matches!(ended, Some(Parted::Lost(_))), "{way}: {ended:?}");
+        assert!(matches!(ended, Some(Detached::Lost(_))), "{way}: {ended:?}");
         let (_talk, mut host) = pair.carry(1, Vec::new()).await.unwrap();
         works(&pair, &mut host).await;
     }

@@ -7,7 +7,7 @@ use jq_common::{
         stream::StreamHeader,
         workload::WorkloadSpec,
     },
-    session::core,
+    session::core::StreamSnapshot,
 };
 use serde::{Deserialize, Serialize};
 
@@ -43,7 +43,7 @@ pub(crate) struct SessionState {
 #[derive(Serialize, Deserialize)]
 pub(crate) struct StreamState {
     pub(crate) id: StreamId,
-    pub(crate) core: core::Snapshot,
+    pub(crate) core: StreamSnapshot,
     pub(crate) work: WorkState,
 }
 

@@ -101,8 +101,8 @@ impl Session {
         let Some(ended) = self.freezing.run_until_cancelled(carrying).await else {
             return Left::socket(socket);
         };
-        if let Ended::Reset(reset) = ended {
-            tracing::debug!(stream = stream.id(), ?reset, "reset");
+        if let Ended::Reset(code) = ended {
+            tracing::debug!(stream = stream.id(), ?code, "reset");
         }
         None
     }

@@ -1,0 +1,39 @@
+//! Scripts for a host's `/bin/sh`, with values given to them.
+
+/// A script with values given to it as variables, each quoted.
+pub(super) fn with_variables(variables: &[(&str, &str)], script: &str) -> String {
+    let mut text = String::with_capacity(script.len() + 512);
+    for (name, value) in variables {
+        text.push_str(name);
+        text.push('=');
+        text.push_str(&quoted(value));
+        text.push('\n');
+    }
+    text.push_str(script);
+    text
+}
+
+/// `text` as one word of a POSIX shell, whatever is in it.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\0', "").replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+        #[test]
+        fn any_value_is_one_word_of_the_shell(text in "[^\0]*") {
+            let output = Command::new("/bin/sh")
+                .arg("-c")
+                .arg(with_variables(&[("value", &text), ("next", "n")], "printf '%s.%s' \"$value\" \"$next\""))
+                .output()
+                .unwrap();
+            proptest::prop_assert_eq!(output.stdout, format!("{text}.n").into_bytes());
+        }
+    }
+}

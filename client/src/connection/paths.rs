@@ -1,0 +1,239 @@
+//! The ways packets can take to the agent, and a connection by one of them.
+
+use std::{
+    fmt,
+    future::pending,
+    io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
+
+use futures_util::future::{BoxFuture, Either};
+use jq_common::{
+    bootstrap::{PairId, RelaySecret},
+    carrier::{pipe, udp::UdpCarrier},
+    identity::{Fingerprint, Identity},
+    quic::{self, CarrierKind},
+};
+use quinn::{Connection, ConnectionError, Endpoint};
+use serde::{Deserialize, Serialize};
+use tokio::{task::JoinSet, time::timeout};
+
+use super::relay;
+use crate::agent::Pipe;
+
+/// One way to the agent. Holds secrets: kept in private files only.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Path {
+    /// Straight to its UDP port.
+    Direct(SocketAddr),
+    /// Through relays on the jump hosts.
+    Relay {
+        /// The first relay's UDP port, as this machine reaches it.
+        address: SocketAddr,
+        /// The relays, the first one first; not empty.
+        hops: Vec<RelayHop>,
+    },
+    /// Over an ssh channel.
+    Ssh,
+}
+
+impl Path {
+    /// Its place on the ladder: a lower one is better.
+    #[must_use]
+    pub fn rank(&self) -> u8 {
+        match self {
+            Self::Direct(_) => 0,
+            Self::Relay { .. } => 1,
+            Self::Ssh => 2,
+        }
+    }
+
+    /// Where its UDP packets are sent.
+    #[must_use]
+    pub fn address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Direct(address) | Self::Relay { address, .. } => Some(*address),
+            Self::Ssh => None,
+        }
+    }
+}
+
+/// One relay of a [`Path`].
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RelayHop {
+    /// Its host, as the user calls it.
+    pub host: String,
+    /// The pair announced to it.
+    pub pair: PairId,
+    /// What proves that the pair is ours.
+    pub secret: RelaySecret,
+}
+
+impl fmt::Debug for RelayHop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RelayHop")
+            .field("host", &self.host)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Display for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Direct(_) => f.write_str("direct"),
+            Self::Relay { hops, .. } => {
+                let hosts: Vec<_> = hops.iter().map(|hop| hop.host.as_str()).collect();
+                write!(f, "through {}", hosts.join(", "))
+            }
+            Self::Ssh => f.write_str("ssh"),
+        }
+    }
+}
+
+/// Why one way did not work.
+#[derive(Debug, thiserror::Error)]
+pub enum PathError {
+    /// The socket, or the endpoint on it.
+    #[error("{0}")]
+    Endpoint(#[from] quic::EndpointError),
+    /// The socket.
+    #[error("{0}")]
+    Socket(#[from] io::Error),
+    /// Nothing came back.
+    #[error("no answer from UDP {0} within {t:.0} s", t = .1.as_secs_f64())]
+    Silence(SocketAddr, Duration),
+    /// The host says that nobody listens there.
+    #[error("nobody listens at UDP {0}")]
+    Nobody(SocketAddr),
+    /// A relay of the chain does not answer.
+    #[error("the relay on {0} does not answer")]
+    RelaySilent(String),
+    /// The agent, or whoever answers in its place, refused.
+    #[error("the agent refused the connection: {0}")]
+    Refused(ConnectionError),
+    /// The ssh channel broke.
+    #[error("the ssh channel ended")]
+    PipeEnded,
+}
+
+/// A connection, and the way it takes.
+pub struct Connected {
+    /// The connection.
+    pub connection: Connection,
+    /// Its endpoint; closed last.
+    pub endpoint: Endpoint,
+    /// The way its packets take.
+    pub path: Path,
+    /// Returns when the way is known to lead nowhere any more.
+    pub gone: BoxFuture<'static, ()>,
+}
+
+/// Connects over UDP by `path`, within `deadline`. A relay takes a later try of the same pair only with a higher
+/// `generation`.
+///
+/// # Errors
+/// A [`PathError`].
+pub async fn connect(
+    path: Path,
+    generation: u64,
+    identity: &Identity,
+    agent: Fingerprint,
+    deadline: Duration,
+) -> Result<Connected, PathError> {
+    let Some(address) = path.address() else {
+        return Err(PathError::PipeEnded);
+    };
+    let socket = tokio::net::UdpSocket::bind(unspecified(address)).await?;
+    let mut retransmit = None;
+    if let Path::Relay { hops, .. } = &path {
+        if cfg!(target_os = "linux") {
+            // So that the kernel tells when the relay is gone (see `UdpCarrier::to_peer`).
+            socket.connect(address).await?;
+        }
+        let chain: Vec<_> = hops.iter().map(|hop| (hop.pair, hop.secret)).collect();
+        retransmit = relay::bind_chain(&socket, address, &chain, generation, deadline)
+            .await
+            .map_err(|error| match (error.source.kind(), error.index) {
+                (io::ErrorKind::TimedOut, 0) => PathError::Silence(address, deadline),
+                (io::ErrorKind::TimedOut, index) => PathError::RelaySilent(hops[index].host.clone()),
+                (io::ErrorKind::ConnectionRefused, _) => PathError::Nobody(address),
+                _ => PathError::Socket(error.source),
+            })?;
+    }
+    let socket = socket.into_std()?;
+    let insisting = match retransmit {
+        Some(retransmit) => {
+            let again = tokio::net::UdpSocket::from_std(socket.try_clone()?)?;
+            Either::Left(async move { retransmit.insist(&again, address).await })
+        }
+        None => Either::Right(pending()),
+    };
+    let carrier = UdpCarrier::to_peer(socket, address)?;
+    let (refused, gone) = (carrier.refused(), carrier.refused());
+    let endpoint = quic::client_endpoint_on(carrier, CarrierKind::Udp)?;
+    let connecting = quic::connect(&endpoint, address, identity, agent)?;
+    let connected = tokio::select! {
+        connected = timeout(deadline, connecting) => connected,
+        () = refused => return Err(PathError::Nobody(address)),
+        () = insisting => return Err(PathError::Nobody(address)),
+    };
+    match connected {
+        Ok(Ok(connection)) => Ok(Connected {
+            connection,
+            endpoint,
+            path,
+            gone: Box::pin(gone),
+        }),
+        Ok(Err(ConnectionError::TimedOut)) | Err(_) => Err(PathError::Silence(address, deadline)),
+        Ok(Err(error)) => Err(PathError::Refused(error)),
+    }
+}
+
+/// Connects through an ssh channel, within `deadline`. The channel ends with the connection's `gone`, or when that is
+/// dropped.
+///
+/// # Errors
+/// A [`PathError`].
+pub async fn connect_by_pipe(
+    pipe: Pipe,
+    identity: &Identity,
+    agent: Fingerprint,
+    deadline: Duration,
+) -> Result<Connected, PathError> {
+    let (reader, writer, process) = pipe.into_parts()?;
+    let (carrier, driver) = pipe::over(reader, writer);
+    let endpoint = quic::client_endpoint_on(carrier, CarrierKind::Pipe)?;
+    let connecting = quic::connect_over(&endpoint, pipe::PEER, identity, agent, CarrierKind::Pipe)?;
+    // A task of its own, so that packets move whatever its owner is busy with.
+    let mut moving = JoinSet::new();
+    moving.spawn(async move {
+        let ended = driver.run().await;
+        tracing::debug!(?ended, "ssh channel");
+        drop(process);
+    });
+    let mut gone: BoxFuture<'static, ()> = Box::pin(async move {
+        moving.join_next().await;
+    });
+    let connected = tokio::select! {
+        connected = timeout(deadline, connecting) => connected,
+        () = &mut gone => return Err(PathError::PipeEnded),
+    };
+    match connected {
+        Ok(Ok(connection)) => Ok(Connected {
+            connection,
+            endpoint,
+            path: Path::Ssh,
+            gone,
+        }),
+        Ok(Err(ConnectionError::TimedOut)) | Err(_) => Err(PathError::PipeEnded),
+        Ok(Err(error)) => Err(PathError::Refused(error)),
+    }
+}
+
+fn unspecified(peer: SocketAddr) -> SocketAddr {
+    match peer {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    }
+}

@@ -1,0 +1,206 @@
+//! Waking, seen by two clocks.
+//!
+//! One clock counts only while this machine runs, the other one also while it sleeps: where they part, it slept. A process
+//! that was stopped, or whose virtual machine was, sees no clock part; it sees its own look come late.
+//!
+//! It looks once a second and at nothing in between, so an idle client wakes the processor once a second, and a wake is
+//! noticed at most a second after it.
+
+use std::time::Duration;
+
+use tokio::time::sleep_until;
+
+use crate::ticker::{self, TICK};
+
+/// A machine that slept for less has lost nothing.
+pub const SHORTEST_SLEEP: Duration = Duration::from_secs(1);
+
+/// A look that is later than this was not held up by a busy machine.
+pub const LATE: Duration = Duration::from_secs(2);
+
+/// What both clocks show at one moment, each since some time of its own.
+#[derive(Clone, Copy, Debug)]
+pub struct Sample {
+    /// Stands still while this machine sleeps.
+    pub monotonic: Duration,
+    /// Goes on while it sleeps.
+    pub boottime: Duration,
+}
+
+/// This process stood still.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pause {
+    /// For how long.
+    pub asleep: Duration,
+}
+
+/// Compares each look at the clocks with the one before.
+#[derive(Debug)]
+pub struct Drift(Sample);
+
+impl Drift {
+    /// Starts from a first look.
+    #[must_use]
+    pub fn new(first: Sample) -> Self {
+        Self(first)
+    }
+
+    /// Takes a look that was meant to come a [`TICK`] after the one before, or sooner. A clock that went backwards tells nothing, and
+    /// is believed again from the next look on.
+    pub fn see(&mut self, now: Sample) -> Option<Pause> {
+        let last = std::mem::replace(&mut self.0, now);
+        let ran = now.monotonic.checked_sub(last.monotonic)?;
+        let passed = now.boottime.checked_sub(last.boottime).unwrap_or(ran);
+        let slept = passed.saturating_sub(ran);
+        let late = ran.saturating_sub(TICK);
+        (slept > SHORTEST_SLEEP || late > LATE).then(|| Pause {
+            asleep: slept.saturating_add(late),
+        })
+    }
+}
+
+/// Looks at this machine's clocks.
+pub struct Clock(Drift);
+
+impl Clock {
+    /// Takes the first look.
+    #[must_use]
+    pub fn start() -> Self {
+        Self(Drift::new(now()))
+    }
+
+    /// Waits until this process has stood still. It has to be waited for all the time: a look that comes late because
+    /// nobody waited counts as a pause.
+    pub async fn pause(&mut self) -> Pause {
+        loop {
+            sleep_until(ticker::next()).await;
+            if let Some(pause) = self.0.see(now()) {
+                return pause;
+            }
+        }
+    }
+}
+
+/// clock_gettime(2).
+#[cfg(target_os = "linux")]
+fn now() -> Sample {
+    use rustix::time::{ClockId, clock_gettime};
+    let read = |id| Duration::try_from(clock_gettime(id)).unwrap_or_default();
+    Sample {
+        monotonic: read(ClockId::Monotonic),
+        boottime: read(ClockId::Boottime),
+    }
+}
+
+/// The wall clock goes on during sleep wherever there is no other that does. Set ahead, it looks like a sleep, which
+/// costs one needless retry.
+#[cfg(not(target_os = "linux"))]
+fn now() -> Sample {
+    use std::{
+        sync::LazyLock,
+        time::{Instant, SystemTime},
+    };
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    Sample {
+        monotonic: START.elapsed(),
+        boottime: SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn at(monotonic: f64, boottime: f64) -> Sample {
+        Sample {
+            monotonic: Duration::from_secs_f64(monotonic),
+            boottime: Duration::from_secs_f64(boottime),
+        }
+    }
+
+    #[test]
+    fn sleeps_and_stops_are_told_with_their_length_and_nothing_else_is() {
+        let night = 8.0 * 3600.0;
+        let cases: [(&str, Sample, Option<f64>); 10] = [
+            ("a look in time", at(101.0, 201.0), None),
+            ("a busy machine", at(102.9, 202.9), None),
+            ("asleep for half a second", at(101.0, 201.5), None),
+            ("asleep for a night", at(101.0, 201.0 + night), Some(night)),
+            ("asleep, and woken early", at(100.1, 200.1 + night), Some(night)),
+            ("stopped for five seconds", at(106.0, 206.0), Some(5.0)),
+            ("asleep and stopped", at(106.0, 216.0), Some(15.0)),
+            ("both clocks went back", at(1.0, 2.0), None),
+            ("only the one that sleeps went back", at(90.0, 201.0), None),
+            ("only the other went back", at(101.0, 20.0), None),
+        ];
+        for (what, second, expected) in cases {
+            let asleep = Drift::new(at(100.0, 200.0)).see(second).map(|p| p.asleep);
+            match (asleep, expected) {
+                (None, None) => {}
+                (Some(asleep), Some(expected)) => {
+                    assert!(
+                        (asleep.as_secs_f64() - expected).abs() < 1e-6,
+                        "{what}: {asleep:?}"
+                    );
+                }
+                _ => panic!("{what}: {asleep:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_sleep_is_told_once_and_the_next_one_again() {
+        let mut drift = Drift::new(at(10.0, 10.0));
+        assert!(drift.see(at(11.0, 100.0)).is_some());
+        assert!(drift.see(at(12.0, 101.0)).is_none());
+        assert!(drift.see(at(13.0, 202.0)).is_some());
+    }
+
+    #[test]
+    fn a_sleep_after_a_clock_went_back_is_told() {
+        let mut drift = Drift::new(at(100.0, 100.0));
+        assert!(drift.see(at(1.0, 1.0)).is_none());
+        assert!(drift.see(at(2.0, 62.0)).is_some());
+    }
+
+    proptest! {
+        #[test]
+        fn no_clock_makes_it_panic(samples in prop::collection::vec((any::<Duration>(), any::<Duration>()), 2..8)) {
+            let mut drift = Drift::new(at(0.0, 0.0));
+            for (monotonic, boottime) in samples {
+                drift.see(Sample { monotonic, boottime });
+            }
+        }
+
+        #[test]
+        fn looks_in_time_are_never_a_pause(steps in prop::collection::vec(0.0..2.9f64, 1..100)) {
+            let mut drift = Drift::new(at(50.0, 70.0));
+            let mut since = 0.0;
+            for step in steps {
+                since += step;
+                prop_assert_eq!(drift.see(at(50.0 + since, 70.0 + since)), None);
+            }
+        }
+    }
+
+    /// Neither is the wall clock, which may be years off and may be set at any time.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn both_clocks_count_from_the_start_of_this_machine() {
+        let before = uptime();
+        let now = now();
+        let after = uptime();
+        assert!(before.saturating_sub(SHORTEST_SLEEP) <= now.boottime);
+        assert!(now.boottime <= after + SHORTEST_SLEEP);
+        assert!(now.monotonic <= now.boottime + SHORTEST_SLEEP);
+    }
+
+    /// proc_uptime(5): the time since the start, with sleep.
+    #[cfg(target_os = "linux")]
+    fn uptime() -> Duration {
+        let text = std::fs::read_to_string("/proc/uptime").unwrap();
+        Duration::from_secs_f64(text.split(' ').next().unwrap().parse().unwrap())
+    }
+}

@@ -1,0 +1,237 @@
+//! The local control socket of a running `connect`: how other processes of this user ask it how it is.
+//!
+//! One request and one answer a connection, each a line of JSON. The socket lies in a folder that only the user may
+//! enter, under the session's name; the user of whoever connects is checked besides.
+
+use std::{
+    convert::Infallible,
+    ffi::OsStr,
+    fs::{self, File, Permissions},
+    io,
+    os::unix::{
+        fs::{MetadataExt, PermissionsExt},
+        net as unix,
+    },
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use jq_common::peer_cred::accept_own;
+use rustix::{fs::FlockOperation, process::geteuid};
+use serde::{Deserialize, Serialize};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::{UnixListener, UnixStream},
+    sync::{Notify, watch},
+    task::JoinSet,
+    time::timeout,
+};
+
+use crate::{
+    state::make_private,
+    status::{AskError, Snapshot},
+};
+
+/// Longest path of a socket: the shortest limit of a system is 104 bytes with the final zero.
+const LONGEST_PATH: usize = 103;
+
+/// Longest name of a session, in bytes.
+const LONGEST_NAME: usize = 48;
+
+const SUFFIX: &str = ".control";
+
+/// Most bytes of a request, and of an answer.
+const REQUEST: u64 = 4096;
+const ANSWER: u64 = 1024 * 1024;
+
+/// How long either side waits for the other's line.
+const DEADLINE: Duration = Duration::from_secs(2);
+
+/// Most connections served at once; further ones wait.
+const AT_ONCE: usize = 16;
+
+/// What can be asked. Any request also has the session try to reconnect at once, if it is not connected.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Request {
+    Status,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Answer {
+    Status(Box<Snapshot>),
+    Refused(String),
+}
+
+/// The folder of the control sockets: `runtime_dir`, or a private one in /tmp where a session's socket in `runtime_dir`
+/// could have too long a path.
+#[must_use]
+pub fn folder(runtime_dir: &Path) -> PathBuf {
+    if runtime_dir.as_os_str().len() + 1 + LONGEST_NAME + SUFFIX.len() <= LONGEST_PATH {
+        runtime_dir.to_owned()
+    } else {
+        PathBuf::from(format!("/tmp/jq-sockets-{}", geteuid().as_raw()))
+    }
+}
+
+/// The names that have a socket in this folder, in order. Their processes may be dead.
+#[must_use]
+pub fn sessions(folder: &Path) -> Vec<String> {
+    let entries = folder.read_dir().into_iter().flatten().flatten();
+    let mut names: Vec<_> = entries
+        .filter_map(|entry| Some(entry.file_name().to_str()?.strip_suffix(SUFFIX)?.to_owned()))
+        .collect();
+    names.sort();
+    names
+}
+
+/// Asks the session of this name how it is.
+///
+/// # Errors
+/// An [`AskError`] when it does not tell.
+pub async fn ask(folder: &Path, session: &str) -> Result<Snapshot, AskError> {
+    let mut pid = None;
+    let asked = timeout(DEADLINE, async {
+        let mut stream = match UnixStream::connect(socket(folder, session)).await {
+            Err(error) if is_nobody(&error) => return Err(AskError::NotRunning),
+            other => other?,
+        };
+        let peer = stream.peer_cred()?;
+        pid = peer.pid();
+        if peer.uid() != geteuid().as_raw() {
+            return Err(io::Error::other("its socket is another user's").into());
+        }
+        let mut line = serde_json::to_vec(&Request::Status).map_err(io::Error::from)?;
+        line.push(b'\n');
+        stream.write_all(&line).await?;
+        let line = read_line(&mut stream, ANSWER).await?;
+        match serde_json::from_slice(&line) {
+            Ok(Answer::Status(snapshot)) => Ok(*snapshot),
+            Ok(Answer::Refused(_)) | Err(_) => Err(AskError::Unreadable { pid }),
+        }
+    });
+    match asked.await {
+        Ok(answered) => answered,
+        Err(_) => Err(AskError::Silent { pid }),
+    }
+}
+
+/// A control socket that waits for its session to stand. Dropping it removes it.
+pub struct LocalApi {
+    listener: UnixListener,
+    path: PathBuf,
+    /// Device and number of the socket's file: another process's socket of the same name is not ours to remove.
+    file: (u64, u64),
+}
+
+impl LocalApi {
+    /// Makes the socket of `session` in `folder` (see [`folder`]), in the place of one that a dead process left. None
+    /// when a living process has it: the session goes without. Within a runtime.
+    ///
+    /// # Errors
+    /// When the folder or the socket cannot be made.
+    pub fn bind(folder: &Path, session: &str) -> io::Result<Option<Self>> {
+        make_private(folder)?;
+        let path = socket(folder, session);
+        // Two that find the same dead socket must not remove each other's new one.
+        let alone = File::open(folder)?;
+        rustix::fs::flock(&alone, FlockOperation::LockExclusive)?;
+        match unix::UnixStream::connect(&path) {
+            Ok(_) => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) if is_nobody(&error) => fs::remove_file(&path)?,
+            Err(error) => return Err(error),
+        }
+        let listener = unix::UnixListener::bind(&path)?;
+        fs::set_permissions(&path, Permissions::from_mode(0o600))?;
+        listener.set_nonblocking(true)?;
+        Ok(Some(Self {
+            listener: UnixListener::from_std(listener)?,
+            file: identity(&path)?,
+            path,
+        }))
+    }
+
+    /// Answers with the newest snapshot for as long as it is polled, and notifies `poke` of every request.
+    pub async fn serve(self, snapshot: watch::Receiver<Snapshot>, poke: Arc<Notify>) -> Infallible {
+        let mut peers = JoinSet::new();
+        loop {
+            while peers.len() >= AT_ONCE {
+                peers.join_next().await;
+            }
+            let stream = accept_own(&self.listener).await;
+            let (snapshot, poke) = (snapshot.clone(), poke.clone());
+            peers.spawn(async move {
+                let answered = timeout(DEADLINE, answer(stream, &snapshot, &poke)).await;
+                tracing::debug!(?answered, "control socket");
+            });
+            while peers.try_join_next().is_some() {}
+        }
+    }
+}
+
+impl Drop for LocalApi {
+    fn drop(&mut self) {
+        if identity(&self.path).is_ok_and(|found| found == self.file) {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+async fn answer(
+    mut stream: UnixStream,
+    snapshot: &watch::Receiver<Snapshot>,
+    poke: &Notify,
+) -> io::Result<()> {
+    let line = read_line(&mut stream, REQUEST).await?;
+    let answer = match serde_json::from_slice(&line) {
+        Ok(Request::Status) => {
+            poke.notify_one();
+            let mut snapshot = snapshot.borrow().clone();
+            if let Some(url) = &mut snapshot.url {
+                url.truncate(url.find(['?', '#']).unwrap_or(url.len()));
+            }
+            Answer::Status(Box::new(snapshot))
+        }
+        Err(error) => Answer::Refused(error.to_string()),
+    };
+    let mut line = serde_json::to_vec(&answer)?;
+    line.push(b'\n');
+    stream.write_all(&line).await
+}
+
+/// One line without its end.
+async fn read_line(stream: &mut UnixStream, limit: u64) -> io::Result<Vec<u8>> {
+    let mut line = Vec::new();
+    BufReader::new(stream.take(limit))
+        .read_until(b'\n', &mut line)
+        .await?;
+    match line.pop() {
+        Some(b'\n') => Ok(line),
+        _ => Err(io::ErrorKind::UnexpectedEof.into()),
+    }
+}
+
+fn socket(folder: &Path, session: &str) -> PathBuf {
+    let mut name = OsStr::new(session).to_owned();
+    name.push(SUFFIX);
+    folder.join(name)
+}
+
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    let found = fs::symlink_metadata(path)?;
+    Ok((found.dev(), found.ino()))
+}
+
+/// Nobody listens: there is no socket, or its process is dead.
+fn is_nobody(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+    )
+}
+
+#[cfg(test)]
+mod tests;

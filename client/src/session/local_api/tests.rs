@@ -1,0 +1,156 @@
+use tempfile::TempDir;
+
+use super::*;
+use crate::status::{Port, State, Status};
+
+fn snapshot() -> Snapshot {
+    Snapshot {
+        session: "gpu".to_owned(),
+        target: "ann@gpu".to_owned(),
+        pid: std::process::id(),
+        status: Status {
+            host: "ann@gpu".to_owned(),
+            state: State::Reconnecting,
+            path: Some("through gw".to_owned()),
+            round_trip: Some(Duration::from_micros(43_100)),
+            down_per_s: 1,
+            up_per_s: 2,
+            connections: 3,
+            outage: Some(Duration::from_millis(34_200)),
+            lost: None,
+        },
+        ports: vec![Port {
+            local: 8888,
+            target: "port 8888".to_owned(),
+        }],
+        engine: "Docker".to_owned(),
+        container: None,
+        gpus: Vec::new(),
+        url: Some("http://127.0.0.1:8888/lab?token=secret".to_owned()),
+    }
+}
+
+/// A session that serves its socket while the test lasts.
+struct Running {
+    folder: TempDir,
+    newest: watch::Sender<Snapshot>,
+    poke: Arc<Notify>,
+    serving: JoinSet<Infallible>,
+}
+
+fn running() -> Running {
+    let folder = tempfile::tempdir_in("/tmp").unwrap();
+    let control = LocalApi::bind(folder.path(), "gpu").unwrap().unwrap();
+    let (newest, snapshots) = watch::channel(snapshot());
+    let poke = Arc::new(Notify::new());
+    let mut serving = JoinSet::new();
+    serving.spawn(control.serve(snapshots, poke.clone()));
+    Running {
+        folder,
+        newest,
+        poke,
+        serving,
+    }
+}
+
+#[tokio::test]
+async fn a_running_session_says_how_it_is_now_and_tries_again_at_once() {
+    let running = running();
+    assert_eq!(sessions(running.folder.path()), ["gpu"]);
+    running
+        .newest
+        .send_modify(|newest| newest.status.state = State::Connected);
+    let answered = ask(running.folder.path(), "gpu").await.unwrap();
+    let told = Snapshot {
+        url: Some("http://127.0.0.1:8888/lab".to_owned()),
+        ..running.newest.borrow().clone()
+    };
+    assert_eq!(answered, told);
+    timeout(DEADLINE, running.poke.notified()).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_token_never_leaves_the_process() {
+    let running = running();
+    let mut stream = UnixStream::connect(socket(running.folder.path(), "gpu"))
+        .await
+        .unwrap();
+    stream.write_all(b"\"status\"\n").await.unwrap();
+    let line = read_line(&mut stream, ANSWER).await.unwrap();
+    let line = String::from_utf8(line).unwrap();
+    assert!(line.contains("/lab") && !line.contains("secret"), "{line}");
+}
+
+#[tokio::test]
+async fn only_the_user_may_reach_the_socket() {
+    let running = running();
+    let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
+    assert_eq!(mode(running.folder.path()), 0o700);
+    assert_eq!(mode(&socket(running.folder.path(), "gpu")), 0o600);
+}
+
+#[tokio::test]
+async fn peers_that_say_nothing_or_nonsense_hold_up_nobody() {
+    let running = running();
+    let path = socket(running.folder.path(), "gpu");
+    let _silent = UnixStream::connect(&path).await.unwrap();
+    let mut other = UnixStream::connect(&path).await.unwrap();
+    other.write_all(b"{\"from_the_future\":1}\n").await.unwrap();
+    let line = read_line(&mut other, ANSWER).await.unwrap();
+    assert!(matches!(
+        serde_json::from_slice(&line).unwrap(),
+        Answer::Refused(_)
+    ));
+    let mut endless = UnixStream::connect(&path).await.unwrap();
+    endless.write_all(&[b'x'; 5000]).await.unwrap();
+    assert!(read_line(&mut endless, ANSWER).await.is_err());
+    assert!(ask(running.folder.path(), "gpu").await.is_ok());
+}
+
+#[tokio::test]
+async fn a_dead_process_s_socket_is_replaced_and_a_living_one_s_is_left_alone() {
+    let running = running();
+    let folder = running.folder.path();
+    assert!(LocalApi::bind(folder, "gpu").unwrap().is_none());
+    drop(unix::UnixListener::bind(socket(folder, "dead")).unwrap());
+    assert!(matches!(ask(folder, "dead").await, Err(AskError::NotRunning)));
+    assert!(LocalApi::bind(folder, "dead").unwrap().is_some());
+    assert!(ask(folder, "gpu").await.is_ok());
+}
+
+#[tokio::test]
+async fn a_session_that_ends_takes_its_own_socket_along_and_no_other() {
+    let mut ended = running();
+    ended.serving.shutdown().await;
+    assert!(sessions(ended.folder.path()).is_empty());
+
+    let mut replaced = running();
+    let path = socket(replaced.folder.path(), "gpu");
+    fs::remove_file(&path).unwrap();
+    let newer = unix::UnixListener::bind(&path).unwrap();
+    replaced.serving.shutdown().await;
+    assert!(unix::UnixStream::connect(&path).is_ok());
+    drop(newer);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_that_was_stopped_is_named() {
+    let folder = tempfile::tempdir_in("/tmp").unwrap();
+    let _listens = unix::UnixListener::bind(socket(folder.path(), "gpu")).unwrap();
+    let own = i32::try_from(std::process::id()).unwrap();
+    match ask(folder.path(), "gpu").await {
+        Err(AskError::Silent { pid: Some(pid) }) => assert_eq!(pid, own),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_long_runtime_folder_is_replaced_by_a_short_one() {
+    let usual = Path::new("/run/user/1000/jq");
+    assert_eq!(folder(usual), usual);
+    let long = PathBuf::from(format!("/home/{}", "x".repeat(60)));
+    let short = folder(&long);
+    assert!(short.starts_with("/tmp"));
+    let name = "n".repeat(LONGEST_NAME);
+    assert!(socket(&short, &name).as_os_str().len() <= LONGEST_PATH);
+}

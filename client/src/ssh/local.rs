@@ -1,0 +1,66 @@
+//! This machine as a host.
+
+use std::ffi::OsString;
+
+use tokio::process::Command;
+
+use super::shell::{self, RemoteHost, Shell};
+use crate::error::Failure;
+
+/// This machine, by its own `/bin/sh`.
+pub struct Local {
+    program: OsString,
+    arguments: Vec<OsString>,
+    environment: Vec<(OsString, OsString)>,
+}
+
+impl Local {
+    /// The machine this process runs on, as the user this process runs as.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            program: "/bin/sh".into(),
+            arguments: vec!["-s".into()],
+            environment: Vec::new(),
+        }
+    }
+
+    /// Another shell than `/bin/sh`: the words that start it.
+    #[must_use]
+    pub fn with_shell<S: Into<OsString>>(mut self, words: impl IntoIterator<Item = S>) -> Self {
+        let mut words = words.into_iter().map(Into::into);
+        if let Some(program) = words.next() {
+            self.program = program;
+            self.arguments = words.collect();
+        }
+        self
+    }
+
+    /// One more variable in the shell's environment, in place of this process's.
+    #[must_use]
+    pub fn with_variable(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
+        self.environment.push((name.into(), value.into()));
+        self
+    }
+}
+
+impl Default for Local {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl RemoteHost for Local {
+    fn name(&self) -> &str {
+        "this machine"
+    }
+
+    fn shell(&self) -> Result<Shell, Failure> {
+        let mut command = Command::new(&self.program);
+        command
+            .args(&self.arguments)
+            .envs(self.environment.iter().cloned());
+        Shell::start(self.name(), command)
+            .map_err(|e| shell::cannot_start(&self.program.to_string_lossy(), &e))
+    }
+}
