@@ -16,12 +16,14 @@
 pub mod bootstrap;
 pub mod cli;
 mod engine;
+pub mod failure;
 mod fd_passing;
 mod host_program;
 mod keyed_mutex;
 mod log_tail;
 pub mod netns_helper;
 pub mod relay;
+mod role;
 mod run_blocking;
 pub mod rundir;
 pub mod serve;

@@ -25,7 +25,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{forward::Forwarder, pairs::Pairs, socket::Socket};
-use crate::{bootstrap::failed, rundir::RunDir, udp};
+use crate::{failure::host_unfit, rundir::RunDir, udp};
 
 /// How long a pair is kept without a packet, and the process without a pair.
 const IDLE: Duration = Duration::from_secs(300);
@@ -163,10 +163,10 @@ async fn answer(
                 // Only the bootstrap knows by which address ssh came.
                 Ok(Started::Relay(RelayReply { port, address: None }))
             }
-            Err(error) => Err(failed("the gateway cannot send to the next host", error)),
+            Err(error) => Err(host_unfit("the gateway cannot send to the next host", error)),
         },
         BootstrapRequest::Admit(_) | BootstrapRequest::AdmitAndTunnel(_) | BootstrapRequest::Upgrade(_) => {
-            Err(failed("wrong role", "this is a relay and not an agent"))
+            Err(host_unfit("wrong role", "this is a relay and not an agent"))
         }
     };
     codec::write(&mut stream, &reply, limits::BOOTSTRAP_FRAME).await

@@ -23,8 +23,8 @@ use super::{
 use crate::{
     connection::{
         establish::{self, Client},
-        keeper::Keeper,
         route::Route,
+        supervise::SupervisedConnection,
         wakeup::Triggers,
     },
     error::{Failure, Kind},
@@ -58,7 +58,7 @@ pub struct SessionPlan {
 pub struct RunningSession {
     plan: SessionPlan,
     session: Arc<Session>,
-    keeper: Keeper,
+    connection: SupervisedConnection,
     workload: Workload,
     requested: Events,
     reporter: Arc<dyn Reporter>,
@@ -89,7 +89,7 @@ impl RunningSession {
             terminal: plan.terminal,
         };
         let established = establish::establish(client, &plan.route, reporter.clone()).await?;
-        let keeper = Keeper::new(
+        let connection = SupervisedConnection::new(
             plan.route.target.to_string(),
             established.found,
             established.bootstrapper,
@@ -99,7 +99,7 @@ impl RunningSession {
         Ok(Self {
             plan,
             session,
-            keeper,
+            connection,
             workload,
             requested,
             reporter,
@@ -115,13 +115,14 @@ impl RunningSession {
         let Self {
             plan,
             session,
-            mut keeper,
+            mut connection,
             workload,
             requested,
             reporter,
         } = self;
         let (actor, forwards) = ForwardActor::new(session, reporter.clone());
-        let (status, poke, workload_gone) = (keeper.status(), keeper.poke(), keeper.workload_gone());
+        let (status, poke, workload_gone) =
+            (connection.status(), connection.poke(), connection.workload_gone());
         let is_open = AtomicBool::new(false);
         let work = async {
             let ready = workload.started(requested).await?;
@@ -139,14 +140,14 @@ impl RunningSession {
             }
         };
         let ended = tokio::select! {
-            failure = keeper.run() => Err(failure),
+            failure = connection.run() => Err(failure),
             ended = work => ended,
             never = actor.run() => match never {},
             () = stop.cancelled() => {
                 if is_open.load(Ordering::Relaxed) { Ok(()) } else { Err(Failure::interrupted()) }
             }
         };
-        keeper.leave().await;
+        connection.leave().await;
         ended
     }
 }

@@ -175,7 +175,7 @@ fn bytes(size: Option<u64>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::workload::validate::tests::spec;
+    use crate::workload::fixtures::spec;
 
     fn options(spec: &WorkloadSpec) -> Options {
         Options::of(spec, spec.image.as_deref().unwrap(), Path::new("/home/ada")).unwrap()

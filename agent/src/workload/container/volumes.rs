@@ -11,7 +11,7 @@ use jq_common::protocol::workload::{Failure, FailureKind, Volume};
 
 use crate::{
     engine::{Mount, MountSource},
-    workload::failure::fail,
+    failure::fail,
 };
 
 /// What the volumes mean to the engine. `~` is the caller's home on this host.
