@@ -26,7 +26,7 @@ impl RunDir {
     ///
     /// # Errors
     /// When it cannot be made, or is not a folder of ours alone.
-    pub fn open(binary: &Path, role: Role) -> io::Result<Self> {
+    pub(crate) fn open(binary: &Path, role: Role) -> io::Result<Self> {
         let (Some(base), Some(name)) = (binary.parent(), binary.file_name()) else {
             return Err(io::Error::other(format!("{} has no folder", binary.display())));
         };
@@ -40,7 +40,7 @@ impl RunDir {
     /// Opens this very folder, making it where it is missing.
     ///
     /// # Errors
-    /// As [`RunDir::open`].
+    /// When it cannot be created, belongs to another user, or is a symbolic link.
     pub fn at(path: PathBuf) -> io::Result<Self> {
         private_files::create_folder(&path)?;
         let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY;
@@ -50,7 +50,7 @@ impl RunDir {
 
     /// Where it is.
     #[must_use]
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
@@ -58,7 +58,7 @@ impl RunDir {
     ///
     /// # Errors
     /// When the lock file cannot be made.
-    pub fn lock(&self) -> io::Result<Option<File>> {
+    pub(crate) fn lock(&self) -> io::Result<Option<File>> {
         let file = private_files::open_append(&self.path.join("lock"))?;
         match flock(file.as_fd(), FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {
@@ -82,7 +82,7 @@ impl RunDir {
     ///
     /// # Errors
     /// When the socket cannot be made.
-    pub fn listen(&self) -> io::Result<UnixListener> {
+    pub(crate) fn listen(&self) -> io::Result<UnixListener> {
         let socket = self.socket();
         match std::fs::remove_file(&socket) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -93,7 +93,7 @@ impl RunDir {
 
     /// The folders of other builds in this role, of this user on this host.
     #[must_use]
-    pub fn others(&self) -> Vec<Self> {
+    pub(crate) fn others(&self) -> Vec<Self> {
         let role = self.path.extension();
         let Some(Ok(entries)) = self.path.parent().map(std::fs::read_dir) else {
             return Vec::new();

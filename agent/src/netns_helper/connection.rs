@@ -27,10 +27,10 @@ pub struct HelperListener {
 }
 
 impl HelperListener {
-    /// Makes [`SOCKET`] in `dir`, which only this user may enter.
+    /// Creates the socket `inside.sock` in `dir`, which only this user may enter.
     ///
     /// # Errors
-    /// When the socket cannot be made.
+    /// When the socket cannot be created.
     pub fn bind(dir: &Path) -> io::Result<Self> {
         let path = dir.join(SOCKET);
         let listener = UnixListener::bind(&path)?;
