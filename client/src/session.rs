@@ -12,6 +12,7 @@
 pub mod core;
 pub mod forwards;
 pub mod local_api;
+pub mod name;
 pub mod ports;
 pub mod run;
 mod workload;

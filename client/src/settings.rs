@@ -8,8 +8,8 @@ use std::{env, io::IsTerminal, os::unix::fs::MetadataExt, path::PathBuf};
 use jq_common::protocol::workload::{EngineChoice, GpuAsk, JupyterKind, PullPolicy, WorkloadSpec};
 
 use self::parse::{
-    checked_count, checked_length, checked_name, checked_workdir, default_name, parse_env, parse_gpus,
-    parse_size, parse_time, parse_user, parse_volume, usage,
+    checked_count, checked_length, checked_name, checked_workdir, parse_env, parse_gpus, parse_size,
+    parse_time, parse_user, parse_volume, usage,
 };
 use crate::{
     cli::{self, ConnectArgs},
@@ -17,7 +17,7 @@ use crate::{
     error::{Failure, Kind},
     forward::spec::Forward,
     output::Terminal,
-    session::{ports::PortPlan, run::SessionPlan},
+    session::{name::default_name, ports::PortPlan, run::SessionPlan},
     state::Folders,
 };
 

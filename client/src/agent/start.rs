@@ -16,6 +16,7 @@ use super::{
     bundle::Bundle,
     install,
     probe::{self, Experience, Report, Role},
+    script::nonce,
 };
 use crate::{
     error::{Failure, Kind},
@@ -102,7 +103,7 @@ async fn look(
     bundle: &Bundle,
     experience: &Experience,
 ) -> Result<(Shell, Nonce, Report), Failure> {
-    let nonce = Nonce::generate().map_err(|e| Failure::new(Kind::Local, "no randomness").because(e))?;
+    let nonce = nonce()?;
     let script = probe::script(&nonce, role, bundle, experience);
     let mut shell = shell::run(host, &script, &nonce).await?;
     let mut report = Report::default();

@@ -22,7 +22,6 @@ use super::{
 };
 use crate::{
     connection::{
-        bootstrap::Here,
         establish::{self, Client},
         route::Route,
         supervise::SupervisedConnection,
@@ -30,7 +29,7 @@ use crate::{
     },
     error::{Failure, Kind},
     reporter::Reporter,
-    state::{Folders, SessionFile},
+    state::{Folders, PortsFile},
     status::{Opened, Port, Snapshot, Status},
 };
 
@@ -85,14 +84,11 @@ impl RunningSession {
         let client = Client {
             session: session.clone(),
             name: &plan.name,
-            state_dir: &plan.folders.state,
+            folders: &plan.folders,
             linger: plan.linger,
-        };
-        let here = Here {
-            runtime_dir: plan.folders.runtime.clone(),
             terminal: plan.terminal,
         };
-        let established = establish::establish(client, &plan.route, here, reporter.clone()).await?;
+        let established = establish::establish(client, &plan.route, reporter.clone()).await?;
         let connection = SupervisedConnection::new(
             plan.route.target.to_string(),
             established.found,
@@ -164,7 +160,7 @@ async fn open(
     forwards: &Forwards,
     reporter: &dyn Reporter,
 ) -> Result<Opened, Failure> {
-    let file = SessionFile::new(&plan.folders.state, &plan.name);
+    let file = PortsFile::new(&plan.folders, &plan.name);
     let ports = ports::open(&plan.ports, &ready, &file, forwards, reporter).await?;
     let url = ports
         .jupyter

@@ -12,9 +12,9 @@ use jq_common::{
         limits,
         session::{Attach, AttachReply, BootId, Entry, Epoch},
     },
-    session::control,
+    session::control as frames,
 };
-use quinn::{Connection, RecvStream, SendStream, VarInt};
+use quinn::{Connection, VarInt};
 use tokio::time::timeout;
 
 use super::{Carrier, Session, control::ControlStream};
@@ -33,8 +33,7 @@ pub struct Attached {
     boot: BootId,
     epoch: Epoch,
     table: HashMap<u64, Entry>,
-    send: SendStream,
-    receive: RecvStream,
+    control: ControlStream,
 }
 
 /// Why a connection could not be made to carry the session.
@@ -89,22 +88,22 @@ impl Session {
                 .await
                 .map_err(|error| FrameError::Io(error.into()))?;
             // What it says frees memory and streams at both ends: it goes before any data.
-            let _ = send.set_priority(control::CONTROL_PRIORITY);
+            let _ = send.set_priority(frames::CONTROL_PRIORITY);
             codec::write(&mut send, &attach, limits::CONTROL_FRAME).await?;
             let early = (generation == FIRST).then(|| Early::begin(self, &connection));
             match codec::read(&mut receive, limits::CONTROL_FRAME).await? {
                 AttachReply::Attached { boot, epoch } => {
-                    let table = control::read_table(&mut receive).await?;
+                    let table = frames::read_table(&mut receive).await?;
                     if let Some(early) = early {
                         early.answered();
                     }
-                    Ok((boot, epoch, table, send, receive))
+                    Ok((boot, epoch, table, ControlStream { send, receive }))
                 }
                 AttachReply::Stale => Err(AttachError::Stale),
                 AttachReply::Busy => Err(AttachError::Busy),
             }
         };
-        let (boot, epoch, table, send, receive) = timeout(deadline, exchange)
+        let (boot, epoch, table, control) = timeout(deadline, exchange)
             .await
             .map_err(|_| FrameError::TimedOut(deadline))??;
         Ok(Attached {
@@ -113,8 +112,7 @@ impl Session {
             boot,
             epoch,
             table,
-            send,
-            receive,
+            control,
         })
     }
 
@@ -132,8 +130,7 @@ impl Session {
             boot,
             epoch,
             table,
-            send,
-            receive,
+            control,
         } = attached;
         if generation <= self.streams.generation() {
             return None;
@@ -160,7 +157,7 @@ impl Session {
             generation,
             connection,
         }));
-        Some((installed, ControlStream { send, receive }))
+        Some((installed, control))
     }
 }
 
