@@ -5,14 +5,19 @@ use std::{io, io::Write, path::Path};
 
 use tempfile::NamedTempFile;
 
-use crate::{output::Printer, state::make_private};
+use crate::{reporter::Reporter, state::make_private};
 
 /// Opens `url`. The file that leads there lives as long as what is returned.
-pub(crate) fn open(state_dir: &Path, session: &str, url: &str, printer: &Printer) -> Option<NamedTempFile> {
+pub(crate) fn open(
+    state_dir: &Path,
+    session: &str,
+    url: &str,
+    reporter: &dyn Reporter,
+) -> Option<NamedTempFile> {
     let page = match write_page(state_dir, session, url) {
         Ok(page) => page,
         Err(error) => {
-            printer.note(&format!("the browser was not opened: {error}"));
+            reporter.note(&format!("the browser was not opened: {error}"));
             return None;
         }
     };

@@ -2,6 +2,7 @@
 //!
 //! # Layout
 //!
+//! - [`route`]: the target, and what the user said about the way to it
 //! - [`bootstrap`]: over ssh, to an agent that lets this client in, and the paths to it
 //! - [`paths`]: a connection by one path; `relay`: the handshake with relays; [`race`]: several paths at once
 //! - [`establish`]: the first connection; [`resume_ticket`]: what makes the next one possible without ssh
@@ -18,6 +19,7 @@ pub mod paths;
 pub mod race;
 mod relay;
 pub mod resume_ticket;
+pub mod route;
 pub mod supervise;
 mod supervisor;
 pub mod wakeup;

@@ -10,6 +10,15 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+/// Where this client keeps its files.
+#[derive(Clone, Debug)]
+pub struct Folders {
+    /// What is kept from run to run.
+    pub state: PathBuf,
+    /// Sockets; private.
+    pub runtime: PathBuf,
+}
+
 /// A session's memory. Missing or unreadable, it is empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Remembered {

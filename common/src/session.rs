@@ -2,8 +2,7 @@
 //!
 //! # Layout
 //!
-//! - [`core`]: one logical stream at one end: what was sent, received, delivered and acknowledged, and what a new
-//!   attachment or the next process has to send again. No I/O, no clock; its parts are [`send_buffer`] and [`recv_state`]
+//! - [`core`]: the state machine of one stream, without I/O and without a clock: a crate of its own, `jq-session-core`
 //! - [`buffer_budget`]: how much memory all send buffers of a session may hold
 //! - [`socket`]: the local end of a stream, TCP or Unix
 //! - [`stream`]: a stream at work: between its socket and whatever attachment there is, a file each way (`send`,
@@ -22,15 +21,15 @@ pub mod block;
 pub mod buffer_budget;
 pub mod control;
 mod control_queue;
-pub mod core;
 pub mod leg;
 mod recv;
-pub mod recv_state;
 mod send;
-pub mod send_buffer;
 pub mod socket;
 pub mod stream;
 pub mod streams;
+
+/// The state machine of one stream.
+pub use jq_session_core as core;
 
 #[cfg(test)]
 mod samples;

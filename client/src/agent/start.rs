@@ -190,10 +190,7 @@ impl Prepared {
         let read = codec::read_within::<BootstrapReply>(self.shell.output(), limits::BOOTSTRAP_FRAME, ANSWER);
         match read.await {
             Ok(Ok(started)) => Ok(started),
-            Ok(Err(failure)) => Err(Failure::new(Kind::Agent(failure.kind), failure.what)
-                .on(host)
-                .because(failure.why)
-                .hint(failure.hint)),
+            Ok(Err(failure)) => Err(Failure::of_agent(&host, failure)),
             Err(FrameError::Ended | FrameError::Io(_)) => {
                 let words = self.shell.last_words().await;
                 Err(nonsense(

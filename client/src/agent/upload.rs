@@ -81,13 +81,13 @@ async fn send(shell: &mut Shell, content: &[u8], reporter: &dyn Reporter) {
     let host = shell.host().to_owned();
     let total = content.len() as u64;
     let mut done = 0;
-    reporter.progress(&host, done, total);
+    reporter.bytes(&host, done, total);
     for piece in content.chunks(PIECE) {
         if shell.write(piece).await.is_err() {
             return;
         }
         done += piece.len() as u64;
-        reporter.progress(&host, done, total);
+        reporter.bytes(&host, done, total);
     }
 }
 

@@ -170,8 +170,8 @@ impl SupervisedConnection {
             }
             Action::RestartWorkload => self.workload_gone.notify_one(),
             Action::SaveTicket => self.tickets.save(&self.searcher.identity, &self.known),
-            Action::Note(words) => self.bootstrapper.printer().note(&words),
-            Action::DropSteps => self.bootstrapper.printer().abandon(),
+            Action::Note(words) => self.bootstrapper.reporter().note(&words),
+            Action::DropSteps => self.bootstrapper.reporter().abandon(),
             Action::End(reason) => return Err(reason),
         }
         Ok(None)

@@ -12,7 +12,7 @@ use std::cell::RefCell;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-pub use self::decoder::BlockDecoder;
+pub use self::decoder::{BadBlock, BlockDecoder};
 pub(super) use self::encoder::{BATCH, Began, BlockEncoder};
 
 /// Most bytes of one block that this end sends, and most that a deflated one of the peer's may become.

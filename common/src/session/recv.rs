@@ -13,9 +13,8 @@ use bytes::{Buf, Bytes};
 use quinn::ReadError;
 
 use super::{
-    block::{BlockDecoder, LARGEST},
-    core::Fault,
-    leg::{LegEnd, Receiver},
+    block::{BadBlock, BlockDecoder, LARGEST},
+    leg::{LegEnd, LegViolation, Receiver},
     socket::{self, Socket},
     stream::Stream,
 };
@@ -102,8 +101,8 @@ impl Inbound {
                 return end;
             }
             if !self.arrived.chunks.is_empty() {
-                if let Err(fault) = self.accept(stream, generation) {
-                    return LegEnd::Faulty(fault);
+                if let Err(violation) = self.accept(stream, generation) {
+                    return LegEnd::Violation(violation);
                 }
                 if !self.arrived.chunks.is_empty() {
                     // Few bytes that become many take their time, which is everybody's.
@@ -114,8 +113,8 @@ impl Inbound {
             match poll_fn(|cx| self.arrived.poll_take(receive, cx)).await {
                 Ok(true) => {}
                 Ok(false) => {
-                    if let Err(fault) = self.arrived.end(stream, generation) {
-                        return LegEnd::Faulty(fault);
+                    if let Err(violation) = self.arrived.end(stream, generation) {
+                        return LegEnd::Violation(violation);
                     }
                     if let Err(end) = self.flush(stream, socket).await {
                         return end;
@@ -129,7 +128,7 @@ impl Inbound {
     }
 
     /// Takes apart what arrived, as much as one write passes on: a peer's few bytes may become many, and in many pieces.
-    fn accept(&mut self, stream: &Stream, generation: u64) -> Result<(), Fault> {
+    fn accept(&mut self, stream: &Stream, generation: u64) -> Result<(), LegViolation> {
         let mut core = stream.core();
         stream.heard(&core);
         let mut taken = 0;
@@ -165,10 +164,10 @@ impl Arrived {
     }
 
     /// The end arrived.
-    fn end(&self, stream: &Stream, generation: u64) -> Result<(), Fault> {
+    fn end(&self, stream: &Stream, generation: u64) -> Result<(), LegViolation> {
         if !self.block_decoder.is_between_blocks() {
-            return Err(Fault::Block);
+            return Err(BadBlock.into());
         }
-        stream.core().accept_end(generation, self.at)
+        Ok(stream.core().accept_end(generation, self.at)?)
     }
 }

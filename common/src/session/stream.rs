@@ -8,7 +8,7 @@ use std::sync::{
 use tokio::sync::Notify;
 
 use super::{
-    core::{Fault, Reset, Resumption, StreamCore},
+    core::{Reset, Resumption, StreamCore},
     leg::{Leg, LegEnd, LegSource},
     recv::Inbound,
     socket::Socket,
@@ -52,7 +52,7 @@ pub enum Ended {
     /// Everything was carried both ways.
     Complete,
     /// It was reset; the local socket is to be reset too.
-    Reset(Reset),
+    Reset(ResetCode),
 }
 
 impl Stream {
@@ -134,7 +134,7 @@ impl Stream {
                 self.streams.forget(self.id);
                 Ended::Complete
             }
-            Some(reset) => Ended::Reset(reset),
+            Some(reset) => Ended::Reset(ResetCode::from_wire(reset.code().into())),
         }
     }
 
@@ -154,7 +154,7 @@ impl Stream {
                 end = self.on(leg, socket, inbound) => match end {
                     LegEnd::Lost => {}
                     LegEnd::Refused(code) => return self.reset(code),
-                    LegEnd::Faulty(fault) => return self.fault(fault),
+                    LegEnd::Violation(violation) => return self.violated(&violation),
                     LegEnd::Socket => return self.reset(ResetCode::ConnectionReset),
                 },
             }
@@ -175,7 +175,9 @@ impl Stream {
         match end {
             LegEnd::Refused(ResetCode::ShuttingDown) => LegEnd::Lost,
             // Whatever an attachment says that counts no more.
-            LegEnd::Refused(_) | LegEnd::Faulty(_) if self.streams.generation() > generation => LegEnd::Lost,
+            LegEnd::Refused(_) | LegEnd::Violation(_) if self.streams.generation() > generation => {
+                LegEnd::Lost
+            }
             end => end,
         }
     }
@@ -192,19 +194,19 @@ impl Stream {
                     self.settled.notify_one();
                 }
             }
-            Err(fault) => self.fault(fault),
+            Err(violation) => self.violated(&violation),
         }
     }
 
     /// The stream is given up at this end, and the peer will hear of it.
     pub fn reset(self: &Arc<Self>, code: ResetCode) {
-        self.change(|core| core.reset(code));
+        self.change(|core| core.reset(code as u32));
         self.settled.notify_one();
         self.tell_peer(true);
     }
 
     /// The peer gave the stream up.
-    pub fn reset_by_peer(&self, code: ResetCode) {
+    pub(super) fn reset_by_peer(&self, code: u32) {
         self.change(|core| core.reset_by_peer(code));
         self.settled.notify_one();
     }
@@ -221,8 +223,9 @@ impl Stream {
         self.core().is_offered()
     }
 
-    pub(super) fn fault(self: &Arc<Self>, fault: Fault) {
-        tracing::debug!(stream = self.id, %fault, "the other end's fault");
+    /// The peer violated the protocol.
+    fn violated(self: &Arc<Self>, violation: &dyn std::error::Error) {
+        tracing::debug!(stream = self.id, %violation, "protocol violation of the peer");
         self.reset(ResetCode::ProtocolViolation);
     }
 
@@ -241,13 +244,13 @@ impl Stream {
         match result {
             Ok(Resumption::Resume) => self.tell_peer(false),
             Ok(Resumption::Forget) => self.streams.forget(self.id),
-            Err(fault) => self.fault(fault),
+            Err(violation) => self.violated(&violation),
         }
     }
 
     pub(super) fn forgotten_by_peer(self: &Arc<Self>) {
-        if let Err(fault) = self.change(StreamCore::forgotten) {
-            self.fault(fault);
+        if let Err(violation) = self.change(StreamCore::forgotten) {
+            self.violated(&violation);
         }
         self.settled.notify_one();
         self.streams.forget(self.id);
@@ -258,8 +261,8 @@ impl Stream {
     pub fn opened(self: &Arc<Self>, generation: u64, received: u64) -> bool {
         match self.change(|core| core.opened(generation, received)) {
             Ok(counts) => counts,
-            Err(fault) => {
-                self.fault(fault);
+            Err(violation) => {
+                self.violated(&violation);
                 false
             }
         }
@@ -282,10 +285,7 @@ impl Stream {
         let core = self.core();
         if let Some(Reset::Local(code)) = core.reset_reason() {
             let stream = self.id;
-            return Err(Control::Reset {
-                stream,
-                code: code as u32,
-            });
+            return Err(Control::Reset { stream, code });
         }
         let ack = core.ack();
         self.told.store(ack.delivered, Ordering::Relaxed);

@@ -14,8 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     buffer_budget::BufferBudget,
     control_queue::ControlQueue,
-    core::{Reset, StreamCore},
-    send_buffer::FIRST_WINDOW,
+    core::{Reset, StreamCore, send_buffer::FIRST_WINDOW},
     stream::Stream,
 };
 use crate::protocol::{
@@ -280,7 +279,7 @@ impl Streams {
             .filter(|stream| stream.is_offered())
             .collect();
         for stream in &lost {
-            stream.reset_by_peer(ResetCode::SessionLost);
+            stream.reset_by_peer(ResetCode::SessionLost as u32);
             self.forget(stream.id());
         }
         lost.len()
@@ -315,7 +314,7 @@ impl Streams {
             Control::Reset { stream: id, code } => {
                 let (id, code) = (*id, *code);
                 if let Some(stream) = self.get(id) {
-                    stream.reset_by_peer(ResetCode::from_wire(code.into()));
+                    stream.reset_by_peer(code);
                     self.forget(id);
                 } else {
                     let mut all = self.write();

@@ -13,9 +13,11 @@ use jq_common::{
     },
     session::{
         buffer_budget::{BufferBudget, EACH},
-        core::{Fault, Reset, Resumption, StreamCore},
-        recv_state::RecvState,
-        send_buffer::{LARGEST_WINDOW, SendBuffer},
+        core::{
+            Reset, Resumption, StreamCore, Violation,
+            recv_state::RecvState,
+            send_buffer::{LARGEST_WINDOW, SendBuffer},
+        },
     },
 };
 
@@ -162,10 +164,7 @@ impl End {
         };
         known.queued = false;
         Some(match known.core.reset_reason() {
-            Some(Reset::Local(code)) => Control::Reset {
-                stream,
-                code: code as u32,
-            },
+            Some(Reset::Local(code)) => Control::Reset { stream, code },
             _ => Control::Acks(vec![known.core.ack()]),
         })
     }
@@ -173,7 +172,7 @@ impl End {
     // What is heard.
 
     /// Returns the faults found in what an honest peer said: there must be none.
-    pub(crate) fn hear(&mut self, control: Control) -> Result<(), Fault> {
+    pub(crate) fn hear(&mut self, control: Control) -> Result<(), Violation> {
         match control {
             Control::Acks(all) => {
                 for StreamAck {
@@ -187,7 +186,6 @@ impl End {
                 }
             }
             Control::Reset { stream, code } => {
-                let code = ResetCode::from_wire(code.into());
                 let changed = self.change(stream, |core| {
                     let complete = core.is_complete();
                     core.reset_by_peer(code);
@@ -231,7 +229,7 @@ impl End {
     }
 
     /// At the client. Nothing when a newer attachment was there before.
-    pub(crate) fn resume(&mut self, generation: u64, table: &[Entry]) -> Result<(), Fault> {
+    pub(crate) fn resume(&mut self, generation: u64, table: &[Entry]) -> Result<(), Violation> {
         if generation <= self.generation {
             return Ok(());
         }
@@ -267,7 +265,7 @@ impl End {
             .map(StreamCore::id)
             .collect();
         for &id in &lost {
-            self.change(id, |core| core.reset_by_peer(ResetCode::SessionLost));
+            self.change(id, |core| core.reset_by_peer(ResetCode::SessionLost as u32));
             self.forget(id);
         }
         lost
@@ -280,7 +278,7 @@ impl End {
         stream: StreamId,
         received: u64,
         is_new: bool,
-    ) -> Result<bool, Fault> {
+    ) -> Result<bool, Violation> {
         if generation != self.generation || self.early_resets.remove(&stream) {
             return Ok(false);
         }
