@@ -17,6 +17,6 @@ mod stage;
 mod upgrade;
 
 pub use self::{
-    server::{BindError, Served, Server},
+    server::{Served, Server},
     upgrade::Upgrade,
 };

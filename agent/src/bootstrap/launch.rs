@@ -1,7 +1,7 @@
 //! Finds the role's process, and starts it unless it runs.
 
 use std::{
-    io::{self, Read},
+    io,
     path::Path,
     process::{Command, Stdio},
     time::Duration,
@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use super::{contract::START, upgrade};
-use crate::{failure::host_unfit, role::Role, rundir::RunDir};
+use crate::{failure::host_unfit, log_tail::tail_of_file, role::Role, rundir::RunDir};
 
 /// How long one that runs may take to end.
 const ENDING: Duration = Duration::from_secs(20);
@@ -87,15 +87,10 @@ async fn start(binary: &Path, role: Role, folder: &RunDir) -> Result<(), Failure
     }
 }
 
-/// The end of the role's log: why it died, when it died before it could say so.
+/// The last line of the role's log: why it ended, when it ended before it could report that.
 fn last_words(log: &Path) -> String {
-    let mut text = String::new();
-    // Without a log there is nothing to add to the failure.
-    let _ = std::fs::File::open(log).and_then(|file| file.take(64 * 1024).read_to_string(&mut text));
-    text.lines()
-        .next_back()
-        .unwrap_or("it ended without a word")
-        .to_owned()
+    let line = tail_of_file(log, 1).pop();
+    line.unwrap_or_else(|| "it ended without writing to its log".to_owned())
 }
 
 /// The role's process tells its bootstrap how its start went, and lets go of the SSH channel's descriptors.

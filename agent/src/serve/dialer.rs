@@ -3,15 +3,16 @@
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::Path,
 };
 
 use jq_common::protocol::{
     limits,
     stream::{ResetCode, Target},
 };
-use tokio::{net::TcpStream, process::Command, sync::Semaphore, time::timeout};
+use tokio::{net::TcpStream, sync::Semaphore, time::timeout};
 
-use crate::workload::RunningWorkload;
+use crate::{host_program, workload::RunningWorkload};
 
 /// How many lookups run at once: each is a process.
 static LOOKUPS: Semaphore = Semaphore::const_new(16);
@@ -84,10 +85,7 @@ async fn addresses(host: &str) -> Result<Vec<IpAddr>, ResetCode> {
     // Fails only when the semaphore is closed, which nobody does.
     let _turn = LOOKUPS.acquire().await;
     // A static binary must not load the host's name service (getaddrinfo would), so the host's own tool asks it.
-    let output = Command::new("getent")
-        .args(["ahosts", host])
-        .kill_on_drop(true)
-        .output()
+    let output = host_program::output(Path::new("getent"), &["ahosts", host], limits::DIAL)
         .await
         .map_err(|error| {
             tracing::warn!(host, %error, "getent");

@@ -15,7 +15,7 @@ use futures_util::future::join_all;
 use jq_common::{
     carrier::udp::UdpCarrier,
     identity::{AllowedClients, Identity},
-    quic::{self, AgentSettings, CarrierKind},
+    quic::{AgentSettings, CarrierKind},
 };
 use quinn::{Endpoint, VarInt};
 use tokio::{
@@ -41,36 +41,10 @@ use super::{
 };
 use crate::{
     failure::host_unfit,
+    role_start::{RoleSockets, StartError, random},
     rundir::RunDir,
-    udp,
     workload::{HostContext, Workloads},
 };
-
-/// Why the role cannot start.
-#[derive(Debug, thiserror::Error)]
-pub enum BindError {
-    /// Another process of this role runs; it will answer.
-    #[error("this agent runs already")]
-    Running,
-    /// The private folder, its lock or its socket.
-    #[error("private folder: {0}")]
-    Folder(#[source] io::Error),
-    /// The certificate.
-    #[error("certificate: {0}")]
-    Identity(#[from] jq_common::identity::GenerateError),
-    /// The UDP socket.
-    #[error("UDP port: {0}")]
-    Udp(#[source] io::Error),
-    /// The system gives no randomness.
-    #[error("randomness: {0}")]
-    Random(String),
-    /// The program before left something else than expected.
-    #[error("what the program before left: {0}")]
-    Inherit(#[source] io::Error),
-    /// QUIC on it.
-    #[error(transparent)]
-    Endpoint(#[from] quic::EndpointError),
-}
 
 /// The running role.
 pub struct Server {
@@ -100,45 +74,39 @@ impl Server {
     /// Takes the lock, the control socket and a UDP port.
     ///
     /// # Errors
-    /// Any [`BindError`]. Must be called within a tokio runtime.
-    pub fn bind(folder: &RunDir, host: HostContext) -> Result<Self, BindError> {
-        let lock = folder
-            .lock()
-            .map_err(BindError::Folder)?
-            .ok_or(BindError::Running)?;
+    /// Any [`StartError`]. Must be called within a tokio runtime.
+    pub fn bind(folder: &RunDir, host: HostContext) -> Result<Self, StartError> {
+        let sockets = RoleSockets::bind(folder)?;
         let identity = Identity::generate()?;
         let (certificate, key) = identity.parts();
-        let random = |error: getrandom::Error| BindError::Random(error.to_string());
         let head = Header {
             certificate: certificate.to_vec(),
             key: key.to_vec(),
-            reset_secret: jq_common::bootstrap::random().map_err(random)?,
-            boot: jq_common::bootstrap::random().map_err(random)?,
+            reset_secret: random()?,
+            boot: random()?,
             linger_s: idle_shutdown::DEFAULT_LINGER.as_secs(),
             allowed: Vec::new(),
             sessions: Vec::new(),
         };
-        let udp = udp::bind().map_err(BindError::Udp)?;
-        let mut server = Self::restore(Snapshot::new(head, udp, lock), host)?;
-        let control = folder.listen().map_err(BindError::Folder)?;
-        server.controls.push(control);
+        let mut server = Self::restore(Snapshot::new(head, sockets.udp, sockets.lock), host)?;
+        server.controls.push(sockets.control);
         Ok(server)
     }
 
     /// Goes on where the program that ran in this process before left everything, and tells who asked for it.
     ///
     /// # Errors
-    /// Any [`BindError`]. Must be called within a tokio runtime, before anything else has been opened.
-    pub async fn inherit(folder: &RunDir, host: HostContext) -> Result<Self, BindError> {
+    /// Any [`StartError`]. Must be called within a tokio runtime, before anything else has been opened.
+    pub async fn inherit(folder: &RunDir, host: HostContext) -> Result<Self, StartError> {
         let children = handover::children();
-        let mut snapshot = handover::inherit().map_err(BindError::Inherit)?;
+        let mut snapshot = handover::inherit().map_err(StartError::Inherit)?;
         let asker = snapshot.asker.take();
         let mut server = Self::restore(snapshot, host)?;
-        let control = folder.listen().map_err(BindError::Folder)?;
+        let control = folder.listen().map_err(StartError::Folder)?;
         server.controls.push(control);
         if let Some(asker) = asker {
-            asker.set_nonblocking(true).map_err(BindError::Folder)?;
-            let asker = UnixStream::from_std(asker).map_err(BindError::Folder)?;
+            asker.set_nonblocking(true).map_err(StartError::Folder)?;
+            let asker = UnixStream::from_std(asker).map_err(StartError::Folder)?;
             handover::answer(asker, &Ok(control::started(&server.shared))).await;
         }
         let stop = server.stop.clone();
@@ -150,22 +118,22 @@ impl Server {
         Ok(server)
     }
 
-    fn restore(snapshot: Snapshot, host: HostContext) -> Result<Self, BindError> {
+    fn restore(snapshot: Snapshot, host: HostContext) -> Result<Self, StartError> {
         let Snapshot { head, udp, .. } = snapshot;
         let identity = Identity::from_parts(head.certificate, head.key)
-            .ok_or_else(|| BindError::Inherit(io::ErrorKind::InvalidData.into()))?;
+            .ok_or_else(|| StartError::Inherit(io::ErrorKind::InvalidData.into()))?;
         let allowed = AllowedClients::default();
         head.allowed.into_iter().for_each(|client| allowed.allow(client));
         let quic = AgentSettings::new(&identity, allowed.clone(), &head.reset_secret)?;
-        let port = udp.local_addr().map_err(BindError::Udp)?.port();
-        let kept = udp.try_clone().map_err(BindError::Udp)?;
-        let carrier = PausableSocket::new(UdpCarrier::new(udp).map_err(BindError::Udp)?);
+        let port = udp.local_addr().map_err(StartError::Udp)?.port();
+        let kept = udp.try_clone().map_err(StartError::Udp)?;
+        let carrier = PausableSocket::new(UdpCarrier::new(udp).map_err(StartError::Udp)?);
         let endpoint = quic.endpoint_on(carrier.clone(), CarrierKind::Udp)?;
         let controls = snapshot.controls.into_iter().map(|control| {
             control.set_nonblocking(true)?;
             UnixListener::from_std(control)
         });
-        let controls = controls.collect::<io::Result<_>>().map_err(BindError::Folder)?;
+        let controls = controls.collect::<io::Result<_>>().map_err(StartError::Folder)?;
         let (asked, upgrades) = mpsc::channel(1);
         let shared = Arc::new(Shared {
             identity,
@@ -228,7 +196,7 @@ impl Server {
     ///
     /// # Errors
     /// When there is no going on: the system lacks descriptors or memory.
-    pub async fn make_way(self, upgrade: Upgrade) -> Result<Self, BindError> {
+    pub async fn make_way(self, upgrade: Upgrade) -> Result<Self, StartError> {
         let Self {
             endpoint,
             carrier,
@@ -244,7 +212,7 @@ impl Server {
         tracing::info!("making way for another build");
         carrier.pause();
         let controls = controls.into_iter().map(UnixListener::into_std);
-        let controls = controls.collect::<io::Result<_>>().map_err(BindError::Folder)?;
+        let controls = controls.collect::<io::Result<_>>().map_err(StartError::Folder)?;
         let rest = handover::Rest { udp, locks, controls };
         let mut snapshot = handover::close(&shared, rest).await;
         let (error, asker) = handover::become_successor(upgrade, &mut snapshot);

@@ -28,6 +28,7 @@ use super::{
 use crate::{
     engine::Exit,
     failure::fail,
+    log_tail::tail_of_file,
     session_store::{ProcessRecord, SessionStore},
 };
 
@@ -113,12 +114,7 @@ impl Session<'_> {
     /// Finds or starts it; with the way to it.
     async fn jupyter(&self) -> Result<(JupyterInfo, Arc<HostProcesses>), Failure> {
         let kind = self.spec.jupyter;
-        let info = |kind, port, was_running| JupyterInfo {
-            port,
-            token: self.token.to_owned(),
-            path: jupyter::page(kind).to_owned(),
-            was_running,
-        };
+        let info = |kind, port, was_running| jupyter::info(kind, port, self.token, was_running);
         let workdir = self.workdir()?;
         let record = self.store.process(&self.spec.session);
         if let Some(record) = &record
@@ -269,7 +265,7 @@ impl Session<'_> {
         child: Option<&mut Child>,
     ) -> Waited<Option<i32>> {
         let log = self.store.log_file(&self.spec.session);
-        let last_line = || async { detached::tail(&log, 1).pop() };
+        let last_line = || async { tail_of_file(&log, 1).pop() };
         let ended = async {
             match child {
                 Some(child) => child.wait().await.ok().and_then(|status| status.code()),
@@ -285,13 +281,13 @@ impl Session<'_> {
         match waited {
             Waited::Ready => Ok(()),
             Waited::Stranger => Err(readiness::stranger(kind, port)),
-            Waited::Late(found) => Err(readiness::late(kind, &found, &detached::tail(&log, LOG))),
+            Waited::Late(found) => Err(readiness::late(kind, &found, &tail_of_file(&log, LOG))),
             Waited::Ended(code) => {
                 let exit = Exit {
                     code: code.map(Into::into),
                     ..Exit::default()
                 };
-                let mut failure = readiness::ended(kind, "the host", &exit, &detached::tail(&log, LOG));
+                let mut failure = readiness::ended(kind, "the host", &exit, &tail_of_file(&log, LOG));
                 failure.hint = format!("its whole log is {} on the host", log.display());
                 Err(failure)
             }

@@ -86,7 +86,8 @@ fn has_nul(text: &str) -> bool {
     text.contains('\0')
 }
 
-fn is_name(text: &str) -> bool {
+/// Whether an engine may take this for the name of a container or volume.
+pub(crate) fn is_name(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_alphanumeric())
         && text
             .chars()

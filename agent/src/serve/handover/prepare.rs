@@ -1,15 +1,16 @@
 //! Decides whether this agent makes way for another build. A refusal changes nothing.
 
-use std::{fs::File, os::unix::fs::MetadataExt, path::Path, process::Stdio, sync::atomic::Ordering};
+use std::{fs::File, os::unix::fs::MetadataExt, path::Path, sync::atomic::Ordering};
 
 use jq_common::{
     bootstrap::UpgradeRequest,
     protocol::version::{ALPN, BUILD},
 };
-use tokio::{net::UnixStream, process::Command, time::timeout};
+use tokio::{net::UnixStream, time::timeout};
 
 use crate::{
     bootstrap::contract::{DRAIN, SNAPSHOT_FORMAT, VERSION_CHECK},
+    host_program,
     rundir::RunDir,
     serve::{shared::Shared, stage::within, upgrade::Upgrade},
 };
@@ -81,13 +82,10 @@ fn check(request: &UpgradeRequest) -> Result<(), String> {
 
 /// Whether the program runs here: for the right machine, whole, and not in a place that forbids it.
 async fn runs(program: &Path) -> Result<(), String> {
-    let mut command = Command::new(program);
-    command.arg("--version").stdin(Stdio::null()).kill_on_drop(true);
-    match timeout(VERSION_CHECK, command.output()).await {
-        Ok(Ok(output)) if output.status.success() => Ok(()),
-        Ok(Ok(output)) => Err(format!("{}: {}", program.display(), output.status)),
-        Ok(Err(error)) => Err(format!("{}: {error}", program.display())),
-        Err(_) => Err(format!("{}: it does not answer", program.display())),
+    match host_program::output(program, &["--version"], VERSION_CHECK).await {
+        Ok(output) if output.status.success() => Ok(()),
+        Ok(output) => Err(format!("{}: {}", program.display(), output.status)),
+        Err(error) => Err(format!("{}: {error}", program.display())),
     }
 }
 

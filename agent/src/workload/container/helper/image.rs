@@ -8,7 +8,6 @@ use tokio::sync::OnceCell;
 use super::error::engine_failed;
 use crate::{
     engine::{ContainerEngine, Entry, ImportSpec},
-    session_store::hex,
     workload::{HostContext, container::ownership},
 };
 
@@ -65,5 +64,5 @@ pub(super) async fn find_or_import(
 
 pub(super) async fn binary_hash(binary: &Path) -> io::Result<String> {
     let binary = tokio::fs::read(binary).await?;
-    Ok(hex(&Sha256::digest(&binary))[..16].to_owned())
+    Ok(jq_common::bootstrap::hex(&Sha256::digest(&binary))[..16].to_owned())
 }

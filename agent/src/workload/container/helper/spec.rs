@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use super::image::BINARY;
 use crate::{
     engine::{ContainerSpec, EngineFacts, Mount, MountSource},
-    session_store::random_hex,
+    random_hex::random_hex,
     workload::{HostContext, container::ownership},
 };
 

@@ -6,8 +6,9 @@ use super::Run;
 use crate::{
     engine::{ContainerSpec, EngineError, GpuRequest, ImageFacts},
     failure::fail,
+    random_hex::random_hex,
     run_blocking::run_blocking,
-    session_store::{ContainerRecord, random_hex},
+    session_store::ContainerRecord,
     workload::{
         container::{
             etc_passwd::{self, is_root},

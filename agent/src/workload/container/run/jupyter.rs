@@ -97,12 +97,7 @@ impl Run<'_> {
         token: &str,
         kind: JupyterKind,
     ) -> Result<JupyterInfo, Failure> {
-        let info = |was_running| JupyterInfo {
-            port: jupyter::PORT,
-            token: token.to_owned(),
-            path: jupyter::page(kind).to_owned(),
-            was_running,
-        };
+        let info = |was_running| jupyter::info(kind, jupyter::PORT, token, was_running);
         if origin == Origin::Found && probe(workload, jupyter::PORT, token).await == Found::Ours {
             return Ok(info(true));
         }
@@ -189,12 +184,7 @@ impl Run<'_> {
         token: &str,
     ) -> Result<JupyterInfo, Failure> {
         let kind = self.spec.jupyter;
-        let info = |port, was_running| JupyterInfo {
-            port,
-            token: token.to_owned(),
-            path: jupyter::page(kind).to_owned(),
-            was_running,
-        };
+        let info = |port, was_running| jupyter::info(kind, port, token, was_running);
         let mut free = None;
         for port in jupyter::PORT..jupyter::PORT + jupyter::PORTS {
             match probe(workload, port, token).await {

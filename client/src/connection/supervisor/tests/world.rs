@@ -149,8 +149,14 @@ impl World {
     /// The current connection carries nothing any more.
     pub(super) fn part(&mut self, reason: DetachReason) {
         let Some(id) = self.installed else { return };
+        let was_outage = self.supervisor.outage(self.now).is_some();
+        let is_move = reason == DetachReason::Fenced && (self.search.is_some() || self.pipe.is_some());
         self.kill(id);
         self.tell(Event::Detached(id, reason));
+        if self.ended.is_none() {
+            let is_outage = self.supervisor.outage(self.now).is_some();
+            assert_eq!(is_outage, was_outage || !is_move, "{reason:?}");
+        }
     }
 
     /// The path of the current connection is said to lead nowhere; of an ssh channel that is true.
@@ -239,6 +245,11 @@ impl World {
             let is_needed = self.installed.is_none() || self.supervisor.outage(self.now).is_some();
             self.wants_login = failure.needs_user() && is_needed;
             self.tell(Event::BootstrapFailed(failure));
+            let searches_any = self.search.is_some_and(|search| search.scope == Scope::Any);
+            assert!(
+                is_needed || !searches_any,
+                "the connection works, and another one is searched"
+            );
         }
     }
 
