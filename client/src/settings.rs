@@ -1,5 +1,5 @@
-//! Flags and environment as typed settings. Nothing else in the client reads either, but for the fallback of one flag that
-//! `cli` names.
+//! Typed settings from flags and the environment. No other module reads the environment, except clap for the fallback of
+//! `--agent-dir`.
 
 mod parse;
 
@@ -21,24 +21,24 @@ use crate::{
     state::Folders,
 };
 
-/// What the surroundings say, whatever the command.
+/// The environment of the process: what every command needs.
 #[derive(Clone, Debug)]
 pub struct Environment {
-    /// The user's home, where there is one.
+    /// The user's home, if set.
     pub(crate) home: Option<PathBuf>,
-    /// Where files and sockets are kept (XDG base directories).
+    /// Folders for files and sockets (XDG base directories).
     pub(crate) folders: Folders,
-    /// Standard error.
+    /// Capabilities of standard error.
     pub terminal: Terminal,
-    /// A person is in front of standard output.
+    /// Whether standard output is a terminal.
     pub(crate) attended: bool,
 }
 
 impl Environment {
-    /// Reads it.
+    /// Reads the environment.
     ///
     /// # Errors
-    /// When there is no home to keep state in.
+    /// When neither `XDG_STATE_HOME` nor `HOME` is set.
     #[expect(
         clippy::disallowed_methods,
         reason = "the client's only reader of the environment"
@@ -54,11 +54,11 @@ impl Environment {
             .or_else(|| home.as_ref().map(|home| home.join(".local/state")))
             .map(|base| base.join("jq"))
             .ok_or_else(|| {
-                Failure::new(Kind::Local, "no folder to keep state in")
+                Failure::new(Kind::Local, "no folder for state files")
                     .because("HOME is not set")
                     .hint("set HOME to your home folder")
             })?;
-        // One that a change of user left behind is somebody else's.
+        // `su` may leave another user's folder in the variable.
         let is_own = |base: &PathBuf| {
             std::fs::metadata(base).is_ok_and(|found| found.uid() == rustix::process::geteuid().as_raw())
         };
@@ -82,7 +82,7 @@ impl Environment {
     }
 }
 
-/// Which log lines are written to standard error: `JQ_LOG`, in the words of `tracing_subscriber::EnvFilter`.
+/// Filter for log lines on standard error: `JQ_LOG` in the syntax of `tracing_subscriber::EnvFilter`.
 #[must_use]
 #[expect(
     clippy::disallowed_methods,
@@ -92,14 +92,14 @@ pub fn log_filter() -> String {
     env::var("JQ_LOG").unwrap_or_else(|_| "error".to_owned())
 }
 
-/// What `connect` was asked to do.
+/// Settings of `connect`.
 #[derive(Clone, Debug)]
 pub struct ConnectSettings {
     /// The session.
     pub(crate) session: SessionPlan,
-    /// What the user should know about how flags were read.
+    /// Notes for the user about the interpretation of flags.
     pub(crate) notes: Vec<String>,
-    /// The browser is opened.
+    /// Whether to open the browser.
     pub(crate) browser: bool,
 }
 
@@ -110,10 +110,10 @@ impl ConnectSettings {
         self.session.route.target.to_string()
     }
 
-    /// Understands the flags.
+    /// Interprets the flags.
     ///
     /// # Errors
-    /// [`Kind::Usage`] naming the flag that is not understood.
+    /// [`Kind::Usage`], naming the invalid flag.
     #[expect(
         clippy::disallowed_methods,
         reason = "the client's only reader of the environment"
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_command_of_the_manual_means_what_it_says() {
+    fn the_first_command_of_the_manual_is_understood() {
         let settings = settings("gpu --image ns/img:1 -v ~/work:/work -L 6006").unwrap();
         let session = &settings.session;
         assert_eq!(session.route.target, Target::Ssh("gpu".to_owned()));
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn a_home_that_this_machines_shell_put_in_is_the_hosts_home_and_it_is_said() {
+    fn a_home_that_the_local_shell_expanded_means_the_home_on_the_host_and_the_user_is_told() {
         let remote = settings("gpu -v /home/ann/work:/work -v /data:/data:ro").unwrap();
         let sources: Vec<_> = remote
             .session
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn more_than_a_request_may_list_is_refused_here_and_the_flag_is_named() {
+    fn lists_that_are_too_long_are_refused_and_the_flag_is_named() {
         for (flag, one, separator) in [
             ("-v", "-v /a:/a", " "),
             ("-e", "-e A=1", " "),
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn options_that_do_not_fit_into_a_request_are_refused_here() {
+    fn options_that_are_too_long_for_a_request_are_refused() {
         let line = |length: usize| format!("gpu -e A={}", "x".repeat(length));
         assert!(settings(&line(255 * 1024)).is_ok());
         let failure = settings(&line(256 * 1024)).unwrap_err();

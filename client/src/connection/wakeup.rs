@@ -1,10 +1,10 @@
-//! What makes a retry worth while now: this machine woke, its way to a peer changed, or the user asked.
+//! Reasons to retry now: this machine resumed from suspend, its route to a peer changed, or the user pressed Enter.
 //!
 //! # Layout
 //!
-//! - [`clock`]: waking and pauses, by two clocks that part; one look a second
-//! - [`network`]: the address that this machine uses towards each peer
-//! - [`keys`]: Enter, on the terminal that this process was started from
+//! - [`clock`]: detects suspend, and pauses of this process, by comparing two clocks once a second
+//! - [`network`]: detects changes of the source address that this machine uses for each peer
+//! - [`keys`]: reads Enter from the terminal; `descriptor`: waits for a descriptor
 
 pub(crate) mod clock;
 mod descriptor;
@@ -28,21 +28,21 @@ use self::{
     network::Network,
 };
 
-/// A reason to try again now.
+/// A reason to retry now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Trigger {
     /// The user pressed Enter.
     UserAsked,
-    /// This machine, or this process alone, stood still and goes on.
+    /// This machine resumed from suspend, or this process after it was stopped.
     Woke {
-        /// For how long, to about a second.
+        /// Length of the pause, to about a second.
         asleep: Duration,
     },
-    /// Another source address is used towards a peer, or the route to it is gone, or was gone and is back.
+    /// The source address for a peer changed, or the route to it was lost or restored.
     NetworkChanged,
 }
 
-/// Hears of all that is noticed. Dropped, it stops looking.
+/// Watches for triggers until it is dropped.
 pub(crate) struct Triggers {
     told: Arc<Told>,
     peers: watch::Sender<Vec<SocketAddr>>,
@@ -51,10 +51,9 @@ pub(crate) struct Triggers {
 }
 
 impl Triggers {
-    /// Starts to look. `peers` are the addresses to which the way counts; names and ports of no listener do no harm,
-    /// since nothing is ever sent there.
+    /// Starts to watch, among others the routes to `peers`. Nothing is ever sent to them.
     ///
-    /// Where something cannot be watched (no netlink, no terminal), less is noticed or later; nothing fails.
+    /// Where something cannot be watched (no netlink, no terminal), triggers come later or not at all; nothing fails.
     ///
     /// # Panics
     /// Outside of a tokio runtime with time and I/O.
@@ -77,13 +76,13 @@ impl Triggers {
         }
     }
 
-    /// Waits for the next notice. What happens several times before it is asked for comes once; a user's wish comes
-    /// first. Nothing is lost when this future is dropped.
+    /// Waits for the next trigger. Several of one kind since the last call count once; the user's comes first. Cancel
+    /// safe.
     pub(crate) async fn next(&mut self) -> Trigger {
         self.told.next().await
     }
 
-    /// Watches the ways to other peers from now on. That they are others is no notice.
+    /// Replaces the peers whose routes are watched. The replacement itself is no trigger.
     pub(crate) fn set_peers(&self, peers: Vec<SocketAddr>) {
         self.peers.send_if_modified(|known| {
             let differ = *known != peers;
@@ -92,7 +91,7 @@ impl Triggers {
         });
     }
 
-    /// The handle that keeps this from reading the terminal while something else asks the user there.
+    /// A handle to stop reading the terminal while ssh asks the user there.
     #[must_use]
     pub(crate) fn keys(&self) -> Keys {
         self.keys.clone()
@@ -120,7 +119,7 @@ async fn lines(mut terminal: Terminal, told: Arc<Told>) {
     }
 }
 
-/// What was noticed and not yet asked for: a place a kind, so that it cannot grow while the owner is busy.
+/// Pending triggers, one of each kind, so that their number is bounded.
 #[derive(Default)]
 struct Told {
     pending: Mutex<Pending>,
@@ -179,7 +178,7 @@ mod tests {
     const HOUR: Duration = Duration::from_secs(3600);
 
     #[tokio::test]
-    async fn what_happens_while_the_owner_is_busy_comes_once_each_the_user_first() {
+    async fn triggers_of_one_kind_are_merged_and_the_users_comes_first() {
         let told = Told::default();
         for _ in 0..3 {
             told.tell(Trigger::NetworkChanged);
@@ -193,14 +192,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_happens_is_heard_by_who_already_waits() {
+    async fn a_trigger_wakes_a_waiting_task() {
         let told = Told::default();
         let (heard, ()) = tokio::join!(told.next(), async { told.tell(Trigger::NetworkChanged) });
         assert_eq!(heard, Trigger::NetworkChanged);
     }
 
     #[tokio::test]
-    async fn a_notice_is_not_lost_with_a_wait_that_was_dropped() {
+    async fn a_trigger_is_not_lost_when_a_wait_is_dropped() {
         let told = Told::default();
         assert_eq!(told.next().now_or_never(), None);
         let mut dropped = Box::pin(told.next());
@@ -211,7 +210,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nothing_goes_on_once_the_owner_is_gone() {
+    async fn watching_ends_when_the_owner_is_dropped() {
         let notices = Triggers::start(Vec::new());
         let told = Arc::downgrade(&notices.told);
         drop(notices);

@@ -1,4 +1,4 @@
-//! What `status` prints: on standard output, for people and for `grep`.
+//! Output of `status`: lines for people and for `grep`.
 
 use super::text::clean;
 use crate::status::{Found, Snapshot};
@@ -106,7 +106,7 @@ mod tests {
                 "          127.0.0.1:8888 -> port 8888 there",
                 "a100-2  reconnecting to ann@a100-2 · 34 s",
                 "          127.0.0.1:8888 -> port 8888 there",
-                "old     process 77 does not answer; if it was stopped by Ctrl-Z, `fg` lets it go on",
+                "old     process 77 does not answer; if it was stopped by Ctrl-Z, `fg` resumes it",
             ]
         );
     }

@@ -253,12 +253,12 @@ fn in_a_log_the_beginning_is_told_once_it_is_long_and_so_is_the_end() {
 #[test]
 fn a_loss_is_told_once_and_never_called_no_loss() {
     use State::{Reconnecting, Suspect};
-    let restarted = "the agent on gpu was started anew: open connections were reset, new ones work";
+    let restarted = "the agent on gpu was restarted: open connections were reset, new ones work";
     let anew = Status {
         lost: Some(Loss::AgentRestarted),
         ..connected("direct")
     };
-    let forgotten = "the agent on gpu had given this session up: open connections were reset, new ones work \
+    let forgotten = "the agent on gpu had discarded this session: open connections were reset, new ones work \
                      (--linger sets how long it waits)";
     let given_up = Status {
         lost: Some(Loss::SessionGivenUp),

@@ -1,4 +1,4 @@
-//! A request to the agent, and its answer.
+//! Requests to the agent.
 
 use std::sync::Arc;
 
@@ -15,22 +15,22 @@ use tokio::net::UnixStream;
 
 use super::Session;
 
-/// The answer to a request.
+/// The events that answer a request.
 pub(crate) struct Events {
     receive: UnixStream,
 }
 
 impl Session {
-    /// Sends a request; its events follow.
+    /// Sends a request.
     ///
     /// # Errors
-    /// When this process is out of descriptors.
+    /// When this process has no more descriptors.
     pub(crate) fn request(self: &Arc<Self>, request: Request) -> std::io::Result<Events> {
         let (ours, theirs) = UnixStream::pair()?;
-        let (given_up, mut legs) = self.open(StreamHeader::Request(request));
+        let (stream, mut legs) = self.open(StreamHeader::Request(request));
         self.tasks.spawn(async move {
             let theirs = Socket::from(theirs);
-            let ended = given_up.0.proxy(&theirs, &mut legs).await;
+            let ended = stream.0.proxy(&theirs, &mut legs).await;
             tracing::debug!(?ended, "request");
         });
         Ok(Events { receive: ours })
@@ -38,10 +38,10 @@ impl Session {
 }
 
 impl Events {
-    /// The next event. Nothing follows a final one.
+    /// The next event. Nothing follows `Ready` or `Failed`.
     ///
     /// # Errors
-    /// When the session was lost or the agent speaks nonsense.
+    /// When the session was lost, or the agent sent invalid data.
     pub(crate) async fn next(&mut self) -> Result<Event, FrameError> {
         codec::read(&mut self.receive, limits::CONTROL_FRAME).await
     }

@@ -1,4 +1,4 @@
-//! Connections to real sshds on this machine's loopback, each with keys and a home of its own. They run as any user.
+//! Tests with real sshds on the loopback, each with its own keys and home. They need no privileges.
 
 mod hosts;
 
@@ -95,7 +95,7 @@ async fn a_connection_ends_with_whoever_holds_it() {
     let mut shell = connection.target().shell().unwrap();
     shell.write(b"echo here; cat\n").await.unwrap();
     assert_eq!(shell.line(Duration::from_secs(20)).await.unwrap(), "here");
-    // What the kernel does when this process is killed.
+    // As the kernel does when this process is killed.
     connection.hosts[0].hold = None;
     let failure = timeout(Duration::from_secs(20), shell.line(Duration::from_secs(20)))
         .await
@@ -153,7 +153,7 @@ async fn a_refused_login_a_strange_key_and_a_dead_port_are_told_apart() {
         )
         .unwrap();
         let mut options = options.clone();
-        // A key of the command line comes in addition to those of the configuration.
+        // A key of the command line is added to those of the configuration.
         if option.starts_with("IdentityFile") {
             fs::write(hosts.path("authorized"), "").unwrap();
         }
@@ -184,7 +184,7 @@ async fn of_a_chain_the_host_where_it_fails_is_named() {
             "Port=22",
             "closed",
             Kind::Unreachable,
-            "does not let connections",
+            "does not allow forwarding",
         ),
         (
             "open",
@@ -254,7 +254,7 @@ async fn in_the_background_keys_are_enough_and_whoever_would_have_to_be_asked_is
         terminal: true,
         ..hosts.options()
     };
-    // What would ask: no BatchMode of the user's own, and an askpass that answers.
+    // Everything that would make ssh ask: the user disables BatchMode, and askpass answers.
     let config = fs::read_to_string(hosts.path("config")).unwrap();
     fs::write(
         hosts.path("config"),

@@ -1,4 +1,4 @@
-//! How the agent gets to a host, and what stands in its way there.
+//! Tests of the installation, and of what can prevent it.
 
 use std::{
     fs::{self, Permissions},
@@ -64,7 +64,7 @@ async fn what_always_arrives_damaged_is_never_run() {
         .await
         .unwrap_err();
     assert_eq!(failure.kind, Kind::InstallFailed);
-    assert!(failure.why.contains("damaged"), "{failure}");
+    assert!(failure.why.contains("corrupted"), "{failure}");
     assert_eq!(names(&home.cache()), [""; 0]);
 }
 
@@ -117,7 +117,7 @@ async fn when_no_folder_will_do_each_is_named_with_its_reason() {
 async fn a_full_folder_leaves_nothing_and_the_next_is_taken() {
     let bundle = agent(&Ok(Started::Serve(reply())));
     let home = Home::sh();
-    // Full the first time.
+    // The disk is full at the first attempt.
     home.set(
         "gzip",
         &format!(
@@ -134,7 +134,7 @@ async fn a_full_folder_leaves_nothing_and_the_next_is_taken() {
     installed(&home.temporary(), &bundle);
 }
 
-/// Hosts whose home is a file system of its own, mounted with these options for one shell and nobody else.
+/// Hosts whose home is a separate file system with these mount options, visible to one shell only.
 fn home_mounted(options: &str) -> Option<Home> {
     let unshare = if rustix::process::geteuid().is_root() {
         "-m"
