@@ -17,6 +17,8 @@ pub mod bootstrap;
 pub mod cli;
 mod engine;
 mod fd_passing;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod host_program;
 mod keyed_mutex;
 mod log_tail;

@@ -119,11 +119,11 @@ impl Plan {
     pub(super) fn words(&self) -> Vec<String> {
         let (host, container) = (format!("{PORT}:127.0.0.1:{PORT}"), PORT.to_string());
         let work = match self.work {
-            Work::Process => ["--engine", "process", "--jupyter", "none", "-L", &*host].as_slice(),
-            Work::Container => &["--image", images::STATIC, "--jupyter", "none", "-L", &*container],
-            Work::Jupyter => &["--image", images::JUPYTER, "-L", &*container],
+            Work::Process => vec!["--engine", "process", "--jupyter", "none", "-L", &host],
+            Work::Container => vec!["--image", images::STATIC, "--jupyter", "none", "-L", &container],
+            Work::Jupyter => vec!["--image", images::JUPYTER, "-L", &container],
         };
-        let work = work.iter().map(|word| (*word).to_owned());
+        let work = work.into_iter().map(str::to_owned);
         let words = std::iter::once("gpu".to_owned()).chain(work);
         words.chain(self.arguments.iter().cloned()).collect()
     }
