@@ -101,8 +101,8 @@ impl Session {
     /// # Errors
     /// Only when the system gives no randomness.
     pub fn new(keep: Duration, deflate: bool) -> std::io::Result<Arc<Self>> {
-        let streams = Streams::new(BufferBudget::new(buffer_budget::SESSION));
-        streams.let_deflate(deflate);
+        let streams = Arc::new(Streams::new(BufferBudget::new(buffer_budget::SESSION)));
+        streams.allow_compression(deflate);
         Ok(Arc::new(Self {
             id: random().map_err(std::io::Error::other)?,
             keep,
@@ -186,12 +186,12 @@ impl Session {
     pub async fn talk(&self, connection: &Connection, stream: &mut ControlStream) -> Detached {
         let heard = async {
             loop {
-                let control = control::hear(&mut stream.receive).await?;
+                let control = control::receive_frame(&mut stream.receive).await?;
                 let path = connection.stats().path;
-                self.streams.carried(path.cwnd, path.rtt);
+                self.streams.update_path(path.cwnd, path.rtt);
                 match control {
                     Control::Restarting => return Ok::<_, FrameError>(()),
-                    control if self.streams.hear(&control) => {}
+                    control if self.streams.on_control(&control) => {}
                     _ => return Err(FrameError::Ended),
                 }
             }
@@ -202,7 +202,7 @@ impl Session {
                 Ok(()) => return Detached::Restarting,
                 Err(error) => Some(error),
             },
-            Err(error) = control::tell(&self.streams, &mut stream.send) => Some(error),
+            Err(error) = control::run_sender(&self.streams, &mut stream.send) => Some(error),
         };
         if let Some(error) = failed {
             tracing::debug!(%error, "control stream");
@@ -224,7 +224,7 @@ impl Session {
 
     /// Has the agent acknowledge something, so that its silence tells.
     pub fn ask_for_a_sign(&self) {
-        self.streams.tell(Control::Acks(Vec::new()));
+        self.streams.send_control(Control::Acks(Vec::new()));
     }
 
     /// Bytes moved by all streams.
@@ -259,7 +259,7 @@ impl Session {
             }
         }
         let (given_up, mut legs) = self.open(StreamHeader::Forward(target));
-        let ended = given_up.0.proxy(&socket, &mut legs).await;
+        let ended = self.streams.proxy(&given_up.0, &socket, &mut legs).await;
         match ended {
             Ended::Complete => Ok(()),
             Ended::Reset(code) => Err(code),
@@ -271,6 +271,5 @@ impl Session {
         self.streams.end();
         self.tasks.close();
         self.tasks.wait().await;
-        self.streams.clear().await;
     }
 }
