@@ -13,7 +13,8 @@ use jq_common::bootstrap::Nonce;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
 use crate::{
-    bootstrap::{Bootstrap, Role},
+    bootstrap::Bootstrap,
+    role::Role,
     rundir::{host_name, make_private},
     workload::HostContext,
 };

@@ -4,9 +4,10 @@ use std::{path::Path, process::ExitCode, time::Duration};
 
 use clap::Parser;
 use jq_agent::{
-    bootstrap::{self, failed},
+    bootstrap,
     cli::{self, Cli, Command},
-    inside,
+    failure::host_unfit,
+    netns_helper,
     relay::{self, Relay},
     rundir::RunDir,
     serve::{self, Served, Server},
@@ -72,7 +73,7 @@ fn run(command: Command) -> anyhow::Result<()> {
             let runtime = runtime()?;
             let result = runtime.block_on(async {
                 tokio::select! {
-                    result = inside::run(&socket) => result,
+                    result = netns_helper::run(&socket) => result,
                     result = asked_to_end() => result,
                 }
             });
@@ -93,7 +94,7 @@ async fn serve(run_dir: &Path) -> anyhow::Result<()> {
         Ok(server) => server,
         Err(serve::BindError::Running) => return Ok(bootstrap::report_start(&Ok(())).await?),
         Err(error) => {
-            bootstrap::report_start(&Err(failed("the agent cannot start", &error))).await?;
+            bootstrap::report_start(&Err(host_unfit("the agent cannot start", &error))).await?;
             return Err(error.into());
         }
     };
@@ -137,7 +138,7 @@ async fn relay(run_dir: &Path) -> anyhow::Result<()> {
         Ok(relay) => relay,
         Err(relay::BindError::Running) => return Ok(bootstrap::report_start(&Ok(())).await?),
         Err(error) => {
-            bootstrap::report_start(&Err(failed("the relay cannot start", &error))).await?;
+            bootstrap::report_start(&Err(host_unfit("the relay cannot start", &error))).await?;
             return Err(error.into());
         }
     };

@@ -16,7 +16,7 @@ use std::{
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use tokio::net::{UnixListener, UnixStream};
 
-use crate::bootstrap::Role;
+use crate::role::Role;
 
 /// A role's private folder, held open.
 pub struct RunDir {

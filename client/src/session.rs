@@ -4,13 +4,17 @@
 //! # Layout
 //!
 //! - [`core`]: streams and requests that outlive the connections that carry them
-//! - [`workload`]: the request that starts the container, and what is heard of it
+//! - [`run`]: a session from the login to its end; [`ports`]: which local port each forward gets
+//! - `workload`: the request that starts the container, and what is heard of it
 //! - [`forwards`]: the listeners on this machine
 //! - [`local_api`]: how other processes of this user ask how the session is
 
 pub mod core;
 pub mod forwards;
 pub mod local_api;
-pub mod workload;
+pub mod name;
+pub mod ports;
+pub mod run;
+mod workload;
 
 pub use self::core::{AttachError, Attached, ControlStream, Detached, Events, Installed, Session};

@@ -4,7 +4,8 @@
 //!
 //! - [`destination`]: what a user may write for a host, and what may not pass as one
 //! - [`config`]: what ssh's own configuration says about a host; [`chain`]: the hosts on the way to it
-//! - [`master`]: the connections to them, the only file that starts ssh; `command` makes its arguments
+//! - [`master`]: the connections to them, the only file that starts ssh; `command` makes its
+//!   arguments from [`SshOptions`], `socket` has its control sockets
 //! - [`local`]: this machine, without ssh
 //! - [`shell`]: a running `/bin/sh`; `stderr` collects what it and ssh complain about, [`diagnose`] makes a failure of it
 //!
@@ -17,10 +18,13 @@ pub mod destination;
 pub mod diagnose;
 pub mod local;
 pub mod master;
+mod options;
 pub mod shell;
+mod socket;
 mod stderr;
 
 pub use destination::Destination;
 pub use local::Local;
-pub use master::{Connection, SshHost, SshOptions};
+pub use master::{Connection, SshHost};
+pub use options::SshOptions;
 pub use shell::{RemoteHost, Shell};

@@ -2,6 +2,7 @@
 
 use std::{io, time::Duration};
 
+use jq_common::protocol::workload::Ready;
 use serde::{Deserialize, Serialize};
 
 /// How a connection is.
@@ -53,6 +54,23 @@ pub struct Status {
     /// The connections that were open are reset, and why. Set in the first status that is connected again; it may stay
     /// until the next outage begins.
     pub lost: Option<Loss>,
+}
+
+/// What stands once a session is open.
+#[derive(Clone, Debug)]
+pub struct Opened {
+    /// Jupyter's page with its token; none without Jupyter.
+    pub url: Option<String>,
+    /// What the agent says of the workload.
+    pub ready: Ready,
+    /// The path that packets take.
+    pub path: String,
+    /// Its round-trip time.
+    pub round_trip: Duration,
+    /// Local port of Jupyter; none without Jupyter.
+    pub jupyter_port: Option<u16>,
+    /// The forwarded ports besides Jupyter's.
+    pub ports: Vec<Port>,
 }
 
 /// How a session is.
@@ -123,4 +141,12 @@ impl AskError {
 
 fn process(pid: Option<i32>) -> String {
     pid.map_or_else(|| "its process".to_owned(), |pid| format!("process {pid}"))
+}
+
+/// A session of this machine: what it answered, or why it did not.
+pub struct Found {
+    /// Its name.
+    pub session: String,
+    /// Its answer.
+    pub answer: Result<Snapshot, AskError>,
 }

@@ -26,7 +26,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Shared, session::Session, sessions::Attached};
+use super::{session::Session, sessions::Attached, shared::Shared};
 
 /// Most streams of a connection whose first frame is being read at once. Each may take [`limits::HEADER_FRAME`] of memory.
 const OPENING: usize = 256;
@@ -59,7 +59,7 @@ pub(super) async fn serve(connection: Connection, shared: Arc<Shared>, stop: Can
             match session.leave(generation) {
                 Some(keep) => {
                     // The agent stays as long as the session is kept, whatever other clients wished.
-                    let _kept = shared.lifetime.enter();
+                    let _kept = shared.context.idle.enter();
                     wait(&session, generation, keep, &stop).await
                 }
                 None => false,
@@ -78,7 +78,7 @@ pub(super) async fn keep(
     shared: Arc<Shared>,
     stop: CancellationToken,
 ) {
-    let kept = shared.lifetime.enter();
+    let kept = shared.context.idle.enter();
     let over = wait(&session, generation, keep, &stop).await;
     drop(kept);
     if over {
@@ -143,7 +143,7 @@ async fn carry(
         Attached::Stale => return refuse(send, &AttachReply::Stale).await,
         Attached::Busy => return refuse(send, &AttachReply::Busy).await,
     };
-    let presence = shared.lifetime.enter();
+    let presence = shared.context.idle.enter();
     let generation = attach.generation;
     // Only now: room for the streams is made at once.
     connection.set_max_concurrent_bi_streams(VarInt::from_u32(limits::STREAMS));
@@ -260,7 +260,7 @@ async fn accept(room: Arc<Room>, generation: u64, session: &Arc<Session>, shared
                         receive: Receiver::new(receive),
                         at: open.from,
                     };
-                    session.open(&shared, open, leg);
+                    session.open(&shared.context, open, leg);
                     room.make(session.streams().len());
                 }
                 Some(Err(error)) => {

@@ -11,7 +11,7 @@ use jq_common::protocol::{
 };
 use tokio::{net::TcpStream, process::Command, sync::Semaphore, time::timeout};
 
-use crate::workload::Network;
+use crate::workload::RunningWorkload;
 
 /// How many lookups run at once: each is a process.
 static LOOKUPS: Semaphore = Semaphore::const_new(16);
@@ -23,12 +23,15 @@ const LONGEST_NAME: usize = 253;
 ///
 /// # Errors
 /// The code that the stream is reset with.
-pub(super) async fn dial(target: &Target, network: Option<&Network>) -> Result<TcpStream, ResetCode> {
+pub(super) async fn dial(
+    target: &Target,
+    workload: Option<&dyn RunningWorkload>,
+) -> Result<TcpStream, ResetCode> {
     let connected = async {
         match target {
             Target::Workload { port } => {
-                let network = network.ok_or(ResetCode::NoWorkload)?;
-                network.dial(*port).await.map_err(|error| match error.kind() {
+                let workload = workload.ok_or(ResetCode::NoWorkload)?;
+                workload.dial(*port).await.map_err(|error| match error.kind() {
                     // There is no way into the container: it has stopped, or is gone.
                     io::ErrorKind::NotConnected | io::ErrorKind::BrokenPipe => ResetCode::NoWorkload,
                     _ => code_of(&error),

@@ -1,11 +1,13 @@
 //! Jupyter as a process of the host: found by its record, or started from PATH or a private virtual environment.
 
+pub(crate) mod detached;
 mod gpus;
+pub(crate) mod loopback;
 mod program;
+mod venv;
 
 use std::{
     ffi::OsString,
-    io,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -13,22 +15,20 @@ use std::{
 use jq_common::protocol::workload::{Failure, FailureKind, JupyterInfo, JupyterKind, Ready, WorkloadSpec};
 use tokio::process::Child;
 
+use self::{detached::Launch, loopback::HostProcesses};
 use super::{
-    HostContext, Started,
-    events::EventSink,
-    failure::fail,
-    jupyter_wait::{self, Waited},
-    network::Network,
-    probe::{Found, Unfit, probe},
-    store::{ProcessRecord, Store},
+    EventSink, HostContext, RunningWorkload, Started, failure,
+    gpu::{self, Gpu},
+    jupyter::{
+        self,
+        probe::{Found, Unfit, probe},
+        readiness::{self, Waited},
+    },
 };
 use crate::{
-    engine::{
-        Exit,
-        process::{self, Launch},
-    },
-    gpu::{self, Gpu},
-    jupyter,
+    engine::Exit,
+    failure::fail,
+    session_store::{ProcessRecord, SessionStore},
 };
 
 /// How many ports are tried.
@@ -38,19 +38,19 @@ const PORTS: u32 = 3;
 const LOG: usize = 30;
 
 /// Finds or starts the session's process.
-pub(super) async fn start(
+pub(crate) async fn start(
     host: &HostContext,
-    store: &Store,
+    store: &SessionStore,
     spec: &WorkloadSpec,
     events: &EventSink,
 ) -> Result<Started, Failure> {
     check(host, spec)?;
     let gpus = gpus::chosen(host, spec, events).await?;
-    let (jupyter, network) = if spec.jupyter == JupyterKind::None {
-        (None, Arc::new(Network::host()))
+    let (jupyter, running) = if spec.jupyter == JupyterKind::None {
+        (None, Arc::new(HostProcesses::without_jupyter()))
     } else {
         let token = store.token(&spec.session).await;
-        let token = token.map_err(|error| state_failure(&error))?;
+        let token = token.map_err(|error| failure::state(&error))?;
         let session = Session {
             host,
             store,
@@ -59,8 +59,8 @@ pub(super) async fn start(
             token: &token,
             gpus: &gpus,
         };
-        let (jupyter, network) = session.jupyter().await?;
-        (Some(jupyter), network)
+        let (jupyter, running) = session.jupyter().await?;
+        (Some(jupyter), running)
     };
     Ok(Started {
         ready: Ready {
@@ -69,7 +69,7 @@ pub(super) async fn start(
             jupyter,
             gpus: gpu::lines(&gpus),
         },
-        network,
+        running,
     })
 }
 
@@ -102,7 +102,7 @@ fn check(host: &HostContext, spec: &WorkloadSpec) -> Result<(), Failure> {
 
 struct Session<'a> {
     host: &'a HostContext,
-    store: &'a Store,
+    store: &'a SessionStore,
     spec: &'a WorkloadSpec,
     events: &'a EventSink,
     token: &'a str,
@@ -111,7 +111,7 @@ struct Session<'a> {
 
 impl Session<'_> {
     /// Finds or starts it; with the way to it.
-    async fn jupyter(&self) -> Result<(JupyterInfo, Arc<Network>), Failure> {
+    async fn jupyter(&self) -> Result<(JupyterInfo, Arc<HostProcesses>), Failure> {
         let kind = self.spec.jupyter;
         let info = |kind, port, was_running| JupyterInfo {
             port,
@@ -122,16 +122,16 @@ impl Session<'_> {
         let workdir = self.workdir()?;
         let record = self.store.process(&self.spec.session);
         if let Some(record) = &record
-            && process::start_time(record.pid) == Some(record.start_time)
+            && detached::start_time(record.pid) == Some(record.start_time)
         {
             let kind = jupyter::of_verb(&record.verb).unwrap_or(kind);
-            let network = Arc::new(Network::host_with(record.port, self.host.uid));
-            if probe(&network, record.port, self.token).await != Found::Ours {
-                let waited = self.wait(&network, record, None).await;
+            let running = Arc::new(HostProcesses::with_jupyter(record.port, self.host.uid));
+            if probe(&*running, record.port, self.token).await != Found::Ours {
+                let waited = self.wait(&*running, record, None).await;
                 self.verdict(waited, kind, record.port)?;
             }
             self.tell_differences(record, &workdir).await;
-            return Ok((info(kind, record.port, true), network));
+            return Ok((info(kind, record.port, true), running));
         }
         let program = self.program().await?;
         self.events
@@ -141,7 +141,7 @@ impl Session<'_> {
         let mut preferred = record.map(|record| record.port);
         let mut left = PORTS;
         loop {
-            let port = process::free_port(preferred).map_err(|error| {
+            let port = detached::free_port(preferred).map_err(|error| {
                 fail(
                     FailureKind::HostUnfit,
                     "no port is free on the host",
@@ -149,21 +149,21 @@ impl Session<'_> {
                     "try again",
                 )
             })?;
-            let network = Arc::new(Network::host_with(port, self.host.uid));
+            let running = Arc::new(HostProcesses::with_jupyter(port, self.host.uid));
             let (mut child, record) = self.spawn(&program, port, &root).await?;
-            let waited = self.wait(&network, &record, Some(&mut child)).await;
+            let waited = self.wait(&*running, &record, Some(&mut child)).await;
             let unfit = matches!(
                 &waited,
                 Waited::Late(Found::Other(Unfit::Open | Unfit::Foreign(_)))
             );
             if unfit {
-                process::end(&mut child).await;
+                detached::end(&mut child).await;
             }
             // Between the choice of a port and Jupyter's coming up anyone may take it.
             left -= 1;
             let taken = match &waited {
                 Waited::Late(Found::Other(Unfit::Foreign(_))) => true,
-                Waited::Ended(_) => process::free_port(Some(port)).is_ok_and(|free| free != port),
+                Waited::Ended(_) => detached::free_port(Some(port)).is_ok_and(|free| free != port),
                 _ => false,
             };
             if taken && left > 0 {
@@ -174,12 +174,12 @@ impl Session<'_> {
                 continue;
             }
             self.verdict(waited, kind, port)?;
-            return Ok((info(kind, port, false), network));
+            return Ok((info(kind, port, false), running));
         }
     }
 
     async fn spawn(&self, program: &Path, port: u16, root: &str) -> Result<(Child, ProcessRecord), Failure> {
-        let mut child = process::spawn(&self.launch(program, port, root)).map_err(|error| {
+        let mut child = detached::spawn(&self.launch(program, port, root)).map_err(|error| {
             fail(
                 FailureKind::StartFailed,
                 format!("cannot start {}", program.display()),
@@ -190,15 +190,15 @@ impl Session<'_> {
         let pid = child.id().unwrap_or_default();
         let record = ProcessRecord {
             pid,
-            start_time: process::start_time(pid).unwrap_or_default(),
+            start_time: detached::start_time(pid).unwrap_or_default(),
             port,
             verb: jupyter::verb(self.spec.jupyter).unwrap_or_default().to_owned(),
             workdir: root.to_owned(),
         };
         if let Err(error) = self.store.set_process(&self.spec.session, &record).await {
             // Without a record nobody would find it again.
-            process::end(&mut child).await;
-            return Err(state_failure(&error));
+            detached::end(&mut child).await;
+            return Err(failure::state(&error));
         }
         Ok((child, record))
     }
@@ -220,7 +220,7 @@ impl Session<'_> {
                 .note(format!("Jupyter is running already, in {}", record.workdir))
                 .await;
         }
-        let has = process::variable(record.pid, gpus::CUDA_DEVICES);
+        let has = detached::variable(record.pid, gpus::CUDA_DEVICES);
         let note = has.and_then(|has| gpus::difference(self.spec, self.gpus, has.as_deref()));
         if let Some(note) = note {
             self.events.note(note).await;
@@ -264,12 +264,12 @@ impl Session<'_> {
 
     async fn wait(
         &self,
-        network: &Network,
+        workload: &dyn RunningWorkload,
         record: &ProcessRecord,
         child: Option<&mut Child>,
     ) -> Waited<Option<i32>> {
         let log = self.store.log_file(&self.spec.session);
-        let last_line = || async { process::tail(&log, 1).pop() };
+        let last_line = || async { detached::tail(&log, 1).pop() };
         let ended = async {
             match child {
                 Some(child) => child.wait().await.ok().and_then(|status| status.code()),
@@ -277,21 +277,21 @@ impl Session<'_> {
                 None => std::future::pending().await,
             }
         };
-        jupyter_wait::wait(network, record.port, self.token, ended, last_line, self.events).await
+        readiness::wait(workload, record.port, self.token, ended, last_line, self.events).await
     }
 
     fn verdict(&self, waited: Waited<Option<i32>>, kind: JupyterKind, port: u16) -> Result<(), Failure> {
         let log = self.store.log_file(&self.spec.session);
         match waited {
             Waited::Ready => Ok(()),
-            Waited::Stranger => Err(jupyter_wait::stranger(kind, port)),
-            Waited::Late(found) => Err(jupyter_wait::late(kind, &found, &process::tail(&log, LOG))),
+            Waited::Stranger => Err(readiness::stranger(kind, port)),
+            Waited::Late(found) => Err(readiness::late(kind, &found, &detached::tail(&log, LOG))),
             Waited::Ended(code) => {
                 let exit = Exit {
                     code: code.map(Into::into),
                     ..Exit::default()
                 };
-                let mut failure = jupyter_wait::ended(kind, "the host", &exit, &process::tail(&log, LOG));
+                let mut failure = readiness::ended(kind, "the host", &exit, &detached::tail(&log, LOG));
                 failure.hint = format!("its whole log is {} on the host", log.display());
                 Err(failure)
             }
@@ -317,13 +317,4 @@ impl Session<'_> {
             "create it on the host, or give another with `-w`",
         ))
     }
-}
-
-fn state_failure(error: &io::Error) -> Failure {
-    fail(
-        FailureKind::HostUnfit,
-        "cannot keep this session's state",
-        error.to_string(),
-        "free some space in your home on the host, or make it writable for you",
-    )
 }

@@ -16,6 +16,7 @@ use super::{
     bundle::Bundle,
     install,
     probe::{self, Experience, Report, Role},
+    script::nonce,
 };
 use crate::{
     error::{Failure, Kind},
@@ -102,7 +103,7 @@ async fn look(
     bundle: &Bundle,
     experience: &Experience,
 ) -> Result<(Shell, Nonce, Report), Failure> {
-    let nonce = Nonce::generate().map_err(|e| Failure::new(Kind::Local, "no randomness").because(e))?;
+    let nonce = nonce()?;
     let script = probe::script(&nonce, role, bundle, experience);
     let mut shell = shell::run(host, &script, &nonce).await?;
     let mut report = Report::default();
@@ -190,10 +191,7 @@ impl Prepared {
         let read = codec::read_within::<BootstrapReply>(self.shell.output(), limits::BOOTSTRAP_FRAME, ANSWER);
         match read.await {
             Ok(Ok(started)) => Ok(started),
-            Ok(Err(failure)) => Err(Failure::new(Kind::Agent(failure.kind), failure.what)
-                .on(host)
-                .because(failure.why)
-                .hint(failure.hint)),
+            Ok(Err(failure)) => Err(Failure::of_agent(&host, failure)),
             Err(FrameError::Ended | FrameError::Io(_)) => {
                 let words = self.shell.last_words().await;
                 Err(nonsense(

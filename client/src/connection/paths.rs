@@ -38,14 +38,25 @@ pub enum Path {
     Ssh,
 }
 
+/// A path's place on the ladder, the best first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Rank {
+    /// Straight to the agent.
+    Direct,
+    /// Through relays.
+    Relay,
+    /// Over an ssh channel.
+    Ssh,
+}
+
 impl Path {
-    /// Its place on the ladder: a lower one is better.
+    /// Its place on the ladder.
     #[must_use]
-    pub fn rank(&self) -> u8 {
+    pub fn rank(&self) -> Rank {
         match self {
-            Self::Direct(_) => 0,
-            Self::Relay { .. } => 1,
-            Self::Ssh => 2,
+            Self::Direct(_) => Rank::Direct,
+            Self::Relay { .. } => Rank::Relay,
+            Self::Ssh => Rank::Ssh,
         }
     }
 

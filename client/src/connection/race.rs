@@ -1,6 +1,7 @@
 //! Finding a connection that carries the session: several ways at once, again and again.
 
 use std::{
+    collections::BTreeSet,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -19,7 +20,7 @@ use tokio::time::sleep;
 
 use super::{
     backoff::Backoff,
-    paths::{self, Connected, Path, PathError},
+    paths::{self, Connected, Path, PathError, Rank},
 };
 use crate::{
     agent::Pipe,
@@ -54,6 +55,31 @@ pub struct KnownAgent {
     pub agent: Fingerprint,
     /// By UDP, the best first.
     pub ways: Vec<Path>,
+}
+
+impl KnownAgent {
+    /// Takes what ssh has just told. Paths of a kind that it did not tell of stay, if the agent is the same: a relay that
+    /// did not answer in time may yet, and its pair is the agent's still.
+    pub(crate) fn renew(&mut self, told: Self) {
+        let before = std::mem::replace(self, told);
+        if before.agent == self.agent {
+            let ranks = self.ranks();
+            let others = before.ways.into_iter();
+            self.ways
+                .extend(others.filter(|path| !ranks.contains(&path.rank())));
+        }
+    }
+
+    /// The kinds of path.
+    pub(crate) fn ranks(&self) -> BTreeSet<Rank> {
+        self.ways.iter().map(Path::rank).collect()
+    }
+
+    /// The paths that are better than those of a rank.
+    pub(crate) fn better_than(&self, rank: Rank) -> Vec<Path> {
+        let better = self.ways.iter().filter(|path| path.rank() < rank);
+        better.cloned().collect()
+    }
 }
 
 /// A connection that carries the session at the agent.
@@ -153,8 +179,8 @@ impl Searcher {
     }
 
     /// Looks now and then, while something works, whether one of these better `ways` does.
-    pub async fn improve(self, ways: Vec<Path>, current: &Path) -> Carried {
-        let (first, cap) = BETTER[usize::from(current.rank() != Path::Ssh.rank())];
+    pub async fn improve(self, ways: Vec<Path>, current: Rank) -> Carried {
+        let (first, cap) = BETTER[usize::from(current != Rank::Ssh)];
         let mut pause = Backoff::new(first, cap);
         loop {
             sleep(pause.next(u32::MAX / 2 + chance() / 2)).await;
@@ -234,9 +260,9 @@ async fn first<T: Future<Output = Result<Carried, (Path, SearchError)>>>(
 
 /// Ways, each with the head start that the better ones among them have.
 fn staggered(ways: Vec<Path>) -> impl Iterator<Item = (Duration, Path)> {
-    let best = ways.iter().map(Path::rank).min().unwrap_or_default();
+    let best = ways.iter().map(Path::rank).min().unwrap_or(Rank::Direct);
     ways.into_iter()
-        .map(move |path| (HEAD_START * (path.rank() - best).into(), path))
+        .map(move |path| (HEAD_START * (path.rank() as u32 - best as u32), path))
 }
 
 fn chance() -> u32 {
@@ -247,6 +273,32 @@ fn chance() -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_relay_that_ssh_did_not_reach_in_time_is_kept_for_the_same_agent_only() {
+        let fingerprint = || Identity::generate().unwrap().fingerprint();
+        let (agent, other) = (fingerprint(), fingerprint());
+        let direct = |port| Path::Direct(([192, 0, 2, 1], port).into());
+        let relay = Path::Relay {
+            address: ([192, 0, 2, 2], 60_000).into(),
+            hops: Vec::new(),
+        };
+        let told = |agent| KnownAgent {
+            agent,
+            ways: vec![direct(2)],
+        };
+        for (renewed, ways) in [
+            (told(agent), vec![direct(2), relay.clone()]),
+            (told(other), vec![direct(2)]),
+        ] {
+            let mut known = KnownAgent {
+                agent,
+                ways: vec![direct(1), relay.clone()],
+            };
+            known.renew(renewed);
+            assert_eq!(known.ways, ways);
+        }
+    }
 
     #[test]
     fn a_way_waits_for_better_ones_only_where_there_are_any() {

@@ -7,19 +7,17 @@
 //! - [`keys`]: Enter, on the terminal that this process was started from
 
 pub mod clock;
+mod descriptor;
 pub mod keys;
 pub mod network;
 
 use std::{
-    io,
     net::SocketAddr,
-    os::fd::OwnedFd,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use tokio::{
-    io::{Interest, unix::AsyncFd},
     sync::{Notify, watch},
     task::JoinSet,
 };
@@ -116,15 +114,6 @@ impl Poke {
     pub fn ask(&self) {
         self.0.tell(Trigger::UserAsked);
     }
-}
-
-/// Has tokio wait for bytes at a descriptor that does not block.
-#[expect(
-    deprecated,
-    reason = "its successor is unsafe, since a descriptor may be closed too early; one that is owned is not"
-)]
-fn readable(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    AsyncFd::with_interest(fd, Interest::READABLE)
 }
 
 async fn wakes(told: Arc<Told>) {

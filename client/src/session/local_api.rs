@@ -28,16 +28,11 @@ use tokio::{
     time::timeout,
 };
 
+use super::name;
 use crate::{
-    state::make_private,
+    state::{SOCKET_PATH_LIMIT, make_private},
     status::{AskError, Snapshot},
 };
-
-/// Longest path of a socket: the shortest limit of a system is 104 bytes with the final zero.
-const LONGEST_PATH: usize = 103;
-
-/// Longest name of a session, in bytes.
-const LONGEST_NAME: usize = 48;
 
 const SUFFIX: &str = ".control";
 
@@ -69,7 +64,7 @@ enum Answer {
 /// could have too long a path.
 #[must_use]
 pub fn folder(runtime_dir: &Path) -> PathBuf {
-    if runtime_dir.as_os_str().len() + 1 + LONGEST_NAME + SUFFIX.len() <= LONGEST_PATH {
+    if runtime_dir.as_os_str().len() + 1 + name::LONGEST + SUFFIX.len() <= SOCKET_PATH_LIMIT {
         runtime_dir.to_owned()
     } else {
         PathBuf::from(format!("/tmp/jq-sockets-{}", geteuid().as_raw()))

@@ -1,6 +1,6 @@
 //! Hosts reached by the system's ssh. The only file that starts it.
 
-use std::{ffi::OsString, io, path::PathBuf, process::Stdio, sync::Arc, time::Duration};
+use std::{ffi::OsString, io, process::Stdio, sync::Arc, time::Duration};
 
 use tokio::{
     process::{Child, ChildStdin, Command},
@@ -14,54 +14,15 @@ use super::{
     command,
     config::Resolved,
     diagnose::{self, Place},
+    options::SshOptions,
     shell::{RemoteHost, Shell, cannot_start},
+    socket::{Socket, Sockets},
     stderr::{Collected, terminal},
 };
 use crate::{
     error::{Failure, Kind},
     reporter::Reporter,
 };
-
-mod socket;
-pub(super) use socket::Socket;
-use socket::Sockets;
-
-/// How ssh is to be run, for every host of a chain.
-#[derive(Clone, Debug)]
-pub struct SshOptions {
-    /// The program: `ssh`, found on PATH.
-    pub program: OsString,
-    /// ssh's `-F`: a configuration in place of the user's own.
-    pub config: Option<PathBuf>,
-    /// ssh's `-J` for the target.
-    pub jump: Option<String>,
-    /// ssh's `-o` for the target, `KEY=VALUE` each.
-    pub options: Vec<String>,
-    /// Where control sockets may be put: an existing folder of the user's own. Where its path is too long for them, a
-    /// private folder in /tmp is used.
-    pub sockets: PathBuf,
-    /// Whether this process's standard error is a terminal, so that ssh may be given one as well.
-    pub terminal: bool,
-    /// Whether nobody may be asked: ssh fails where it would ask, and takes no longer than a minute a host. Keys that
-    /// need no passphrase, and those of an ssh-agent, work.
-    pub batch: bool,
-}
-
-impl SshOptions {
-    /// The user's ssh as it is, with its control sockets in `sockets`.
-    #[must_use]
-    pub fn new(sockets: impl Into<PathBuf>) -> Self {
-        Self {
-            program: "ssh".into(),
-            config: None,
-            jump: None,
-            options: Vec::new(),
-            sockets: sockets.into(),
-            terminal: false,
-            batch: false,
-        }
-    }
-}
 
 /// Connections to every host of a chain, each made through the one before. However this process ends, they end.
 pub struct Connection {

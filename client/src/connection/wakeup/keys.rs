@@ -18,6 +18,8 @@ use rustix::{
 };
 use tokio::{io::unix::AsyncFd, sync::watch};
 
+use super::descriptor::readable;
+
 /// Whether the terminal may be read: whoever lets something else ask the user there, such as ssh, pauses it.
 #[derive(Clone, Debug, Default)]
 pub struct Keys(Arc<watch::Sender<usize>>);
@@ -73,7 +75,7 @@ impl Terminal {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let tty = rustix::fs::open(path, flags, Mode::empty())?;
         Ok(Self {
-            tty: super::readable(tty)?,
+            tty: readable(tty)?,
             keys,
             is_ours,
         })
@@ -169,7 +171,7 @@ mod tests {
     }
 
     async fn reads(fd: OwnedFd) -> String {
-        let fd = crate::connection::wakeup::readable(fd).unwrap();
+        let fd = readable(fd).unwrap();
         let mut line = [0; 256];
         let read = fd.async_io(Interest::READABLE, |fd| Ok(rustix::io::read(fd, &mut line)?));
         let len = timeout(SOON, read).await.unwrap().unwrap();

@@ -1,0 +1,132 @@
+//! The container made for a request: the defaults that one would choose after a year of error, in one place.
+
+use std::path::Path;
+
+use jq_common::protocol::workload::WorkloadSpec;
+
+use super::{
+    etc_passwd::is_root,
+    injected_user::HOME,
+    limits::{HardLimits, limits},
+    options::Options,
+    ownership,
+    user::UserPlan,
+};
+use crate::{
+    engine::{ContainerSpec, EngineFacts, ImageFacts, Mount, MountSource},
+    workload::{HostContext, gpu::GpuPlan, jupyter},
+};
+
+/// The most shared memory that is given unasked, in bytes.
+const SHM_MOST: u64 = 16 << 30;
+/// The home whose owner start.sh of the Jupyter Docker Stacks may change.
+const STACKS_HOME: &str = "/home/jovyan";
+
+/// All that decides what a container is.
+pub(crate) struct ContainerInputs<'a> {
+    pub(crate) spec: &'a WorkloadSpec,
+    pub(crate) options: &'a Options,
+    pub(crate) host: &'a HostContext,
+    pub(crate) engine: &'a EngineFacts,
+    pub(crate) image: &'a ImageFacts,
+    pub(crate) mounts: Vec<Mount>,
+    pub(crate) user: &'a UserPlan,
+    pub(crate) gpus: &'a GpuPlan,
+    pub(crate) nonce: &'a str,
+    pub(crate) hard: HardLimits,
+}
+
+/// The container to be made.
+pub(crate) fn container(inputs: ContainerInputs) -> ContainerSpec {
+    let ContainerInputs {
+        spec,
+        image,
+        user,
+        host,
+        ..
+    } = inputs;
+    let workdir = workdir(spec.workdir.as_deref(), &inputs.mounts, user, image);
+    let as_root = user.runs_as.map_or(is_root(&image.user), |(uid, _)| uid == 0);
+    let command = jupyter::command(spec.jupyter, jupyter::PORT, workdir.as_deref(), as_root);
+    let command = command.map(|command| user.wrapper.iter().cloned().chain(command).collect());
+    let mut env = user.env.clone();
+    if inputs.mounts.iter().any(|mount| mount.covers(STACKS_HOME)) {
+        // It would change the owner of a folder of the host.
+        env.retain(|(key, _)| key != "CHOWN_HOME");
+    }
+    if command.is_some() {
+        set(&mut env, jupyter::TOKEN_FILE_VARIABLE, jupyter::TOKEN_FILE);
+    }
+    for (key, value) in &spec.env {
+        set(&mut env, key, value);
+    }
+    ContainerSpec {
+        name: ownership::name(&host.user, &spec.session),
+        image: inputs.options.image.clone(),
+        command,
+        user: user.user.clone(),
+        env,
+        workdir,
+        hostname: Some(host_name(&spec.session)),
+        labels: ownership::labels(host, &spec.session, inputs.nonce, inputs.options, user.runs_as),
+        mounts: inputs.mounts,
+        shm_size: Some(
+            spec.shm_size
+                .unwrap_or_else(|| shared_memory(inputs.engine.memory)),
+        ),
+        limits: limits(inputs.engine.rootless, inputs.hard),
+        init: !has_init(&image.entrypoint),
+        gpus: inputs.gpus.request.clone(),
+        ..ContainerSpec::default()
+    }
+}
+
+/// `-w`; else the first volume that is a folder to write to; else a newcomer's home, where it can write; else the image's own.
+fn workdir(asked: Option<&str>, mounts: &[Mount], user: &UserPlan, image: &ImageFacts) -> Option<String> {
+    if let Some(workdir) = asked {
+        return Some(workdir.to_owned());
+    }
+    let is_file =
+        |source: &MountSource| matches!(source, MountSource::Host(path) if Path::new(path).is_file());
+    if let Some(mount) = mounts
+        .iter()
+        .find(|mount| !mount.read_only && !is_file(&mount.source))
+    {
+        return Some(mount.destination.clone());
+    }
+    if user.injected_user.is_some() {
+        return Some(HOME.to_owned());
+    }
+    (!image.workdir.is_empty()).then(|| image.workdir.clone())
+}
+
+fn set(env: &mut Vec<(String, String)>, key: &str, value: &str) {
+    env.retain(|(other, _)| other != key);
+    env.push((key.to_owned(), value.to_owned()));
+}
+
+/// Half of the memory, 16 GiB at most: with Docker's 64 MB PyTorch's loaders die.
+fn shared_memory(memory: u64) -> u64 {
+    match memory {
+        0 => SHM_MOST / 2,
+        memory => (memory / 2).min(SHM_MOST),
+    }
+}
+
+/// Images that bring an init of their own need no second one.
+fn has_init(entrypoint: &[String]) -> bool {
+    let program = entrypoint.first().and_then(|word| word.rsplit('/').next());
+    matches!(program, Some("tini" | "tini-static" | "dumb-init" | "init"))
+}
+
+fn host_name(session: &str) -> String {
+    let name: String = session
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
+        .collect();
+    let name = name.trim_matches('-');
+    if name.is_empty() { "jq".into() } else { name.into() }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;
