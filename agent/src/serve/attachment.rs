@@ -26,7 +26,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Shared, session::Session, sessions::Attached};
+use super::{session::Session, sessions::Attached, shared::Shared};
 
 /// Most streams of a connection whose first frame is being read at once. Each may take [`limits::HEADER_FRAME`] of memory.
 const OPENING: usize = 256;
@@ -59,7 +59,7 @@ pub(super) async fn serve(connection: Connection, shared: Arc<Shared>, stop: Can
             match session.leave(generation) {
                 Some(keep) => {
                     // The agent stays as long as the session is kept, whatever other clients wished.
-                    let _kept = shared.idle_shutdown.enter();
+                    let _kept = shared.context.idle.enter();
                     wait(&session, generation, keep, &stop).await
                 }
                 None => false,
@@ -78,7 +78,7 @@ pub(super) async fn keep(
     shared: Arc<Shared>,
     stop: CancellationToken,
 ) {
-    let kept = shared.idle_shutdown.enter();
+    let kept = shared.context.idle.enter();
     let over = wait(&session, generation, keep, &stop).await;
     drop(kept);
     if over {
@@ -143,7 +143,7 @@ async fn carry(
         Attached::Stale => return refuse(send, &AttachReply::Stale).await,
         Attached::Busy => return refuse(send, &AttachReply::Busy).await,
     };
-    let presence = shared.idle_shutdown.enter();
+    let presence = shared.context.idle.enter();
     let generation = attach.generation;
     // Only now: room for the streams is made at once.
     connection.set_max_concurrent_bi_streams(VarInt::from_u32(limits::STREAMS));
@@ -190,14 +190,14 @@ async fn talk(
     let told = async {
         codec::write(send, &reply, limits::CONTROL_FRAME).await?;
         control::send_table(send, &table).await?;
-        control::tell(session.streams(), send).await
+        control::run_sender(session.streams(), send).await
     };
     let heard = async {
         loop {
-            let control = control::hear(receive).await?;
+            let control = control::receive_frame(receive).await?;
             let path = connection.stats().path;
-            session.streams().carried(path.cwnd, path.rtt);
-            if !session.streams().hear(&control) {
+            session.streams().update_path(path.cwnd, path.rtt);
+            if !session.streams().on_control(&control) {
                 return Err(FrameError::Ended);
             }
         }
@@ -260,7 +260,7 @@ async fn accept(room: Arc<Room>, generation: u64, session: &Arc<Session>, shared
                         receive: Receiver::new(receive),
                         at: open.from,
                     };
-                    session.open(&shared, open, leg);
+                    session.open(&shared.context, open, leg);
                     room.make(session.streams().len());
                 }
                 Some(Err(error)) => {

@@ -31,15 +31,18 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::Shared;
-use crate::workload::Network;
+use super::context::Context;
+use crate::workload::RunningWorkload;
+
+/// Most requests of a session in progress at once.
+const REQUESTS: usize = 8;
 
 /// A client's session.
 pub(super) struct Session {
     client: Fingerprint,
     id: SessionId,
     epoch: Epoch,
-    streams: Arc<Streams>,
+    streams: Streams,
     /// Where the legs of each stream go.
     legs: Mutex<HashMap<StreamId, mpsc::UnboundedSender<Leg>>>,
     carrier: Mutex<Carrier>,
@@ -58,8 +61,8 @@ pub(super) struct Session {
 struct Workload {
     /// As it was asked for, once it has started.
     spec: Option<WorkloadSpec>,
-    network: Option<Arc<Network>>,
-    /// The way into its network is being found again.
+    running: Option<Arc<dyn RunningWorkload>>,
+    /// It is being found again, after an upgrade.
     restoring: bool,
 }
 
@@ -108,7 +111,7 @@ impl Session {
             attached: watch::Sender::new(0),
             workload: watch::Sender::default(),
             workers: TaskTracker::new(),
-            requests: Arc::new(Semaphore::new(work::REQUESTS)),
+            requests: Arc::new(Semaphore::new(REQUESTS)),
             freezing: CancellationToken::new(),
             left: Mutex::default(),
         }
@@ -126,7 +129,7 @@ impl Session {
         self.epoch
     }
 
-    pub(super) fn streams(&self) -> &Arc<Streams> {
+    pub(super) fn streams(&self) -> &Streams {
         &self.streams
     }
 
@@ -201,11 +204,10 @@ impl Session {
         }
         self.workers.close();
         self.workers.wait().await;
-        self.streams.clear().await;
     }
 
     /// A stream was opened on the connection of `leg`.
-    pub(super) fn open(self: &Arc<Self>, shared: &Arc<Shared>, open: Open, leg: Leg) {
+    pub(super) fn open(self: &Arc<Self>, context: &Arc<Context>, open: Open, leg: Leg) {
         let from_its_beginning = open.header.is_some() && open.from == 0 && open.received == 0;
         let stream = match self
             .streams
@@ -214,7 +216,7 @@ impl Session {
             Opened::Known(stream) => stream,
             Opened::New(stream) => {
                 if let Some(header) = open.header {
-                    self.work(shared, stream.clone(), Work::Begin(header));
+                    self.work(context, stream.clone(), Work::Begin(header));
                 }
                 stream
             }

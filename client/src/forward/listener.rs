@@ -1,24 +1,16 @@
-//! A listener on this machine's loopback, whose connections the session carries.
+//! A listening TCP port on this machine's loopback.
 
 use std::{
-    collections::HashSet,
     io,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
-    sync::{Arc, Mutex},
     time::Duration,
 };
 
-use jq_common::{
-    protocol::stream::{ResetCode, Target},
-    session::socket::reset_on_close,
-};
+use jq_common::session::socket::reset_on_close;
 use tokio::{
     net::{TcpListener, TcpStream},
     time::sleep,
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
-
-use crate::session::core::Session;
 
 /// How many ports after a taken one are tried.
 const TRIES: u16 = 100;
@@ -27,7 +19,7 @@ const TRIES: u16 = 100;
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// A port on 127.0.0.1 and, where this machine has it, ::1.
-pub struct Listener {
+pub(crate) struct Listener {
     v4: TcpListener,
     v6: Option<TcpListener>,
     port: u16,
@@ -38,7 +30,7 @@ impl Listener {
     ///
     /// # Errors
     /// When a hundred ports in a row are taken or may not be used.
-    pub async fn bind(wanted: u16) -> io::Result<Self> {
+    pub(crate) async fn bind(wanted: u16) -> io::Result<Self> {
         let mut last = io::Error::from(io::ErrorKind::AddrInUse);
         for port in wanted..=wanted.saturating_add(TRIES) {
             match Self::on(port).await {
@@ -64,45 +56,13 @@ impl Listener {
 
     /// The port it got.
     #[must_use]
-    pub fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         self.port
     }
 
-    /// Accepts for ever, and has `session` carry each connection to `target`. Dropped, it closes the listener. The
-    /// connections belong to `carried`, and are reset once `closed` is cancelled. `note` hears, once for each reason, why
-    /// connections fail.
-    pub async fn serve(
-        self,
-        session: Arc<Session>,
-        target: Target,
-        carried: TaskTracker,
-        closed: CancellationToken,
-        note: impl Fn(&str) + Clone + Send + Sync + 'static,
-    ) {
-        let said = Arc::new(Mutex::new(HashSet::new()));
-        loop {
-            let tcp = self.accept().await;
-            let (session, target, note, said, closed) = (
-                session.clone(),
-                target.clone(),
-                note.clone(),
-                said.clone(),
-                closed.clone(),
-            );
-            carried.spawn(async move {
-                let carried = closed.run_until_cancelled(session.carry(tcp, target)).await;
-                let Some(Err(code)) = carried else { return };
-                tracing::debug!(?code, "forward reset");
-                if let Some(reason) = explain(code)
-                    && said.lock().is_ok_and(|mut said| said.insert(reason))
-                {
-                    note(reason);
-                }
-            });
-        }
-    }
-
-    async fn accept(&self) -> TcpStream {
+    /// The next connection from this machine. It is reset when it is closed before all was carried. Dropping the future
+    /// loses no connection.
+    pub(crate) async fn accept(&self) -> TcpStream {
         loop {
             let accepted = match &self.v6 {
                 Some(v6) => tokio::select! {
@@ -126,18 +86,6 @@ impl Listener {
     }
 }
 
-/// What a refused forward means, for a note to the user. None for an ordinary end.
-fn explain(code: ResetCode) -> Option<&'static str> {
-    match code {
-        ResetCode::Refused => Some("nothing listens there"),
-        ResetCode::Unreachable => Some("the host cannot reach it"),
-        ResetCode::TimedOut => Some("it does not answer"),
-        ResetCode::TooMany => Some("too many connections are open"),
-        ResetCode::NoWorkload => Some("the container does not run"),
-        _ => None,
-    }
-}
-
 fn has_no_address(error: &io::Error) -> bool {
     use rustix::io::Errno;
     matches!(
@@ -153,21 +101,6 @@ fn is_loopback(peer: SocketAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn each_refusal_is_told_in_words_of_its_own_and_an_ordinary_end_in_none() {
-        let told = [
-            ResetCode::Refused,
-            ResetCode::Unreachable,
-            ResetCode::TimedOut,
-            ResetCode::TooMany,
-            ResetCode::NoWorkload,
-        ]
-        .map(|code| explain(code).unwrap());
-        assert_eq!(HashSet::from(told).len(), told.len());
-        assert!(explain(ResetCode::TooMany).unwrap().contains("too many"));
-        assert_eq!(explain(ResetCode::ConnectionReset), None);
-    }
 
     #[tokio::test]
     async fn a_taken_port_moves_the_listener_to_the_next_free_one() {

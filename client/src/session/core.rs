@@ -1,8 +1,9 @@
 //! This client's session: streams and requests that go on whatever carries them.
 
 mod attach;
-mod offers;
+mod control;
 mod request;
+mod streams;
 
 use std::{
     sync::{Arc, Mutex, PoisonError, atomic::AtomicU64},
@@ -11,31 +12,21 @@ use std::{
 
 use jq_common::{
     bootstrap::random,
-    codec::FrameError,
-    protocol::{
-        session::{BootId, Close, Control, Epoch, SessionId},
-        stream::{ResetCode, StreamHeader, Target},
-    },
+    protocol::session::{BootId, Control, Epoch, SessionId},
     session::{
         buffer_budget::{self, BufferBudget},
-        control,
-        socket::Socket,
-        stream::Ended,
         streams::{Moved, Streams},
     },
 };
-use quinn::{Connection, ConnectionError, RecvStream, SendStream};
-use tokio::{net::TcpStream, sync::watch, time::timeout};
+use quinn::Connection;
+use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
+pub(crate) use self::request::Events;
 pub use self::{
-    attach::{AttachError, Attached},
-    request::Events,
+    attach::{AttachError, Attached, Installed},
+    control::{ControlStream, Detached},
 };
-
-/// How long a connection waits for a workload that is being started again: nobody sees meanwhile whether its other end
-/// still does.
-const SERVED: Duration = Duration::from_secs(60);
 
 /// The session of this process.
 pub struct Session {
@@ -61,39 +52,6 @@ struct Carrier {
     connection: Connection,
 }
 
-/// The control stream of the connection that carries the session.
-pub struct ControlStream {
-    send: SendStream,
-    receive: RecvStream,
-}
-
-/// What a new carrier means for the session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Installed {
-    /// The session began.
-    Began,
-    /// It goes on.
-    Resumed,
-    /// The agent does not know it any more: so many streams were reset.
-    Lost {
-        /// How many.
-        streams: usize,
-        /// The agent was started anew; else it gave the session up.
-        other_agent: bool,
-    },
-}
-
-/// Why a connection does not carry the session any more.
-#[derive(Clone, Debug)]
-pub enum Detached {
-    /// The agent closed it, for this reason.
-    Closed(Close),
-    /// The agent is about to be replaced by its successor.
-    Restarting,
-    /// It was lost.
-    Lost(ConnectionError),
-}
-
 impl Session {
     /// A session that nothing carries yet. The agent keeps it for `keep` when it is left alone. Where `deflate`, bulk is
     /// deflated on paths that are slow enough to gain by it.
@@ -101,8 +59,8 @@ impl Session {
     /// # Errors
     /// Only when the system gives no randomness.
     pub fn new(keep: Duration, deflate: bool) -> std::io::Result<Arc<Self>> {
-        let streams = Streams::new(BufferBudget::new(buffer_budget::SESSION));
-        streams.let_deflate(deflate);
+        let streams = Arc::new(Streams::new(BufferBudget::new(buffer_budget::SESSION)));
+        streams.allow_compression(deflate);
         Ok(Arc::new(Self {
             id: random().map_err(std::io::Error::other)?,
             keep,
@@ -117,153 +75,41 @@ impl Session {
         }))
     }
 
-    /// Whether no newer connection carries the session already.
-    #[must_use]
-    pub fn is_newer(&self, attached: &Attached) -> bool {
-        attached.generation > self.streams.generation()
-    }
-
-    /// Moves all streams over. None when a newer connection carries the session already.
-    pub fn install(&self, attached: Attached) -> Option<(Installed, ControlStream)> {
-        let Attached {
-            connection,
-            generation,
-            boot,
-            epoch,
-            table,
-            send,
-            receive,
-        } = attached;
-        if generation <= self.streams.generation() {
-            return None;
-        }
-        let before = {
-            let mut known_by = self.known_by.lock().unwrap_or_else(PoisonError::into_inner);
-            known_by.replace((boot, epoch))
-        };
-        let installed = match before {
-            None => Installed::Began,
-            Some((_, before)) if before == epoch => Installed::Resumed,
-            Some((before, _)) => {
-                self.serving.send_replace(false);
-                Installed::Lost {
-                    streams: self.streams.lose(),
-                    other_agent: before != boot,
-                }
-            }
-        };
-        if !self.streams.resume(generation, table) {
-            return None;
-        }
-        self.carrier.send_replace(Some(Carrier {
-            generation,
-            connection,
-        }));
-        Some((installed, ControlStream { send, receive }))
-    }
-
     /// The agent that knew the session is gone: everything it may have known is reset.
-    pub fn lose(&self) -> usize {
+    pub(crate) fn lose(&self) -> usize {
         self.serving.send_replace(false);
         self.streams.lose()
     }
 
     /// The session's beginning at the agent that knows it; none before the first connection.
     #[must_use]
-    pub fn known_by(&self) -> Option<Epoch> {
+    pub(crate) fn known_by(&self) -> Option<Epoch> {
         let known_by = self.known_by.lock().unwrap_or_else(PoisonError::into_inner);
         known_by.map(|(_, epoch)| epoch)
     }
 
     /// The workload runs at the agent of `epoch`: connections to it can be made, unless that one is gone.
-    pub fn serve(&self, epoch: Option<Epoch>) {
+    pub(crate) fn serve(&self, epoch: Option<Epoch>) {
         if epoch == self.known_by() {
             self.serving.send_replace(true);
         }
     }
 
-    /// Talks on the control stream for as long as the connection carries the session.
-    pub async fn talk(&self, connection: &Connection, stream: &mut ControlStream) -> Detached {
-        let heard = async {
-            loop {
-                let control = control::hear(&mut stream.receive).await?;
-                let path = connection.stats().path;
-                self.streams.carried(path.cwnd, path.rtt);
-                match control {
-                    Control::Restarting => return Ok::<_, FrameError>(()),
-                    control if self.streams.hear(&control) => {}
-                    _ => return Err(FrameError::Ended),
-                }
-            }
-        };
-        let failed = tokio::select! {
-            _ = connection.closed() => None,
-            heard = heard => match heard {
-                Ok(()) => return Detached::Restarting,
-                Err(error) => Some(error),
-            },
-            Err(error) = control::tell(&self.streams, &mut stream.send) => Some(error),
-        };
-        if let Some(error) = failed {
-            tracing::debug!(%error, "control stream");
-            if connection.close_reason().is_none() {
-                // It broke alone, which is a fault of the agent's.
-                connection.close(quinn::VarInt::from_u32(0), b"");
-            }
-        }
-        match connection.closed().await {
-            ConnectionError::ApplicationClosed(close) => {
-                match Close::from_wire(close.error_code.into_inner()) {
-                    Some(close) => Detached::Closed(close),
-                    None => Detached::Lost(ConnectionError::ApplicationClosed(close)),
-                }
-            }
-            error => Detached::Lost(error),
-        }
-    }
-
     /// Has the agent acknowledge something, so that its silence tells.
-    pub fn ask_for_a_sign(&self) {
-        self.streams.tell(Control::Acks(Vec::new()));
+    pub(crate) fn probe(&self) {
+        self.streams.send_control(Control::Acks(Vec::new()));
     }
 
     /// Bytes moved by all streams.
     #[must_use]
-    pub fn moved(&self) -> Moved {
+    pub(crate) fn moved(&self) -> Moved {
         self.streams.moved()
     }
 
     /// How many streams there are.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.streams.len()
-    }
-
-    /// Whether there is no stream.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.streams.is_empty()
-    }
-
-    /// Carries a TCP connection to `target` until both of its ways have ended. Dropped before, it resets both sides.
-    ///
-    /// # Errors
-    /// Why it was reset; `tcp` has then been reset too.
-    pub async fn carry(&self, tcp: TcpStream, target: Target) -> Result<(), ResetCode> {
-        let socket = Socket::from(tcp);
-        if matches!(target, Target::Workload { .. }) {
-            let mut serving = self.serving.subscribe();
-            let served = timeout(SERVED, serving.wait_for(|serving| *serving)).await;
-            if !matches!(served, Ok(Ok(_))) {
-                return Err(ResetCode::SessionLost);
-            }
-        }
-        let (given_up, mut legs) = self.open(StreamHeader::Forward(target));
-        let ended = given_up.0.proxy(&socket, &mut legs).await;
-        match ended {
-            Ended::Complete => Ok(()),
-            Ended::Reset(code) => Err(code),
-        }
     }
 
     /// The session is over here: its streams are reset.
@@ -271,6 +117,5 @@ impl Session {
         self.streams.end();
         self.tasks.close();
         self.tasks.wait().await;
-        self.streams.clear().await;
     }
 }

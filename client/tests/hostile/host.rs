@@ -183,7 +183,7 @@ impl Program {
                 host: "h".to_owned(),
                 port: 1,
             };
-            session.carry(accepted, target).await
+            session.proxy(accepted, target).await
         });
         Self {
             tcp: tcp.unwrap(),

@@ -11,23 +11,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use jq_common::{
-    identity::Fingerprint,
-    protocol::{
-        session::{BootId, Epoch, SessionId, StreamId},
-        stream::StreamHeader,
-        workload::WorkloadSpec,
-    },
-    session::core::StreamSnapshot,
-};
 use rustix::fs::MemfdFlags;
 use serde::{Deserialize, Serialize};
 
-use crate::fd_passing;
-
-/// The format of [`Header`] and of what follows it. It changes with every change that another build would misread; those of
-/// other formats refuse each other before anything is touched.
-pub(crate) const FORMAT: u32 = 1;
+use super::header::Header;
+use crate::{bootstrap::contract::SNAPSHOT_FORMAT, fd_passing};
 
 /// Longest head, in bytes: far more than any agent has.
 const LONGEST_HEAD: u64 = 256 * 1024 * 1024;
@@ -46,55 +34,6 @@ pub(crate) struct Snapshot {
     pub(crate) sockets: Vec<OwnedFd>,
     /// What the send buffer of each stream holds, in the order of the streams.
     pub(crate) held: Vec<Vec<Bytes>>,
-}
-
-/// What can be written down.
-#[derive(Serialize, Deserialize)]
-pub(crate) struct Header {
-    pub(crate) certificate: Vec<u8>,
-    pub(crate) key: Vec<u8>,
-    pub(crate) reset_secret: [u8; 32],
-    pub(crate) boot: BootId,
-    /// How long the agent stays when nobody is connected, in seconds.
-    pub(crate) linger_s: u64,
-    pub(crate) allowed: Vec<Fingerprint>,
-    pub(crate) sessions: Vec<SessionState>,
-}
-
-/// A session without a connection.
-#[derive(Serialize, Deserialize)]
-pub(crate) struct SessionState {
-    pub(crate) client: Fingerprint,
-    pub(crate) id: SessionId,
-    pub(crate) epoch: Epoch,
-    /// How long it is kept without a connection, in seconds.
-    pub(crate) keep_s: u64,
-    /// Of the last connection that carried it.
-    pub(crate) generation: u64,
-    /// The workload that runs for it.
-    pub(crate) workload: Option<WorkloadSpec>,
-    pub(crate) streams: Vec<StreamState>,
-}
-
-/// A stream between two attachments.
-#[derive(Serialize, Deserialize)]
-pub(crate) struct StreamState {
-    pub(crate) id: StreamId,
-    pub(crate) core: StreamSnapshot,
-    pub(crate) work: WorkState,
-}
-
-/// What is left to do for a stream.
-#[derive(Serialize, Deserialize)]
-pub(crate) enum WorkState {
-    /// Everything.
-    Begin(StreamHeader),
-    /// To carry a TCP connection.
-    Tcp,
-    /// To carry a Unix connection.
-    Unix,
-    /// Nothing but to tell that it was reset.
-    Over,
 }
 
 /// What stands before the head.
@@ -138,7 +77,7 @@ impl Snapshot {
     fn write(&self) -> io::Result<File> {
         let file = File::from(rustix::fs::memfd_create("jq-agent", MemfdFlags::CLOEXEC)?);
         let mut writer = BufWriter::new(file);
-        writer.write_all(&FORMAT.to_be_bytes())?;
+        writer.write_all(&SNAPSHOT_FORMAT.to_be_bytes())?;
         let sizes = Sizes {
             locks: self.locks.len(),
             controls: self.controls.len(),
@@ -201,7 +140,7 @@ pub(crate) fn read(written: &mut impl Read) -> io::Result<()> {
 fn read_head(written: &mut impl Read) -> io::Result<(Sizes, Header)> {
     let mut format = [0; 4];
     written.read_exact(&mut format)?;
-    if format != FORMAT.to_be_bytes() {
+    if format != SNAPSHOT_FORMAT.to_be_bytes() {
         return Err(nonsense("another format"));
     }
     let mut length = [0; 8];

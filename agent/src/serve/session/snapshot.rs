@@ -25,10 +25,10 @@ use tokio::{
 use super::{Carrier, Left, Session, Work, Workload};
 use crate::{
     serve::{
-        Shared,
-        handover::snapshot::{SessionState, StreamState, WorkState},
+        context::Context,
+        handover::header::{SessionState, StreamState, WorkState},
     },
-    workload::{EventSink, Network},
+    workload::{EventSink, RunningWorkload},
 };
 
 /// How long a connection to a workload waits for the way into its network to be found again.
@@ -118,7 +118,7 @@ impl Session {
 
     /// A session that goes on where another process left it. It takes as many of `sockets` and `held` as are its own.
     pub(crate) fn restore(
-        shared: &Arc<Shared>,
+        context: &Arc<Context>,
         budget: Arc<BufferBudget>,
         state: SessionState,
         sockets: &mut impl Iterator<Item = OwnedFd>,
@@ -149,7 +149,7 @@ impl Session {
             };
             let stream = session.streams.adopt(core);
             match work {
-                Some(Ok(work)) => session.work(shared, stream, work),
+                Some(Ok(work)) => session.work(context, stream, work),
                 Some(Err(())) => stream.reset(ResetCode::ConnectionReset),
                 None => {}
             }
@@ -157,47 +157,47 @@ impl Session {
         if let Some(spec) = state.workload {
             session.workload.send_replace(Workload {
                 spec: Some(spec),
-                network: None,
+                running: None,
                 restoring: true,
             });
-            session.find_network(shared);
+            session.find_workload(context);
         }
         session
     }
 
     /// Finds the way into the workload's network again, however often that takes.
-    fn find_network(self: &Arc<Self>, shared: &Arc<Shared>) {
-        let (session, shared) = (self.clone(), shared.clone());
+    fn find_workload(self: &Arc<Self>, context: &Arc<Context>) {
+        let (session, context) = (self.clone(), context.clone());
         self.workers.spawn(async move {
             tokio::select! {
-                () = session.restore_network(&shared) => {}
+                () = session.restore_workload(&context) => {}
                 () = session.freezing.cancelled() => {}
                 () = session.streams.ended() => {}
             }
         });
     }
 
-    async fn restore_network(&self, shared: &Shared) {
+    async fn restore_workload(&self, context: &Context) {
         let (mut pause, longest) = AGAIN;
         loop {
             let Some(spec) = self.workload.borrow().spec.clone() else {
                 return;
             };
             let (events, _) = mpsc::channel(1);
-            let started = shared.workloads.start(&spec, &EventSink::new(events)).await;
-            let network = match started {
-                Ok(started) => Some(started.network),
+            let started = context.workloads.start(&spec, &EventSink::new(events)).await;
+            let running = match started {
+                Ok(started) => Some(started.running),
                 Err(failure) => {
                     tracing::warn!(?failure, "the workload is not found again");
                     None
                 }
             };
-            let found = network.is_some();
+            let found = running.is_some();
             let kept = self.workload.send_if_modified(|workload| {
                 // The client may have started it anew meanwhile.
-                let lacks = workload.network.is_none();
+                let lacks = workload.running.is_none();
                 if lacks {
-                    workload.network = network;
+                    workload.running = running;
                     workload.restoring = false;
                 }
                 lacks
@@ -211,10 +211,10 @@ impl Session {
     }
 
     /// The workload's network, once it is found. None when there is none.
-    pub(super) async fn network(&self) -> Option<Arc<Network>> {
+    pub(super) async fn running(&self) -> Option<Arc<dyn RunningWorkload>> {
         let mut workload = self.workload.subscribe();
         let found = timeout(RESTORED, workload.wait_for(|workload| !workload.restoring)).await;
-        found.ok()?.ok()?.network.clone()
+        found.ok()?.ok()?.running.clone()
     }
 }
 

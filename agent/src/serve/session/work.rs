@@ -7,7 +7,7 @@ use jq_common::{
     protocol::{
         limits,
         stream::{ResetCode, StreamHeader, Target},
-        workload::{Event, Failure, FailureKind, Request, WorkloadSpec},
+        workload::{Event, FailureKind, Request, WorkloadSpec},
     },
     session::{
         leg::{Leg, LegSource},
@@ -22,30 +22,28 @@ use tokio::{
 
 use super::{Left, Session, Work, Workload};
 use crate::{
-    serve::{Shared, dialer},
+    failure::fail,
+    serve::{context::Context, dialer},
     workload::EventSink,
 };
 
 /// How many events wait for a slow client before the work waits too.
 const EVENTS: usize = 64;
 
-/// How many requests of a session may be at work at once.
-pub(super) const REQUESTS: usize = 8;
-
 impl Session {
     /// Does what a stream is for.
-    pub(super) fn work(self: &Arc<Self>, shared: &Arc<Shared>, stream: Arc<Stream>, work: Work) {
+    pub(super) fn work(self: &Arc<Self>, context: &Arc<Context>, stream: Arc<Stream>, work: Work) {
         let (sender, legs) = mpsc::unbounded_channel();
         self.legs().insert(stream.id(), sender);
-        let (session, shared) = (self.clone(), shared.clone());
+        let (session, context) = (self.clone(), context.clone());
         self.workers.spawn(async move {
             let legs = &mut Arriving(legs);
             let left = match work {
                 Work::Begin(StreamHeader::Request(Request::Start(spec))) => {
-                    session.request(&shared, spec, &stream, legs).await
+                    session.request(&context, spec, &stream, legs).await
                 }
                 Work::Begin(StreamHeader::Forward(target)) => {
-                    session.forward(&shared, target, &stream, legs).await
+                    session.forward(&context, target, &stream, legs).await
                 }
                 Work::Carry(socket) => session.carry(&stream, socket, legs).await,
             };
@@ -58,7 +56,7 @@ impl Session {
 
     async fn request(
         self: &Arc<Self>,
-        shared: &Arc<Shared>,
+        context: &Arc<Context>,
         spec: Box<WorkloadSpec>,
         stream: &Arc<Stream>,
         legs: &mut Arriving,
@@ -68,7 +66,7 @@ impl Session {
             return None;
         };
         let permit = tokio::select! {
-            permit = shared.quiesce.enter() => permit,
+            permit = context.quiesce.enter() => permit,
             () = stream.settles() => return None,
             () = self.streams.ended() => {
                 stream.reset(ResetCode::SessionLost);
@@ -83,7 +81,7 @@ impl Session {
             return None;
         };
         let told = async {
-            if let Err(error) = self.start(shared, *spec, turn, &mut ours).await {
+            if let Err(error) = self.start(context, *spec, turn, &mut ours).await {
                 tracing::debug!(%error, "client left during a request");
             }
             drop(ours);
@@ -99,7 +97,7 @@ impl Session {
 
     /// Carries a socket until its stream is over, or until the session moves: then the socket is left.
     async fn carry(&self, stream: &Arc<Stream>, socket: Socket, legs: &mut Arriving) -> Option<Left> {
-        let carrying = stream.proxy(&socket, legs);
+        let carrying = self.streams.proxy(stream, &socket, legs);
         let Some(ended) = self.freezing.run_until_cancelled(carrying).await else {
             return Left::socket(socket);
         };
@@ -113,23 +111,23 @@ impl Session {
     /// middle leaves nothing half made.
     async fn start(
         self: &Arc<Self>,
-        shared: &Arc<Shared>,
+        context: &Arc<Context>,
         spec: WorkloadSpec,
         turn: OwnedSemaphorePermit,
         send: &mut UnixStream,
     ) -> Result<(), FrameError> {
         let (events, mut happening) = mpsc::channel(EVENTS);
-        let (session, work) = (self.clone(), shared.clone());
-        let permit = shared.quiesce.again();
-        shared.work.spawn(async move {
+        let (session, work) = (self.clone(), context.clone());
+        let permit = context.quiesce.again();
+        context.work.spawn(async move {
             let _held = (permit, turn);
-            let _presence = work.idle_shutdown.enter();
+            let _presence = work.idle.enter();
             let sink = EventSink::new(events.clone());
             let last = match work.workloads.start(&spec, &sink).await {
                 Ok(started) => {
                     session.workload.send_replace(Workload {
                         spec: Some(spec),
-                        network: Some(started.network),
+                        running: Some(started.running),
                         restoring: false,
                     });
                     Event::Ready(Box::new(started.ready))
@@ -145,24 +143,24 @@ impl Session {
                 return Ok(());
             }
         }
-        let failure = Failure {
-            kind: FailureKind::Internal,
-            what: "the agent gave up".to_owned(),
-            why: "a fault in the agent; its log on the host says more".to_owned(),
-            hint: String::new(),
-        };
+        let failure = fail(
+            FailureKind::Internal,
+            "the agent gave up",
+            "a fault in the agent; its log on the host says more",
+            "",
+        );
         codec::write(send, &Event::Failed(failure), limits::CONTROL_FRAME).await
     }
 
     async fn forward(
         &self,
-        shared: &Shared,
+        context: &Context,
         target: Target,
         stream: &Arc<Stream>,
         legs: &mut Arriving,
     ) -> Option<Left> {
         let dialled = tokio::select! {
-            dialled = self.dial(shared, &target) => dialled,
+            dialled = self.dial(context, &target) => dialled,
             // Given up by the client meanwhile, or with the session.
             () = stream.settles() => return None,
             () = self.streams.ended() => Err(ResetCode::SessionLost),
@@ -178,18 +176,18 @@ impl Session {
         }
     }
 
-    async fn dial(&self, shared: &Shared, target: &Target) -> Result<TcpStream, ResetCode> {
+    async fn dial(&self, context: &Context, target: &Target) -> Result<TcpStream, ResetCode> {
         if let Target::Host { .. } = target {
             return dialer::dial(target, None).await;
         }
         loop {
-            shared.quiesce.opened().await;
-            let network = self.network().await;
+            context.quiesce.opened().await;
+            let running = self.running().await;
             tokio::select! {
                 biased;
                 // The way in is being taken away, for another to come: what was refused may be refused for that.
-                () = shared.quiesce.closed() => {}
-                dialled = dialer::dial(target, network.as_deref()) => return dialled,
+                () = context.quiesce.closed() => {}
+                dialled = dialer::dial(target, running.as_deref()) => return dialled,
             }
         }
     }

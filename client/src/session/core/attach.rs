@@ -1,6 +1,10 @@
 //! Asking the agent to carry the session by a connection.
 
-use std::{collections::HashMap, sync::atomic::Ordering, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{PoisonError, atomic::Ordering},
+    time::Duration,
+};
 
 use jq_common::{
     codec::{self, FrameError},
@@ -8,12 +12,12 @@ use jq_common::{
         limits,
         session::{Attach, AttachReply, BootId, Entry, Epoch},
     },
-    session::control,
+    session::control as frames,
 };
-use quinn::{Connection, RecvStream, SendStream, VarInt};
+use quinn::{Connection, VarInt};
 use tokio::time::timeout;
 
-use super::{Carrier, Session};
+use super::{Carrier, Session, control::ControlStream};
 
 /// How long an attach waits for another at most.
 const TURN: Duration = Duration::from_millis(400);
@@ -25,12 +29,11 @@ const FIRST: u64 = 1;
 pub struct Attached {
     /// The connection.
     pub connection: Connection,
-    pub(super) generation: u64,
-    pub(super) boot: BootId,
-    pub(super) epoch: Epoch,
-    pub(super) table: HashMap<u64, Entry>,
-    pub(super) send: SendStream,
-    pub(super) receive: RecvStream,
+    generation: u64,
+    boot: BootId,
+    epoch: Epoch,
+    table: HashMap<u64, Entry>,
+    control: ControlStream,
 }
 
 /// Why a connection could not be made to carry the session.
@@ -45,6 +48,22 @@ pub enum AttachError {
     /// The agent cannot take it.
     #[error("the agent is ending, or has too many sessions")]
     Busy,
+}
+
+/// What a new carrier means for the session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Installed {
+    /// The session began.
+    Began,
+    /// It goes on.
+    Resumed,
+    /// The agent does not know it any more: so many streams were reset.
+    Lost {
+        /// How many.
+        streams: usize,
+        /// The agent was started anew; else it gave the session up.
+        other_agent: bool,
+    },
 }
 
 impl Session {
@@ -69,22 +88,22 @@ impl Session {
                 .await
                 .map_err(|error| FrameError::Io(error.into()))?;
             // What it says frees memory and streams at both ends: it goes before any data.
-            let _ = send.set_priority(control::CONTROL_PRIORITY);
+            let _ = send.set_priority(frames::CONTROL_PRIORITY);
             codec::write(&mut send, &attach, limits::CONTROL_FRAME).await?;
             let early = (generation == FIRST).then(|| Early::begin(self, &connection));
             match codec::read(&mut receive, limits::CONTROL_FRAME).await? {
                 AttachReply::Attached { boot, epoch } => {
-                    let table = control::read_table(&mut receive).await?;
+                    let table = frames::read_table(&mut receive).await?;
                     if let Some(early) = early {
                         early.answered();
                     }
-                    Ok((boot, epoch, table, send, receive))
+                    Ok((boot, epoch, table, ControlStream { send, receive }))
                 }
                 AttachReply::Stale => Err(AttachError::Stale),
                 AttachReply::Busy => Err(AttachError::Busy),
             }
         };
-        let (boot, epoch, table, send, receive) = timeout(deadline, exchange)
+        let (boot, epoch, table, control) = timeout(deadline, exchange)
             .await
             .map_err(|_| FrameError::TimedOut(deadline))??;
         Ok(Attached {
@@ -93,9 +112,52 @@ impl Session {
             boot,
             epoch,
             table,
-            send,
-            receive,
+            control,
         })
+    }
+
+    /// Whether no newer connection carries the session already.
+    #[must_use]
+    pub(crate) fn is_newer(&self, attached: &Attached) -> bool {
+        attached.generation > self.streams.generation()
+    }
+
+    /// Moves all streams over. None when a newer connection carries the session already.
+    pub fn install(&self, attached: Attached) -> Option<(Installed, ControlStream)> {
+        let Attached {
+            connection,
+            generation,
+            boot,
+            epoch,
+            table,
+            control,
+        } = attached;
+        if generation <= self.streams.generation() {
+            return None;
+        }
+        let before = {
+            let mut known_by = self.known_by.lock().unwrap_or_else(PoisonError::into_inner);
+            known_by.replace((boot, epoch))
+        };
+        let installed = match before {
+            None => Installed::Began,
+            Some((_, before)) if before == epoch => Installed::Resumed,
+            Some((before, _)) => {
+                self.serving.send_replace(false);
+                Installed::Lost {
+                    streams: self.streams.lose(),
+                    other_agent: before != boot,
+                }
+            }
+        };
+        if !self.streams.resume(generation, table) {
+            return None;
+        }
+        self.carrier.send_replace(Some(Carrier {
+            generation,
+            connection,
+        }));
+        Some((installed, control))
     }
 }
 

@@ -1,24 +1,50 @@
 //! A stream of the session, offered to the agent on each connection that comes to carry it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use jq_common::{
     codec,
     protocol::{
         limits,
         session::Open,
-        stream::{ResetCode, StreamHeader},
+        stream::{ResetCode, StreamHeader, Target},
     },
     session::{
         leg::{Leg, LegSource, Receiver, Sender},
-        stream::Stream,
+        socket::Socket,
+        stream::{Ended, Stream},
     },
 };
-use tokio::sync::watch;
+use tokio::{net::TcpStream, sync::watch, time::timeout};
 
 use super::{Carrier, Session};
 
+/// How long a connection waits for a workload that is being started again: nobody sees meanwhile whether its other end
+/// still does.
+const SERVED: Duration = Duration::from_secs(60);
+
 impl Session {
+    /// Carries a TCP connection to `target` until both of its ways have ended. Dropped before, it resets both sides.
+    ///
+    /// # Errors
+    /// Why it was reset; `tcp` has then been reset too.
+    pub async fn proxy(&self, tcp: TcpStream, target: Target) -> Result<(), ResetCode> {
+        let socket = Socket::from(tcp);
+        if matches!(target, Target::Workload { .. }) {
+            let mut serving = self.serving.subscribe();
+            let served = timeout(SERVED, serving.wait_for(|serving| *serving)).await;
+            if !matches!(served, Ok(Ok(_))) {
+                return Err(ResetCode::SessionLost);
+            }
+        }
+        let (given_up, mut legs) = self.open(StreamHeader::Forward(target));
+        let ended = self.streams.proxy(&given_up.0, &socket, &mut legs).await;
+        match ended {
+            Ended::Complete => Ok(()),
+            Ended::Reset(code) => Err(code),
+        }
+    }
+
     /// A new stream, and its legs.
     pub(super) fn open(&self, header: StreamHeader) -> (GivenUp, Offers) {
         let stream = self.streams.open();

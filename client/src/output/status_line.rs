@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jq_common::text::one_line;
 
-use super::{Printer, json, words};
+use super::words;
 use crate::status::{Loss, State, Status};
 
 /// An outage shorter than this leaves no trace: packets are lost all the time.
@@ -21,39 +21,6 @@ pub(super) struct Look {
     pub(super) hears: bool,
     /// Characters in the line.
     pub(super) width: usize,
-}
-
-impl Printer {
-    /// The connection is now so. To be called on every change, and about once a second for the numbers.
-    ///
-    /// While ssh may ask its user ([`Reporter::prompting`](crate::reporter::Reporter::prompting)) nothing is drawn.
-    pub fn status(&self, status: &Status) {
-        let mut next = status.cleaned();
-        let inner = &mut *self.inner();
-        let previous = inner.status.take();
-        if let Some(previous) = &previous {
-            next.complete(previous);
-        }
-        if inner.json {
-            if is_news(previous.as_ref(), &next) {
-                json::state(&next);
-            }
-        } else {
-            for line in lasting(previous.as_ref(), &next, inner.line.draws()) {
-                inner.say_above(&line);
-            }
-        }
-        inner.status = Some(next);
-        inner.redraw();
-    }
-
-    /// The connection is being given up: the terminal is as it was, whatever comes next.
-    pub fn clear_status(&self) {
-        let inner = &mut *self.inner();
-        inner.status = None;
-        inner.steps.abandon();
-        inner.redraw();
-    }
 }
 
 impl Loss {
@@ -131,7 +98,7 @@ impl Status {
     }
 
     /// Adds what the owner need not know: the last path, and how long an outage was that has just ended.
-    fn complete(&mut self, previous: &Self) {
+    pub(super) fn complete(&mut self, previous: &Self) {
         if self.path.is_none() {
             self.path.clone_from(&previous.path);
         }
@@ -154,7 +121,7 @@ impl Status {
 const MARGIN: usize = 4;
 
 /// The lines that stay on the terminal, or in a log when nothing is drawn, as one status follows another.
-fn lasting(previous: Option<&Status>, next: &Status, draws: bool) -> Vec<String> {
+pub(super) fn lasting(previous: Option<&Status>, next: &Status, draws: bool) -> Vec<String> {
     let Some(previous) = previous else {
         return Vec::new();
     };
@@ -198,7 +165,7 @@ fn lasting(previous: Option<&Status>, next: &Status, draws: bool) -> Vec<String>
 }
 
 /// Whether a program that reads `--json` is told: not of every number.
-fn is_news(previous: Option<&Status>, next: &Status) -> bool {
+pub(super) fn is_news(previous: Option<&Status>, next: &Status) -> bool {
     previous.is_none_or(|previous| {
         previous.state != next.state
             || previous.path != next.path

@@ -1,4 +1,4 @@
-use std::os::unix::fs::PermissionsExt;
+use std::{os::unix::fs::PermissionsExt, path::PathBuf};
 
 use super::*;
 
@@ -14,7 +14,7 @@ fn request() -> (UpgradeRequest, tempfile::NamedTempFile) {
         run_dir: PathBuf::from("/nonexistent"),
         version: BUILD.to_owned(),
         protocol: ALPN.to_vec(),
-        handover: FORMAT,
+        handover: SNAPSHOT_FORMAT,
     };
     (request, program)
 }

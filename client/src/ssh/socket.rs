@@ -11,15 +11,14 @@ use tempfile::TempDir;
 
 use crate::{
     error::{Failure, Kind},
-    ssh::command::without_tokens,
+    state::SOCKET_PATH_LIMIT,
 };
 
 /// A private folder for the control sockets of one chain. Dropping removes it.
 pub(super) struct Sockets(TempDir);
 
-/// Longest path of a control socket. The shortest limit of a system is 104 bytes with the final zero, and ssh first
-/// makes the socket under a name that is 17 bytes longer.
-const LONGEST: usize = 104 - 1 - 17;
+/// Longest path of a control socket in bytes: ssh creates it under a temporary name that is 17 bytes longer.
+const LONGEST: usize = SOCKET_PATH_LIMIT - 17;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -81,18 +80,23 @@ fn fits(within: &Path) -> bool {
 
 /// A control socket: the file through which further sessions use a connection. It appears when the connection is there.
 #[derive(Clone, Debug)]
-pub(in crate::ssh) struct Socket(PathBuf);
+pub(super) struct Socket(PathBuf);
 
 impl Socket {
     /// Where it is.
-    pub(in crate::ssh) fn path(&self) -> &Path {
+    pub(super) fn path(&self) -> &Path {
         &self.0
     }
 
     /// Its path as ssh's `-S` takes it.
-    pub(in crate::ssh) fn escaped(&self) -> String {
+    pub(super) fn escaped(&self) -> String {
         without_tokens(&self.0.to_string_lossy())
     }
+}
+
+/// ssh replaces tokens that begin with `%`.
+pub(super) fn without_tokens(text: &str) -> String {
+    text.replace('%', "%%")
 }
 
 #[cfg(test)]

@@ -1,0 +1,14 @@
+//! An upgrade that was agreed to.
+
+use std::{fs::File, path::PathBuf};
+
+use tokio::net::UnixStream;
+
+/// An upgrade that was agreed to.
+pub struct Upgrade {
+    /// Who waits to hear that the successor is there.
+    pub(super) asker: UnixStream,
+    pub(super) successor: PathBuf,
+    pub(super) run_dir: PathBuf,
+    pub(super) lock: File,
+}
