@@ -2,7 +2,10 @@
 
 use std::io;
 
-use crate::{engine, serve::handover::snapshot};
+use crate::{engine, netns_helper, serve};
+
+/// The name of the socket in the folder that agent and helper share.
+pub const HELPER_SOCKET: &str = netns_helper::SOCKET;
 
 /// The plain file in a tar that an engine gives for a path in a container; none where the tar holds something else.
 ///
@@ -17,5 +20,5 @@ pub fn file_in_archive(tar: &[u8]) -> io::Result<Option<Vec<u8>>> {
 /// # Errors
 /// When it is something else.
 pub fn handover_snapshot(mut written: &[u8]) -> io::Result<()> {
-    snapshot::read(&mut written)
+    serve::read_snapshot(&mut written)
 }

@@ -3,7 +3,7 @@
 
 use std::{cell::LazyCell, io::Write as _, os::unix::net::UnixStream, time::Duration};
 
-use jq_agent::netns_helper::{HelperListener, SOCKET};
+use jq_agent::{fuzzing::HELPER_SOCKET, netns_helper::HelperListener};
 use libfuzzer_sys::fuzz_target;
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
@@ -23,7 +23,7 @@ fuzz_target!(|data: &[u8]| {
         let (runtime, folder) = &**place;
         runtime.block_on(async {
             let listener = HelperListener::bind(folder.path()).expect("a socket");
-            let mut helper = UnixStream::connect(folder.path().join(SOCKET)).expect("it listens");
+            let mut helper = UnixStream::connect(folder.path().join(HELPER_SOCKET)).expect("it listens");
             let agent = listener.accept(SOON).await.expect("the helper has connected");
             // Longer than the kernel takes at once is more than any number of replies needs.
             helper.set_nonblocking(true).expect("a socket");

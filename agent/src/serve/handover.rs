@@ -10,6 +10,8 @@ mod prepare;
 mod reaper;
 mod snapshot;
 
+#[cfg(feature = "fuzzing")]
+pub(crate) use self::snapshot::read as read_snapshot;
 pub(super) use self::{
     execute::{Rest, answer, become_successor, close, inherit},
     header::Header,
