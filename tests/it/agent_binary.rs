@@ -1,4 +1,4 @@
-//! The agent as one file: it runs where nothing else is.
+//! The agent is one static file that runs in an empty root.
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command, time::Duration};
 

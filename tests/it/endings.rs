@@ -1,4 +1,4 @@
-//! How things end, and what goes on.
+//! How client, agent and helper end, and what stays.
 
 use std::{
     io::Write,

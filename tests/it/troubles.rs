@@ -1,4 +1,4 @@
-//! Bad input and bad days: each a message that says what, where, why and what to do, and an exit status.
+//! Errors: each has a message that says what, where, why and what to do, and an exit status.
 
 mod engine;
 mod host;

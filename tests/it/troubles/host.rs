@@ -1,4 +1,4 @@
-//! The GPU host itself: its home, its processor, its start-up files.
+//! Errors of the GPU host: its home, its processor, its start-up files.
 
 use anyhow::{Result, ensure};
 use jq_tests::{lab::Topology, product::Client, require};

@@ -1,4 +1,4 @@
-//! Processes and hosts that end without a word, and come back as others.
+//! Killed processes and rebooted hosts.
 
 use std::time::{Duration, Instant};
 
