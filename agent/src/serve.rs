@@ -1,4 +1,4 @@
-//! The role on the GPU host: lets clients in over QUIC and serves each until it leaves.
+//! The role on the GPU host: admits clients over QUIC and serves each of them until it leaves.
 
 mod accept;
 mod attachment;
