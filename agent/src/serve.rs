@@ -1,4 +1,4 @@
-//! The role on the GPU host: lets clients in over QUIC and serves each until it leaves.
+//! The role on the GPU host: admits clients over QUIC and serves each of them until it leaves.
 
 mod accept;
 mod attachment;
@@ -16,6 +16,8 @@ mod shared;
 mod stage;
 mod upgrade;
 
+#[cfg(feature = "fuzzing")]
+pub(crate) use self::handover::read_snapshot;
 pub use self::{
     server::{Served, Server},
     upgrade::Upgrade,

@@ -1,5 +1,5 @@
-//! What a bootstrap and the role's process agree on, also when they are of different builds: deadlines, and the format of
-//! the snapshot that an upgrade hands over.
+//! What a bootstrap and the role's process agree on, even when they are of different builds: time limits, and the
+//! format of the handover snapshot.
 
 use std::time::Duration;
 

@@ -46,7 +46,7 @@ impl Workloads {
     /// What the user is told. What was made for this request and cannot run has then been removed.
     pub(crate) async fn start(&self, spec: &WorkloadSpec, events: &EventSink) -> Result<Started, Failure> {
         validate::check(spec)?;
-        let turn = self.sessions.queue(&spec.session);
+        let turn = self.sessions.entry(&spec.session);
         let _here = match turn.lock().try_lock() {
             Ok(held) => held,
             Err(_) => {

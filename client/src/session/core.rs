@@ -59,8 +59,8 @@ impl Session {
     /// # Errors
     /// When the system gives no random bytes.
     pub fn new(keep: Duration, deflate: bool) -> std::io::Result<Arc<Self>> {
-        let streams = Streams::new(BufferBudget::new(buffer_budget::SESSION));
-        streams.let_deflate(deflate);
+        let streams = Arc::new(Streams::new(BufferBudget::new(buffer_budget::SESSION)));
+        streams.allow_compression(deflate);
         Ok(Arc::new(Self {
             id: random().map_err(std::io::Error::other)?,
             keep,
@@ -97,7 +97,7 @@ impl Session {
 
     /// Sends something that the agent must acknowledge, so that its silence can be noticed.
     pub(crate) fn probe(&self) {
-        self.streams.tell(Control::Acks(Vec::new()));
+        self.streams.send_control(Control::Acks(Vec::new()));
     }
 
     /// Bytes that all streams have transferred.
@@ -117,6 +117,5 @@ impl Session {
         self.streams.end();
         self.tasks.close();
         self.tasks.wait().await;
-        self.streams.clear().await;
     }
 }

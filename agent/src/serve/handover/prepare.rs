@@ -1,4 +1,4 @@
-//! Decides whether this agent makes way for another build. A refusal changes nothing.
+//! Checks whether this agent can upgrade to another build. A refusal changes nothing.
 
 use std::{fs::File, os::unix::fs::MetadataExt, path::Path, sync::atomic::Ordering};
 
@@ -15,12 +15,12 @@ use crate::{
     serve::{shared::Shared, stage::within, upgrade::Upgrade},
 };
 
-/// Gets ready to make way, while the streams go on.
+/// Prepares an upgrade while the streams continue.
 ///
 /// # Errors
-/// Why this agent stays, in one line. Nothing has changed then.
+/// The reason for a refusal, in one line. Nothing has changed then.
 pub(crate) async fn prepare(request: UpgradeRequest, shared: &Shared) -> Result<Prepared, String> {
-    if shared.stays.load(Ordering::Relaxed) {
+    if shared.upgrade_failed.load(Ordering::Relaxed) {
         return Err("an upgrade has failed before".to_owned());
     }
     check(&request)?;
@@ -30,28 +30,28 @@ pub(crate) async fn prepare(request: UpgradeRequest, shared: &Shared) -> Result<
     let lock = lock
         .map_err(|error| format!("{}: {error}", request.run_dir.display()))?
         .ok_or("the successor runs already")?;
-    if !shared.context.quiesce.close() {
+    if !shared.context.quiesce.start() {
         return Err("an upgrade is under way".to_owned());
     }
-    if timeout(DRAIN, shared.context.quiesce.empty()).await.is_err() {
-        shared.context.quiesce.open();
+    if timeout(DRAIN, shared.context.quiesce.drained()).await.is_err() {
+        shared.context.quiesce.resume();
         return Err("a workload is being started".to_owned());
     }
     within("helpers", shared.context.workloads.shutdown()).await;
     Ok(Prepared { request, lock })
 }
 
-/// Nothing stands in the way of an upgrade.
+/// The result of a successful preparation.
 pub(crate) struct Prepared {
     request: UpgradeRequest,
     lock: File,
 }
 
 impl Prepared {
-    /// `asker` is told when the successor is there.
-    pub(crate) fn for_asker(self, asker: UnixStream) -> Upgrade {
+    /// Turns it into an upgrade whose result is sent to `requester`.
+    pub(crate) fn requested_by(self, requester: UnixStream) -> Upgrade {
         Upgrade {
-            asker,
+            requester,
             successor: self.request.successor,
             run_dir: self.request.run_dir,
             lock: self.lock,
@@ -80,7 +80,7 @@ fn check(request: &UpgradeRequest) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether the program runs here: for the right machine, whole, and not in a place that forbids it.
+/// Checks that the program runs here: built for this machine, complete, and not on a file system mounted noexec.
 async fn runs(program: &Path) -> Result<(), String> {
     match host_program::output(program, &["--version"], VERSION_CHECK).await {
         Ok(output) if output.status.success() => Ok(()),
@@ -89,8 +89,8 @@ async fn runs(program: &Path) -> Result<(), String> {
     }
 }
 
-/// The numbers of a version, and whether it is a release, so that they compare as the versions do (Semantic Versioning
-/// 2.0.0, section 11; pre-releases of the same version count as equal).
+/// Parses a version into its numbers and whether it is a release, so that the results compare as the versions do
+/// (Semantic Versioning 2.0.0, section 11). Pre-releases of the same version count as equal.
 fn parse_version(text: &str) -> Option<([u64; 3], bool)> {
     let text = text.split('+').next()?;
     let (numbers, release) = match text.split_once('-') {

@@ -28,9 +28,10 @@ impl Session {
     pub(crate) fn request(self: &Arc<Self>, request: Request) -> std::io::Result<Events> {
         let (ours, theirs) = UnixStream::pair()?;
         let (stream, mut legs) = self.open(StreamHeader::Request(request));
+        let streams = self.streams.clone();
         self.tasks.spawn(async move {
             let theirs = Socket::from(theirs);
-            let ended = stream.0.proxy(&theirs, &mut legs).await;
+            let ended = streams.proxy(&stream.0, &theirs, &mut legs).await;
             tracing::debug!(?ended, "request");
         });
         Ok(Events { receive: ours })

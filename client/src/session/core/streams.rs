@@ -38,7 +38,7 @@ impl Session {
             }
         }
         let (stream, mut legs) = self.open(StreamHeader::Forward(target));
-        let ended = stream.0.proxy(&socket, &mut legs).await;
+        let ended = self.streams.proxy(&stream.0, &socket, &mut legs).await;
         match ended {
             Ended::Complete => Ok(()),
             Ended::Reset(code) => Err(code),

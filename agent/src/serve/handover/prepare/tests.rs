@@ -2,7 +2,7 @@ use std::{os::unix::fs::PermissionsExt, path::PathBuf};
 
 use super::*;
 
-/// A request to which nothing stands in the way, and its program.
+/// A request that is granted, and its program.
 fn request() -> (UpgradeRequest, tempfile::NamedTempFile) {
     let program = tempfile::NamedTempFile::new().unwrap();
     program
@@ -20,7 +20,7 @@ fn request() -> (UpgradeRequest, tempfile::NamedTempFile) {
 }
 
 #[test]
-fn builds_that_do_not_fit_are_told_so_in_one_line() {
+fn an_incompatible_build_is_refused_with_the_reason_in_one_line() {
     let (good, _program) = request();
     check(&good).unwrap();
     let refused = |change: &dyn Fn(&mut UpgradeRequest)| {
@@ -32,8 +32,8 @@ fn builds_that_do_not_fit_are_told_so_in_one_line() {
     };
     let older = refused(&|request| request.version = "0.0.9".to_owned());
     assert!(older.contains("newer"), "{older}");
-    let nonsense = refused(&|request| request.version = "later".to_owned());
-    assert!(nonsense.contains("no version"), "{nonsense}");
+    let malformed = refused(&|request| request.version = "later".to_owned());
+    assert!(malformed.contains("no version"), "{malformed}");
     let protocol = refused(&|request| request.protocol = b"jq/1".to_vec());
     assert!(protocol.contains("clients"), "{protocol}");
     let format = refused(&|request| request.handover += 1);
@@ -41,7 +41,7 @@ fn builds_that_do_not_fit_are_told_so_in_one_line() {
 }
 
 #[test]
-fn only_a_program_that_its_user_alone_may_change_takes_over() {
+fn only_a_program_that_its_user_alone_may_change_is_executed() {
     let (request, program) = request();
     for mode in [0o600, 0o770, 0o702] {
         let permissions = std::fs::Permissions::from_mode(mode);
@@ -54,7 +54,7 @@ fn only_a_program_that_its_user_alone_may_change_takes_over() {
 }
 
 #[tokio::test]
-async fn a_program_that_does_not_run_here_is_found_out_before_anything_stops() {
+async fn a_program_that_does_not_run_here_is_refused_before_anything_stops() {
     runs(Path::new("/bin/true")).await.unwrap();
     assert!(runs(Path::new("/bin/false")).await.is_err());
     let (request, _program) = request();
@@ -62,7 +62,7 @@ async fn a_program_that_does_not_run_here_is_found_out_before_anything_stops() {
 }
 
 #[test]
-fn versions_compare_by_their_numbers_and_a_release_is_newer_than_what_led_to_it() {
+fn versions_compare_by_their_numbers_and_a_release_is_newer_than_its_candidates() {
     let rising = ["0.1.0-rc.1", "0.1.0", "0.1.1+build.7", "0.2.0", "0.10.0", "1.0.0"];
     let versions: Vec<_> = rising.iter().map(|text| parse_version(text).unwrap()).collect();
     assert!(versions.is_sorted_by(|a, b| a < b));
