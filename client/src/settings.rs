@@ -3,9 +3,14 @@
 
 mod parse;
 
-use std::{env, io::IsTerminal, os::unix::fs::MetadataExt, path::PathBuf};
+use std::{
+    env,
+    io::IsTerminal,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
 
-use jq_common::protocol::workload::{EngineChoice, GpuAsk, JupyterKind, PullPolicy, WorkloadSpec};
+use jq_common::protocol::workload::{EngineChoice, GpuAsk, JupyterKind, PullPolicy, Volume, WorkloadSpec};
 
 use self::parse::{
     checked_count, checked_length, checked_name, checked_workdir, parse_env, parse_gpus, parse_size,
@@ -114,101 +119,117 @@ impl ConnectSettings {
     ///
     /// # Errors
     /// [`Kind::Usage`], naming the invalid flag.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the client's only reader of the environment"
-    )]
     pub fn new(args: ConnectArgs, environment: &Environment) -> Result<Self, Failure> {
+        let name = match &args.name {
+            Some(name) => checked_name(name.clone())?,
+            None => default_name(&args.target),
+        };
         let target = match args.target.as_str() {
             "local" => Target::Local,
             other => Target::Ssh(other.to_owned()),
         };
-        let name = match args.name {
-            Some(name) => checked_name(name)?,
-            None => default_name(&args.target),
+        let laptop_home = match target {
+            Target::Local => None,
+            Target::Ssh(_) => environment.home.as_deref(),
         };
-        checked_count("`-v`", args.volume.len())?;
-        checked_count("`-e`", args.env.len())?;
-        let mut notes = Vec::new();
-        let laptop_home = if target == Target::Local {
-            None
-        } else {
-            environment.home.as_deref()
+        let (volumes, notes) = volumes(&args.volume, laptop_home)?;
+        let workload = workload(&args, name.clone(), volumes)?;
+        let ports = PortPlan {
+            forwards: forwards(&args.forward)?,
+            jupyter: args.port,
         };
-        let mut volumes = Vec::new();
-        for text in &args.volume {
-            let (volume, note) = parse_volume(text, laptop_home)?;
-            volumes.push(volume);
-            notes.extend(note);
-        }
-        let workload = WorkloadSpec {
-            session: name.clone(),
-            engine: match args.engine {
-                cli::Engine::Auto => EngineChoice::Auto,
-                cli::Engine::Docker => EngineChoice::Docker,
-                cli::Engine::Podman => EngineChoice::Podman,
-                cli::Engine::Process => EngineChoice::Process,
-            },
-            existing_container: args.container,
-            image: args.image,
-            pull: match args.pull {
-                None | Some(cli::Pull::Missing) => PullPolicy::Missing,
-                Some(cli::Pull::Always) => PullPolicy::Always,
-                Some(cli::Pull::Never) => PullPolicy::Never,
-            },
-            gpus: args.gpus.as_deref().map_or(Ok(GpuAsk::Default), parse_gpus)?,
-            volumes,
-            env: args
-                .env
-                .iter()
-                .map(|text| parse_env(text, |name| env::var(name).ok()))
-                .collect::<Result<_, _>>()?,
-            workdir: args.workdir.map(checked_workdir).transpose()?,
-            shm_size: args.shm_size.as_deref().map(parse_size).transpose()?,
-            user: args.user.as_deref().map(parse_user).transpose()?,
-            jupyter: match args.jupyter {
-                cli::Jupyter::Lab => JupyterKind::Lab,
-                cli::Jupyter::Notebook => JupyterKind::Notebook,
-                cli::Jupyter::None => JupyterKind::None,
-            },
-        };
-        checked_length(&workload)?;
-        let forwards = args
-            .forward
-            .iter()
-            .map(|spec| Forward::parse(spec).map_err(|error| usage(format!("-L {spec}"), error)))
-            .collect::<Result<_, _>>()?;
-        let route = Route {
-            target,
-            ssh_config: args.ssh_config,
-            jump: args.jump,
-            ssh_options: args.ssh_option,
-            path: match args.path {
-                cli::Path::Auto => PathChoice::Auto,
-                cli::Path::Direct => PathChoice::Direct,
-                cli::Path::Relay => PathChoice::Relay,
-                cli::Path::Ssh => PathChoice::Ssh,
-            },
-            agent_dir: args.agent_dir,
-        };
+        let browser = !args.no_browser && !args.json && environment.attended;
         let session = SessionPlan {
             name,
-            route,
             linger: parse_time(&args.linger)?,
             compression: !args.no_compression,
             workload,
-            ports: PortPlan {
-                forwards,
-                jupyter: args.port,
-            },
+            ports,
+            route: route(args, target),
             folders: environment.folders.clone(),
             terminal: environment.terminal.draws,
         };
         Ok(Self {
             session,
             notes,
-            browser: !args.no_browser && !args.json && environment.attended,
+            browser,
         })
+    }
+}
+
+/// The volumes of `-v`, and notes about their interpretation.
+fn volumes(texts: &[String], laptop_home: Option<&Path>) -> Result<(Vec<Volume>, Vec<String>), Failure> {
+    checked_count("`-v`", texts.len())?;
+    let mut volumes = Vec::new();
+    let mut notes = Vec::new();
+    for text in texts {
+        let (volume, note) = parse_volume(text, laptop_home)?;
+        volumes.push(volume);
+        notes.extend(note);
+    }
+    Ok((volumes, notes))
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the client's only reader of the environment"
+)]
+fn workload(args: &ConnectArgs, name: String, volumes: Vec<Volume>) -> Result<WorkloadSpec, Failure> {
+    checked_count("`-e`", args.env.len())?;
+    let env = args.env.iter();
+    let workload = WorkloadSpec {
+        session: name,
+        engine: match args.engine {
+            cli::Engine::Auto => EngineChoice::Auto,
+            cli::Engine::Docker => EngineChoice::Docker,
+            cli::Engine::Podman => EngineChoice::Podman,
+            cli::Engine::Process => EngineChoice::Process,
+        },
+        existing_container: args.container.clone(),
+        image: args.image.clone(),
+        pull: match args.pull {
+            None | Some(cli::Pull::Missing) => PullPolicy::Missing,
+            Some(cli::Pull::Always) => PullPolicy::Always,
+            Some(cli::Pull::Never) => PullPolicy::Never,
+        },
+        gpus: args.gpus.as_deref().map_or(Ok(GpuAsk::Default), parse_gpus)?,
+        volumes,
+        env: env
+            .map(|text| parse_env(text, |name| env::var(name).ok()))
+            .collect::<Result<_, _>>()?,
+        workdir: args.workdir.clone().map(checked_workdir).transpose()?,
+        shm_size: args.shm_size.as_deref().map(parse_size).transpose()?,
+        user: args.user.as_deref().map(parse_user).transpose()?,
+        jupyter: match args.jupyter {
+            cli::Jupyter::Lab => JupyterKind::Lab,
+            cli::Jupyter::Notebook => JupyterKind::Notebook,
+            cli::Jupyter::None => JupyterKind::None,
+        },
+    };
+    checked_length(&workload)?;
+    Ok(workload)
+}
+
+fn forwards(specs: &[String]) -> Result<Vec<Forward>, Failure> {
+    specs
+        .iter()
+        .map(|spec| Forward::parse(spec).map_err(|error| usage(format!("-L {spec}"), error)))
+        .collect()
+}
+
+fn route(args: ConnectArgs, target: Target) -> Route {
+    Route {
+        target,
+        ssh_config: args.ssh_config,
+        jump: args.jump,
+        ssh_options: args.ssh_option,
+        path: match args.path {
+            cli::Path::Auto => PathChoice::Auto,
+            cli::Path::Direct => PathChoice::Direct,
+            cli::Path::Relay => PathChoice::Relay,
+            cli::Path::Ssh => PathChoice::Ssh,
+        },
+        agent_dir: args.agent_dir,
     }
 }
 

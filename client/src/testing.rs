@@ -4,7 +4,7 @@
 ///
 /// # Panics
 /// In CI (`CI=true`), where no test may be skipped.
-#[expect(clippy::print_stderr, reason = "a test that does not run must say so")]
+#[expect(clippy::print_stderr, reason = "a skipped test must be visible")]
 #[expect(
     clippy::disallowed_methods,
     reason = "a test's switch, not a setting of the client's"

@@ -122,7 +122,7 @@ impl Report {
             .collect();
         if self.system.is_empty() {
             return Err(
-                unsupported("it has no uname command, which tells its operating system".into())
+                unsupported("it has no uname command, so its operating system is unknown".into())
                     .hint("install it (coreutils or busybox)"),
             );
         }

@@ -272,7 +272,7 @@ impl Bootstrapper {
             PathChoice::Direct => true,
             PathChoice::Auto => false,
         };
-        // Without jump hosts, packets can take ssh's way. With them, the target's own address may still be reachable (over
+        // Without jump hosts, packets can go where ssh goes. With them, the target's own address may still be reachable (over
         // a VPN), but its name may be known only to a jump host.
         let straight = ssh.gateways().is_empty();
         let by_name = if straight || wanted {

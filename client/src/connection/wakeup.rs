@@ -44,7 +44,7 @@ pub(crate) enum Trigger {
 
 /// Watches for triggers until it is dropped.
 pub(crate) struct Triggers {
-    told: Arc<Told>,
+    pending: Arc<Pending>,
     peers: watch::Sender<Vec<SocketAddr>>,
     keys: Keys,
     _watchers: JoinSet<()>,
@@ -59,17 +59,17 @@ impl Triggers {
     /// Outside of a tokio runtime with time and I/O.
     #[must_use]
     pub(crate) fn start(peers: Vec<SocketAddr>) -> Self {
-        let told = Arc::new(Told::default());
+        let pending = Arc::new(Pending::default());
         let keys = Keys::default();
         let (peers, network) = watch::channel(peers);
         let mut watchers = JoinSet::new();
-        watchers.spawn(wakes(told.clone()));
-        watchers.spawn(changes(Network::watch(network), told.clone()));
+        watchers.spawn(wakes(pending.clone()));
+        watchers.spawn(changes(Network::watch(network), pending.clone()));
         if let Some(terminal) = Terminal::of_the_user(keys.clone()) {
-            watchers.spawn(lines(terminal, told.clone()));
+            watchers.spawn(lines(terminal, pending.clone()));
         }
         Self {
-            told,
+            pending,
             peers,
             keys,
             _watchers: watchers,
@@ -79,7 +79,7 @@ impl Triggers {
     /// Waits for the next trigger. Several of one kind since the last call count once; the user's comes first. Cancel
     /// safe.
     pub(crate) async fn next(&mut self) -> Trigger {
-        self.told.next().await
+        self.pending.next().await
     }
 
     /// Replaces the peers whose routes are watched. The replacement itself is no trigger.
@@ -98,65 +98,65 @@ impl Triggers {
     }
 }
 
-async fn wakes(told: Arc<Told>) {
+async fn wakes(pending: Arc<Pending>) {
     let mut clock = Clock::start();
     loop {
         let asleep = clock.pause().await.asleep;
-        told.tell(Trigger::Woke { asleep });
+        pending.add(Trigger::Woke { asleep });
     }
 }
 
-async fn changes(mut network: Network, told: Arc<Told>) {
+async fn changes(mut network: Network, pending: Arc<Pending>) {
     loop {
         network.changed().await;
-        told.tell(Trigger::NetworkChanged);
+        pending.add(Trigger::NetworkChanged);
     }
 }
 
-async fn lines(mut terminal: Terminal, told: Arc<Told>) {
+async fn lines(mut terminal: Terminal, pending: Arc<Pending>) {
     while terminal.line().await {
-        told.tell(Trigger::UserAsked);
+        pending.add(Trigger::UserAsked);
     }
 }
 
 /// Pending triggers, one of each kind, so that their number is bounded.
 #[derive(Default)]
-struct Told {
-    pending: Mutex<Pending>,
-    some: Notify,
+struct Pending {
+    slots: Mutex<Slots>,
+    added: Notify,
 }
 
 #[derive(Default)]
-struct Pending {
+struct Slots {
     asked: bool,
     asleep: Option<Duration>,
     changed: bool,
 }
 
-impl Told {
-    fn tell(&self, notice: Trigger) {
-        tracing::debug!(?notice);
-        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
-        match notice {
-            Trigger::UserAsked => pending.asked = true,
-            Trigger::NetworkChanged => pending.changed = true,
+impl Pending {
+    fn add(&self, trigger: Trigger) {
+        tracing::debug!(?trigger);
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        match trigger {
+            Trigger::UserAsked => slots.asked = true,
+            Trigger::NetworkChanged => slots.changed = true,
             Trigger::Woke { asleep } => {
-                pending.asleep = Some(pending.asleep.unwrap_or_default().saturating_add(asleep));
+                slots.asleep = Some(slots.asleep.unwrap_or_default().saturating_add(asleep));
             }
         }
-        drop(pending);
-        self.some.notify_one();
+        drop(slots);
+        self.added.notify_one();
     }
 
     fn take(&self) -> Option<Trigger> {
-        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
-        if std::mem::take(&mut pending.asked) {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        if std::mem::take(&mut slots.asked) {
             return Some(Trigger::UserAsked);
         }
-        if let Some(asleep) = pending.asleep.take() {
+        if let Some(asleep) = slots.asleep.take() {
             return Some(Trigger::Woke { asleep });
         }
-        std::mem::take(&mut pending.changed).then_some(Trigger::NetworkChanged)
+        std::mem::take(&mut slots.changed).then_some(Trigger::NetworkChanged)
     }
 
     async fn next(&self) -> Trigger {
@@ -164,7 +164,7 @@ impl Told {
             if let Some(notice) = self.take() {
                 return notice;
             }
-            self.some.notified().await;
+            self.added.notified().await;
         }
     }
 }
@@ -179,43 +179,43 @@ mod tests {
 
     #[tokio::test]
     async fn triggers_of_one_kind_are_merged_and_the_users_comes_first() {
-        let told = Told::default();
+        let pending = Pending::default();
         for _ in 0..3 {
-            told.tell(Trigger::NetworkChanged);
-            told.tell(Trigger::Woke { asleep: HOUR });
-            told.tell(Trigger::UserAsked);
+            pending.add(Trigger::NetworkChanged);
+            pending.add(Trigger::Woke { asleep: HOUR });
+            pending.add(Trigger::UserAsked);
         }
-        assert_eq!(told.next().await, Trigger::UserAsked);
-        assert_eq!(told.next().await, Trigger::Woke { asleep: 3 * HOUR });
-        assert_eq!(told.next().await, Trigger::NetworkChanged);
-        assert_eq!(told.next().now_or_never(), None);
+        assert_eq!(pending.next().await, Trigger::UserAsked);
+        assert_eq!(pending.next().await, Trigger::Woke { asleep: 3 * HOUR });
+        assert_eq!(pending.next().await, Trigger::NetworkChanged);
+        assert_eq!(pending.next().now_or_never(), None);
     }
 
     #[tokio::test]
     async fn a_trigger_wakes_a_waiting_task() {
-        let told = Told::default();
-        let (heard, ()) = tokio::join!(told.next(), async { told.tell(Trigger::NetworkChanged) });
+        let pending = Pending::default();
+        let (heard, ()) = tokio::join!(pending.next(), async { pending.add(Trigger::NetworkChanged) });
         assert_eq!(heard, Trigger::NetworkChanged);
     }
 
     #[tokio::test]
     async fn a_trigger_is_not_lost_when_a_wait_is_dropped() {
-        let told = Told::default();
-        assert_eq!(told.next().now_or_never(), None);
-        let mut dropped = Box::pin(told.next());
+        let pending = Pending::default();
+        assert_eq!(pending.next().now_or_never(), None);
+        let mut dropped = Box::pin(pending.next());
         assert_eq!((&mut dropped).now_or_never(), None);
-        told.tell(Trigger::UserAsked);
+        pending.add(Trigger::UserAsked);
         drop(dropped);
-        assert_eq!(told.next().now_or_never(), Some(Trigger::UserAsked));
+        assert_eq!(pending.next().now_or_never(), Some(Trigger::UserAsked));
     }
 
     #[tokio::test]
     async fn watching_ends_when_the_owner_is_dropped() {
-        let notices = Triggers::start(Vec::new());
-        let told = Arc::downgrade(&notices.told);
-        drop(notices);
+        let triggers = Triggers::start(Vec::new());
+        let pending = Arc::downgrade(&triggers.pending);
+        drop(triggers);
         let gone = async {
-            while told.strong_count() > 0 {
+            while pending.strong_count() > 0 {
                 tokio::task::yield_now().await;
             }
         };

@@ -149,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_program_is_told_that_something_was_lost_and_why() {
+    fn json_reports_that_connections_were_reset_and_why() {
         let mut status = Status {
             host: "gpu".to_owned(),
             state: State::Connected,

@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn one_session_is_told_in_full() {
+    fn one_session_is_shown_in_detail() {
         assert_eq!(
             details(&snapshot("gpu", State::Connected)),
             [

@@ -177,7 +177,7 @@ async fn a_start_up_file_may_print_what_it_likes() {
 }
 
 #[tokio::test]
-async fn the_agents_own_failure_is_told_with_the_host() {
+async fn a_failure_of_the_agent_names_the_host() {
     let told = workload::Failure {
         kind: FailureKind::HostUnfit,
         what: "cannot listen".into(),
@@ -260,7 +260,7 @@ async fn a_host_without_a_shell_or_without_linux_is_reported() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_shell_that_never_answers_is_given_up() {
+async fn a_shell_that_never_answers_times_out() {
     let home = Home::new(&["/bin/sh", "-c", "echo password:; exec /bin/sleep 600"]);
     let failure = launch(&home.host(), &script(""), &Heard::default())
         .await

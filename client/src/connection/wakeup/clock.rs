@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sleep_is_told_once_and_the_next_one_again() {
+    fn each_suspend_is_reported_once() {
         let mut drift = Drift::new(at(10.0, 10.0));
         assert!(drift.see(at(11.0, 100.0)).is_some());
         assert!(drift.see(at(12.0, 101.0)).is_none());
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sleep_after_a_clock_went_back_is_told() {
+    fn a_suspend_after_a_clock_went_back_is_detected() {
         let mut drift = Drift::new(at(100.0, 100.0));
         assert!(drift.see(at(1.0, 1.0)).is_none());
         assert!(drift.see(at(2.0, 62.0)).is_some());

@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn enter_is_heard_each_time_and_half_a_line_is_not() {
+    async fn enter_is_read_each_time_and_an_incomplete_line_is_not() {
         let (user, path) = terminal();
         let mut keys = Terminal::open(&path, Keys::default(), |_| true).unwrap();
         for _ in 0..3 {
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_line_that_ssh_did_not_take_is_heard_when_the_pause_ends() {
+    async fn a_line_that_ssh_did_not_read_is_read_when_the_pause_ends() {
         let (user, path) = terminal();
         let keys = Keys::default();
         let mut ours = Terminal::open(&path, keys.clone(), |_| true).unwrap();
@@ -231,13 +231,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_terminal_that_is_not_this_process_own_counts_as_the_background() {
+    async fn a_terminal_of_another_session_counts_as_the_background() {
         let (_user, path) = terminal();
         assert!(!is_in_foreground(&other(&path)));
     }
 
     #[tokio::test]
-    async fn the_end_of_a_file_is_not_the_end_of_the_terminal() {
+    async fn ctrl_d_does_not_end_the_terminal() {
         let (user, path) = terminal();
         let mut ours = Terminal::open(&path, Keys::default(), |_| true).unwrap();
         types(&user, "\x04");

@@ -158,7 +158,7 @@ fn a_connection_that_fails_is_explained() {
 }
 
 #[test]
-fn a_silent_end_says_how_it_ended() {
+fn an_end_without_a_message_is_reported_with_its_status() {
     let failure = connection(PLACE, &[], Some(ExitStatus::from_raw(255 << 8)));
     assert!(failure.why.contains("exit status 255"), "{failure}");
     assert_eq!(
@@ -173,7 +173,7 @@ fn a_silent_end_says_how_it_ended() {
 }
 
 #[test]
-fn of_a_chain_the_host_that_fails_is_named() {
+fn the_failing_host_of_a_chain_is_named() {
     let refused = lines(
         "Stdio forwarding request failed: Session open refused by peer\n\
          kex_exchange_identification: Connection closed by remote host\nConnection closed by UNKNOWN port 65535",
@@ -225,7 +225,7 @@ fn of_a_chain_the_host_that_fails_is_named() {
 }
 
 #[test]
-fn a_shell_that_is_none_is_explained() {
+fn a_shell_that_ends_early_is_explained() {
     let ended = |code: i32| Some(ExitStatus::from_raw(code << 8));
     for (text, status, printed, kind, why) in [
         (

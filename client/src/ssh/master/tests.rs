@@ -32,7 +32,7 @@ async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
 }
 
 #[tokio::test]
-async fn each_host_of_a_chain_is_logged_in_to_once_and_all_is_gone_in_the_end() {
+async fn each_host_of_a_chain_sees_one_login_and_nothing_is_left_at_the_end() {
     let Some(mut hosts) = Hosts::new() else { return };
     hosts.add("first", "", "");
     hosts.add("second", "", "");
@@ -131,7 +131,7 @@ async fn a_gateway_needs_to_allow_no_shell() {
 }
 
 #[tokio::test]
-async fn a_refused_login_a_strange_key_and_a_dead_port_are_told_apart() {
+async fn a_refused_login_an_unknown_key_and_a_closed_port_are_distinguished() {
     let Some(mut hosts) = Hosts::new() else { return };
     hosts.add("gpu", "", "");
     let options = hosts.options();
@@ -173,7 +173,7 @@ async fn a_refused_login_a_strange_key_and_a_dead_port_are_told_apart() {
 }
 
 #[tokio::test]
-async fn of_a_chain_the_host_where_it_fails_is_named() {
+async fn the_failing_host_of_a_chain_is_named() {
     let Some(mut hosts) = Hosts::new() else { return };
     hosts.add("closed", "", "AllowTcpForwarding no");
     hosts.add("open", "", "");
@@ -224,7 +224,7 @@ async fn of_a_chain_the_host_where_it_fails_is_named() {
 }
 
 #[tokio::test]
-async fn what_ssh_says_and_when_it_may_ask_is_reported() {
+async fn messages_and_prompts_of_ssh_are_reported() {
     let Some(mut hosts) = Hosts::new() else { return };
     fs::write(hosts.path("banner"), "Authorised \x1b[31musers only\n").unwrap();
     let banner = format!("Banner {}/banner", hosts.folder.path().display());
@@ -245,7 +245,7 @@ async fn what_ssh_says_and_when_it_may_ask_is_reported() {
 }
 
 #[tokio::test]
-async fn in_the_background_keys_are_enough_and_whoever_would_have_to_be_asked_is_told_to_log_in() {
+async fn in_the_background_keys_suffice_and_a_question_becomes_a_needed_login() {
     let Some(mut hosts) = Hosts::new() else { return };
     hosts.add("gw", "", "");
     hosts.add("gpu", "ProxyJump gw", "");

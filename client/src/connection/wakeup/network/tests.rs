@@ -97,7 +97,7 @@ fn another_address_is_told_soon_and_once() {
 }
 
 #[test]
-fn a_network_that_goes_away_for_a_moment_and_comes_back_the_same_is_told() {
+fn a_network_that_is_lost_for_a_moment_is_reported() {
     in_a_network(|| async {
         let (_peers, mut network) = watched(heard());
         ip("route delete 10.8.0.0/24").await;
@@ -130,7 +130,7 @@ fn links_and_addresses_of_containers_are_not_told() {
 }
 
 #[test]
-fn the_way_to_a_peer_named_later_counts_and_its_naming_does_not() {
+fn the_route_to_a_later_peer_is_watched_and_adding_it_is_no_change() {
     in_a_network(|| async {
         let (peers, mut network) = watched(heard());
         peers
@@ -163,7 +163,7 @@ fn more_changes_than_can_be_heard_are_told() {
 }
 
 #[test]
-fn where_the_kernel_tells_nothing_another_address_is_told_too() {
+fn without_reports_of_the_kernel_a_new_address_is_detected_too() {
     in_a_network(|| async {
         let (_peers, mut network) = watched(Events::Polled);
         ip("address add 192.168.2.7/32 dev lo
