@@ -2,7 +2,7 @@
 //! long-living process, and starts that process unless it runs.
 
 mod addresses;
-mod takeover;
+mod upgrade;
 
 use std::{
     io::{self, Read},
@@ -40,7 +40,7 @@ pub enum Role {
 impl Role {
     /// The name of its command.
     #[must_use]
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Serve => "serve",
             Self::Relay => "relay",
@@ -51,13 +51,13 @@ impl Role {
 /// What the bootstrap needs to know of its surroundings.
 pub struct Bootstrap {
     /// The role wanted.
-    pub role: Role,
+    pub(crate) role: Role,
     /// Printed before anything else.
-    pub nonce: Nonce,
+    pub(crate) nonce: Nonce,
     /// This program's own file.
-    pub binary: PathBuf,
+    pub(crate) binary: PathBuf,
     /// This host's address on the SSH connection, where there is one.
-    pub address: Option<IpAddr>,
+    pub(crate) address: Option<IpAddr>,
 }
 
 /// How long the role's process may take to be ready.
@@ -184,7 +184,7 @@ async fn reach(bootstrap: &Bootstrap) -> Result<UnixStream, Failure> {
         }
         if bootstrap.role == Role::Serve && !others_asked {
             others_asked = true;
-            if takeover::from_another_build(&bootstrap.binary, &folder).await {
+            if upgrade::from_another_build(&bootstrap.binary, &folder).await {
                 continue;
             }
         }

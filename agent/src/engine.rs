@@ -5,35 +5,28 @@
 
 mod archive;
 pub(crate) mod docker;
-#[cfg(test)]
-pub(crate) mod fake;
-pub(crate) mod host;
-pub(crate) mod process;
 pub(crate) mod socket;
 mod spec;
-mod tail;
-pub(crate) mod venv;
 
 use std::{collections::BTreeMap, path::PathBuf};
 
 use futures_util::future::BoxFuture;
 
-pub use self::{
-    spec::{ContainerSpec, Entry, Exec, GpuRequest, ImportSpec, Limit, Mount, MountSource},
-    tail::Tail,
-};
+use crate::log_tail::Tail;
+
+pub(crate) use self::spec::{ContainerSpec, Entry, Exec, GpuRequest, ImportSpec, Limit, Mount, MountSource};
 
 /// What a call to an engine comes to.
-pub type Answer<'a, T> = BoxFuture<'a, Result<T, EngineError>>;
+pub(crate) type Answer<'a, T> = BoxFuture<'a, Result<T, EngineError>>;
 
 /// Runs containers from images.
-pub trait ContainerEngine: Images + Containers {
+pub(crate) trait ContainerEngine: Images + Containers {
     /// What was learnt when it was connected to.
     fn facts(&self) -> &EngineFacts;
 }
 
 /// The engine's images.
-pub trait Images: Send + Sync {
+pub(crate) trait Images: Send + Sync {
     /// The image of this reference; none when the engine does not have it.
     fn image<'a>(&'a self, reference: &'a str) -> Answer<'a, Option<ImageFacts>>;
 
@@ -49,11 +42,11 @@ pub trait Images: Send + Sync {
     fn import<'a>(&'a self, image: &'a ImportSpec, entries: Vec<Entry>) -> Answer<'a, String>;
 
     /// Removes the images that carry all of `labels`, except `keep` (an id) and those in use.
-    fn retire<'a>(&'a self, labels: &'a BTreeMap<String, String>, keep: &'a str) -> Answer<'a, ()>;
+    fn prune<'a>(&'a self, labels: &'a BTreeMap<String, String>, keep: &'a str) -> Answer<'a, ()>;
 }
 
 /// The engine's containers.
-pub trait Containers: Send + Sync {
+pub(crate) trait Containers: Send + Sync {
     /// The container of this name or id; none when there is none.
     fn container<'a>(&'a self, name: &'a str) -> Answer<'a, Option<ContainerState>>;
 
@@ -88,33 +81,33 @@ pub trait Containers: Send + Sync {
 
 /// What is known about a connected engine.
 #[derive(Clone, Debug)]
-pub struct EngineFacts {
+pub(crate) struct EngineFacts {
     /// Docker or Podman.
-    pub kind: EngineKind,
+    pub(crate) kind: EngineKind,
     /// Its version, as it says.
-    pub version: String,
+    pub(crate) version: String,
     /// Where it listens.
-    pub socket: PathBuf,
+    pub(crate) socket: PathBuf,
     /// How that place was found, for the user: `DOCKER_HOST`, `docker context desktop`, `default socket`.
-    pub found_by: String,
+    pub(crate) found_by: String,
     /// It runs as a user who is not root, so that root in a container is that user.
-    pub rootless: bool,
+    pub(crate) rootless: bool,
     /// It maps every container's users away from the host's (`userns-remap`).
-    pub remapped: bool,
+    pub(crate) remapped: bool,
     /// Memory of the machine in bytes; 0 when it does not say.
-    pub memory: u64,
+    pub(crate) memory: u64,
     /// CDI devices that it says it has found.
-    pub cdi_devices: Vec<String>,
+    pub(crate) cdi_devices: Vec<String>,
     /// It takes CDI devices.
-    pub cdi: bool,
+    pub(crate) cdi: bool,
     /// The NVIDIA runtime is registered with it.
-    pub nvidia_runtime: bool,
+    pub(crate) nvidia_runtime: bool,
 }
 
 impl EngineFacts {
     /// Name, version and place, for the user.
     #[must_use]
-    pub fn describe(&self) -> String {
+    pub(crate) fn describe(&self) -> String {
         format!(
             "{} {} ({})",
             self.kind.name(),
@@ -125,7 +118,7 @@ impl EngineFacts {
 
     /// Major and minor version; zeros when they cannot be read.
     #[must_use]
-    pub fn version_pair(&self) -> (u32, u32) {
+    pub(crate) fn version_pair(&self) -> (u32, u32) {
         let mut parts = self
             .version
             .split(|c: char| !c.is_ascii_digit())
@@ -136,7 +129,7 @@ impl EngineFacts {
 
 /// Whose engine it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EngineKind {
+pub(crate) enum EngineKind {
     /// Docker Engine.
     Docker,
     /// Podman's Docker-compatible service.
@@ -146,7 +139,7 @@ pub enum EngineKind {
 impl EngineKind {
     /// Its name for the user.
     #[must_use]
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Docker => "Docker",
             Self::Podman => "Podman",
@@ -156,58 +149,58 @@ impl EngineKind {
 
 /// What an image says about itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ImageFacts {
+pub(crate) struct ImageFacts {
     /// Its id.
-    pub id: String,
+    pub(crate) id: String,
     /// `USER`; empty when it is root.
-    pub user: String,
+    pub(crate) user: String,
     /// Its environment.
-    pub env: Vec<(String, String)>,
+    pub(crate) env: Vec<(String, String)>,
     /// Its entry point.
-    pub entrypoint: Vec<String>,
+    pub(crate) entrypoint: Vec<String>,
     /// Its own command.
-    pub command: Vec<String>,
+    pub(crate) command: Vec<String>,
     /// `WORKDIR`; empty when it is `/`.
-    pub workdir: String,
+    pub(crate) workdir: String,
     /// Its labels.
-    pub labels: BTreeMap<String, String>,
+    pub(crate) labels: BTreeMap<String, String>,
 }
 
 /// How far a pull has come.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PullProgress {
+pub(crate) struct PullProgress {
     /// Bytes fetched.
-    pub done: u64,
+    pub(crate) done: u64,
     /// Bytes of the layers seen so far; none until the first is known.
-    pub total: Option<u64>,
+    pub(crate) total: Option<u64>,
     /// What is going on, in few words.
-    pub detail: String,
+    pub(crate) detail: String,
 }
 
 /// A container as the engine has it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ContainerState {
+pub(crate) struct ContainerState {
     /// Full id.
-    pub id: String,
+    pub(crate) id: String,
     /// Name without the slash.
-    pub name: String,
+    pub(crate) name: String,
     /// The image reference it was made from.
-    pub image: String,
+    pub(crate) image: String,
     /// What it is doing.
-    pub phase: Phase,
+    pub(crate) phase: Phase,
     /// When it was last started, in the engine's words; changes with each start.
-    pub started_at: String,
+    pub(crate) started_at: String,
     /// Its labels.
-    pub labels: BTreeMap<String, String>,
+    pub(crate) labels: BTreeMap<String, String>,
     /// Its user, as configured; empty for root.
-    pub user: String,
+    pub(crate) user: String,
     /// Its working directory; empty for `/`.
-    pub workdir: String,
+    pub(crate) workdir: String,
 }
 
 /// What a container is doing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Phase {
+pub(crate) enum Phase {
     /// Made, never started.
     #[default]
     Created,
@@ -223,18 +216,18 @@ pub enum Phase {
 
 /// How a container ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Exit {
+pub(crate) struct Exit {
     /// Exit code; none when the container is gone and took it along.
-    pub code: Option<i64>,
+    pub(crate) code: Option<i64>,
     /// The kernel killed it for want of memory.
-    pub out_of_memory: bool,
+    pub(crate) out_of_memory: bool,
     /// The engine's own words, often empty.
-    pub error: String,
+    pub(crate) error: String,
 }
 
 /// Why a call to an engine failed. The text is the engine's own.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum EngineError {
+pub(crate) enum EngineError {
     /// No such image or container.
     #[error("{0}")]
     NotFound(String),

@@ -15,13 +15,16 @@
 
 pub mod bootstrap;
 pub mod cli;
-mod disk;
-pub mod engine;
-pub mod gpu;
-pub mod inside;
-pub mod jupyter;
+mod engine;
+mod fd_passing;
+mod host_program;
+mod keyed_mutex;
+mod log_tail;
+pub mod netns_helper;
 pub mod relay;
+mod run_blocking;
 pub mod rundir;
 pub mod serve;
-pub mod udp;
-pub mod workload;
+mod session_store;
+mod udp;
+mod workload;

@@ -6,7 +6,7 @@ use clap::Parser;
 use jq_agent::{
     bootstrap::{self, failed},
     cli::{self, Cli, Command},
-    inside,
+    netns_helper,
     relay::{self, Relay},
     rundir::RunDir,
     serve::{self, Served, Server},
@@ -72,7 +72,7 @@ fn run(command: Command) -> anyhow::Result<()> {
             let runtime = runtime()?;
             let result = runtime.block_on(async {
                 tokio::select! {
-                    result = inside::run(&socket) => result,
+                    result = netns_helper::run(&socket) => result,
                     result = asked_to_end() => result,
                 }
             });

@@ -4,8 +4,10 @@
 //! it serves comes over SSH (the control socket); a stranger's packet gets no answer at all. The wire format and its
 //! rules are in [`jq_common::carrier::relay`].
 
-mod packets;
+mod batch;
+mod forward;
 mod pairs;
+mod socket;
 
 use std::{fs::File, io, sync::Arc, time::Duration};
 
@@ -22,7 +24,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::{packets::Socket, pairs::Pairs};
+use self::{forward::Forwarder, pairs::Pairs, socket::Socket};
 use crate::{bootstrap::failed, rundir::RunDir, udp};
 
 /// How long a pair is kept without a packet, and the process without a pair.
@@ -59,10 +61,7 @@ pub struct Relay {
 
 /// What every task of the role needs.
 struct Shared {
-    /// Where clients send.
-    socket: Socket,
-    pairs: Pairs,
-    cookies: CookieKey,
+    forwarder: Forwarder,
     port: u16,
 }
 
@@ -79,16 +78,15 @@ impl Relay {
         let socket = udp::bind().map_err(BindError::Udp)?;
         let port = socket.local_addr().map_err(BindError::Udp)?.port();
         let key = jq_common::bootstrap::random().map_err(|error| BindError::Random(error.to_string()))?;
-        let shared = Shared {
+        let forwarder = Forwarder {
             socket: Socket::new(socket).map_err(BindError::Udp)?,
             pairs: Pairs::default(),
             cookies: CookieKey::new(&key),
-            port,
         };
         let control = folder.listen().map_err(BindError::Folder)?;
         tracing::info!(port, "relaying");
         Ok(Self {
-            shared: Arc::new(shared),
+            shared: Arc::new(Shared { forwarder, port }),
             control,
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
@@ -99,7 +97,7 @@ impl Relay {
     /// Relays until there has been no pair for five minutes. A pair goes when it was not used for as long.
     pub async fn join(&self) {
         tokio::select! {
-            () = self.shared.pass_outward() => {}
+            () = self.shared.forwarder.to_agents() => {}
             () = self.accept_bootstraps() => {}
             () = self.idle() => tracing::info!("nobody used the relay for long enough"),
         }
@@ -134,7 +132,7 @@ impl Relay {
         let mut last_used = Instant::now();
         while last_used.elapsed() < IDLE {
             sweep.tick().await;
-            if self.shared.pairs.forget_idle(IDLE) > 0 {
+            if self.shared.forwarder.pairs.forget_idle(IDLE) > 0 {
                 last_used = Instant::now();
             }
         }
@@ -149,14 +147,14 @@ async fn answer(
 ) -> Result<(), FrameError> {
     let request = codec::read_within(&mut stream, limits::BOOTSTRAP_FRAME, limits::FIRST_FRAME).await?;
     let reply: BootstrapReply = match request {
-        BootstrapRequest::Relay(request) => match shared.pairs.announce(&request, shared.port) {
+        BootstrapRequest::Relay(request) => match shared.forwarder.pairs.announce(&request, shared.port) {
             Ok(announced) => {
                 let port = shared.port;
                 if let Some(pair) = announced {
                     tasks.spawn(async move {
                         let gone = pair.gone();
                         tokio::select! {
-                            () = shared.pass_inward(&pair) => {}
+                            () = shared.forwarder.to_client(&pair) => {}
                             () = gone.cancelled() => {}
                             () = stop.cancelled() => {}
                         }

@@ -3,10 +3,10 @@
 mod attachment;
 mod control;
 mod dialer;
-mod gate;
 pub(crate) mod handover;
-mod lifetime;
-mod quiet;
+mod idle_shutdown;
+mod pausable_socket;
+mod quiesce;
 mod session;
 mod sessions;
 
@@ -37,10 +37,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::handover::Upgrade;
 use self::{
-    gate::Gate,
-    handover::estate::{Estate, Head},
-    lifetime::Lifetime,
-    quiet::Quiet,
+    handover::snapshot::{Header, Snapshot},
+    idle_shutdown::IdleShutdown,
+    pausable_socket::PausableSocket,
+    quiesce::Quiesce,
     session::Session,
     sessions::Sessions,
 };
@@ -97,7 +97,7 @@ pub enum BindError {
 pub struct Server {
     endpoint: Endpoint,
     /// What `endpoint` reads from and sends by.
-    carrier: Arc<Quiet>,
+    carrier: Arc<PausableSocket>,
     udp: UdpSocket,
     /// The control sockets: this build's, and those of builds whose place it took.
     controls: Vec<UnixListener>,
@@ -125,13 +125,13 @@ struct Shared {
     quic: AgentSettings,
     /// Permits to open a pipe of packets.
     pipes: Arc<Semaphore>,
-    lifetime: Lifetime,
+    idle_shutdown: IdleShutdown,
     sessions: Sessions,
     workloads: Workloads,
     /// Work on workloads, which a client that leaves does not stop.
     work: TaskTracker,
     /// Closed while an upgrade is near: what needs a workload's network waits for the successor.
-    gate: Gate,
+    quiesce: Quiesce,
     upgrades: mpsc::Sender<Upgrade>,
     /// An upgrade has failed: there is no other.
     stays: AtomicBool,
@@ -151,17 +151,17 @@ impl Server {
         let identity = Identity::generate()?;
         let (certificate, key) = identity.parts();
         let random = |error: getrandom::Error| BindError::Random(error.to_string());
-        let head = Head {
+        let head = Header {
             certificate: certificate.to_vec(),
             key: key.to_vec(),
             reset_secret: jq_common::bootstrap::random().map_err(random)?,
             boot: jq_common::bootstrap::random().map_err(random)?,
-            linger_s: lifetime::DEFAULT_LINGER.as_secs(),
+            linger_s: idle_shutdown::DEFAULT_LINGER.as_secs(),
             allowed: Vec::new(),
             sessions: Vec::new(),
         };
         let udp = udp::bind().map_err(BindError::Udp)?;
-        let mut server = Self::restore(Estate::new(head, udp, lock), host)?;
+        let mut server = Self::restore(Snapshot::new(head, udp, lock), host)?;
         let control = folder.listen().map_err(BindError::Folder)?;
         server.controls.push(control);
         Ok(server)
@@ -173,9 +173,9 @@ impl Server {
     /// Any [`BindError`]. Must be called within a tokio runtime, before anything else has been opened.
     pub async fn inherit(folder: &RunDir, host: HostContext) -> Result<Self, BindError> {
         let children = handover::children();
-        let mut estate = handover::inherit().map_err(BindError::Inherit)?;
-        let asker = estate.asker.take();
-        let mut server = Self::restore(estate, host)?;
+        let mut snapshot = handover::inherit().map_err(BindError::Inherit)?;
+        let asker = snapshot.asker.take();
+        let mut server = Self::restore(snapshot, host)?;
         let control = folder.listen().map_err(BindError::Folder)?;
         server.controls.push(control);
         if let Some(asker) = asker {
@@ -192,8 +192,8 @@ impl Server {
         Ok(server)
     }
 
-    fn restore(estate: Estate, host: HostContext) -> Result<Self, BindError> {
-        let Estate { head, udp, .. } = estate;
+    fn restore(snapshot: Snapshot, host: HostContext) -> Result<Self, BindError> {
+        let Snapshot { head, udp, .. } = snapshot;
         let identity = Identity::from_parts(head.certificate, head.key)
             .ok_or_else(|| BindError::Inherit(io::ErrorKind::InvalidData.into()))?;
         let allowed = AllowedClients::default();
@@ -201,9 +201,9 @@ impl Server {
         let quic = AgentSettings::new(&identity, allowed.clone(), &head.reset_secret)?;
         let port = udp.local_addr().map_err(BindError::Udp)?.port();
         let kept = udp.try_clone().map_err(BindError::Udp)?;
-        let carrier = Quiet::new(UdpCarrier::new(udp).map_err(BindError::Udp)?);
+        let carrier = PausableSocket::new(UdpCarrier::new(udp).map_err(BindError::Udp)?);
         let endpoint = quic.endpoint_on(carrier.clone(), CarrierKind::Udp)?;
-        let controls = estate.controls.into_iter().map(|control| {
+        let controls = snapshot.controls.into_iter().map(|control| {
             control.set_nonblocking(true)?;
             UnixListener::from_std(control)
         });
@@ -215,18 +215,18 @@ impl Server {
             reset_secret: head.reset_secret,
             quic,
             pipes: Arc::new(Semaphore::new(PIPES)),
-            lifetime: Lifetime::new(Duration::from_secs(head.linger_s)),
+            idle_shutdown: IdleShutdown::new(Duration::from_secs(head.linger_s)),
             sessions: Sessions::new(head.boot),
             workloads: Workloads::new(host.clone()),
             work: TaskTracker::new(),
-            gate: Gate::default(),
+            quiesce: Quiesce::default(),
             upgrades: asked,
             stays: AtomicBool::new(false),
             port,
         });
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        let mut sockets = estate.sockets.into_iter();
-        let mut held = estate.held.into_iter();
+        let mut sockets = snapshot.sockets.into_iter();
+        let mut held = snapshot.held.into_iter();
         for state in head.sessions {
             let kept = (state.generation, Duration::from_secs(state.keep_s));
             let session = shared
@@ -240,7 +240,7 @@ impl Server {
             carrier,
             udp: kept,
             controls,
-            locks: estate.locks,
+            locks: snapshot.locks,
             shared,
             upgrades,
             tasks,
@@ -256,7 +256,7 @@ impl Server {
         tokio::select! {
             () = accept_clients(&self.endpoint, &self.shared, &self.tasks, &self.stop) => {}
             _ = join_all(controls) => {}
-            () = self.shared.lifetime.ended() => tracing::info!("nobody was connected for long enough"),
+            () = self.shared.idle_shutdown.ended() => tracing::info!("nobody was connected for long enough"),
             Some(upgrade) = self.upgrades.recv() => return Served::Replaced(upgrade),
         }
         Served::Alone
@@ -282,19 +282,19 @@ impl Server {
             host,
         } = self;
         tracing::info!("making way for another build");
-        carrier.silence();
+        carrier.pause();
         let controls = controls.into_iter().map(UnixListener::into_std);
         let controls = controls.collect::<io::Result<_>>().map_err(BindError::Folder)?;
         let rest = handover::Rest { udp, locks, controls };
-        let mut estate = handover::close(&shared, rest).await;
-        let (error, asker) = handover::become_successor(upgrade, &mut estate);
+        let mut snapshot = handover::close(&shared, rest).await;
+        let (error, asker) = handover::become_successor(upgrade, &mut snapshot);
         tracing::error!(%error, "the successor does not start");
 
         stop.cancel();
         tasks.close();
         within("clients", tasks.wait()).await;
         drop((endpoint, carrier, shared, upgrades));
-        let server = Self::restore(estate, host)?;
+        let server = Self::restore(snapshot, host)?;
         server.shared.stays.store(true, Ordering::Relaxed);
         if let Some(asker) = asker {
             let failure = failed("the agent stays as it is", error);

@@ -17,7 +17,7 @@ const TRIES: usize = 16;
 ///
 /// # Errors
 /// When the host gives no port at all.
-pub fn bind() -> io::Result<UdpSocket> {
+pub(crate) fn bind() -> io::Result<UdpSocket> {
     let random = jq_common::bootstrap::random::<{ TRIES * 2 }>().map_err(io::Error::other)?;
     let customary = random.chunks_exact(2).map(|pair| {
         let offset = u16::from_be_bytes([pair[0], pair[1]]) % (CUSTOMARY.end - CUSTOMARY.start);

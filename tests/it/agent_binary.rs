@@ -3,7 +3,7 @@
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
-use jq_agent::inside::InsideListener;
+use jq_agent::netns_helper::HelperListener;
 use jq_tests::{product::agent_binary, require};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -66,7 +66,7 @@ async fn the_inside_role_dials_from_an_empty_root_and_hands_the_socket_out() -> 
         return Ok(());
     }
     let root = empty_root()?;
-    let listener = InsideListener::bind(root.path())?;
+    let listener = HelperListener::bind(root.path())?;
     let mut role = in_root(root.path())
         .args(["inside", "--socket", "/inside.sock"])
         .spawn()?;

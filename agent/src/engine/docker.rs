@@ -4,10 +4,10 @@
 
 mod containers;
 mod convert;
+mod error;
 mod exec;
 mod images;
 mod pull;
-mod trouble;
 
 use std::{
     io,
@@ -180,9 +180,9 @@ fn lost_or(error: bollard::errors::Error) -> EngineError {
     use bollard::errors::Error;
     match error {
         Error::DockerResponseServerError { status_code, message } => {
-            trouble::classify(Some(status_code), message.trim())
+            error::classify(Some(status_code), message.trim())
         }
-        Error::DockerStreamError { error } => trouble::classify(None, error.trim()),
+        Error::DockerStreamError { error } => error::classify(None, error.trim()),
         Error::RequestTimeoutError => EngineError::Lost("the engine did not answer in time".into()),
         other => EngineError::Lost(other.to_string()),
     }

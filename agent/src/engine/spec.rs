@@ -6,83 +6,83 @@ use bytes::Bytes;
 
 /// An image to be made from files.
 #[derive(Clone, Debug)]
-pub struct ImportSpec {
+pub(crate) struct ImportSpec {
     /// Repository, without a tag.
-    pub repository: String,
+    pub(crate) repository: String,
     /// Tag.
-    pub tag: String,
+    pub(crate) tag: String,
     /// Labels.
-    pub labels: BTreeMap<String, String>,
+    pub(crate) labels: BTreeMap<String, String>,
 }
 
 /// A file or folder to be put into an image or container.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub(crate) struct Entry {
     /// Absolute path.
-    pub path: String,
+    pub(crate) path: String,
     /// What it holds; none for a folder.
-    pub content: Option<Bytes>,
+    pub(crate) content: Option<Bytes>,
     /// Permission bits.
-    pub mode: u32,
+    pub(crate) mode: u32,
     /// Owner.
-    pub uid: u32,
+    pub(crate) uid: u32,
     /// Group.
-    pub gid: u32,
+    pub(crate) gid: u32,
 }
 
 /// A container to be made.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ContainerSpec {
+pub(crate) struct ContainerSpec {
     /// Its name.
-    pub name: String,
+    pub(crate) name: String,
     /// Image reference or id, present in the engine.
-    pub image: String,
+    pub(crate) image: String,
     /// Entry point in place of the image's.
-    pub entrypoint: Option<Vec<String>>,
+    pub(crate) entrypoint: Option<Vec<String>>,
     /// Command in place of the image's.
-    pub command: Option<Vec<String>>,
+    pub(crate) command: Option<Vec<String>>,
     /// `uid:gid` in place of the image's user.
-    pub user: Option<String>,
+    pub(crate) user: Option<String>,
     /// Environment on top of the image's.
-    pub env: Vec<(String, String)>,
+    pub(crate) env: Vec<(String, String)>,
     /// Working directory in place of the image's.
-    pub workdir: Option<String>,
+    pub(crate) workdir: Option<String>,
     /// Host name.
-    pub hostname: Option<String>,
+    pub(crate) hostname: Option<String>,
     /// Labels.
-    pub labels: BTreeMap<String, String>,
+    pub(crate) labels: BTreeMap<String, String>,
     /// Folders and volumes seen in it.
-    pub mounts: Vec<Mount>,
+    pub(crate) mounts: Vec<Mount>,
     /// Bytes of /dev/shm.
-    pub shm_size: Option<u64>,
+    pub(crate) shm_size: Option<u64>,
     /// Resource limits.
-    pub limits: Vec<Limit>,
+    pub(crate) limits: Vec<Limit>,
     /// A small init as process 1, which reaps.
-    pub init: bool,
+    pub(crate) init: bool,
     /// GPUs.
-    pub gpus: Option<GpuRequest>,
+    pub(crate) gpus: Option<GpuRequest>,
     /// Shares this container's network (full id); none: the engine's default network.
-    pub network_of: Option<String>,
+    pub(crate) network_of: Option<String>,
     /// A helper of ours: read-only, no capabilities, no new privileges, removed when it ends.
-    pub confined: bool,
+    pub(crate) confined: bool,
     /// Users are the host's even where the engine maps them.
-    pub host_users: bool,
+    pub(crate) host_users: bool,
 }
 
 /// A folder or volume seen in a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mount {
+pub(crate) struct Mount {
     /// Where it comes from.
-    pub source: MountSource,
+    pub(crate) source: MountSource,
     /// Absolute path in the container.
-    pub destination: String,
+    pub(crate) destination: String,
     /// Not writable there.
-    pub read_only: bool,
+    pub(crate) read_only: bool,
 }
 
 /// Where a mount comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum MountSource {
+pub(crate) enum MountSource {
     /// An absolute path of the host. It must exist; the engine never makes it.
     Host(String),
     /// A volume of the engine, made when it is missing.
@@ -91,18 +91,18 @@ pub enum MountSource {
 
 /// A resource limit, soft and hard alike; -1 is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limit {
+pub(crate) struct Limit {
     /// The engine's name of it: `nofile`.
-    pub name: &'static str,
+    pub(crate) name: &'static str,
     /// Soft limit.
-    pub soft: i64,
+    pub(crate) soft: i64,
     /// Hard limit.
-    pub hard: i64,
+    pub(crate) hard: i64,
 }
 
 /// GPUs in the way that an engine understands.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum GpuRequest {
+pub(crate) enum GpuRequest {
     /// NVIDIA's hook or runtime: these UUIDs; all when empty.
     Nvidia(Vec<String>),
     /// These CDI devices, by their full names.
@@ -118,11 +118,11 @@ pub enum GpuRequest {
 
 /// A command to be run in a container.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Exec {
+pub(crate) struct Exec {
     /// Program and arguments.
-    pub command: Vec<String>,
+    pub(crate) command: Vec<String>,
     /// Environment on top of the container's.
-    pub env: Vec<(String, String)>,
+    pub(crate) env: Vec<(String, String)>,
     /// Working directory in place of the container's.
-    pub workdir: Option<String>,
+    pub(crate) workdir: Option<String>,
 }

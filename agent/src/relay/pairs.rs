@@ -11,7 +11,7 @@ use std::{
 use jq_common::bootstrap::{PairId, RelayRequest, RelaySecret};
 use tokio_util::sync::CancellationToken;
 
-use super::packets::Socket;
+use super::socket::Socket;
 
 /// One client and one agent, or the next relay in the agent's place.
 pub(super) struct Pair {

@@ -59,7 +59,7 @@ pub(super) async fn serve(connection: Connection, shared: Arc<Shared>, stop: Can
             match session.leave(generation) {
                 Some(keep) => {
                     // The agent stays as long as the session is kept, whatever other clients wished.
-                    let _kept = shared.lifetime.enter();
+                    let _kept = shared.idle_shutdown.enter();
                     wait(&session, generation, keep, &stop).await
                 }
                 None => false,
@@ -78,7 +78,7 @@ pub(super) async fn keep(
     shared: Arc<Shared>,
     stop: CancellationToken,
 ) {
-    let kept = shared.lifetime.enter();
+    let kept = shared.idle_shutdown.enter();
     let over = wait(&session, generation, keep, &stop).await;
     drop(kept);
     if over {
@@ -143,7 +143,7 @@ async fn carry(
         Attached::Stale => return refuse(send, &AttachReply::Stale).await,
         Attached::Busy => return refuse(send, &AttachReply::Busy).await,
     };
-    let presence = shared.lifetime.enter();
+    let presence = shared.idle_shutdown.enter();
     let generation = attach.generation;
     // Only now: room for the streams is made at once.
     connection.set_max_concurrent_bi_streams(VarInt::from_u32(limits::STREAMS));

@@ -87,7 +87,7 @@ async fn answer(mut stream: UnixStream, shared: &Shared) -> Result<Option<Pipe>,
 }
 
 fn let_in(request: &AdmitRequest, shared: &Shared) -> Started {
-    shared.lifetime.expect(Duration::from_secs(request.linger_s));
+    shared.idle_shutdown.expect(Duration::from_secs(request.linger_s));
     shared.allowed.allow(request.client);
     started(shared)
 }

@@ -2,11 +2,10 @@
 //! certificate and its sessions, so that no stream notices.
 //!
 //! What comes before the streams stop may be refused and changes nothing. Afterwards the successor restores everything
-//! from an [`estate`]; and where the system does not start it, this program does so itself, in the same way.
+//! from an [`snapshot`]; and where the system does not start it, this program does so itself, in the same way.
 
-pub(crate) mod estate;
-mod orphans;
-mod parcel;
+mod reaper;
+pub(crate) mod snapshot;
 
 use std::{
     convert::Infallible,
@@ -38,8 +37,8 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use self::estate::{Estate, FORMAT, Head};
-pub(super) use self::orphans::{children, reap};
+pub(super) use self::reaper::{children, reap};
+use self::snapshot::{FORMAT, Header, Snapshot};
 use super::{GRACE, Shared, within};
 use crate::rundir::RunDir;
 
@@ -82,11 +81,11 @@ pub(super) async fn prepare(request: UpgradeRequest, shared: &Shared) -> Result<
     let lock = lock
         .map_err(|error| format!("{}: {error}", request.run_dir.display()))?
         .ok_or("the successor runs already")?;
-    if !shared.gate.close() {
+    if !shared.quiesce.close() {
         return Err("an upgrade is under way".to_owned());
     }
-    if timeout(REQUESTS, shared.gate.empty()).await.is_err() {
-        shared.gate.open();
+    if timeout(REQUESTS, shared.quiesce.empty()).await.is_err() {
+        shared.quiesce.open();
         return Err("a workload is being started".to_owned());
     }
     within("helpers", shared.workloads.shutdown()).await;
@@ -161,17 +160,17 @@ fn parse_version(text: &str) -> Option<([u64; 3], bool)> {
 ///
 /// The clients' connections are closed, and they come back at once by new ones. What they send meanwhile waits in the
 /// kernel: nothing is read any more.
-pub(super) async fn close(shared: &Shared, rest: Rest) -> Estate {
+pub(super) async fn close(shared: &Shared, rest: Rest) -> Snapshot {
     let sessions = shared.sessions.all();
     let mut leaving = Vec::new();
     for session in &sessions {
         let before = session.connection().map(|connection| sent(&connection));
         leaving.extend(session.freeze().zip(before));
     }
-    let mut estate = Estate {
-        head: Head {
+    let mut snapshot = Snapshot {
+        head: Header {
             sessions: Vec::new(),
-            linger_s: shared.lifetime.linger().as_secs(),
+            linger_s: shared.idle_shutdown.linger().as_secs(),
             allowed: shared.allowed.all(),
             reset_secret: shared.reset_secret,
             boot: shared.sessions.boot(),
@@ -188,9 +187,9 @@ pub(super) async fn close(shared: &Shared, rest: Rest) -> Estate {
     let standing = async {
         for session in sessions {
             let exported = session.export().await;
-            estate.head.sessions.push(exported.state);
-            estate.sockets.extend(exported.sockets);
-            estate.held.extend(exported.held);
+            snapshot.head.sessions.push(exported.state);
+            snapshot.sockets.extend(exported.sockets);
+            snapshot.held.extend(exported.held);
         }
     };
     if timeout(STANDSTILL, standing).await.is_err() {
@@ -206,7 +205,7 @@ pub(super) async fn close(shared: &Shared, rest: Rest) -> Estate {
     };
     // Who does not hear of it is told by the successor, with his next packet (RFC 9000, section 10.3).
     let _ = timeout(FAREWELLS, told).await;
-    estate
+    snapshot
 }
 
 fn sent(connection: &Connection) -> u64 {
@@ -220,9 +219,9 @@ pub(super) struct Rest {
     pub(super) controls: Vec<std::os::unix::net::UnixListener>,
 }
 
-/// Becomes the successor. Returns only when that failed: then nothing has changed, and the estate is as it was, without
+/// Becomes the successor. Returns only when that failed: then nothing has changed, and the snapshot is as it was, without
 /// the successor's lock.
-pub(super) fn become_successor(upgrade: Upgrade, estate: &mut Estate) -> (io::Error, Option<UnixStream>) {
+pub(super) fn become_successor(upgrade: Upgrade, snapshot: &mut Snapshot) -> (io::Error, Option<UnixStream>) {
     let Upgrade {
         asker,
         successor,
@@ -230,25 +229,25 @@ pub(super) fn become_successor(upgrade: Upgrade, estate: &mut Estate) -> (io::Er
         lock,
     } = upgrade;
     match asker.into_std() {
-        Ok(asker) => estate.asker = Some(asker),
+        Ok(asker) => snapshot.asker = Some(asker),
         Err(error) => return (error, None),
     }
-    estate.locks.push(lock);
-    let error = match execute(&successor, &run_dir, estate) {
+    snapshot.locks.push(lock);
+    let error = match execute(&successor, &run_dir, snapshot) {
         Ok(never) => match never {},
         Err(error) => error,
     };
     // Before anybody hears of the failure: the lock is then free for another start.
-    estate.locks.pop();
-    let asker = estate
+    snapshot.locks.pop();
+    let asker = snapshot
         .asker
         .take()
         .and_then(|asker| UnixStream::from_std(asker).ok());
     (error, asker)
 }
 
-fn execute(successor: &Path, run_dir: &Path, estate: &Estate) -> io::Result<Infallible> {
-    rustix::stdio::dup2_stdin(estate.pack()?)?;
+fn execute(successor: &Path, run_dir: &Path, snapshot: &Snapshot) -> io::Result<Infallible> {
+    rustix::stdio::dup2_stdin(snapshot.pack()?)?;
     let error = std::process::Command::new(successor)
         .args(["serve", "--inherit", "--run-dir"])
         .arg(run_dir)
@@ -267,10 +266,10 @@ fn execute(successor: &Path, run_dir: &Path, estate: &Estate) -> io::Result<Infa
 ///
 /// # Errors
 /// When there is nothing of the kind.
-pub(super) fn inherit() -> io::Result<Estate> {
-    let estate = Estate::unpack(io::stdin());
+pub(super) fn inherit() -> io::Result<Snapshot> {
+    let snapshot = Snapshot::unpack(io::stdin());
     null_stdin()?;
-    estate
+    snapshot
 }
 
 /// Tells who asked for an upgrade what came of it.

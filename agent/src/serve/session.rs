@@ -1,6 +1,6 @@
 //! One client's session: its streams, and the workload they lead to. It outlives the connections that carry it.
 
-mod moving;
+mod snapshot;
 mod work;
 
 use std::{

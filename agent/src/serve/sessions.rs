@@ -16,7 +16,7 @@ use quinn::Connection;
 
 use super::session::Session;
 
-/// Most sessions at once. Of those that nothing carries, the one left longest is ended for a newcomer.
+/// Most sessions at once. Of those that nothing carries, the one left longest is ended for a new one.
 const MOST: usize = 64;
 
 /// The longest that a session is kept without a connection.

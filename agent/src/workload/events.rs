@@ -13,12 +13,12 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Sends events to a client. Cheap to clone. A client that is gone, or does not read, stops nothing.
 #[derive(Clone)]
-pub struct EventSink(Sender<Event>);
+pub(crate) struct EventSink(Sender<Event>);
 
 impl EventSink {
     /// Events go to `sender`.
     #[must_use]
-    pub fn new(sender: Sender<Event>) -> Self {
+    pub(crate) fn new(sender: Sender<Event>) -> Self {
         Self(sender)
     }
 
@@ -77,13 +77,13 @@ impl EventSink {
 
 /// Lets through a few reports a second.
 #[derive(Default)]
-pub(super) struct Throttle(Mutex<Option<Instant>>);
+pub(crate) struct Throttle(Mutex<Option<Instant>>);
 
 impl Throttle {
     const BEAT: Duration = Duration::from_millis(150);
 
     /// Whether it is time for the next.
-    pub(super) fn due(&self) -> bool {
+    pub(crate) fn due(&self) -> bool {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if last.is_some_and(|last| last.elapsed() < Self::BEAT) {
             return false;

@@ -5,7 +5,7 @@ use jq_common::protocol::workload::{Failure, FailureKind};
 use crate::engine::EngineError;
 
 /// A failure, from its four parts.
-pub(super) fn fail(
+pub(crate) fn fail(
     kind: FailureKind,
     what: impl Into<String>,
     why: impl Into<String>,
@@ -20,7 +20,7 @@ pub(super) fn fail(
 }
 
 /// The failure of a call to the engine that nothing more particular is known about.
-pub(super) fn engine(what: &str, error: &EngineError) -> Failure {
+pub(crate) fn engine(what: &str, error: &EngineError) -> Failure {
     let (kind, hint) = match error {
         EngineError::Lost(_) => (
             FailureKind::EngineStopped,

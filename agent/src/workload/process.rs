@@ -1,7 +1,9 @@
 //! Jupyter as a process of the host: found by its record, or started from PATH or a private virtual environment.
 
+pub(crate) mod detached;
 mod gpus;
 mod program;
+mod venv;
 
 use std::{
     ffi::OsString,
@@ -13,22 +15,20 @@ use std::{
 use jq_common::protocol::workload::{Failure, FailureKind, JupyterInfo, JupyterKind, Ready, WorkloadSpec};
 use tokio::process::Child;
 
+use self::detached::Launch;
 use super::{
-    HostContext, Started,
-    events::EventSink,
+    EventSink, HostContext, Network, Started,
     failure::fail,
-    jupyter_wait::{self, Waited},
-    network::Network,
-    probe::{Found, Unfit, probe},
-    store::{ProcessRecord, Store},
+    gpu::{self, Gpu},
+    jupyter::{
+        self,
+        probe::{Found, Unfit, probe},
+        readiness::{self, Waited},
+    },
 };
 use crate::{
-    engine::{
-        Exit,
-        process::{self, Launch},
-    },
-    gpu::{self, Gpu},
-    jupyter,
+    engine::Exit,
+    session_store::{ProcessRecord, SessionStore},
 };
 
 /// How many ports are tried.
@@ -38,9 +38,9 @@ const PORTS: u32 = 3;
 const LOG: usize = 30;
 
 /// Finds or starts the session's process.
-pub(super) async fn start(
+pub(crate) async fn start(
     host: &HostContext,
-    store: &Store,
+    store: &SessionStore,
     spec: &WorkloadSpec,
     events: &EventSink,
 ) -> Result<Started, Failure> {
@@ -102,7 +102,7 @@ fn check(host: &HostContext, spec: &WorkloadSpec) -> Result<(), Failure> {
 
 struct Session<'a> {
     host: &'a HostContext,
-    store: &'a Store,
+    store: &'a SessionStore,
     spec: &'a WorkloadSpec,
     events: &'a EventSink,
     token: &'a str,
@@ -122,7 +122,7 @@ impl Session<'_> {
         let workdir = self.workdir()?;
         let record = self.store.process(&self.spec.session);
         if let Some(record) = &record
-            && process::start_time(record.pid) == Some(record.start_time)
+            && detached::start_time(record.pid) == Some(record.start_time)
         {
             let kind = jupyter::of_verb(&record.verb).unwrap_or(kind);
             let network = Arc::new(Network::host_with(record.port, self.host.uid));
@@ -141,7 +141,7 @@ impl Session<'_> {
         let mut preferred = record.map(|record| record.port);
         let mut left = PORTS;
         loop {
-            let port = process::free_port(preferred).map_err(|error| {
+            let port = detached::free_port(preferred).map_err(|error| {
                 fail(
                     FailureKind::HostUnfit,
                     "no port is free on the host",
@@ -157,13 +157,13 @@ impl Session<'_> {
                 Waited::Late(Found::Other(Unfit::Open | Unfit::Foreign(_)))
             );
             if unfit {
-                process::end(&mut child).await;
+                detached::end(&mut child).await;
             }
             // Between the choice of a port and Jupyter's coming up anyone may take it.
             left -= 1;
             let taken = match &waited {
                 Waited::Late(Found::Other(Unfit::Foreign(_))) => true,
-                Waited::Ended(_) => process::free_port(Some(port)).is_ok_and(|free| free != port),
+                Waited::Ended(_) => detached::free_port(Some(port)).is_ok_and(|free| free != port),
                 _ => false,
             };
             if taken && left > 0 {
@@ -179,7 +179,7 @@ impl Session<'_> {
     }
 
     async fn spawn(&self, program: &Path, port: u16, root: &str) -> Result<(Child, ProcessRecord), Failure> {
-        let mut child = process::spawn(&self.launch(program, port, root)).map_err(|error| {
+        let mut child = detached::spawn(&self.launch(program, port, root)).map_err(|error| {
             fail(
                 FailureKind::StartFailed,
                 format!("cannot start {}", program.display()),
@@ -190,14 +190,14 @@ impl Session<'_> {
         let pid = child.id().unwrap_or_default();
         let record = ProcessRecord {
             pid,
-            start_time: process::start_time(pid).unwrap_or_default(),
+            start_time: detached::start_time(pid).unwrap_or_default(),
             port,
             verb: jupyter::verb(self.spec.jupyter).unwrap_or_default().to_owned(),
             workdir: root.to_owned(),
         };
         if let Err(error) = self.store.set_process(&self.spec.session, &record).await {
             // Without a record nobody would find it again.
-            process::end(&mut child).await;
+            detached::end(&mut child).await;
             return Err(state_failure(&error));
         }
         Ok((child, record))
@@ -220,7 +220,7 @@ impl Session<'_> {
                 .note(format!("Jupyter is running already, in {}", record.workdir))
                 .await;
         }
-        let has = process::variable(record.pid, gpus::CUDA_DEVICES);
+        let has = detached::variable(record.pid, gpus::CUDA_DEVICES);
         let note = has.and_then(|has| gpus::difference(self.spec, self.gpus, has.as_deref()));
         if let Some(note) = note {
             self.events.note(note).await;
@@ -269,7 +269,7 @@ impl Session<'_> {
         child: Option<&mut Child>,
     ) -> Waited<Option<i32>> {
         let log = self.store.log_file(&self.spec.session);
-        let last_line = || async { process::tail(&log, 1).pop() };
+        let last_line = || async { detached::tail(&log, 1).pop() };
         let ended = async {
             match child {
                 Some(child) => child.wait().await.ok().and_then(|status| status.code()),
@@ -277,21 +277,21 @@ impl Session<'_> {
                 None => std::future::pending().await,
             }
         };
-        jupyter_wait::wait(network, record.port, self.token, ended, last_line, self.events).await
+        readiness::wait(network, record.port, self.token, ended, last_line, self.events).await
     }
 
     fn verdict(&self, waited: Waited<Option<i32>>, kind: JupyterKind, port: u16) -> Result<(), Failure> {
         let log = self.store.log_file(&self.spec.session);
         match waited {
             Waited::Ready => Ok(()),
-            Waited::Stranger => Err(jupyter_wait::stranger(kind, port)),
-            Waited::Late(found) => Err(jupyter_wait::late(kind, &found, &process::tail(&log, LOG))),
+            Waited::Stranger => Err(readiness::stranger(kind, port)),
+            Waited::Late(found) => Err(readiness::late(kind, &found, &detached::tail(&log, LOG))),
             Waited::Ended(code) => {
                 let exit = Exit {
                     code: code.map(Into::into),
                     ..Exit::default()
                 };
-                let mut failure = jupyter_wait::ended(kind, "the host", &exit, &process::tail(&log, LOG));
+                let mut failure = readiness::ended(kind, "the host", &exit, &detached::tail(&log, LOG));
                 failure.hint = format!("its whole log is {} on the host", log.display());
                 Err(failure)
             }

@@ -11,8 +11,11 @@ use bollard::{
 use futures_util::StreamExt;
 
 use super::{Docker, convert, lost_or};
-use crate::engine::{
-    Answer, ContainerSpec, ContainerState, Containers, EngineError, Entry, Exec, Exit, Phase, Tail, archive,
+use crate::{
+    engine::{
+        Answer, ContainerSpec, ContainerState, Containers, EngineError, Entry, Exec, Exit, Phase, archive,
+    },
+    log_tail::Tail,
 };
 
 impl Containers for Docker {

@@ -10,7 +10,10 @@ use futures_util::StreamExt;
 use tokio::time::sleep;
 
 use super::{Docker, convert, lost_or};
-use crate::engine::{EngineError, Exec, Tail};
+use crate::{
+    engine::{EngineError, Exec},
+    log_tail::Tail,
+};
 
 impl Docker {
     /// Runs a command to its end and returns its exit code, as far as the engine knows it.

@@ -1,4 +1,4 @@
-//! Images: find, pull, import, retire.
+//! Images: find, pull, import, prune.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -82,7 +82,7 @@ impl Images for Docker {
         })
     }
 
-    fn retire<'a>(&'a self, labels: &'a BTreeMap<String, String>, keep: &'a str) -> Answer<'a, ()> {
+    fn prune<'a>(&'a self, labels: &'a BTreeMap<String, String>, keep: &'a str) -> Answer<'a, ()> {
         Box::pin(async move {
             let wanted: Vec<String> = convert::environment(
                 &labels

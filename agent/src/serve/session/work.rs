@@ -67,8 +67,8 @@ impl Session {
             stream.reset(ResetCode::TooMany);
             return None;
         };
-        let pass = tokio::select! {
-            pass = shared.gate.enter() => pass,
+        let permit = tokio::select! {
+            permit = shared.quiesce.enter() => permit,
             () = stream.settles() => return None,
             () = self.streams.ended() => {
                 stream.reset(ResetCode::SessionLost);
@@ -87,7 +87,7 @@ impl Session {
                 tracing::debug!(%error, "client left during a request");
             }
             drop(ours);
-            drop(pass);
+            drop(permit);
         };
         let mut carried = pin!(self.carry(stream, theirs.into(), legs));
         tokio::select! {
@@ -120,10 +120,10 @@ impl Session {
     ) -> Result<(), FrameError> {
         let (events, mut happening) = mpsc::channel(EVENTS);
         let (session, work) = (self.clone(), shared.clone());
-        let pass = shared.gate.again();
+        let permit = shared.quiesce.again();
         shared.work.spawn(async move {
-            let _held = (pass, turn);
-            let _presence = work.lifetime.enter();
+            let _held = (permit, turn);
+            let _presence = work.idle_shutdown.enter();
             let sink = EventSink::new(events.clone());
             let last = match work.workloads.start(&spec, &sink).await {
                 Ok(started) => {
@@ -183,12 +183,12 @@ impl Session {
             return dialer::dial(target, None).await;
         }
         loop {
-            shared.gate.opened().await;
+            shared.quiesce.opened().await;
             let network = self.network().await;
             tokio::select! {
                 biased;
                 // The way in is being taken away, for another to come: what was refused may be refused for that.
-                () = shared.gate.closed() => {}
+                () = shared.quiesce.closed() => {}
                 dialled = dialer::dial(target, network.as_deref()) => return dialled,
             }
         }

@@ -2,13 +2,13 @@
 
 use jq_common::protocol::workload::{Failure, GpuAsk, WorkloadSpec};
 
-use crate::{
-    gpu::{self, Gpu},
-    workload::{EventSink, HostContext, gpus::of_host},
+use crate::workload::{
+    EventSink, HostContext,
+    gpu::{self, Gpu, detect::of_host},
 };
 
 /// The GPUs that Jupyter is to see: all of the host's, or those asked for, which must be there.
-pub(super) async fn chosen(
+pub(crate) async fn chosen(
     host: &HostContext,
     spec: &WorkloadSpec,
     events: &EventSink,
@@ -24,10 +24,10 @@ pub(super) async fn chosen(
 }
 
 /// The variable by which CUDA programs choose GPUs.
-pub(super) const CUDA_DEVICES: &str = "CUDA_VISIBLE_DEVICES";
+pub(crate) const CUDA_DEVICES: &str = "CUDA_VISIBLE_DEVICES";
 
 /// How a process is kept to its GPUs. All there are need no word: what the user's own environment says goes on.
-pub(super) fn variables(ask: &GpuAsk, chosen: &[Gpu]) -> Vec<(&'static str, String)> {
+pub(crate) fn variables(ask: &GpuAsk, chosen: &[Gpu]) -> Vec<(&'static str, String)> {
     match ask {
         GpuAsk::Default | GpuAsk::All => Vec::new(),
         GpuAsk::None => vec![(CUDA_DEVICES, String::new())],
@@ -42,7 +42,7 @@ pub(super) fn variables(ask: &GpuAsk, chosen: &[Gpu]) -> Vec<(&'static str, Stri
 }
 
 /// What the user is told when a running Jupyter, which has `has` in [`CUDA_DEVICES`], has other GPUs than asked for.
-pub(super) fn difference(spec: &WorkloadSpec, chosen: &[Gpu], has: Option<&str>) -> Option<String> {
+pub(crate) fn difference(spec: &WorkloadSpec, chosen: &[Gpu], has: Option<&str>) -> Option<String> {
     // What `-e` says has the last word.
     let by_hand = spec.env.iter().any(|(key, _)| key == CUDA_DEVICES);
     if spec.gpus == GpuAsk::Default || by_hand {
@@ -66,11 +66,11 @@ pub(super) fn difference(spec: &WorkloadSpec, chosen: &[Gpu], has: Option<&str>)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::workload::check;
+    use crate::workload::validate;
 
     #[test]
     fn a_process_is_kept_to_its_gpus() {
-        let gpus = gpu::parse_list("GPU 0: A (UUID: GPU-a)\nGPU 1: A (UUID: GPU-b)");
+        let gpus = gpu::devices::parse_list("GPU 0: A (UUID: GPU-a)\nGPU 1: A (UUID: GPU-b)");
         assert!(variables(&GpuAsk::All, &gpus).is_empty());
         assert_eq!(variables(&GpuAsk::None, &[]), [(CUDA_DEVICES, String::new())]);
         assert_eq!(
@@ -84,8 +84,8 @@ mod tests {
 
     #[test]
     fn other_gpus_than_asked_for_are_told() {
-        let gpus = gpu::parse_list("GPU 0: A (UUID: GPU-a)");
-        let mut spec = check::tests::spec();
+        let gpus = gpu::devices::parse_list("GPU 0: A (UUID: GPU-a)");
+        let mut spec = validate::tests::spec();
         let differ = |spec: &WorkloadSpec, has| difference(spec, &gpus, has);
         spec.gpus = GpuAsk::Default;
         assert_eq!(differ(&spec, Some("")), None);

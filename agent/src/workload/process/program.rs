@@ -7,14 +7,13 @@ use std::{
 
 use jq_common::protocol::workload::{Failure, FailureKind, JupyterKind};
 
-use super::Session;
+use super::{
+    Session,
+    venv::{self, VenvError},
+};
 use crate::{
-    engine::{
-        host,
-        venv::{self, VenvError},
-    },
-    jupyter,
-    workload::{events::Throttle, failure::fail},
+    host_program,
+    workload::{events::Throttle, failure::fail, jupyter},
 };
 
 /// How long `jupyter lab --version` may take on a cold disk.
@@ -22,11 +21,11 @@ const VERSION: Duration = Duration::from_secs(60);
 
 impl Session<'_> {
     /// The `jupyter` that has what was asked for: on PATH, or in the private environment, which is made if need be.
-    pub(super) async fn program(&self) -> Result<PathBuf, Failure> {
+    pub(crate) async fn program(&self) -> Result<PathBuf, Failure> {
         let kind = self.spec.jupyter;
         let verb = jupyter::verb(kind).unwrap_or("lab");
-        for program in host::find_all("jupyter", &self.host.path) {
-            if host::output(&program, &[verb, "--version"], VERSION)
+        for program in host_program::find_all("jupyter", &self.host.path) {
+            if host_program::output(&program, &[verb, "--version"], VERSION)
                 .await
                 .is_ok_and(|output| output.status.success())
             {

@@ -1,0 +1,87 @@
+//! Asks an agent of another build to make way for this one.
+
+use std::path::Path;
+
+use jq_common::{
+    bootstrap::{BootstrapReply, BootstrapRequest, Started, UpgradeRequest},
+    codec::{self, FrameError},
+    protocol::{
+        limits,
+        version::{ALPN, BUILD},
+    },
+};
+
+use super::START;
+use crate::{
+    rundir::RunDir,
+    serve::handover::{PREPARATION, snapshot::FORMAT},
+};
+
+/// Whether an agent of another build has become one of this build, which answers in `folder` then. One that refuses, or
+/// knows nothing of upgrades, goes on beside ours.
+pub(super) async fn from_another_build(binary: &Path, folder: &RunDir) -> bool {
+    for other in folder.others() {
+        match ask(binary, folder, &other).await {
+            Ok(Ok(Started::Serve(_))) => return true,
+            Ok(Ok(Started::Relay(_))) => tracing::info!("a relay in an agent's place"),
+            Ok(Err(failure)) => tracing::info!(failure.why, "another build goes on beside this one"),
+            Err(FrameError::Io(error)) => tracing::debug!(%error, "another build, which does not run"),
+            Err(error) => tracing::info!(%error, "another build goes on beside this one"),
+        }
+    }
+    false
+}
+
+async fn ask(binary: &Path, folder: &RunDir, other: &RunDir) -> Result<BootstrapReply, FrameError> {
+    let mut process = other.connect().await?;
+    let request = BootstrapRequest::Upgrade(UpgradeRequest {
+        successor: binary.to_owned(),
+        run_dir: folder.path().to_owned(),
+        version: BUILD.to_owned(),
+        protocol: ALPN.to_vec(),
+        handover: FORMAT,
+    });
+    codec::write(&mut process, &request, limits::BOOTSTRAP_FRAME).await?;
+    codec::read_within(&mut process, limits::BOOTSTRAP_FRAME, PREPARATION + START).await
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+    use crate::bootstrap::{Role, failed};
+
+    /// What comes of asking, where another build's process does `answer` with who asks.
+    async fn asking(answer: impl AsyncFnOnce(tokio::net::UnixStream)) -> bool {
+        let base = tempfile::tempdir().unwrap();
+        let ours = base.path().join("agent-new");
+        let folder = RunDir::open(&ours, Role::Serve).unwrap();
+        let other = RunDir::open(&base.path().join("agent-old"), Role::Serve).unwrap();
+        // A folder of the other role, and one of a build that ran once, are no agents.
+        RunDir::open(&base.path().join("agent-new"), Role::Relay).unwrap();
+        RunDir::open(&base.path().join("agent-dead"), Role::Serve).unwrap();
+        let listener = other.listen().unwrap();
+        let answering = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut length = [0; 4];
+            stream.read_exact(&mut length).await.unwrap();
+            let mut request = vec![0; u32::from_be_bytes(length) as usize];
+            stream.read_exact(&mut request).await.unwrap();
+            answer(stream).await;
+        };
+        tokio::join!(from_another_build(&ours, &folder), answering).0
+    }
+
+    #[tokio::test]
+    async fn an_agent_that_knows_nothing_of_upgrades_or_refuses_stays_beside_ours() {
+        assert!(!asking(async |stream| drop(stream)).await);
+        let refusal: BootstrapReply = Err(failed("no", "not now"));
+        let refuse = async |mut stream| {
+            codec::write(&mut stream, &refusal, limits::BOOTSTRAP_FRAME)
+                .await
+                .unwrap();
+        };
+        assert!(!asking(refuse).await);
+    }
+}

@@ -1,0 +1,170 @@
+//! Descriptors that wait in a socket for the next program of this process (SCM_RIGHTS, unix(7)). Numbers would do as well,
+//! but nothing safe makes an open descriptor of a number.
+
+use std::{
+    io::{self, IoSlice, IoSliceMut},
+    mem::MaybeUninit,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+};
+
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair, sockopt,
+};
+
+/// Most descriptors of one message (`SCM_MAX_FD`, unix(7)).
+const MOST: usize = 253;
+
+/// Kernel memory asked for; the system may give less. A message takes about 1 KiB of it: 200 KiB are 50,000 descriptors.
+const BUFFER: usize = 1024 * 1024;
+
+/// A socket in which `descriptors` lie, to be taken out once by [`unpack`].
+///
+/// # Errors
+/// When the system does not hold as many: they count against the user's descriptors (`ETOOMANYREFS`) and the socket's
+/// memory (`WouldBlock`).
+pub(crate) fn pack(descriptors: &[BorrowedFd<'_>]) -> io::Result<OwnedFd> {
+    let (read, write) = socketpair(
+        AddressFamily::UNIX,
+        SocketType::STREAM,
+        SocketFlags::CLOEXEC,
+        None,
+    )?;
+    // Best effort: what the system gives by itself is enough for most.
+    let _ = sockopt::set_socket_send_buffer_size(&write, BUFFER);
+    for part in descriptors.chunks(MOST) {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        ancillary.push(SendAncillaryMessage::ScmRights(part));
+        sendmsg(
+            &write,
+            &[IoSlice::new(&[0])],
+            &mut ancillary,
+            SendFlags::DONTWAIT | SendFlags::NOSIGNAL,
+        )?;
+    }
+    Ok(read)
+}
+
+/// The descriptors in a socket that [`pack`] made, in their order.
+///
+/// # Errors
+/// When it is no such socket, or this process may not hold as many.
+pub(crate) fn unpack(socket: impl AsFd) -> io::Result<Vec<OwnedFd>> {
+    let mut descriptors = Vec::new();
+    loop {
+        let mut byte = [0];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let received = recvmsg(
+            &socket,
+            &mut [IoSliceMut::new(&mut byte)],
+            &mut ancillary,
+            RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT,
+        )?;
+        for message in ancillary.drain() {
+            if let RecvAncillaryMessage::ScmRights(part) = message {
+                descriptors.extend(part);
+            }
+        }
+        if received.flags.contains(ReturnFlags::CTRUNC) {
+            return Err(io::Error::other("too many descriptors"));
+        }
+        if received.bytes == 0 {
+            return Ok(descriptors);
+        }
+    }
+}
+
+/// Receives into `into` from a stream socket, without waiting. Returns how many bytes came, and the last descriptor that
+/// came with them.
+///
+/// # Errors
+/// The socket's own.
+pub(crate) fn receive(stream: impl AsFd, into: &mut [u8]) -> io::Result<(usize, Option<OwnedFd>)> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let received = recvmsg(
+        stream,
+        &mut [IoSliceMut::new(into)],
+        &mut ancillary,
+        RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT,
+    )?;
+    let mut socket = None;
+    for message in ancillary.drain() {
+        if let RecvAncillaryMessage::ScmRights(sockets) = message {
+            socket = sockets.last();
+        }
+    }
+    Ok((received.bytes, socket))
+}
+
+/// Sends `bytes` on a stream socket, without waiting, and a descriptor with the first of them. Returns how many bytes were
+/// taken.
+///
+/// # Errors
+/// The socket's own.
+pub(crate) fn send(stream: impl AsFd, bytes: &[u8], descriptor: Option<BorrowedFd<'_>>) -> io::Result<usize> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    if let Some(descriptor) = &descriptor {
+        ancillary.push(SendAncillaryMessage::ScmRights(std::slice::from_ref(descriptor)));
+    }
+    Ok(sendmsg(
+        stream,
+        &[IoSlice::new(bytes)],
+        &mut ancillary,
+        SendFlags::DONTWAIT | SendFlags::NOSIGNAL,
+    )?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs::File,
+        io::{Read, Seek},
+    };
+
+    use super::*;
+
+    #[test]
+    fn ten_thousand_descriptors_come_out_as_they_went_in() {
+        jq_common::descriptors::raise_limit();
+        let all = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+        // Each is there twice for a moment.
+        let count = all.map_or(10_000, |all| (all.saturating_sub(100) / 2).min(10_000));
+        let path = tempfile::NamedTempFile::new().unwrap();
+        let descriptors: Vec<OwnedFd> = (0..count)
+            .map(|_| File::open(path.path()).unwrap().into())
+            .collect();
+        let borrowed: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
+        let socket = pack(&borrowed).unwrap();
+        let taken = unpack(&socket).unwrap();
+        assert_eq!(taken.len() as u64, count);
+    }
+
+    #[test]
+    fn the_order_is_kept_over_messages() {
+        let files: Vec<File> = (0..MOST + 2)
+            .map(|at| {
+                let mut file = tempfile::tempfile().unwrap();
+                io::Write::write_all(&mut file, &[u8::try_from(at % 256).unwrap()]).unwrap();
+                file
+            })
+            .collect();
+        let borrowed: Vec<_> = files.iter().map(AsFd::as_fd).collect();
+        let taken = unpack(pack(&borrowed).unwrap()).unwrap();
+        for (at, descriptor) in taken.into_iter().enumerate() {
+            let mut file = File::from(descriptor);
+            let mut byte = [0];
+            file.rewind().unwrap();
+            file.read_exact(&mut byte).unwrap();
+            assert_eq!(usize::from(byte[0]), at % 256);
+        }
+    }
+
+    #[test]
+    fn what_is_no_parcel_is_refused() {
+        assert!(unpack(File::open("/dev/null").unwrap()).is_err());
+    }
+}

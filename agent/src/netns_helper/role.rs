@@ -1,0 +1,74 @@
+//! The helper's own process.
+
+use std::{io, os::fd::AsFd, path::Path};
+
+use tokio::{
+    io::{AsyncReadExt, Interest},
+    net::{TcpStream, UnixStream},
+    sync::mpsc,
+    task::JoinSet,
+};
+
+use super::{loopback::dial_loopback, message::MESSAGE};
+use crate::fd_passing;
+
+/// Runs the role until the agent lets go of the socket at `path`.
+///
+/// # Errors
+/// When the agent cannot be reached, or its socket fails.
+pub async fn run(path: &Path) -> io::Result<()> {
+    let (mut requests, replies) = UnixStream::connect(path).await?.into_split();
+    let (done, mut dialled) = mpsc::channel::<(u32, io::Result<TcpStream>)>(256);
+    let mut dials = JoinSet::new();
+
+    let answer = async {
+        while let Some((id, result)) = dialled.recv().await {
+            reply(replies.as_ref(), id, result).await?;
+        }
+        io::Result::Ok(())
+    };
+    let ask = async {
+        let mut message = [0; MESSAGE];
+        loop {
+            match requests.read_exact(&mut message).await {
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return io::Result::Ok(()),
+                other => other?,
+            };
+            let id = u32::from_be_bytes([message[0], message[1], message[2], message[3]]);
+            let port = u16::from_be_bytes([message[4], message[5]]);
+            let done = done.clone();
+            dials.spawn(async move {
+                let result = dial_loopback(port).await;
+                // Fails only when the role is ending.
+                let _ = done.send((id, result)).await;
+            });
+            while dials.try_join_next().is_some() {}
+        }
+    };
+    tokio::select! {
+        ended = answer => ended,
+        ended = ask => ended,
+    }
+}
+
+async fn reply(stream: &UnixStream, id: u32, result: io::Result<TcpStream>) -> io::Result<()> {
+    let errno = match &result {
+        Ok(_) => 0,
+        Err(error) => error
+            .raw_os_error()
+            .unwrap_or(rustix::io::Errno::IO.raw_os_error()),
+    };
+    let mut message = [0; MESSAGE];
+    message[..4].copy_from_slice(&id.to_be_bytes());
+    message[4..].copy_from_slice(&errno.to_be_bytes());
+    let mut sent = 0;
+    while sent < MESSAGE {
+        let socket = result.as_ref().ok().filter(|_| sent == 0).map(AsFd::as_fd);
+        sent += stream
+            .async_io(Interest::WRITABLE, || {
+                fd_passing::send(stream, &message[sent..], socket)
+            })
+            .await?;
+    }
+    Ok(())
+}

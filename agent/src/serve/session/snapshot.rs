@@ -1,0 +1,240 @@
+//! A session's way from one process to its successor.
+
+use std::{
+    os::fd::OwnedFd,
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use jq_common::{
+    protocol::{
+        limits,
+        session::{Close, StreamId},
+        stream::ResetCode,
+    },
+    session::{buffer_budget::BufferBudget, core::StreamCore, socket::Socket},
+};
+use quinn::Connection;
+use tokio::{
+    net::{TcpStream, UnixStream},
+    sync::mpsc,
+    time::{sleep, timeout},
+};
+
+use super::{Carrier, Left, Session, Work, Workload};
+use crate::{
+    serve::{
+        Shared,
+        handover::snapshot::{SessionState, StreamState, WorkState},
+    },
+    workload::{EventSink, Network},
+};
+
+/// How long a connection to a workload waits for the way into its network to be found again.
+const RESTORED: Duration = limits::DIAL.saturating_add(Duration::from_secs(5));
+
+/// How long to wait before the way is looked for again, the first time and at most.
+const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+
+impl Left {
+    /// A socket whose stream goes on elsewhere. None for one that breaks by it.
+    pub(super) fn socket(socket: Socket) -> Option<Self> {
+        match socket {
+            Socket::Tcp(tcp) => Some(Self::Tcp(tcp.into_std().ok()?.into())),
+            Socket::Unix(unix) => Some(Self::Unix(unix.into_std().ok()?.into())),
+        }
+    }
+}
+
+/// What a session leaves.
+pub(crate) struct Exported {
+    pub(crate) state: SessionState,
+    /// In the order of the streams that have one.
+    pub(crate) sockets: Vec<OwnedFd>,
+    /// What the send buffer of each stream holds, in their order.
+    pub(crate) held: Vec<Vec<Bytes>>,
+}
+
+impl Session {
+    pub(super) fn leave_work(&self, id: StreamId, left: Left) {
+        self.left
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(id, left);
+    }
+
+    /// Tells the client that a successor takes over, and has the streams stop where they are.
+    pub(crate) fn freeze(&self) -> Option<Connection> {
+        self.freezing.cancel();
+        self.workers.close();
+        let connection = self.connection()?;
+        Close::Restarting.close(&connection);
+        Some(connection)
+    }
+
+    /// What is left of it, once its streams stand.
+    pub(crate) async fn export(&self) -> Exported {
+        self.workers.wait().await;
+        let mut left = std::mem::take(&mut *self.left.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut streams = Vec::new();
+        let mut sockets = Vec::new();
+        let mut held = Vec::new();
+        for stream in self.streams.all() {
+            let id = stream.id();
+            let Some((core, bytes)) = stream.core().snapshot() else {
+                continue;
+            };
+            let work = match left.remove(&id) {
+                _ if core.reset.is_some() => WorkState::Over,
+                Some(Left::Begin(header)) => WorkState::Begin(header),
+                Some(Left::Tcp(socket)) => {
+                    sockets.push(socket);
+                    WorkState::Tcp
+                }
+                Some(Left::Unix(socket)) => {
+                    sockets.push(socket);
+                    WorkState::Unix
+                }
+                // The client has just opened it and has heard nothing of it: it will open it again.
+                None => continue,
+            };
+            streams.push(StreamState { id, core, work });
+            held.push(bytes);
+        }
+        let workload = self.workload.borrow().spec.clone();
+        let carrier = self.carrier();
+        let state = SessionState {
+            client: self.client,
+            id: self.id,
+            epoch: self.epoch,
+            keep_s: carrier.keep.as_secs(),
+            generation: carrier.generation,
+            workload,
+            streams,
+        };
+        Exported { state, sockets, held }
+    }
+
+    /// A session that goes on where another process left it. It takes as many of `sockets` and `held` as are its own.
+    pub(crate) fn restore(
+        shared: &Arc<Shared>,
+        budget: Arc<BufferBudget>,
+        state: SessionState,
+        sockets: &mut impl Iterator<Item = OwnedFd>,
+        held: &mut impl Iterator<Item = Vec<Bytes>>,
+    ) -> Arc<Self> {
+        let generation = state.generation;
+        let session = Arc::new(Self::new(state.client, state.id, state.epoch, budget));
+        // None for a session that nothing ever carried: there is nothing to fence.
+        let _ = session.streams.fence(generation);
+        session.attached.send_replace(generation);
+        *session.carrier() = Carrier {
+            generation,
+            keep: Duration::from_secs(state.keep_s),
+            ..Carrier::default()
+        };
+        for stream in state.streams {
+            let StreamState { id, core, work } = stream;
+            let bytes = one(held.next().unwrap_or_default());
+            let work = match work {
+                WorkState::Begin(header) => Some(Ok(Work::Begin(header))),
+                WorkState::Tcp => Some(sockets.next().ok_or(()).and_then(tcp)),
+                WorkState::Unix => Some(sockets.next().ok_or(()).and_then(unix)),
+                WorkState::Over => None,
+            };
+            let Some(core) = StreamCore::restore(id, generation, &core, bytes) else {
+                tracing::warn!(stream = id, "a stream's state does not fit");
+                continue;
+            };
+            let stream = session.streams.adopt(core);
+            match work {
+                Some(Ok(work)) => session.work(shared, stream, work),
+                Some(Err(())) => stream.reset(ResetCode::ConnectionReset),
+                None => {}
+            }
+        }
+        if let Some(spec) = state.workload {
+            session.workload.send_replace(Workload {
+                spec: Some(spec),
+                network: None,
+                restoring: true,
+            });
+            session.find_network(shared);
+        }
+        session
+    }
+
+    /// Finds the way into the workload's network again, however often that takes.
+    fn find_network(self: &Arc<Self>, shared: &Arc<Shared>) {
+        let (session, shared) = (self.clone(), shared.clone());
+        self.workers.spawn(async move {
+            tokio::select! {
+                () = session.restore_network(&shared) => {}
+                () = session.freezing.cancelled() => {}
+                () = session.streams.ended() => {}
+            }
+        });
+    }
+
+    async fn restore_network(&self, shared: &Shared) {
+        let (mut pause, longest) = AGAIN;
+        loop {
+            let Some(spec) = self.workload.borrow().spec.clone() else {
+                return;
+            };
+            let (events, _) = mpsc::channel(1);
+            let started = shared.workloads.start(&spec, &EventSink::new(events)).await;
+            let network = match started {
+                Ok(started) => Some(started.network),
+                Err(failure) => {
+                    tracing::warn!(?failure, "the workload is not found again");
+                    None
+                }
+            };
+            let found = network.is_some();
+            let kept = self.workload.send_if_modified(|workload| {
+                // The client may have started it anew meanwhile.
+                let lacks = workload.network.is_none();
+                if lacks {
+                    workload.network = network;
+                    workload.restoring = false;
+                }
+                lacks
+            });
+            if found || !kept {
+                return;
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(longest);
+        }
+    }
+
+    /// The workload's network, once it is found. None when there is none.
+    pub(super) async fn network(&self) -> Option<Arc<Network>> {
+        let mut workload = self.workload.subscribe();
+        let found = timeout(RESTORED, workload.wait_for(|workload| !workload.restoring)).await;
+        found.ok()?.ok()?.network.clone()
+    }
+}
+
+fn one(mut chunks: Vec<Bytes>) -> Bytes {
+    match chunks.len() {
+        1 => chunks.remove(0),
+        _ => chunks.concat().into(),
+    }
+}
+
+fn tcp(socket: OwnedFd) -> Result<Work, ()> {
+    let socket = std::net::TcpStream::from(socket);
+    socket.set_nonblocking(true).map_err(drop)?;
+    let tcp = TcpStream::from_std(socket).map_err(drop)?;
+    Ok(Work::Carry(tcp.into()))
+}
+
+fn unix(socket: OwnedFd) -> Result<Work, ()> {
+    let socket = std::os::unix::net::UnixStream::from(socket);
+    socket.set_nonblocking(true).map_err(drop)?;
+    let unix = UnixStream::from_std(socket).map_err(drop)?;
+    Ok(Work::Carry(unix.into()))
+}

@@ -1,0 +1,229 @@
+//! What outlives an agent: each session's token and the records by which its container or process is known again.
+//!
+//! Files are 0600 and replaced whole.
+
+use std::{
+    fs::{self, DirBuilder, File},
+    io::{self, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::run_blocking::run_blocking;
+
+/// The state folder.
+#[derive(Clone, Debug)]
+pub(crate) struct SessionStore {
+    dir: PathBuf,
+}
+
+/// How a session's container is known again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ContainerRecord {
+    /// The random value that the container carries as a label.
+    pub(crate) nonce: String,
+    /// Its full id; none while it is being made.
+    pub(crate) id: Option<String>,
+}
+
+/// How a session's process is known again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ProcessRecord {
+    /// Process id.
+    pub(crate) pid: u32,
+    /// When it was started, in the kernel's ticks since boot; with the pid it names one process.
+    pub(crate) start_time: u64,
+    /// The port it listens on.
+    pub(crate) port: u16,
+    /// `lab` or `notebook`.
+    pub(crate) verb: String,
+    /// Its root folder.
+    pub(crate) workdir: String,
+}
+
+/// Held while a session is being started.
+pub(crate) struct SessionLock(#[expect(dead_code, reason = "the lock goes with the file")] File);
+
+impl SessionStore {
+    pub(crate) fn new(state_dir: &Path) -> Self {
+        Self {
+            dir: state_dir.join("sessions"),
+        }
+    }
+
+    /// Waits until no other agent of this user on this host starts the same session.
+    pub(crate) async fn lock(&self, session: &str) -> io::Result<SessionLock> {
+        let (store, path) = (self.clone(), self.file(session, "lock"));
+        run_blocking(move || {
+            store.prepare()?;
+            let file = File::options().create(true).append(true).mode(0o600).open(path)?;
+            file.lock()?;
+            Ok(SessionLock(file))
+        })
+        .await
+    }
+
+    /// The session's token, made when it has none yet.
+    pub(crate) async fn token(&self, session: &str) -> io::Result<String> {
+        let (store, path) = (self.clone(), self.token_file(session));
+        run_blocking(move || store.read_or_make_token(&path)).await
+    }
+
+    fn read_or_make_token(&self, path: &Path) -> io::Result<String> {
+        match fs::read_to_string(path) {
+            // An empty token would switch Jupyter's check off.
+            Ok(token) if is_token(&token) => return Ok(token),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        let token = random_hex::<24>()?;
+        self.write(path, token.as_bytes())?;
+        Ok(token)
+    }
+
+    /// The file that holds the session's token, without a newline.
+    pub(crate) fn token_file(&self, session: &str) -> PathBuf {
+        self.file(session, "token")
+    }
+
+    /// Where a process of the session writes what it says.
+    pub(crate) fn log_file(&self, session: &str) -> PathBuf {
+        self.file(session, "log")
+    }
+
+    pub(crate) fn container(&self, session: &str) -> Option<ContainerRecord> {
+        self.read(&self.file(session, "container"))
+    }
+
+    pub(crate) async fn set_container(&self, session: &str, record: &ContainerRecord) -> io::Result<()> {
+        self.keep(self.file(session, "container"), record).await
+    }
+
+    pub(crate) fn process(&self, session: &str) -> Option<ProcessRecord> {
+        self.read(&self.file(session, "process"))
+    }
+
+    pub(crate) async fn set_process(&self, session: &str, record: &ProcessRecord) -> io::Result<()> {
+        self.keep(self.file(session, "process"), record).await
+    }
+
+    fn file(&self, session: &str, kind: &str) -> PathBuf {
+        self.dir.join(format!("{session}.{kind}"))
+    }
+
+    fn read<T: DeserializeOwned>(&self, path: &Path) -> Option<T> {
+        serde_json::from_slice(&fs::read(path).ok()?).ok()
+    }
+
+    async fn keep(&self, path: PathBuf, record: &(impl Serialize + Sync)) -> io::Result<()> {
+        let (store, bytes) = (self.clone(), serde_json::to_vec(record)?);
+        run_blocking(move || store.write(&path, &bytes)).await
+    }
+
+    fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        self.prepare()?;
+        // 0600 from the start; renamed over the old one when it is whole.
+        let mut file = tempfile::NamedTempFile::new_in(&self.dir)?;
+        file.write_all(bytes)?;
+        file.as_file().sync_all()?;
+        file.persist(path)?;
+        Ok(())
+    }
+
+    fn prepare(&self) -> io::Result<()> {
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
+        let metadata = fs::symlink_metadata(&self.dir)?;
+        if !metadata.is_dir() {
+            return Err(io::Error::other("not a folder"));
+        }
+        if metadata.permissions().mode() & 0o077 != 0 {
+            fs::set_permissions(&self.dir, fs::Permissions::from_mode(0o700))?;
+        }
+        Ok(())
+    }
+}
+
+fn is_token(text: &str) -> bool {
+    text.len() >= 32 && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
+}
+
+/// `N` random bytes in hex.
+pub(crate) fn random_hex<const N: usize>() -> io::Result<String> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(io::Error::other)?;
+    Ok(hex(&bytes))
+}
+
+/// Bytes in hex.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing into a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs::TryLockError, pin::pin};
+
+    use futures_util::poll;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_sessions_token_stays_and_is_private() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = SessionStore::new(dir.path());
+        let token = store.token("a").await.unwrap();
+        assert_eq!(store.token("a").await.unwrap(), token);
+        assert_ne!(store.token("b").await.unwrap(), token);
+        assert!(is_token(&token));
+        let file = store.token_file("a");
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+        let folder = fs::metadata(file.parent().unwrap()).unwrap();
+        assert_eq!(folder.permissions().mode() & 0o777, 0o700);
+    }
+
+    #[tokio::test]
+    async fn a_session_is_started_by_one_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = SessionStore::new(dir.path());
+        let first = store.lock("a").await.unwrap();
+        store.lock("b").await.unwrap();
+        let file = File::open(store.file("a", "lock")).unwrap();
+        assert!(matches!(file.try_lock(), Err(TryLockError::WouldBlock)));
+        let mut second = pin!(store.lock("a"));
+        assert!(poll!(&mut second).is_pending());
+        drop(first);
+        second.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_empty_token_is_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = SessionStore::new(dir.path());
+        store.token("a").await.unwrap();
+        fs::write(store.token_file("a"), "").unwrap();
+        assert!(is_token(&store.token("a").await.unwrap()));
+    }
+
+    #[tokio::test]
+    async fn records_come_back_and_junk_is_no_record() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = SessionStore::new(dir.path());
+        assert_eq!(store.container("a"), None);
+        let record = ContainerRecord {
+            nonce: "n".into(),
+            id: Some("i".into()),
+        };
+        store.set_container("a", &record).await.unwrap();
+        assert_eq!(store.container("a"), Some(record));
+        fs::write(store.file("a", "container"), "junk").unwrap();
+        assert_eq!(store.container("a"), None);
+    }
+}

@@ -1,0 +1,152 @@
+//! Helpers on an engine in memory, with the real role on this machine's own network.
+
+use tokio::{io::AsyncReadExt, net::TcpListener, task::JoinSet};
+
+use super::*;
+use crate::{
+    engine::{Exit, ImageFacts},
+    workload::container::{
+        fake_engine::Fake,
+        spec::tests::{engine, host},
+    },
+};
+
+struct Bench {
+    engine: Arc<Fake>,
+    helpers: Helpers,
+    _dir: TempDir,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mut host = host();
+        host.agent_binary = dir.path().join("agent");
+        host.run_dir = dir.path().to_owned();
+        std::fs::write(&host.agent_binary, "a binary").unwrap();
+        let engine = Fake::new(engine());
+        engine.add("box", "box", Phase::Running);
+        Self {
+            engine,
+            helpers: Helpers::new(Arc::new(host)),
+            _dir: dir,
+        }
+    }
+
+    async fn network(&self) -> Result<Arc<Network>, Failure> {
+        let engine: Arc<dyn ContainerEngine> = self.engine.clone();
+        let state = engine.container("box").await.unwrap().unwrap();
+        self.helpers.of(&engine, &state, "gpu").await
+    }
+
+    fn helper_ids(&self) -> Vec<String> {
+        let state = self.engine.state();
+        let ids = state.containers.iter().filter(|(_, it)| it.spec.confined);
+        ids.map(|(id, _)| id.clone()).collect()
+    }
+}
+
+/// Greets whoever connects; its port.
+async fn service(tasks: &mut JoinSet<()>) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tasks.spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let _ = tokio::io::AsyncWriteExt::write_all(&mut stream, b"hello").await;
+        }
+    });
+    port
+}
+
+async fn greeted(network: &Network, port: u16) -> bool {
+    let Ok(mut stream) = network.dial(port).await else {
+        return false;
+    };
+    let mut heard = String::new();
+    stream.read_to_string(&mut heard).await.unwrap();
+    heard == "hello"
+}
+
+#[tokio::test]
+async fn one_helper_a_container_confined_and_gone_at_the_end() {
+    let bench = Bench::new();
+    let mut tasks = JoinSet::new();
+    let port = service(&mut tasks).await;
+    let network = bench.network().await.unwrap();
+    assert!(greeted(&network, port).await);
+    assert!(greeted(&bench.network().await.unwrap(), port).await);
+    let ids = bench.helper_ids();
+    assert_eq!(ids.len(), 1);
+    {
+        let state = bench.engine.state();
+        let spec = &state.containers[&ids[0]].spec;
+        assert_eq!(spec.network_of.as_deref(), Some("box"));
+        assert_eq!(spec.user.as_deref(), Some("1234:1235"));
+        assert_eq!(spec.mounts.len(), 1);
+        assert_eq!(spec.mounts[0].destination, "/run/jq");
+        let imports = state.calls.iter().filter(|call| call.starts_with("import"));
+        assert_eq!(imports.count(), 1);
+    }
+    bench.helpers.remove_all().await;
+    assert!(bench.helper_ids().is_empty());
+    assert_eq!(bench.engine.state().containers.len(), 1, "the target stays");
+    assert!(!greeted(&network, port).await, "none is started again");
+}
+
+#[tokio::test]
+async fn a_helper_that_died_is_started_anew() {
+    let bench = Bench::new();
+    let mut tasks = JoinSet::new();
+    let port = service(&mut tasks).await;
+    let network = bench.network().await.unwrap();
+    bench.engine.end(&bench.helper_ids()[0], Exit::default());
+    assert!(greeted(&network, port).await);
+}
+
+#[tokio::test]
+async fn a_restarted_container_gets_a_new_helper_once_a_port_is_refused() {
+    let bench = Bench::new();
+    let network = bench.network().await.unwrap();
+    let first = bench.helper_ids();
+    // A port that nobody listens on.
+    let port = {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        listener.local_addr().unwrap().port()
+    };
+    let refused = network.dial(port).await.unwrap_err();
+    assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+    assert_eq!(bench.helper_ids(), first, "the container is the same");
+
+    bench.engine.state().containers.get_mut("box").unwrap().starts += 1;
+    bench.network().await.unwrap();
+    assert_ne!(bench.helper_ids(), first);
+    assert_eq!(bench.helper_ids().len(), 1);
+}
+
+#[tokio::test]
+async fn an_image_of_the_same_name_that_is_not_ours_is_neither_used_nor_replaced() {
+    let bench = Bench::new();
+    let hash = image::binary_hash(&bench.helpers.host.agent_binary)
+        .await
+        .unwrap();
+    let theirs = ImageFacts {
+        id: "theirs".into(),
+        ..ImageFacts::default()
+    };
+    let name = format!("jq-inside:{hash}");
+    bench.engine.state().images.insert(name.clone(), theirs);
+    bench.network().await.unwrap();
+    let state = bench.engine.state();
+    assert_eq!(state.images[&name].id, "theirs");
+    let helper = state.containers.values().find(|it| it.spec.confined).unwrap();
+    assert_eq!(helper.spec.image, format!("sha256:{hash}-1234"));
+}
+
+#[tokio::test]
+async fn a_container_that_does_not_run_has_no_network() {
+    let bench = Bench::new();
+    bench.engine.end("box", Exit::default());
+    let failure = bench.network().await.err().unwrap();
+    assert!(failure.why.contains("does not run"));
+    assert!(bench.helper_ids().is_empty());
+}

@@ -1,0 +1,220 @@
+//! What a container was asked to be, in a form that it carries as a label and that can be compared.
+
+use std::path::Path;
+
+use jq_common::protocol::workload::{Failure, GpuAsk, JupyterKind, UserSpec, WorkloadSpec};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::volumes;
+use crate::{engine::MountSource, session_store::hex};
+
+/// The choices that make one container another. Those that only matter while it is made (`--pull`) are not here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Options {
+    pub(crate) image: String,
+    pub(crate) gpus: String,
+    /// `SOURCE:DESTINATION[:ro]`, sorted.
+    pub(crate) volumes: Vec<String>,
+    /// `NAME=value`, sorted; of two with the same name the last.
+    pub(crate) env: Vec<String>,
+    pub(crate) workdir: Option<String>,
+    pub(crate) shm_size: Option<u64>,
+    pub(crate) user: Option<String>,
+    pub(crate) jupyter: JupyterKind,
+}
+
+impl Options {
+    /// The options of a request for a container of `image`.
+    ///
+    /// # Errors
+    /// When a volume makes no sense.
+    pub(crate) fn of(spec: &WorkloadSpec, image: &str, home: &Path) -> Result<Self, Failure> {
+        let mut volumes: Vec<String> = volumes::resolve(&spec.volumes, home)?
+            .into_iter()
+            .map(|mount| {
+                let (MountSource::Host(source) | MountSource::Volume(source)) = mount.source;
+                let mode = if mount.read_only { ":ro" } else { "" };
+                format!("{source}:{}{mode}", mount.destination)
+            })
+            .collect();
+        volumes.sort();
+        let mut env: Vec<String> = Vec::new();
+        for (key, value) in &spec.env {
+            env.retain(|pair| pair.split('=').next() != Some(key.as_str()));
+            env.push(format!("{key}={value}"));
+        }
+        env.sort();
+        Ok(Self {
+            image: image.to_owned(),
+            gpus: gpus(&spec.gpus),
+            volumes,
+            env,
+            workdir: spec.workdir.clone(),
+            shm_size: spec.shm_size,
+            user: spec.user.map(user),
+            jupyter: spec.jupyter,
+        })
+    }
+
+    /// What the container carries.
+    pub(crate) fn to_label(&self) -> String {
+        // Strings, numbers and lists of them always serialise.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// What a container carries; none when it is not readable (made by another version).
+    pub(crate) fn from_label(label: &str) -> Option<Self> {
+        serde_json::from_str(label).ok()
+    }
+
+    /// The same with the values of variables made unreadable: labels are seen by more people than an environment is.
+    pub(crate) fn sealed(&self, nonce: &str) -> Self {
+        let seal = |pair: &String| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let sealed = hex(&Sha256::digest(format!("{nonce}\0{value}")));
+            format!("{name}={}", &sealed[..32])
+        };
+        Self {
+            env: self.env.iter().map(seal).collect(),
+            ..self.clone()
+        }
+    }
+
+    /// What is asked for here, and for the rest what the container has: for a request that names no image. Jupyter is
+    /// the container's in any case, since a request cannot leave it open.
+    pub(crate) fn over(self, has: &Self) -> Self {
+        let or = |asked: Vec<String>, has: &Vec<String>| if asked.is_empty() { has.clone() } else { asked };
+        Self {
+            image: has.image.clone(),
+            gpus: if self.gpus.is_empty() {
+                has.gpus.clone()
+            } else {
+                self.gpus
+            },
+            volumes: or(self.volumes, &has.volumes),
+            env: or(self.env, &has.env),
+            workdir: self.workdir.or_else(|| has.workdir.clone()),
+            shm_size: self.shm_size.or(has.shm_size),
+            user: self.user.or_else(|| has.user.clone()),
+            jupyter: has.jupyter,
+        }
+    }
+
+    /// Each difference of this container to what is asked for now: `image: A, asked for B`.
+    pub(crate) fn differences(&self, asked: &Self) -> Vec<String> {
+        let mut differences = Vec::new();
+        if self.env != asked.env && names(&self.env, &asked.env) == names(&asked.env, &self.env) {
+            differences.push(format!("env: {} has another value", names(&self.env, &asked.env)));
+        }
+        let mut compare = |name: &str, has: String, asked: String| {
+            if has != asked {
+                differences.push(format!("{name}: {has}, asked for {asked}"));
+            }
+        };
+        let or = |value: &Option<String>, none: &str| value.clone().unwrap_or_else(|| none.to_owned());
+        compare("image", self.image.clone(), asked.image.clone());
+        compare("gpus", self.gpus.clone(), asked.gpus.clone());
+        compare("volumes", list(&self.volumes), list(&asked.volumes));
+        compare("env", names(&self.env, &asked.env), names(&asked.env, &self.env));
+        compare(
+            "workdir",
+            or(&self.workdir, "default"),
+            or(&asked.workdir, "default"),
+        );
+        compare("shm-size", bytes(self.shm_size), bytes(asked.shm_size));
+        compare("user", or(&self.user, "default"), or(&asked.user, "default"));
+        compare("jupyter", kind(self.jupyter).into(), kind(asked.jupyter).into());
+        differences
+    }
+}
+
+fn gpus(ask: &GpuAsk) -> String {
+    match ask {
+        GpuAsk::Default | GpuAsk::All => "all".into(),
+        GpuAsk::None => "none".into(),
+        GpuAsk::Count(count) => count.to_string(),
+        GpuAsk::Ids(ids) => format!("ids {}", ids.join(",")),
+    }
+}
+
+fn user(user: UserSpec) -> String {
+    format!("{}:{}", user.uid, user.gid.unwrap_or(user.uid))
+}
+
+fn kind(kind: JupyterKind) -> &'static str {
+    crate::workload::jupyter::verb(kind).unwrap_or("none")
+}
+
+fn list(items: &[String]) -> String {
+    if items.is_empty() {
+        "none".into()
+    } else {
+        items.join(" ")
+    }
+}
+
+/// The names of the variables whose values differ from the other's; the values may be secrets.
+fn names(env: &[String], other: &[String]) -> String {
+    let differing: Vec<&str> = env
+        .iter()
+        .filter(|pair| !other.contains(pair))
+        .map(|pair| pair.split('=').next().unwrap_or_default())
+        .collect();
+    match differing.as_slice() {
+        [] if env == other => "the same".into(),
+        [] => "none of these".into(),
+        names => names.join(" "),
+    }
+}
+
+fn bytes(size: Option<u64>) -> String {
+    size.map_or_else(|| "default".into(), |size| format!("{size} bytes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::workload::validate::tests::spec;
+
+    fn options(spec: &WorkloadSpec) -> Options {
+        Options::of(spec, spec.image.as_deref().unwrap(), Path::new("/home/ada")).unwrap()
+    }
+
+    #[test]
+    fn the_label_says_it_all() {
+        let mut spec = spec();
+        spec.env = vec![
+            ("B".into(), "1".into()),
+            ("A".into(), "x=y".into()),
+            ("B".into(), "2".into()),
+        ];
+        let options = options(&spec);
+        assert_eq!(options.env, ["A=x=y", "B=2"]);
+        assert_eq!(Options::from_label(&options.to_label()), Some(options));
+        assert_eq!(Options::from_label("{}"), None);
+    }
+
+    #[test]
+    fn only_what_makes_another_container_is_a_difference() {
+        let one = spec();
+        let mut other = spec();
+        other.pull = jq_common::protocol::workload::PullPolicy::Always;
+        assert!(options(&one).differences(&options(&other)).is_empty());
+        let (mut default, mut all) = (spec(), spec());
+        default.gpus = GpuAsk::Default;
+        all.gpus = GpuAsk::All;
+        assert!(options(&default).differences(&options(&all)).is_empty());
+        other.image = Some("x".into());
+        other.workdir = Some("/work".into());
+        other.env = vec![("KEY".into(), "secret".into())];
+        assert_eq!(
+            options(&one).differences(&options(&other)),
+            [
+                "image: quay.io/jupyter/base-notebook, asked for x",
+                "env: none of these, asked for KEY",
+                "workdir: default, asked for /work"
+            ]
+        );
+    }
+}

@@ -1,0 +1,155 @@
+//! Which containers are ours: labels, and a random value that only this user's state knows.
+
+use std::collections::BTreeMap;
+
+use super::options::Options;
+use crate::{engine::ContainerState, session_store::ContainerRecord, workload::HostContext};
+
+pub(crate) const ROLE: &str = "dev.jq.role";
+pub(crate) const OWNER: &str = "dev.jq.owner";
+pub(crate) const SESSION: &str = "dev.jq.session";
+const NONCE: &str = "dev.jq.nonce";
+const OPTIONS: &str = "dev.jq.options";
+const RUNS_AS: &str = "dev.jq.runs-as";
+
+/// The session's container's name: `jq-USER-SESSION`.
+pub(crate) fn name(user: &str, session: &str) -> String {
+    let user: String = user
+        .chars()
+        .map(|c| {
+            if c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-') {
+                c
+            } else {
+                '-'
+            }
+        })
+        .collect();
+    format!("jq-{user}-{session}")
+}
+
+/// The labels of a session's container.
+pub(crate) fn labels(
+    host: &HostContext,
+    session: &str,
+    nonce: &str,
+    options: &Options,
+    runs_as: Option<(u32, u32)>,
+) -> BTreeMap<String, String> {
+    let mut labels: BTreeMap<String, String> = [
+        (ROLE, "workload".to_owned()),
+        (OWNER, host.uid.to_string()),
+        (SESSION, session.to_owned()),
+        (NONCE, nonce.to_owned()),
+        (OPTIONS, options.sealed(nonce).to_label()),
+    ]
+    .map(|(key, value)| (key.to_owned(), value))
+    .into();
+    if let Some((uid, gid)) = runs_as {
+        labels.insert(RUNS_AS.to_owned(), format!("{uid}:{gid}"));
+    }
+    labels
+}
+
+/// Who Jupyter runs as in a container of ours; none when that is the container's own user.
+pub(crate) fn runs_as(container: &ContainerState) -> Option<(u32, u32)> {
+    let (uid, gid) = container.labels.get(RUNS_AS)?.split_once(':')?;
+    Some((uid.parse().ok()?, gid.parse().ok()?))
+}
+
+/// The labels of a helper in a container's network.
+pub(crate) fn helper_labels(host: &HostContext, session: &str) -> BTreeMap<String, String> {
+    let mut labels = helper_image_labels(host);
+    labels.insert(SESSION.to_owned(), session.to_owned());
+    labels
+}
+
+/// The labels of the helper's image.
+pub(crate) fn helper_image_labels(host: &HostContext) -> BTreeMap<String, String> {
+    [(ROLE, "inside".to_owned()), (OWNER, host.uid.to_string())]
+        .map(|(key, value)| (key.to_owned(), value))
+        .into()
+}
+
+/// Why a container with our name is not taken for ours; none when it is.
+pub(crate) fn stranger(
+    container: &ContainerState,
+    uid: u32,
+    session: &str,
+    record: Option<&ContainerRecord>,
+) -> Option<&'static str> {
+    let is = |label: &str, value: &str| container.labels.get(label).is_some_and(|has| has == value);
+    if !is(SESSION, session) || !is(OWNER, &uid.to_string()) {
+        return Some("it was not made by jq for this session");
+    }
+    let Some(record) = record else {
+        return Some("it carries jq's labels, and your account on this host has no record of making it");
+    };
+    if !is(NONCE, &record.nonce) || record.id.as_ref().is_some_and(|id| *id != container.id) {
+        return Some("it carries jq's labels, and is not the container that your account's record names");
+    }
+    None
+}
+
+/// `asked` in the form in which this container's own options can be compared with it.
+pub(crate) fn comparable(asked: &Options, container: &ContainerState) -> Options {
+    asked.sealed(
+        container
+            .labels
+            .get(NONCE)
+            .map(String::as_str)
+            .unwrap_or_default(),
+    )
+}
+
+/// What the container was asked to be, [comparable]; none when it does not say in a way that this version reads.
+pub(crate) fn options(container: &ContainerState) -> Option<Options> {
+    Options::from_label(container.labels.get(OPTIONS)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_fit_the_engines_rules() {
+        assert_eq!(name("ada", "gpu"), "jq-ada-gpu");
+        assert_eq!(name("CORP\\ada@x", "gpu"), "jq-CORP-ada-x-gpu");
+    }
+
+    #[test]
+    fn labels_alone_make_no_container_ours() {
+        let labels = |uid: &str, session: &str, nonce: &str| {
+            [(OWNER, uid), (SESSION, session), (NONCE, nonce)]
+                .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                .into()
+        };
+        let container = |labels, id: &str| ContainerState {
+            id: id.into(),
+            labels,
+            ..ContainerState::default()
+        };
+        let record = |id: Option<&str>| ContainerRecord {
+            nonce: "n".into(),
+            id: id.map(Into::into),
+        };
+        let known = record(Some("i"));
+        let ours = container(labels("7", "s", "n"), "i");
+        assert_eq!(stranger(&ours, 7, "s", Some(&known)), None);
+        // Interrupted between creating and recording the id.
+        assert_eq!(stranger(&ours, 7, "s", Some(&record(None))), None);
+        for (what, container, record) in [
+            ("no labels", container(BTreeMap::new(), "i"), Some(&known)),
+            ("other user", container(labels("8", "s", "n"), "i"), Some(&known)),
+            (
+                "other session",
+                container(labels("7", "t", "n"), "i"),
+                Some(&known),
+            ),
+            ("other nonce", container(labels("7", "s", "m"), "i"), Some(&known)),
+            ("other id", container(labels("7", "s", "n"), "j"), Some(&known)),
+            ("no record", container(labels("7", "s", "n"), "i"), None),
+        ] {
+            assert!(stranger(&container, 7, "s", record).is_some(), "{what}");
+        }
+    }
+}

@@ -1,0 +1,331 @@
+//! Carrying out the plan for a container, and telling the client about it.
+
+mod create;
+mod jupyter;
+
+use std::sync::Arc;
+
+use jq_common::protocol::workload::{
+    ContainerInfo, Failure, FailureKind, GpuAsk, Origin, Ready, WorkloadSpec,
+};
+
+use super::{
+    etc_passwd,
+    helper::Networks,
+    options::Options,
+    ownership,
+    plan::{Desired, Observed, Step, Target, plan},
+    spec::token_entries,
+};
+use crate::{
+    engine::{ContainerEngine, ContainerState, PullProgress},
+    session_store::SessionStore,
+    workload::{
+        EventSink, HostContext, Started,
+        events::Throttle,
+        failure::{self, fail},
+        gpu::{self, Gpu, HostGpus, detect},
+    },
+};
+
+/// One request for a container.
+pub(crate) struct Run<'a> {
+    pub(crate) engine: Arc<dyn ContainerEngine>,
+    pub(crate) host: &'a HostContext,
+    pub(crate) store: &'a SessionStore,
+    pub(crate) networks: &'a dyn Networks,
+    pub(crate) gpus: &'a HostGpus,
+    pub(crate) spec: &'a WorkloadSpec,
+    pub(crate) events: &'a EventSink,
+}
+
+impl Run<'_> {
+    /// Finds or makes the container and what is to run in it.
+    pub(crate) async fn container(&self) -> Result<Started, Failure> {
+        let name = ownership::name(&self.host.user, &self.spec.session);
+        let desired = Desired {
+            session: &self.spec.session,
+            owner: self.host.uid,
+            name: &name,
+            target: self.target()?,
+            pull: self.spec.pull,
+        };
+        let steps = plan(&desired, &self.observe(&desired).await?)?;
+        let token = self.store.token(&self.spec.session).await.map_err(|error| {
+            fail(
+                FailureKind::HostUnfit,
+                "cannot keep this session's token",
+                error.to_string(),
+                "free some space in your home on the host, or make it writable for you",
+            )
+        })?;
+        let mut runs = None;
+        let mut gpus_wanted = true;
+        for step in &steps {
+            let id = match step {
+                Step::Discard(id) => {
+                    self.engine
+                        .remove(id)
+                        .await
+                        .map_err(|error| failure::engine("cannot remove a half-made container", &error))?;
+                    continue;
+                }
+                Step::Pull => {
+                    self.pull().await?;
+                    continue;
+                }
+                Step::Create => {
+                    let made = self.create(&token).await?;
+                    gpus_wanted = made.with_gpus;
+                    made.id
+                }
+                Step::Start(id) => {
+                    self.start(id, &token).await?;
+                    id.clone()
+                }
+                Step::Use(id) => id.clone(),
+            };
+            runs = step.origin().map(|origin| (id, origin));
+        }
+        let (id, origin) = runs.ok_or_else(|| {
+            fail(
+                FailureKind::Internal,
+                "nothing was to be done",
+                "the plan was empty",
+                "please report this",
+            )
+        })?;
+        self.finish(&id, origin, &token, gpus_wanted).await
+    }
+
+    fn target(&self) -> Result<Target, Failure> {
+        if let Some(container) = &self.spec.existing_container {
+            return Ok(Target::Existing(container.clone()));
+        }
+        if self
+            .spec
+            .workdir
+            .as_ref()
+            .is_some_and(|dir| !dir.starts_with('/'))
+        {
+            return Err(fail(
+                FailureKind::BadRequest,
+                "the working directory is not absolute",
+                "a container does not know your home on the host",
+                "write it like `-w /work`",
+            ));
+        }
+        let image = self.spec.image.as_deref();
+        let options = Options::of(self.spec, image.unwrap_or_default(), &self.host.home)?;
+        Ok(match (image, &self.spec.gpus) {
+            (Some(_), _) => Target::Session(options),
+            // Nothing was said of GPUs: whatever the container has.
+            (None, GpuAsk::Default) => Target::Whatever(Options {
+                gpus: String::new(),
+                ..options
+            }),
+            (None, _) => Target::Whatever(options),
+        })
+    }
+
+    async fn observe(&self, desired: &Desired<'_>) -> Result<Observed, Failure> {
+        let lost = |error| failure::engine("cannot ask the engine", &error);
+        let name = match &desired.target {
+            Target::Existing(name) => name,
+            Target::Session(_) | Target::Whatever(_) => desired.name,
+        };
+        let container = self.engine.container(name).await.map_err(lost)?;
+        let image = match &desired.target {
+            Target::Session(options) => self.engine.image(&options.image).await.map_err(lost)?,
+            Target::Existing(_) | Target::Whatever(_) => None,
+        };
+        Ok(Observed {
+            container,
+            record: self.store.container(desired.session),
+            image: image.is_some(),
+        })
+    }
+
+    async fn pull(&self) -> Result<(), Failure> {
+        let image = self.spec.image.as_deref().unwrap_or_default();
+        self.events.step(format!("pulling {image}")).await;
+        let sink = self.events.clone();
+        let throttle = Throttle::default();
+        let progress = move |progress: PullProgress| {
+            if throttle.due() {
+                sink.bytes(progress.done, progress.total, progress.detail);
+            }
+        };
+        self.engine.pull(image, &progress).await.map_err(|error| {
+            let why = error.to_string();
+            if matches!(
+                error,
+                crate::engine::EngineError::NoSpace(_) | crate::engine::EngineError::Lost(_)
+            ) {
+                return failure::engine(&format!("cannot pull `{image}`"), &error);
+            }
+            let low = why.to_lowercase();
+            let hint = if [
+                "denied",
+                "unauthorized",
+                "authentication",
+                "no basic auth credentials",
+                "not found",
+                "manifest unknown",
+            ]
+            .iter()
+            .any(|word| low.contains(word))
+            {
+                "check the image's name; if it is private, run `docker login` on the host"
+            } else {
+                "if the host is offline, bring the image with `docker save` and `docker load`"
+            };
+            fail(
+                FailureKind::ImageUnavailable,
+                format!("cannot pull `{image}`"),
+                why,
+                hint,
+            )
+        })
+    }
+
+    /// Starts a stopped container of ours. Its token is put there again: it may have been replaced since.
+    async fn start(&self, id: &str, token: &str) -> Result<(), Failure> {
+        let failed = |error| failure::engine("cannot start the session's container again", &error);
+        self.events.step("starting the container again").await;
+        let state = self.engine.container(id).await.map_err(failed)?;
+        let owner = self.runs_as(&state.unwrap_or_default()).await;
+        self.engine
+            .put(id, token_entries(token, owner))
+            .await
+            .map_err(failed)?;
+        self.engine.start(id).await.map_err(failed)
+    }
+
+    /// Uid and gid that Jupyter runs as in this container.
+    async fn runs_as(&self, container: &ContainerState) -> (u32, u32) {
+        if let Some(known) = ownership::runs_as(container) {
+            return known;
+        }
+        let list = self.engine.read(&container.id, "/etc/passwd").await;
+        let list = list.ok().flatten().unwrap_or_default();
+        etc_passwd::resolve(&container.user, &String::from_utf8_lossy(&list)).unwrap_or((0, 0))
+    }
+
+    /// The container runs: opens its network, brings Jupyter up, proves the GPUs, unless it was said already that it
+    /// has none.
+    async fn finish(
+        &self,
+        id: &str,
+        origin: Origin,
+        token: &str,
+        gpus_wanted: bool,
+    ) -> Result<Started, Failure> {
+        let container = self
+            .engine
+            .container(id)
+            .await
+            .map_err(|error| failure::engine("cannot ask the engine", &error))?
+            .unwrap_or_default();
+        let made_with = self
+            .spec
+            .existing_container
+            .is_none()
+            .then(|| ownership::options(&container))
+            .flatten();
+        // Looked at while Jupyter comes up, judged once it has.
+        let (jupyter, seen) = tokio::join!(
+            self.bring_up(&container, origin, token, made_with.as_ref()),
+            self.look_for_gpus(id, gpus_wanted, made_with.as_ref())
+        );
+        let (network, jupyter) = jupyter?;
+        let gpus = match seen {
+            Some(seen) => self.prove_gpus(id, origin, &seen, made_with.as_ref()).await?,
+            None => Vec::new(),
+        };
+        let ready = Ready {
+            engine: self.engine.facts().describe(),
+            container: Some(ContainerInfo {
+                id: container.id,
+                name: container.name,
+                image: container.image,
+                origin,
+            }),
+            jupyter,
+            gpus,
+        };
+        Ok(Started { ready, network })
+    }
+
+    /// The GPUs seen inside; none when none are wanted, or when there is nothing to compare them with.
+    async fn look_for_gpus(&self, id: &str, wanted: bool, made_with: Option<&Options>) -> Option<Vec<Gpu>> {
+        let unwanted = !wanted
+            || self.spec.gpus == GpuAsk::None
+            || made_with.is_some_and(|options| options.gpus == "none");
+        if unwanted || self.gpus.nvidia.is_empty() {
+            return None;
+        }
+        Some(detect::inside(&*self.engine, id).await)
+    }
+
+    /// Lists what was seen inside; loud when something is missing, a failure when it was asked for by number.
+    async fn prove_gpus(
+        &self,
+        id: &str,
+        origin: Origin,
+        seen: &[Gpu],
+        made_with: Option<&Options>,
+    ) -> Result<Vec<String>, Failure> {
+        let lines = gpu::lines(seen);
+        match self.spec.gpus {
+            // One that was there and was not to have them all has what it was made with; nothing was asked of it now.
+            GpuAsk::Default
+                if origin != Origin::Created && made_with.is_none_or(|options| options.gpus != "all") =>
+            {
+                return Ok(lines);
+            }
+            GpuAsk::Count(count) if origin != Origin::Created && seen.len() >= count as usize => {
+                return Ok(lines);
+            }
+            _ => {}
+        }
+        let expected: Vec<String> = gpu::choose(&self.spec.gpus, self.gpus)?
+            .into_iter()
+            .map(|gpu| gpu.uuid)
+            .collect();
+        let Some(missing) = gpu::missing(&expected, seen) else {
+            return Ok(lines);
+        };
+        if matches!(self.spec.gpus, GpuAsk::Count(_) | GpuAsk::Ids(_)) {
+            if origin == Origin::Created {
+                // Made without what was insisted on; nobody has used it.
+                self.discard(id).await;
+            }
+            return Err(gpu::refused(&missing));
+        }
+        let remedy = if origin == Origin::Created {
+            "install the NVIDIA Container Toolkit on the host"
+        } else {
+            "the container was made without them; a new one (`--name`) may get them"
+        };
+        self.events
+            .warning(format!(
+                "{missing}, though the host has {} of them: {remedy}",
+                self.gpus.nvidia.len()
+            ))
+            .await;
+        Ok(lines)
+    }
+
+    /// Removes a container that was made for this very request.
+    async fn discard(&self, id: &str) {
+        if let Err(error) = self.engine.remove(id).await {
+            self.events
+                .warning(format!("a container could not be removed: {error}"))
+                .await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

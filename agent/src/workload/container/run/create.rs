@@ -1,0 +1,288 @@
+//! Making a container and starting it, and trying again without what the engine cannot give.
+
+use jq_common::protocol::workload::{Failure, FailureKind, JupyterKind};
+
+use super::Run;
+use crate::{
+    engine::{ContainerSpec, EngineError, GpuRequest, ImageFacts, Limit},
+    run_blocking::run_blocking,
+    session_store::{ContainerRecord, random_hex},
+    workload::{
+        container::{
+            etc_passwd,
+            options::Options,
+            spec::{ContainerInputs, HardLimits, container, injected_user_entries, is_root, token_entries},
+            user::{self, UserPlan},
+            volumes,
+        },
+        failure::{self, fail},
+        gpu::{self, GpuPlan},
+        jupyter::readiness,
+    },
+};
+
+/// A container that was made and started.
+pub(crate) struct Made {
+    pub(crate) id: String,
+    /// GPUs were asked for in the end.
+    pub(crate) with_gpus: bool,
+}
+
+impl Run<'_> {
+    /// Makes the session's container and starts it. What cannot be started is removed again.
+    pub(crate) async fn create(&self, token: &str) -> Result<Made, Failure> {
+        let reference = self.spec.image.as_deref().unwrap_or_default();
+        let options = Options::of(self.spec, reference, &self.host.home)?;
+        let facts = self.engine.facts();
+        let gpus = gpu::plan(&self.spec.gpus, self.gpus, facts)?;
+        if let Some(warning) = &gpus.warning {
+            self.events.warning(warning.clone()).await;
+        }
+        if matches!(gpus.request, Some(GpuRequest::Nodes { .. })) {
+            self.events
+                .note("the host's AMD GPUs are passed to the container; jq does not verify them inside")
+                .await;
+        }
+        let mounts = volumes::resolve(&self.spec.volumes, &self.host.home)?;
+        let (wanted, home) = (mounts.clone(), self.host.home.clone());
+        for made in run_blocking(move || volumes::prepare(&wanted, &home)).await? {
+            self.events
+                .note(format!("made {} on the host", made.display()))
+                .await;
+        }
+        let image = self.image(reference).await?;
+        let user = user::plan(self.spec.user, self.host, facts, &image, !mounts.is_empty());
+        if let Some(note) = &user.note {
+            self.events.note(note.clone()).await;
+        }
+        let nonce = random_hex::<16>().map_err(|error| state_failure(&error))?;
+        let spec = container(ContainerInputs {
+            spec: self.spec,
+            options: &options,
+            host: self.host,
+            engine: facts,
+            image: &image,
+            mounts,
+            user: &user,
+            gpus: &gpus,
+            nonce: &nonce,
+            hard: HardLimits::read(),
+        });
+        self.events
+            .step(format!("creating the container {}", spec.name))
+            .await;
+        self.attempts(spec, &user, &image, &gpus, &nonce, token).await
+    }
+
+    async fn image(&self, reference: &str) -> Result<ImageFacts, Failure> {
+        self.engine
+            .image(reference)
+            .await
+            .map_err(|error| failure::engine("cannot ask the engine", &error))?
+            .ok_or_else(|| {
+                fail(
+                    FailureKind::ImageUnavailable,
+                    format!("the engine has no image `{reference}`"),
+                    "it was pulled, and is not there",
+                    "check the image's name, and that it is made for this host's architecture",
+                )
+            })
+    }
+
+    /// Each refusal takes one thing out of the specification, so this ends.
+    async fn attempts(
+        &self,
+        mut spec: ContainerSpec,
+        user: &UserPlan,
+        image: &ImageFacts,
+        gpus: &GpuPlan,
+        nonce: &str,
+        token: &str,
+    ) -> Result<Made, Failure> {
+        let mut refused: Vec<String> = Vec::new();
+        loop {
+            let error = match self.attempt(&spec, user, image, nonce, token).await? {
+                Ok(id) => {
+                    if !refused.is_empty() {
+                        let names = refused.join(", ");
+                        self.events
+                            .note(format!(
+                                "the engine may not raise these limits on this host: {names}"
+                            ))
+                            .await;
+                    }
+                    return Ok(Made {
+                        id,
+                        with_gpus: spec.gpus.is_some(),
+                    });
+                }
+                Err(error) => error,
+            };
+            match error {
+                EngineError::GpuRefused(why) if spec.gpus.is_some() && !gpus.insists => {
+                    spec.gpus = None;
+                    self.events
+                        .warning(format!(
+                            "the engine cannot give GPUs, the container runs without: {why}; \
+                             the NVIDIA Container Toolkit on the host makes it able to"
+                        ))
+                        .await;
+                }
+                EngineError::GpuRefused(why) if spec.gpus.is_some() => {
+                    return Err(gpu::refused(&why));
+                }
+                EngineError::InitMissing(why) if spec.init => {
+                    spec.init = false;
+                    self.events
+                        .note(format!(
+                            "the engine has no init to give, so the container runs without: {why}"
+                        ))
+                        .await;
+                }
+                EngineError::LimitRefused(why) if !spec.limits.is_empty() => {
+                    refused.push(take_refused(&mut spec.limits, &why));
+                }
+                EngineError::Conflict(why) => {
+                    return Err(fail(
+                        FailureKind::NameTaken,
+                        format!("the container name `{}` is taken", spec.name),
+                        why,
+                        "use another session name (`--name`)",
+                    ));
+                }
+                EngineError::CommandMissing(why) if self.spec.jupyter != JupyterKind::None => {
+                    return Err(readiness::missing(self.spec.jupyter, &spec.image, &why));
+                }
+                error => return Err(failure::engine("cannot start the container", &error)),
+            }
+        }
+    }
+
+    /// One container, made, filled and started. The outer error is ours, the inner one the engine's; either way nothing
+    /// is left.
+    async fn attempt(
+        &self,
+        spec: &ContainerSpec,
+        user: &UserPlan,
+        image: &ImageFacts,
+        nonce: &str,
+        token: &str,
+    ) -> Result<Result<String, EngineError>, Failure> {
+        // Before the container is there, so that one whose making is cut off is known again.
+        self.record(nonce, None).await?;
+        let id = match self.engine.create(spec).await {
+            Ok(id) => id,
+            Err(error) => return Ok(Err(error)),
+        };
+        if let Err(failure) = self.record(nonce, Some(&id)).await {
+            self.discard(&id).await;
+            return Err(failure);
+        }
+        let filled = self.fill(&id, spec, user, image, token).await;
+        let started = match filled {
+            Ok(()) => self.engine.start(&id).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = started {
+            self.discard(&id).await;
+            return Ok(Err(error));
+        }
+        Ok(Ok(id))
+    }
+
+    async fn record(&self, nonce: &str, id: Option<&str>) -> Result<(), Failure> {
+        let record = ContainerRecord {
+            nonce: nonce.to_owned(),
+            id: id.map(str::to_owned),
+        };
+        let kept = self.store.set_container(&self.spec.session, &record).await;
+        kept.map_err(|error| state_failure(&error))
+    }
+
+    /// Puts in the token, and a home and a name for a user whom the image does not know.
+    async fn fill(
+        &self,
+        id: &str,
+        spec: &ContainerSpec,
+        user: &UserPlan,
+        image: &ImageFacts,
+        token: &str,
+    ) -> Result<(), EngineError> {
+        let passwd = self.list(id, "/etc/passwd").await?;
+        let mut entries = Vec::new();
+        if user.injected_user.is_some() {
+            let group = self.list(id, "/etc/group").await?;
+            entries = injected_user_entries(user, &spec.mounts, (passwd.as_deref(), group.as_deref()));
+        }
+        if self.spec.jupyter != JupyterKind::None {
+            let owner = user.runs_as.or_else(|| {
+                if is_root(&image.user) {
+                    Some((0, 0))
+                } else {
+                    etc_passwd::resolve(&image.user, passwd.as_deref().unwrap_or_default())
+                }
+            });
+            entries.extend(token_entries(token, owner.unwrap_or((0, 0))));
+        }
+        if entries.is_empty() {
+            return Ok(());
+        }
+        self.engine.put(id, entries).await
+    }
+
+    async fn list(&self, id: &str, path: &str) -> Result<Option<String>, EngineError> {
+        let list = self.engine.read(id, path).await?;
+        Ok(list.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+    }
+}
+
+impl HardLimits {
+    /// This host's and this process's.
+    pub(crate) fn read() -> Self {
+        use rustix::process::{Resource, getrlimit};
+        let kernel_files = std::fs::read_to_string("/proc/sys/fs/nr_open")
+            .ok()
+            .and_then(|text| text.trim().parse().ok());
+        Self {
+            kernel_files: kernel_files.unwrap_or(1 << 20),
+            own_files: getrlimit(Resource::Nofile).maximum,
+            own_stack: getrlimit(Resource::Stack).maximum,
+            own_memlock: getrlimit(Resource::Memlock).maximum,
+        }
+    }
+}
+
+/// Takes the limits out that the engine names by their number (`rlimit type 8`), or all, and returns their names.
+fn take_refused(limits: &mut Vec<Limit>, why: &str) -> String {
+    let number = why
+        .split_once("rlimit type ")
+        .and_then(|(_, rest)| rest.split(|c: char| !c.is_ascii_digit()).next());
+    // setrlimit(2)'s numbers on Linux.
+    let name = match number {
+        Some("3") => "stack",
+        Some("7") => "nofile",
+        Some("8") => "memlock",
+        _ => "",
+    };
+    let (refused, kept) = std::mem::take(limits)
+        .into_iter()
+        .partition(|limit| limit.name == name);
+    let refused: Vec<Limit> = refused;
+    let refused = if refused.is_empty() {
+        kept
+    } else {
+        *limits = kept;
+        refused
+    };
+    let names: Vec<&str> = refused.iter().map(|limit| limit.name).collect();
+    names.join(", ")
+}
+
+fn state_failure(error: &std::io::Error) -> Failure {
+    fail(
+        FailureKind::HostUnfit,
+        "cannot keep this session's state",
+        error.to_string(),
+        "free some space in your home on the host, or make it writable for you",
+    )
+}

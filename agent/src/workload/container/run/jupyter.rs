@@ -1,0 +1,280 @@
+//! Bringing Jupyter up in a container that runs: as its own command, or beside it.
+
+use std::sync::Arc;
+
+use jq_common::protocol::workload::{Failure, FailureKind, JupyterInfo, JupyterKind, Origin};
+use tokio::time::{Duration, timeout};
+
+use super::Run;
+use crate::{
+    engine::{ContainerState, EngineError, Exec, Exit, Phase},
+    log_tail::Tail,
+    workload::{
+        Network,
+        container::{options::Options, spec::token_entries},
+        failure::{self, fail},
+        jupyter::{
+            self,
+            probe::{Found, probe},
+            readiness::{self, Waited},
+        },
+    },
+};
+
+/// How long an image's own command must go on to count as running.
+const GOES_ON: Duration = Duration::from_millis(1500);
+
+/// How many lines of a container's log are looked at when it has failed.
+const LOG: usize = 30;
+
+/// What an engine sets where an image sets no PATH.
+const USUAL_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+impl Run<'_> {
+    /// Opens the container's network and brings up what was asked for in it.
+    pub(crate) async fn bring_up(
+        &self,
+        container: &ContainerState,
+        origin: Origin,
+        token: &str,
+        made_with: Option<&Options>,
+    ) -> Result<(Arc<Network>, Option<JupyterInfo>), Failure> {
+        let kind = self.spec.jupyter;
+        if kind == JupyterKind::None {
+            if origin != Origin::Found
+                && let Ok(exit) = timeout(GOES_ON, self.engine.exited(&container.id)).await
+            {
+                return Err(self.ended(kind, container, origin, exit).await);
+            }
+            return Ok((self.network(container, origin, kind).await?, None));
+        }
+        let network = self.network(container, origin, kind).await?;
+        // A container's own Jupyter is the kind that it was made with.
+        let own = made_with
+            .map(|options| options.jupyter)
+            .filter(|kind| *kind != JupyterKind::None);
+        let info = match own {
+            Some(kind) => self.own_command(&network, container, origin, token, kind).await?,
+            None => self.beside(&network, container, token).await?,
+        };
+        Ok((network, Some(info)))
+    }
+
+    /// A container that ends while its network is being opened is the more telling failure.
+    async fn network(
+        &self,
+        container: &ContainerState,
+        origin: Origin,
+        kind: JupyterKind,
+    ) -> Result<Arc<Network>, Failure> {
+        match self
+            .networks
+            .of(&self.engine, container, &self.spec.session)
+            .await
+        {
+            Ok(network) => Ok(network),
+            Err(failure) => {
+                let state = self.engine.container(&container.id).await;
+                if state.is_ok_and(|state| state.is_some_and(|state| state.phase == Phase::Running)) {
+                    return Err(failure);
+                }
+                let exit = self.engine.exited(&container.id).await;
+                Err(self.ended(kind, container, origin, exit).await)
+            }
+        }
+    }
+
+    /// Jupyter is the container's own command: wait for it.
+    async fn own_command(
+        &self,
+        network: &Network,
+        container: &ContainerState,
+        origin: Origin,
+        token: &str,
+        kind: JupyterKind,
+    ) -> Result<JupyterInfo, Failure> {
+        let info = |was_running| JupyterInfo {
+            port: jupyter::PORT,
+            token: token.to_owned(),
+            path: jupyter::page(kind).to_owned(),
+            was_running,
+        };
+        if origin == Origin::Found && probe(network, jupyter::PORT, token).await == Found::Ours {
+            return Ok(info(true));
+        }
+        self.events
+            .step(format!("starting {}", jupyter::name(kind)))
+            .await;
+        let last_line = || async {
+            let log = self.engine.log_tail(&container.id, 1).await;
+            log.ok()?.pop()
+        };
+        let waited = readiness::wait(
+            network,
+            jupyter::PORT,
+            token,
+            self.engine.exited(&container.id),
+            last_line,
+            self.events,
+        );
+        match waited.await {
+            Waited::Ready => Ok(info(false)),
+            Waited::Stranger => Err(readiness::stranger(kind, jupyter::PORT)),
+            Waited::Ended(exit) => Err(self.ended(kind, container, origin, exit).await),
+            Waited::Late(found) => Err(readiness::late(kind, &found, &self.log(container).await)),
+        }
+    }
+
+    /// Why a container is no longer there. One that was made for this request is removed: it has never worked.
+    async fn ended(
+        &self,
+        kind: JupyterKind,
+        container: &ContainerState,
+        origin: Origin,
+        exit: Result<Exit, EngineError>,
+    ) -> Failure {
+        let exit = match exit {
+            Ok(exit) => exit,
+            Err(error) => return failure::engine("lost sight of the container", &error),
+        };
+        let log = self.log(container).await;
+        let failure = if kind != JupyterKind::None && self.lacks_jupyter(container).await {
+            let words = readiness::last_words(&log).unwrap_or_default();
+            readiness::missing(kind, &container.image, &words)
+        } else {
+            readiness::ended(kind, &container.image, &exit, &log)
+        };
+        if origin == Origin::Created {
+            self.discard(&container.id).await;
+        }
+        failure
+    }
+
+    /// Whether no `jupyter` is on the PATH of the image. An entry point of its own may say that in any words.
+    async fn lacks_jupyter(&self, container: &ContainerState) -> bool {
+        let Ok(Some(image)) = self.engine.image(&container.image).await else {
+            return false;
+        };
+        let set = |env: &[(String, String)]| {
+            let found = env.iter().rev().find(|(key, _)| key == "PATH");
+            found.map(|(_, value)| value.clone())
+        };
+        let path = set(&self.spec.env)
+            .or_else(|| set(&image.env))
+            .unwrap_or_else(|| USUAL_PATH.to_owned());
+        for folder in path.split(':').filter(|folder| folder.starts_with('/')) {
+            let program = format!("{folder}/jupyter");
+            match self.engine.has(&container.id, &program).await {
+                Ok(false) => {}
+                // There, or nobody knows.
+                Ok(true) | Err(_) => return false,
+            }
+        }
+        true
+    }
+
+    async fn log(&self, container: &ContainerState) -> Vec<String> {
+        self.engine.log_tail(&container.id, LOG).await.unwrap_or_default()
+    }
+
+    /// Jupyter beside the container's own command, on the first port that is free or has ours already.
+    async fn beside(
+        &self,
+        network: &Network,
+        container: &ContainerState,
+        token: &str,
+    ) -> Result<JupyterInfo, Failure> {
+        let kind = self.spec.jupyter;
+        let info = |port, was_running| JupyterInfo {
+            port,
+            token: token.to_owned(),
+            path: jupyter::page(kind).to_owned(),
+            was_running,
+        };
+        let mut free = None;
+        for port in jupyter::PORT..jupyter::PORT + jupyter::PORTS {
+            match probe(network, port, token).await {
+                Found::Ours => return Ok(info(port, true)),
+                Found::Nothing(_) => free = free.or(Some(port)),
+                Found::Stranger | Found::Other(_) => {}
+            }
+        }
+        let Some(port) = free else {
+            return Err(fail(
+                FailureKind::StartFailed,
+                format!("no port is free for {}", jupyter::name(kind)),
+                format!(
+                    "something listens on each of {} to {} in the container",
+                    jupyter::PORT,
+                    jupyter::PORT + jupyter::PORTS - 1
+                ),
+                "stop one of them, or use `--jupyter none` and forward the port that you want with `-L`",
+            ));
+        };
+        self.start_beside(network, container, token, port).await?;
+        Ok(info(port, false))
+    }
+
+    async fn start_beside(
+        &self,
+        network: &Network,
+        container: &ContainerState,
+        token: &str,
+        port: u16,
+    ) -> Result<(), Failure> {
+        let kind = self.spec.jupyter;
+        self.events
+            .step(format!("starting {} in {}", jupyter::name(kind), container.name))
+            .await;
+        let owner = self.runs_as(container).await;
+        self.engine
+            .put(&container.id, token_entries(token, owner))
+            .await
+            .map_err(|error| {
+                fail(
+                    FailureKind::ContainerUnavailable,
+                    format!("cannot prepare `{}` for {}", container.name, jupyter::name(kind)),
+                    error.to_string(),
+                    "Jupyter's token is put at /run/jq in the container, which must be writable; \
+                     `--jupyter none` uses the container as it is",
+                )
+            })?;
+        let root = self
+            .spec
+            .workdir
+            .clone()
+            .or_else(|| (!container.workdir.is_empty()).then(|| container.workdir.clone()));
+        let command = Exec {
+            command: jupyter::command(kind, port, root.as_deref(), owner.0 == 0).unwrap_or_default(),
+            env: vec![(
+                jupyter::TOKEN_FILE_VARIABLE.to_owned(),
+                jupyter::TOKEN_FILE.to_owned(),
+            )],
+            workdir: root,
+        };
+        let output = Tail::default();
+        let last_line = || async { output.last(1).pop() };
+        let running = async {
+            // The output may outlive the container, and the command the output.
+            tokio::select! {
+                code = self.engine.exec(&container.id, &command, &output) => {
+                    code.map(|code| Exit { code, ..Exit::default() })
+                }
+                exit = self.engine.exited(&container.id) => exit,
+            }
+        };
+        let waited = readiness::wait(network, port, token, running, last_line, self.events);
+        match waited.await {
+            Waited::Ready => Ok(()),
+            Waited::Stranger => Err(readiness::stranger(kind, port)),
+            Waited::Late(found) => Err(readiness::late(kind, &found, &output.last(LOG))),
+            Waited::Ended(Ok(exit)) => {
+                Err(readiness::ended(kind, &container.image, &exit, &output.last(LOG)))
+            }
+            Waited::Ended(Err(EngineError::CommandMissing(why))) => {
+                Err(readiness::missing(kind, &container.image, &why))
+            }
+            Waited::Ended(Err(error)) => Err(failure::engine("cannot run Jupyter in the container", &error)),
+        }
+    }
+}

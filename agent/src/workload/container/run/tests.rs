@@ -1,0 +1,399 @@
+//! Requests carried out on an engine in memory, with a stand-in for Jupyter on a real port.
+
+use std::{path::Path, sync::Mutex};
+
+use futures_util::future::BoxFuture;
+use jq_common::protocol::workload::{Event, JupyterKind};
+use tokio::{sync::mpsc, task::JoinSet};
+
+use super::*;
+use crate::{
+    engine::{EngineError, Exit, GpuRequest, ImageFacts, Phase},
+    workload::{
+        Network,
+        container::{
+            fake_engine::Fake,
+            spec::tests::{engine, host},
+        },
+        jupyter::probe::tests::stand_in,
+        validate,
+    },
+};
+
+const IMAGE: &str = "quay.io/jupyter/base-notebook";
+const NAME: &str = "jq-ada-gpu";
+
+/// Every container's network leads to one port of this machine.
+struct Stand(Mutex<u16>);
+
+impl Networks for Stand {
+    fn of<'a>(
+        &'a self,
+        _: &'a Arc<dyn ContainerEngine>,
+        _: &'a ContainerState,
+        _: &'a str,
+    ) -> BoxFuture<'a, Result<Arc<Network>, Failure>> {
+        let port = *self.0.lock().unwrap();
+        Box::pin(async move { Ok(Arc::new(Network::stand(port))) })
+    }
+}
+
+/// A host with an engine in memory.
+struct Bench {
+    engine: Arc<Fake>,
+    host: HostContext,
+    store: SessionStore,
+    networks: Stand,
+    gpus: HostGpus,
+    spec: WorkloadSpec,
+    tasks: JoinSet<()>,
+    _dir: tempfile::TempDir,
+}
+
+impl Bench {
+    async fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mut host = host();
+        host.state_dir = dir.path().join("state");
+        host.home = dir.path().to_owned();
+        let store = SessionStore::new(&host.state_dir);
+        let mut tasks = JoinSet::new();
+        let port = stand_in(&store.token("gpu").await.unwrap(), &mut tasks).await;
+        let engine = Fake::new(engine());
+        engine.state().programs.push("/usr/bin/jupyter".into());
+        engine
+            .state()
+            .registry
+            .insert(IMAGE.into(), ImageFacts::default());
+        Self {
+            engine,
+            host,
+            store,
+            networks: Stand(Mutex::new(port)),
+            gpus: HostGpus::default(),
+            spec: validate::tests::spec(),
+            tasks,
+            _dir: dir,
+        }
+    }
+
+    /// Nothing listens in any container.
+    fn without_jupyter(self) -> Self {
+        // Bound and dropped: nobody listens there.
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        *self.networks.0.lock().unwrap() = free.local_addr().unwrap().port();
+        self
+    }
+
+    async fn run(&self) -> (Result<Started, Failure>, Vec<Event>) {
+        let (sender, mut receiver) = mpsc::channel(256);
+        let events = EventSink::new(sender);
+        let run = Run {
+            engine: self.engine.clone(),
+            host: &self.host,
+            store: &self.store,
+            networks: &self.networks,
+            gpus: &self.gpus,
+            spec: &self.spec,
+            events: &events,
+        };
+        let result = run.container().await;
+        drop(events);
+        let mut told = Vec::new();
+        while let Some(event) = receiver.recv().await {
+            told.push(event);
+        }
+        (result, told)
+    }
+
+    async fn ready(&self) -> (Ready, Vec<Event>) {
+        let (result, events) = self.run().await;
+        match result {
+            Ok(started) => (started.ready, events),
+            Err(failure) => panic!("{failure:?}"),
+        }
+    }
+
+    async fn failure(&self) -> Failure {
+        match self.run().await.0 {
+            Ok(started) => panic!("{:?}", started.ready),
+            Err(failure) => failure,
+        }
+    }
+
+    fn calls(&self) -> Vec<String> {
+        std::mem::take(&mut self.engine.state().calls)
+    }
+}
+
+fn origin(ready: &Ready) -> Origin {
+    ready.container.as_ref().unwrap().origin
+}
+
+fn warned(events: &[Event]) -> bool {
+    events.iter().any(|event| matches!(event, Event::Warning(_)))
+}
+
+#[tokio::test]
+async fn pulled_made_and_started_then_found_then_started_again() {
+    let bench = Bench::new().await;
+    let (made, events) = bench.ready().await;
+    assert_eq!(origin(&made), Origin::Created);
+    assert_eq!(
+        bench.calls(),
+        [
+            format!("pull {IMAGE}"),
+            format!("create {NAME}"),
+            "start id0".into()
+        ]
+    );
+    assert!(events.contains(&Event::Step(format!("pulling {IMAGE}"))));
+    assert!(
+        events
+            .iter()
+            .any(|event| matches!(event, Event::Progress(progress) if progress.total == Some(2)))
+    );
+    let jupyter = made.jupyter.unwrap();
+    assert_eq!(
+        (jupyter.port, jupyter.path.as_str(), jupyter.was_running),
+        (8888, "/lab", false)
+    );
+
+    let (found, _) = bench.ready().await;
+    assert_eq!(origin(&found), Origin::Found);
+    let again = found.jupyter.unwrap();
+    assert!(again.was_running && again.token == jupyter.token);
+    assert!(bench.calls().is_empty());
+
+    bench.engine.end("id0", Exit::default());
+    let (started, _) = bench.ready().await;
+    assert_eq!(origin(&started), Origin::Started);
+    assert_eq!(bench.calls(), ["start id0"]);
+}
+
+#[tokio::test]
+async fn the_token_is_in_a_file_for_the_user_alone() {
+    let bench = Bench::new().await;
+    let (ready, _) = bench.ready().await;
+    let state = bench.engine.state();
+    let container = &state.containers["id0"];
+    let file = &container.files["/run/jq/token"];
+    assert_eq!((file.mode, file.uid, file.gid), (0o400, 1234, 1235));
+    let token = ready.jupyter.unwrap().token;
+    assert_eq!(file.content.as_deref(), Some(token.as_bytes()));
+    assert!(!format!("{:?}", container.spec).contains(&token));
+    assert!(container.files.contains_key("/home/jq"));
+}
+
+#[tokio::test]
+async fn what_is_not_ours_is_left_alone() {
+    let bench = Bench::new().await;
+    bench.engine.add("theirs", NAME, Phase::Exited);
+    assert_eq!(bench.failure().await.kind, FailureKind::NameTaken);
+    assert!(bench.calls().is_empty());
+}
+
+#[tokio::test]
+async fn other_options_change_nothing() {
+    let mut bench = Bench::new().await;
+    bench.ready().await;
+    bench.calls();
+    bench.spec.workdir = Some("/work".into());
+    let failure = bench.failure().await;
+    assert_eq!(failure.kind, FailureKind::SpecDiffers);
+    assert!(failure.why.contains("workdir: default, asked for /work"));
+    assert!(bench.calls().is_empty());
+    // Without an image it is the session's container, whatever it is.
+    bench.spec.image = None;
+    bench.spec.workdir = None;
+    assert_eq!(origin(&bench.ready().await.0), Origin::Found);
+}
+
+#[tokio::test]
+async fn an_image_that_cannot_be_had_is_named() {
+    let mut bench = Bench::new().await;
+    bench.spec.image = Some("nowhere/nothing".into());
+    let failure = bench.failure().await;
+    assert_eq!(failure.kind, FailureKind::ImageUnavailable);
+    assert!(failure.what.contains("nowhere/nothing") && failure.why.contains("manifest unknown"));
+}
+
+#[tokio::test]
+async fn a_container_that_cannot_start_leaves_nothing() {
+    let bench = Bench::new().await;
+    let missing = "exec: \"jupyter\": executable file not found in $PATH";
+    bench.engine.state().refuse_start = vec![EngineError::CommandMissing(missing.into())];
+    let failure = bench.failure().await;
+    assert_eq!(failure.kind, FailureKind::CommandMissing);
+    assert!(failure.what.contains("has no JupyterLab"));
+    assert!(bench.engine.state().containers.is_empty());
+}
+
+#[tokio::test]
+async fn a_jupyter_that_ends_is_told_with_its_last_words_and_removed_only_when_new() {
+    let bench = Bench::new().await.without_jupyter();
+    bench.engine.state().log = vec!["Traceback".into(), "ValueError: bad".into()];
+    bench.engine.state().ends_at_once = Some(Exit {
+        code: Some(1),
+        ..Exit::default()
+    });
+    let failure = bench.failure().await;
+    assert_eq!(failure.kind, FailureKind::StartFailed);
+    assert!(failure.why.contains("ValueError: bad"));
+    assert!(bench.engine.state().containers.is_empty());
+
+    let bench = Bench::new().await;
+    bench.ready().await;
+    let bench = bench.without_jupyter();
+    bench.engine.end("id0", Exit::default());
+    bench.engine.state().ends_at_once = Some(Exit {
+        code: Some(1),
+        ..Exit::default()
+    });
+    assert_eq!(bench.failure().await.kind, FailureKind::StartFailed);
+    assert_eq!(bench.engine.state().containers.len(), 1);
+}
+
+#[tokio::test]
+async fn an_entry_point_that_chokes_on_jupyter_is_an_image_without_it() {
+    let bench = Bench::new().await.without_jupyter();
+    bench.engine.state().programs.clear();
+    bench.engine.state().log = vec!["not a number".into()];
+    bench.engine.state().ends_at_once = Some(Exit {
+        code: Some(101),
+        ..Exit::default()
+    });
+    let failure = bench.failure().await;
+    assert_eq!(failure.kind, FailureKind::CommandMissing);
+    assert!(failure.why.contains("not a number"));
+    assert!(bench.engine.state().containers.is_empty());
+}
+
+#[tokio::test]
+async fn a_container_cut_off_in_the_making_is_made_anew() {
+    let bench = Bench::new().await;
+    bench.ready().await;
+    bench.engine.state().containers.get_mut("id0").unwrap().phase = Phase::Created;
+    bench.calls();
+    assert_eq!(origin(&bench.ready().await.0), Origin::Created);
+    assert_eq!(bench.calls(), ["remove id0", "create jq-ada-gpu", "start id0"]);
+}
+
+#[tokio::test]
+async fn what_the_engine_cannot_give_is_left_out_and_said() {
+    let mut bench = Bench::new().await;
+    bench.gpus.nvidia = gpu::devices::parse_list("GPU 0: A (UUID: GPU-a)");
+    bench.spec.gpus = GpuAsk::All;
+    bench.engine.state().refuse_start = vec![
+        EngineError::InitMissing("docker-init".into()),
+        EngineError::LimitRefused("rlimit".into()),
+        EngineError::GpuRefused("could not select device driver".into()),
+    ];
+    let (ready, events) = bench.ready().await;
+    assert_eq!(origin(&ready), Origin::Created);
+    assert!(warned(&events));
+    let state = bench.engine.state();
+    assert_eq!(state.containers.len(), 1);
+    let spec = &state.containers.values().next().unwrap().spec;
+    assert!(!spec.init && spec.limits.is_empty() && spec.gpus.is_none());
+}
+
+#[tokio::test]
+async fn gpus_asked_for_by_number_are_given_or_an_error() {
+    let mut bench = Bench::new().await;
+    bench.gpus.nvidia = gpu::devices::parse_list("GPU 0: A (UUID: GPU-a)\nGPU 1: A (UUID: GPU-b)");
+    bench.spec.gpus = GpuAsk::Ids(vec!["1".into()]);
+    bench.engine.state().refuse_start = vec![EngineError::GpuRefused("no driver".into())];
+    assert_eq!(bench.failure().await.kind, FailureKind::GpuUnavailable);
+    assert!(bench.engine.state().containers.is_empty());
+
+    // The engine says yes and gives another one.
+    bench.engine.state().gpus_inside = "GPU 0: A (UUID: GPU-a)".into();
+    let failure = bench.failure().await;
+    assert_eq!(failure.kind, FailureKind::GpuUnavailable);
+    assert!(failure.why.contains("GPU-b"));
+    assert!(bench.engine.state().containers.is_empty());
+
+    bench.engine.state().gpus_inside = "GPU 0: A (UUID: GPU-b)".into();
+    assert_eq!(bench.ready().await.0.gpus, ["GPU 0: A (UUID: GPU-b)"]);
+    let state = bench.engine.state();
+    let spec = &state.containers.values().next().unwrap().spec;
+    assert_eq!(spec.gpus, Some(GpuRequest::Nvidia(vec!["GPU-b".into()])));
+}
+
+#[tokio::test]
+async fn gpus_that_are_not_seen_inside_are_a_loud_warning() {
+    let mut bench = Bench::new().await;
+    bench.gpus.nvidia = gpu::devices::parse_list("GPU 0: A (UUID: GPU-a)");
+    bench.spec.gpus = GpuAsk::Default;
+    let (ready, events) = bench.ready().await;
+    assert!(warned(&events) && ready.gpus.is_empty());
+    // Found later, it is said again; asked for none, it is not.
+    assert!(warned(&bench.ready().await.1));
+}
+
+#[tokio::test]
+async fn jupyter_is_started_beside_what_runs_in_the_users_own_container() {
+    let mut bench = Bench::new().await;
+    bench.spec.image = None;
+    bench.spec.existing_container = Some("box".into());
+    assert_eq!(bench.failure().await.kind, FailureKind::ContainerUnavailable);
+
+    bench.engine.add("theirs", "box", Phase::Running);
+    let (found, _) = bench.ready().await;
+    assert!(found.jupyter.unwrap().was_running);
+    assert!(bench.calls().is_empty());
+
+    let bench = bench.without_jupyter();
+    bench.engine.state().exec_ends = Some(("jupyter: not found".into(), 127));
+    let failure = bench.failure().await;
+    assert_eq!(failure.kind, FailureKind::CommandMissing);
+    assert_eq!(bench.calls(), ["exec theirs jupyter lab"]);
+    assert_eq!(bench.engine.state().containers["theirs"].phase, Phase::Running);
+}
+
+#[tokio::test]
+async fn without_jupyter_the_images_own_command_must_go_on() {
+    let mut bench = Bench::new().await;
+    bench.spec.jupyter = JupyterKind::None;
+    let (ready, _) = bench.ready().await;
+    assert!(ready.jupyter.is_none());
+    assert!(
+        !bench.engine.state().containers["id0"]
+            .files
+            .contains_key("/run/jq/token")
+    );
+
+    let mut bench = Bench::new().await;
+    bench.spec.jupyter = JupyterKind::None;
+    bench.engine.state().ends_at_once = Some(Exit {
+        code: Some(0),
+        ..Exit::default()
+    });
+    let failure = bench.failure().await;
+    assert!(failure.what.contains("ended at once"));
+    assert!(bench.engine.state().containers.is_empty());
+}
+
+#[tokio::test]
+async fn a_jupyter_that_does_not_know_our_token_is_refused() {
+    let mut bench = Bench::new().await;
+    let port = stand_in("another", &mut bench.tasks).await;
+    *bench.networks.0.lock().unwrap() = port;
+    let failure = bench.failure().await;
+    assert_eq!(failure.kind, FailureKind::StartFailed);
+    assert!(failure.what.contains("token"));
+}
+
+#[tokio::test]
+async fn a_missing_volume_stops_before_anything_is_made() {
+    let mut bench = Bench::new().await;
+    bench.spec.volumes = vec![jq_common::protocol::workload::Volume {
+        source: "/nonexistent/data".into(),
+        destination: "/data".into(),
+        read_only: false,
+    }];
+    assert_eq!(bench.failure().await.kind, FailureKind::VolumeUnavailable);
+    assert!(bench.engine.state().containers.is_empty());
+    assert!(!Path::new("/nonexistent/data").exists());
+}

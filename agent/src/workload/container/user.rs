@@ -1,0 +1,260 @@
+//! Who a new container runs as: the caller, where the image allows it, so that files in mounts are the caller's.
+
+use jq_common::protocol::workload::UserSpec;
+
+use super::spec::is_root;
+use crate::{
+    engine::{EngineFacts, ImageFacts},
+    workload::HostContext,
+};
+
+/// The home made for a caller whom the image does not know.
+pub(crate) const HOME: &str = "/home/jq";
+
+/// Who a container runs as.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct UserPlan {
+    /// The container's user; none for the image's own.
+    pub(crate) user: Option<String>,
+    /// Who Jupyter runs as in the end; none when the image's own user decides.
+    pub(crate) runs_as: Option<(u32, u32)>,
+    /// Set on top of the image's environment.
+    pub(crate) env: Vec<(String, String)>,
+    /// Someone who needs a home and a line in the image's list of users.
+    pub(crate) injected_user: Option<InjectedUser>,
+    /// A program of the image that the command is handed to; none where the entry point does that.
+    pub(crate) wrapper: Option<String>,
+    /// Why the caller's uid is not used, where that may surprise.
+    pub(crate) note: Option<String>,
+}
+
+/// A user whom the image may not know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct InjectedUser {
+    pub(crate) name: String,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+}
+
+/// The rules. `asked` is `--user`.
+pub(crate) fn plan(
+    asked: Option<UserSpec>,
+    host: &HostContext,
+    engine: &EngineFacts,
+    image: &ImageFacts,
+    has_volumes: bool,
+) -> UserPlan {
+    if let Some(user) = asked {
+        let gid = user.gid.unwrap_or(user.uid);
+        return exactly(user.uid, gid, &login_name(host, user.uid));
+    }
+    if engine.rootless {
+        // Root in there is the caller out here; other users are nobody that the caller knows.
+        let note = (has_volumes && !is_root(&image.user)).then(|| {
+            format!(
+                "the image runs as `{}`, whom a rootless engine maps to another user of the host; \
+                 if files in volumes are not writable, use `--user 0:0`",
+                image.user
+            )
+        });
+        return UserPlan {
+            note,
+            ..UserPlan::default()
+        };
+    }
+    if host.uid == 0 || engine.remapped {
+        let note = if !has_volumes {
+            None
+        } else if engine.remapped {
+            Some("the engine maps users (userns-remap): files in volumes may not be writable".into())
+        } else {
+            (!is_root(&image.user)).then(|| {
+                format!(
+                    "you are root on the host and the image runs as `{}`, which may not write to root's folders; \
+                     `--user 0:0` changes that",
+                    image.user
+                )
+            })
+        };
+        return UserPlan {
+            note,
+            ..UserPlan::default()
+        };
+    }
+    if let Some(starter) = stacks_starter(image) {
+        let (uid, gid) = (host.uid, host.gid);
+        return UserPlan {
+            // Its start.sh makes its user the caller and then steps down to it.
+            user: Some("0:0".into()),
+            runs_as: Some((uid, gid)),
+            env: vec![
+                ("NB_UID".into(), uid.to_string()),
+                ("NB_GID".into(), gid.to_string()),
+                ("CHOWN_HOME".into(), "yes".into()),
+            ],
+            injected_user: None,
+            wrapper: starter,
+            note: None,
+        };
+    }
+    if is_root(&image.user) {
+        return exactly(host.uid, host.gid, &login_name(host, host.uid));
+    }
+    let note = has_volumes.then(|| {
+        format!(
+            "the image runs as `{}`, so files it writes to volumes are not yours; `--user {}:{}` changes that",
+            image.user, host.uid, host.gid
+        )
+    });
+    UserPlan {
+        note,
+        ..UserPlan::default()
+    }
+}
+
+/// As this user from the first process on.
+fn exactly(uid: u32, gid: u32, name: &str) -> UserPlan {
+    let mut plan = UserPlan {
+        user: Some(format!("{uid}:{gid}")),
+        runs_as: Some((uid, gid)),
+        ..UserPlan::default()
+    };
+    if uid != 0 {
+        plan.env = vec![
+            ("HOME".into(), HOME.into()),
+            ("USER".into(), name.into()),
+            ("LOGNAME".into(), name.into()),
+        ];
+        plan.injected_user = Some(InjectedUser {
+            name: name.into(),
+            uid,
+            gid,
+        });
+    }
+    plan
+}
+
+/// The caller's name for the caller, made fit for a list of users; `jq` for others.
+fn login_name(host: &HostContext, uid: u32) -> String {
+    let fit = !host.user.is_empty()
+        && host
+            .user
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'));
+    if uid == host.uid && fit {
+        host.user.clone()
+    } else {
+        "jq".into()
+    }
+}
+
+/// For an image of the Jupyter Docker Stacks, whose start.sh takes NB_UID and NB_GID when it begins as root: what our
+/// command has to be handed to. Nothing where the entry point is start.sh already; in older images it stands in the
+/// command, which ours takes the place of.
+#[expect(
+    clippy::option_option,
+    reason = "no such image, or one with or without a starter of its own"
+)]
+fn stacks_starter(image: &ImageFacts) -> Option<Option<String>> {
+    let named = |word: &String, name: &str| word.rsplit('/').next() == Some(name);
+    if image.entrypoint.iter().any(|word| named(word, "start.sh")) {
+        return Some(None);
+    }
+    let has = |name: &str| image.env.iter().any(|(key, _)| key == name);
+    let starts = image.command.first().and_then(|word| word.rsplit('/').next());
+    let is_older = has("NB_USER") && has("NB_UID") && starts.is_some_and(|name| name.starts_with("start"));
+    is_older.then(|| Some("start.sh".to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::workload::container::spec::tests::{engine, host};
+
+    fn image(user: &str, env: &[&str], entrypoint: &[&str]) -> ImageFacts {
+        ImageFacts {
+            user: user.into(),
+            env: env
+                .iter()
+                .map(|key| ((*key).to_owned(), "x".to_owned()))
+                .collect(),
+            entrypoint: entrypoint.iter().map(|word| (*word).to_owned()).collect(),
+            ..ImageFacts::default()
+        }
+    }
+
+    #[test]
+    fn who_a_container_runs_as() {
+        let plain = image("", &[], &[]);
+        let root = image("root:root", &[], &[]);
+        let other = image("app", &[], &[]);
+        let stacks = image("1000", &["NB_USER", "NB_UID"], &["tini", "-g", "--", "start.sh"]);
+        let script = image("jovyan", &[], &["tini", "--", "/usr/local/bin/start.sh"]);
+        let asked = Some(UserSpec { uid: 5, gid: Some(6) });
+        let (caller, as_root) = (host(), {
+            let mut host = host();
+            (host.uid, host.gid) = (0, 0);
+            host
+        });
+        let rootful = engine();
+        let rootless = EngineFacts {
+            rootless: true,
+            ..engine()
+        };
+        let me = Some("1234:1235".to_owned());
+        let start_as_root = Some("0:0".to_owned());
+        for (what, asked, host, engine, image, expected) in [
+            ("plain image", None, &caller, &rootful, &plain, me.clone()),
+            ("root by name", None, &caller, &rootful, &root, me),
+            ("someone else's", None, &caller, &rootful, &other, None),
+            (
+                "docker-stacks",
+                None,
+                &caller,
+                &rootful,
+                &stacks,
+                start_as_root.clone(),
+            ),
+            ("its script", None, &caller, &rootful, &script, start_as_root),
+            ("caller is root", None, &as_root, &rootful, &plain, None),
+            ("caller is root, stacks", None, &as_root, &rootful, &stacks, None),
+            ("rootless", None, &caller, &rootless, &plain, None),
+            ("rootless, stacks", None, &caller, &rootless, &stacks, None),
+            ("asked", asked, &caller, &rootful, &stacks, Some("5:6".into())),
+            (
+                "asked, rootless",
+                asked,
+                &caller,
+                &rootless,
+                &plain,
+                Some("5:6".into()),
+            ),
+        ] {
+            assert_eq!(plan(asked, host, engine, image, false).user, expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn a_caller_whom_the_image_does_not_know_gets_a_home() {
+        let plan = plan(None, &host(), &engine(), &image("", &[], &[]), true);
+        assert_eq!(plan.runs_as, Some((1234, 1235)));
+        assert!(plan.env.contains(&("HOME".into(), HOME.into())));
+        assert_eq!(plan.injected_user.unwrap().name, "ada");
+        assert_eq!(plan.note, None);
+    }
+
+    #[test]
+    fn surprises_about_files_are_said() {
+        let noted = plan(None, &host(), &engine(), &image("app", &[], &[]), true);
+        assert!(noted.note.unwrap().contains("--user 1234:1235"));
+        let remapped = EngineFacts {
+            remapped: true,
+            ..engine()
+        };
+        assert!(
+            plan(None, &host(), &remapped, &image("", &[], &[]), true)
+                .note
+                .is_some()
+        );
+    }
+}

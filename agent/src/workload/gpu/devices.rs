@@ -1,0 +1,110 @@
+//! GPUs as they are listed: on a host, and inside a container.
+
+use jq_common::protocol::workload::MOST_LISTED;
+
+/// The GPUs of a host.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct HostGpus {
+    /// NVIDIA's, by index.
+    pub(crate) nvidia: Vec<Gpu>,
+    /// AMD's device nodes (`/dev/kfd`, `/dev/dri`); empty when there are none.
+    pub(crate) amd_nodes: Vec<String>,
+    /// The groups that may open those.
+    pub(crate) amd_groups: Vec<u32>,
+    /// An NVIDIA CDI description lies where engines look for it.
+    pub(crate) cdi_described: bool,
+}
+
+impl HostGpus {
+    /// Whether there are none.
+    #[must_use]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.nvidia.is_empty() && self.amd_nodes.is_empty()
+    }
+
+    /// What there is, for the user.
+    #[must_use]
+    pub(crate) fn describe(&self) -> String {
+        if !self.nvidia.is_empty() {
+            let list: Vec<&str> = self.nvidia.iter().map(|gpu| gpu.line.as_str()).collect();
+            list.join("; ")
+        } else if !self.amd_nodes.is_empty() {
+            "AMD GPUs".into()
+        } else {
+            "none".into()
+        }
+    }
+}
+
+/// An NVIDIA GPU, or a part of one (MIG).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Gpu {
+    /// Its index; none for a part of one.
+    pub(crate) index: Option<u32>,
+    /// `GPU-…` or `MIG-…`.
+    pub(crate) uuid: String,
+    /// Its line of `nvidia-smi -L`.
+    pub(crate) line: String,
+}
+
+/// The GPUs in what `nvidia-smi -L` prints: `GPU 0: NVIDIA A100 (UUID: GPU-…)`, and indented lines for MIG devices.
+#[must_use]
+pub(crate) fn parse_list(text: &str) -> Vec<Gpu> {
+    text.lines()
+        .filter_map(|line| {
+            let line = line.trim();
+            let (_, rest) = line.rsplit_once("(UUID: ")?;
+            let uuid = rest.strip_suffix(')')?.trim();
+            let index = line
+                .strip_prefix("GPU ")
+                .and_then(|rest| rest.split(':').next()?.parse().ok());
+            (index.is_some() || line.starts_with("MIG ")).then(|| Gpu {
+                index,
+                uuid: uuid.to_owned(),
+                line: line.to_owned(),
+            })
+        })
+        .collect()
+}
+
+/// A GPU from `/proc/driver/nvidia/gpus/*/information`, for hosts whose `nvidia-smi` is missing or broken.
+#[must_use]
+pub(crate) fn parse_proc(index: u32, information: &str) -> Option<Gpu> {
+    let field = |name: &str| {
+        information
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.trim().strip_prefix(':'))
+            .map(str::trim)
+    };
+    let uuid = field("GPU UUID")?;
+    let model = field("Model").unwrap_or("NVIDIA GPU");
+    Some(Gpu {
+        index: Some(index),
+        uuid: uuid.to_owned(),
+        line: format!("GPU {index}: {model} (UUID: {uuid})"),
+    })
+}
+
+/// Their lines for the user, as many as a message may list.
+#[must_use]
+pub(crate) fn lines(gpus: &[Gpu]) -> Vec<String> {
+    let lines = gpus.iter().map(|gpu| gpu.line.clone());
+    lines.take(MOST_LISTED).collect()
+}
+
+/// What is missing of `expected` among the GPUs seen inside, for the user; none when all are there.
+#[must_use]
+pub(crate) fn missing(expected: &[String], seen: &[Gpu]) -> Option<String> {
+    let absent: Vec<&str> = expected
+        .iter()
+        .filter(|uuid| !seen.iter().any(|gpu| gpu.uuid == **uuid))
+        .map(String::as_str)
+        .collect();
+    if absent.is_empty() {
+        None
+    } else if seen.is_empty() {
+        Some("no GPU is seen inside the container".into())
+    } else {
+        Some(format!("not seen inside the container: {}", absent.join(", ")))
+    }
+}

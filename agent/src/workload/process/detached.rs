@@ -1,0 +1,222 @@
+//! Processes of the host that outlive the agent.
+
+use std::{
+    ffi::OsString,
+    fs::File,
+    io,
+    net::{Ipv4Addr, TcpListener},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::{
+    process::{Child, Command},
+    time::timeout,
+};
+
+use crate::workload::jupyter;
+
+/// How long a process may take to end when it is asked to.
+const END: Duration = Duration::from_secs(5);
+
+/// A process to be started.
+pub(crate) struct Launch {
+    /// The program's file.
+    pub(crate) program: PathBuf,
+    /// Its arguments.
+    pub(crate) arguments: Vec<String>,
+    /// Environment on top of the agent's own.
+    pub(crate) env: Vec<(OsString, OsString)>,
+    /// Working directory.
+    pub(crate) workdir: PathBuf,
+    /// Where its output goes; begun anew, readable by the user only.
+    pub(crate) log: PathBuf,
+}
+
+/// Sets the usual umask for a program of the user's: the agent's own is strict, and what a notebook writes may be meant
+/// for others. `exec` keeps the process id.
+const AS_USUAL: &str = "umask 022 && exec \"$0\" \"$@\"";
+
+/// Starts it in a process group of its own, without a terminal. Dropping the child leaves it running. A token in the
+/// environment is not passed on: Jupyter would take it instead of the one in the file.
+///
+/// # Errors
+/// When the log cannot be opened or the program not be started.
+pub(crate) fn spawn(launch: &Launch) -> io::Result<Child> {
+    let log = File::options()
+        .create(true)
+        .write(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&launch.log)?;
+    Command::new("/bin/sh")
+        .args(["-c", AS_USUAL])
+        .arg(&launch.program)
+        .args(&launch.arguments)
+        .envs(launch.env.iter().map(|(key, value)| (key, value)))
+        .env_remove(jupyter::TOKEN_VARIABLE)
+        .current_dir(&launch.workdir)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .process_group(0)
+        .kill_on_drop(false)
+        .spawn()
+}
+
+/// Ends a process that [`spawn`] has started, and what it has started in its group.
+pub(crate) async fn end(child: &mut Child) {
+    let Some(group) = child.id().and_then(|id| Pid::from_raw(id.try_into().ok()?)) else {
+        return;
+    };
+    // Each fails only when nobody is left in the group.
+    let _ = kill_process_group(group, Signal::TERM);
+    if timeout(END, child.wait()).await.is_err() {
+        let _ = kill_process_group(group, Signal::KILL);
+        let _ = child.wait().await;
+    }
+}
+
+/// What a running process of this user has in its environment under `key`; none when it cannot be read, an inner none
+/// when it is not set.
+pub(crate) fn variable(pid: u32, key: &str) -> Option<Option<String>> {
+    let environ = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
+    let value = environ.split(|byte| *byte == 0).find_map(|entry| {
+        let (name, value) = std::str::from_utf8(entry).ok()?.split_once('=')?;
+        (name == key).then(|| value.to_owned())
+    });
+    Some(value)
+}
+
+/// When this process was started, in ticks since boot; none when there is none, or only what is left of one.
+pub(crate) fn start_time(pid: u32) -> Option<u64> {
+    parse_stat(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// Field 22 of proc_pid_stat(5). The name in parentheses may hold anything, so counting begins after the last one.
+fn parse_stat(stat: &str) -> Option<u64> {
+    let (_, rest) = stat.rsplit_once(')')?;
+    let fields: Vec<&str> = rest.split_whitespace().collect();
+    if matches!(*fields.first()?, "Z" | "X") {
+        return None;
+    }
+    fields.get(19)?.parse().ok()
+}
+
+/// A port that is free on 127.0.0.1 right now: the preferred one if it is.
+///
+/// # Errors
+/// When there is none.
+pub(crate) fn free_port(preferred: Option<u16>) -> io::Result<u16> {
+    let taken = preferred.and_then(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok());
+    let listener = match taken {
+        Some(listener) => listener,
+        None => TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?,
+    };
+    Ok(listener.local_addr()?.port())
+}
+
+/// The last lines of a log.
+pub(crate) fn tail(log: &Path, lines: usize) -> Vec<String> {
+    use std::io::{Read, Seek, SeekFrom};
+    const BYTES: u64 = 64 * 1024;
+    let read = || {
+        let mut file = File::open(log)?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(BYTES)))?;
+        let mut bytes = Vec::new();
+        file.take(BYTES).read_to_end(&mut bytes)?;
+        io::Result::Ok(bytes)
+    };
+    let tail = crate::log_tail::Tail::default();
+    tail.write(&read().unwrap_or_default());
+    tail.last(lines)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::sleep;
+
+    use super::*;
+
+    #[test]
+    fn a_process_is_known_by_pid_and_start() {
+        let own = start_time(std::process::id()).unwrap();
+        assert_eq!(start_time(std::process::id()), Some(own));
+        let stat = "7 (a) Z (b) S 1 7 7 0 -1 4194560 0 0 0 0 0 0 0 0 20 0 1 0 4711 0 0";
+        assert_eq!(parse_stat(stat), Some(4711));
+        assert_eq!(parse_stat(&stat.replace(") S", ") Z")), None);
+        assert_eq!(parse_stat("junk"), None);
+    }
+
+    #[test]
+    fn a_preferred_port_is_kept_while_it_is_free() {
+        let port = free_port(None).unwrap();
+        let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
+        assert_ne!(free_port(Some(port)).unwrap(), port);
+        drop(taken);
+        assert_eq!(free_port(Some(port)).unwrap(), port);
+    }
+
+    #[tokio::test]
+    async fn output_goes_to_a_private_log() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("log");
+        let mut child = spawn(&Launch {
+            program: "/bin/sh".into(),
+            arguments: vec!["-c".into(), "echo $GREETING$JUPYTER_TOKEN; umask".into()],
+            env: vec![
+                ("GREETING".into(), "hello".into()),
+                ("JUPYTER_TOKEN".into(), "x".into()),
+            ],
+            workdir: dir.path().into(),
+            log: log.clone(),
+        })
+        .unwrap();
+        assert!(child.wait().await.unwrap().success());
+        let said = tail(&log, 5);
+        assert_eq!(said, ["hello", "0022"]);
+        assert_eq!(
+            std::fs::metadata(&log).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
+    }
+
+    /// What `look` finds within five seconds.
+    async fn within<T>(look: impl Fn() -> Option<T>) -> T {
+        let found = async {
+            loop {
+                match look() {
+                    Some(found) => return found,
+                    None => sleep(Duration::from_millis(10)).await,
+                }
+            }
+        };
+        timeout(Duration::from_secs(5), found).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn it_is_ended_with_what_it_has_started() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut child = spawn(&Launch {
+            program: "/bin/sh".into(),
+            arguments: vec!["-c".into(), "sleep 60 & echo $!; wait".into()],
+            env: vec![("MARK".into(), "7".into())],
+            workdir: dir.path().into(),
+            log: dir.path().join("log"),
+        })
+        .unwrap();
+        let pid = child.id().unwrap();
+        let said = within(|| tail(&dir.path().join("log"), 1).pop()).await;
+        let inner = said.parse().unwrap();
+        assert_eq!(variable(pid, "MARK"), Some(Some("7".into())));
+        assert_eq!(variable(pid, "MARKS"), Some(None));
+        end(&mut child).await;
+        assert_eq!(start_time(pid), None);
+        within(|| start_time(inner).is_none().then_some(())).await;
+    }
+}

@@ -1,0 +1,279 @@
+//! A private virtual environment with Jupyter in it, made once.
+//!
+//! Virtual environments cannot be moved, so it is made in its final place, and a file that is written last says that it
+//! is whole.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncBufReadExt, AsyncRead, BufReader},
+    process::Command,
+    time::timeout,
+};
+
+use crate::{host_program, log_tail::Tail};
+
+/// How long pip may take; it fetches a hundred packages, perhaps over a slow line.
+const INSTALL: Duration = Duration::from_secs(30 * 60);
+/// How long making the bare environment may take.
+const MAKE: Duration = Duration::from_secs(3 * 60);
+/// How long a program in it may take to say its version on a cold disk.
+const VERSION: Duration = Duration::from_secs(60);
+/// Written last.
+const MARK: &str = "jq-complete";
+
+/// Why there is no environment.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum VenvError {
+    /// Python is not there.
+    #[error("there is no python3 on PATH")]
+    NoPython,
+    /// Python's venv or ensurepip is not there.
+    #[error("{0}")]
+    NoVenv(String),
+    /// pip failed.
+    #[error("{0}")]
+    Pip(String),
+    /// The folder cannot be written, or a program not be run.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// The environment in `dir`, if it is whole and has these packages.
+pub(crate) fn find(dir: &Path, packages: &[&str]) -> Option<PathBuf> {
+    let mark = fs::read_to_string(dir.join(MARK)).ok()?;
+    let has = |package: &&str| mark.lines().any(|line| line == *package);
+    (packages.iter().all(has) && dir.join("bin/python").exists()).then(|| dir.to_owned())
+}
+
+/// Whether `jupyter VERB` runs in the environment. After an upgrade of the host's Python it may no longer.
+pub(crate) async fn works(dir: &Path, verb: &str) -> bool {
+    runs(&dir.join("bin/jupyter"), &[verb, "--version"]).await
+}
+
+/// Slowness is no breakage: an environment is not thrown away for it.
+async fn runs(program: &Path, arguments: &[&str]) -> bool {
+    match host_program::output(program, arguments, VERSION).await {
+        Ok(output) => output.status.success(),
+        Err(error) => error.kind() == io::ErrorKind::TimedOut,
+    }
+}
+
+/// Makes the environment in `dir` with these packages, for `jupyter VERB`; anew if it no longer works. `progress` gets the number of packages met so far and pip's
+/// line. One at a time: others wait.
+pub(crate) async fn make(
+    dir: &Path,
+    packages: &[&str],
+    verb: &str,
+    path: &std::ffi::OsStr,
+    progress: &(dyn Fn(u64, &str) + Send + Sync),
+) -> Result<(), VenvError> {
+    let parent = dir.parent().ok_or_else(|| io::Error::other("no folder for it"))?;
+    fs::create_dir_all(parent)?;
+    let _lock = lock(dir.with_extension("lock")).await?;
+    let sound = if find(dir, packages).is_some() {
+        if works(dir, verb).await {
+            return Ok(());
+        }
+        false
+    } else {
+        // Another package can be added only with a pip that runs.
+        runs(&dir.join("bin/python"), &["-m", "pip", "--version"]).await
+    };
+    if !sound && dir.join(MARK).exists() {
+        fs::remove_file(dir.join(MARK))?;
+    }
+    // What an interrupted attempt has left is whole only by chance.
+    if !dir.join(MARK).exists() && dir.exists() {
+        tokio::fs::remove_dir_all(dir).await?;
+    }
+    if !dir.exists() {
+        let python = host_program::find("python3", path).ok_or(VenvError::NoPython)?;
+        let target = dir.to_string_lossy();
+        let made = host_program::output(&python, &["-m", "venv", &target], MAKE).await?;
+        if !made.status.success() {
+            // It leaves a half-made folder behind.
+            let _ = tokio::fs::remove_dir_all(dir).await;
+            let mut said = String::from_utf8_lossy(&made.stdout).into_owned();
+            said.push_str(&String::from_utf8_lossy(&made.stderr));
+            return Err(VenvError::NoVenv(last_lines(&said)));
+        }
+    }
+    pip(dir, packages, progress).await?;
+    fs::write(dir.join(MARK), packages.join("\n") + "\n")?;
+    Ok(())
+}
+
+async fn lock(path: PathBuf) -> io::Result<fs::File> {
+    let lock = move || {
+        let file = fs::File::options().create(true).append(true).open(path)?;
+        file.lock()?;
+        Ok(file)
+    };
+    tokio::task::spawn_blocking(lock)
+        .await
+        .map_err(io::Error::other)?
+}
+
+async fn pip(
+    dir: &Path,
+    packages: &[&str],
+    progress: &(dyn Fn(u64, &str) + Send + Sync),
+) -> Result<(), VenvError> {
+    let mut child = Command::new(dir.join("bin/python"))
+        .args([
+            "-m",
+            "pip",
+            "install",
+            "--disable-pip-version-check",
+            "--no-input",
+        ])
+        .args(["--progress-bar", "off"])
+        .args(packages)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()?;
+    let said = Tail::default();
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let run = async {
+        let (_, _, status) = tokio::join!(
+            follow(stdout, &said, progress),
+            follow(stderr, &said, &|_, _| {}),
+            child.wait()
+        );
+        status
+    };
+    let status = timeout(INSTALL, run)
+        .await
+        .map_err(|_| VenvError::Pip("pip did not finish within half an hour".into()))??;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(VenvError::Pip(said.last(4).join(" | ")))
+    }
+}
+
+/// Passes lines on, counting the packages that pip meets.
+async fn follow(
+    output: Option<impl AsyncRead + Unpin>,
+    said: &Tail,
+    progress: &(dyn Fn(u64, &str) + Send + Sync),
+) {
+    let Some(output) = output else { return };
+    let mut lines = BufReader::new(output).lines();
+    let mut met = 0;
+    // A line that is no text ends the listening, not the installation: the pipe is drained below.
+    while let Ok(Some(line)) = lines.next_line().await {
+        said.write(line.as_bytes());
+        said.write(b"\n");
+        met += u64::from(line.trim_start().starts_with("Collecting "));
+        progress(met, line.trim());
+    }
+    let _ = tokio::io::copy(&mut lines.into_inner(), &mut tokio::io::sink()).await;
+}
+
+fn last_lines(text: &str) -> String {
+    let tail = Tail::default();
+    tail.write(text.as_bytes());
+    tail.last(4).join(" | ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{
+        ffi::OsStr,
+        os::unix::fs::PermissionsExt,
+        sync::atomic::{AtomicU64, Ordering},
+    };
+
+    fn script(dir: &Path, name: &str, text: &str) {
+        let path = dir.join(name);
+        fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    /// A python3 whose venv has a pip that does `pip`, and a `jupyter` that runs.
+    fn python(dir: &Path, pip: &str) {
+        let text = format!(
+            "mkdir -p \"$3/bin\"\ncat > \"$3/bin/python\" <<'END'\n#!/bin/sh\n{pip}\nEND\n\
+             printf '#!/bin/sh\\n' > \"$3/bin/jupyter\"\nchmod +x \"$3/bin/python\" \"$3/bin/jupyter\""
+        );
+        script(dir, "python3", &text);
+    }
+
+    fn silent(_: u64, _: &str) {}
+
+    #[tokio::test]
+    async fn it_is_made_once_and_reports() {
+        let dir = tempfile::tempdir().unwrap();
+        python(
+            dir.path(),
+            "echo Collecting a; echo Collecting b; echo run >> \"$0.runs\"",
+        );
+        let venv = dir.path().join("share/venv");
+        let met = AtomicU64::new(0);
+        let progress = |count, _: &str| met.store(count, Ordering::Relaxed);
+        for _ in 0..2 {
+            make(&venv, &["jupyterlab"], "lab", dir.path().as_os_str(), &progress)
+                .await
+                .unwrap();
+        }
+        assert_eq!(met.load(Ordering::Relaxed), 2);
+        assert_eq!(fs::read_to_string(venv.join("bin/python.runs")).unwrap(), "run\n");
+        assert!(find(&venv, &["jupyterlab"]).is_some());
+        assert!(find(&venv, &["jupyterlab", "notebook"]).is_none());
+    }
+
+    #[tokio::test]
+    async fn a_failure_is_told_and_leaves_nothing_that_passes_for_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let venv = dir.path().join("venv");
+        let path = dir.path().as_os_str();
+        let none = make(&venv, &["x"], "lab", OsStr::new("/nonexistent"), &silent).await;
+        assert!(matches!(none, Err(VenvError::NoPython)));
+
+        script(dir.path(), "python3", "echo ensurepip is not available; exit 1");
+        let bare = make(&venv, &["x"], "lab", path, &silent).await;
+        assert!(matches!(bare, Err(VenvError::NoVenv(why)) if why.contains("ensurepip")));
+
+        python(dir.path(), "echo no network >&2; exit 1");
+        let offline = make(&venv, &["x"], "lab", path, &silent).await;
+        assert!(matches!(offline, Err(VenvError::Pip(why)) if why.contains("no network")));
+        assert!(find(&venv, &["x"]).is_none());
+
+        python(dir.path(), "exit 0");
+        make(&venv, &["x"], "lab", path, &silent).await.unwrap();
+        assert!(find(&venv, &["x"]).is_some());
+    }
+
+    #[tokio::test]
+    async fn one_that_no_longer_works_is_made_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let venv = dir.path().join("venv");
+        let path = dir.path().as_os_str();
+        python(dir.path(), "exit 0");
+        make(&venv, &["x"], "lab", path, &silent).await.unwrap();
+        assert!(works(&venv, "lab").await);
+
+        // Its packages are for another Python, or its interpreter is gone.
+        for broken in ["jupyter", "python"] {
+            fs::write(venv.join("old"), "").unwrap();
+            if broken == "jupyter" {
+                script(&venv.join("bin"), "jupyter", "exit 1");
+            } else {
+                fs::remove_file(venv.join("bin/python")).unwrap();
+            }
+            make(&venv, &["x"], "lab", path, &silent).await.unwrap();
+            assert!(works(&venv, "lab").await && find(&venv, &["x"]).is_some());
+            assert!(!venv.join("old").exists(), "{broken}");
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! Which engine a request runs on.
+
+use std::{path::PathBuf, sync::Arc};
+
+use jq_common::protocol::workload::{EngineChoice, Failure, FailureKind, WorkloadSpec};
+
+use super::{EventSink, HostContext, container::ownership, failure::fail};
+use crate::{
+    engine::{
+        ContainerEngine,
+        docker::{ConnectError, Docker},
+        socket::{self, Surroundings},
+    },
+    host_program,
+    session_store::SessionStore,
+};
+
+/// Where daemons lie that an ordinary user's PATH may not have.
+const SYSTEM_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Who runs a workload.
+pub(crate) enum Choice {
+    /// This container engine.
+    Engine(Arc<dyn ContainerEngine>),
+    /// Nobody: it is a process of the host.
+    Process,
+}
+
+/// Chooses, and says why where the user left it open.
+pub(crate) async fn choose(
+    host: &HostContext,
+    store: &SessionStore,
+    spec: &WorkloadSpec,
+    events: &EventSink,
+) -> Result<Choice, Failure> {
+    let wants_container = spec.image.is_some() || spec.existing_container.is_some();
+    match spec.engine {
+        EngineChoice::Process => Ok(Choice::Process),
+        EngineChoice::Docker | EngineChoice::Podman => Ok(Choice::Engine(connect(host, spec.engine).await?)),
+        EngineChoice::Auto if wants_container => {
+            let engine = connect(host, spec.engine).await?;
+            let facts = engine.facts();
+            events
+                .note(format!(
+                    "using {}, the first engine that answers ({})",
+                    facts.describe(),
+                    facts.found_by
+                ))
+                .await;
+            Ok(Choice::Engine(engine))
+        }
+        EngineChoice::Auto => {
+            if store.container(&spec.session).is_some()
+                && let Ok(engine) = connect(host, spec.engine).await
+                && let Ok(Some(container)) = engine
+                    .container(&ownership::name(&host.user, &spec.session))
+                    .await
+            {
+                events
+                    .note(format!(
+                        "using this session's container {} on {}",
+                        container.name,
+                        engine.facts().describe()
+                    ))
+                    .await;
+                return Ok(Choice::Engine(engine));
+            }
+            events
+                .note("no image was named, so Jupyter runs as a process of the host (`--image` runs it in a container)")
+                .await;
+            Ok(Choice::Process)
+        }
+    }
+}
+
+async fn connect(host: &HostContext, choice: EngineChoice) -> Result<Arc<dyn ContainerEngine>, Failure> {
+    let config = host
+        .docker_config
+        .clone()
+        .unwrap_or_else(|| host.home.join(".docker"));
+    let surroundings = Surroundings {
+        docker_host: host.docker_host.as_deref(),
+        docker_config: &config,
+        runtime_dir: host
+            .xdg_runtime_dir
+            .clone()
+            .unwrap_or_else(|| PathBuf::from(format!("/run/user/{}", host.uid))),
+    };
+    let candidates = socket::candidates(choice, &surroundings).map_err(|address| {
+        fail(
+            FailureKind::EngineMissing,
+            "the container engine is not on this host",
+            format!("your Docker settings on the host name `{address}`"),
+            "jq needs an engine's Unix socket there: unset DOCKER_HOST or use another docker context",
+        )
+    })?;
+    match Docker::connect(&candidates, &config).await {
+        Ok(docker) => Ok(Arc::new(docker)),
+        Err(error) => {
+            let mut failure = explain(host, choice, &error);
+            failure
+                .hint
+                .push_str("; `--engine process` runs Jupyter without containers");
+            Err(failure)
+        }
+    }
+}
+
+/// What the user is told when there is no engine.
+fn explain(host: &HostContext, choice: EngineChoice, error: &ConnectError) -> Failure {
+    let installed = |program: &str| {
+        host_program::find(program, &host.path).is_some()
+            || host_program::find(program, SYSTEM_PATH.as_ref()).is_some()
+    };
+    match error {
+        ConnectError::Permission(socket) => fail(
+            FailureKind::EnginePermission,
+            format!("you may not use the container engine at {}", socket.display()),
+            "permission denied on its socket",
+            format!(
+                "an administrator can run `sudo usermod -aG docker {}`; then log in again. \
+                 Being in that group is being root on the host; rootless Docker or Podman is not",
+                host.user
+            ),
+        ),
+        ConnectError::Stopped(socket, why) => fail(
+            FailureKind::EngineStopped,
+            format!("the container engine at {} does not answer", socket.display()),
+            why,
+            "start it: `sudo systemctl start docker`, or `systemctl --user start docker` for a rootless one",
+        ),
+        ConnectError::Missing(Some(socket)) => fail(
+            FailureKind::EngineStopped,
+            "the container engine that your Docker settings name does not run",
+            format!("there is no socket at {}", socket.display()),
+            "start it, or correct DOCKER_HOST or the docker context on the host",
+        ),
+        ConnectError::Missing(None) if choice != EngineChoice::Podman && installed("dockerd") => fail(
+            FailureKind::EngineStopped,
+            "Docker is installed on the host and does not run",
+            "there is no socket at /var/run/docker.sock",
+            "start it: `sudo systemctl start docker`",
+        ),
+        ConnectError::Missing(None) if choice != EngineChoice::Docker && installed("podman") => fail(
+            FailureKind::EngineStopped,
+            "Podman is installed on the host and its API service does not run",
+            "there is no socket of Podman's",
+            "start it: `systemctl --user enable --now podman.socket`",
+        ),
+        ConnectError::Missing(None) => fail(
+            FailureKind::EngineMissing,
+            match choice {
+                EngineChoice::Podman => "there is no Podman on the host",
+                EngineChoice::Docker => "there is no Docker on the host",
+                EngineChoice::Auto | EngineChoice::Process => "there is no container engine on the host",
+            },
+            "no engine's socket was found in the usual places",
+            "install Docker or Podman",
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::workload::container::spec::tests::host;
+
+    #[test]
+    fn each_kind_of_absence_has_its_own_words() {
+        let socket = || PathBuf::from("/var/run/docker.sock");
+        for (error, kind, word) in [
+            (
+                ConnectError::Permission(socket()),
+                FailureKind::EnginePermission,
+                "usermod -aG docker ada",
+            ),
+            (
+                ConnectError::Stopped(socket(), "refused".into()),
+                FailureKind::EngineStopped,
+                "systemctl start docker",
+            ),
+            (
+                ConnectError::Missing(Some(socket())),
+                FailureKind::EngineStopped,
+                "DOCKER_HOST",
+            ),
+        ] {
+            let failure = explain(&host(), EngineChoice::Auto, &error);
+            assert_eq!(failure.kind, kind);
+            assert!(failure.hint.contains(word), "{}", failure.hint);
+        }
+    }
+
+    #[tokio::test]
+    async fn an_engine_elsewhere_is_refused() {
+        let mut host = host();
+        host.docker_host = Some("ssh://box".into());
+        let failure = connect(&host, EngineChoice::Docker).await.err().unwrap();
+        assert_eq!(failure.kind, FailureKind::EngineMissing);
+        assert!(failure.why.contains("ssh://box"));
+    }
+}

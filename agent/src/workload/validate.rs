@@ -1,0 +1,170 @@
+//! Whether a request makes sense, before anything is done.
+
+use jq_common::protocol::workload::{Failure, FailureKind, WorkloadSpec};
+
+use super::failure::fail;
+
+/// Longest session name in bytes.
+const SESSION: usize = 48;
+/// Longest image reference, container name or path in bytes.
+const NAME: usize = 4096;
+
+/// Refuses what cannot be meant, and names that could mean something else to an engine or a file system.
+pub(crate) fn check(spec: &WorkloadSpec) -> Result<(), Failure> {
+    if !is_name(&spec.session) || spec.session.len() > SESSION {
+        return Err(bad(
+            "the session's name cannot be used",
+            format!("`{}`", spec.session),
+            "letters, digits, `_`, `.` and `-`, 48 at most, the first a letter or digit",
+        ));
+    }
+    if let Some(image) = &spec.image
+        && !is_image(image)
+    {
+        return Err(bad(
+            "the image's name cannot be used",
+            format!("`{image}`"),
+            "an image is named like `quay.io/jupyter/pytorch-notebook:latest`",
+        ));
+    }
+    if let Some(container) = &spec.existing_container {
+        check_existing(spec, container)?;
+    }
+    for volume in &spec.volumes {
+        if !volume.destination.starts_with('/') || has_nul(&volume.destination) || has_nul(&volume.source) {
+            return Err(bad(
+                "a volume's path in the container is not absolute",
+                format!("`{}:{}`", volume.source, volume.destination),
+                "write it like `-v ~/work:/work`",
+            ));
+        }
+    }
+    for (key, value) in &spec.env {
+        if key.is_empty() || key.contains('=') || has_nul(key) || has_nul(value) {
+            return Err(bad(
+                "an environment variable cannot be set",
+                format!("its name is `{key}`"),
+                "write it like `-e NAME=value`",
+            ));
+        }
+    }
+    if let Some(workdir) = &spec.workdir
+        && (workdir.is_empty() || has_nul(workdir) || !workdir.starts_with(['/', '~']))
+    {
+        return Err(bad(
+            "the working directory is not absolute",
+            format!("`{workdir}`"),
+            "write it like `-w /work`",
+        ));
+    }
+    Ok(())
+}
+
+fn check_existing(spec: &WorkloadSpec, container: &str) -> Result<(), Failure> {
+    if !is_name(container) || container.len() > NAME {
+        return Err(bad(
+            "the container's name cannot be used",
+            format!("`{container}`"),
+            "`docker ps` on the host lists the names",
+        ));
+    }
+    if spec.image.is_some() || !spec.volumes.is_empty() || !spec.env.is_empty() || spec.user.is_some() {
+        return Err(bad(
+            "a running container takes no options of a new one",
+            "image, volumes, environment and user are what it was made with",
+            "leave these options out, or leave `--container` out",
+        ));
+    }
+    Ok(())
+}
+
+fn bad(what: &str, why: impl Into<String>, hint: &str) -> Failure {
+    fail(FailureKind::BadRequest, what, why, hint)
+}
+
+fn has_nul(text: &str) -> bool {
+    text.contains('\0')
+}
+
+fn is_name(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && text
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-'))
+}
+
+/// The reference goes into the path of a request: no `..`, no `?`, nothing that would need escaping.
+fn is_image(text: &str) -> bool {
+    text.len() <= NAME
+        && text.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && !text.contains("..")
+        && !text.contains("//")
+        && text
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-' | '/' | ':' | '@'))
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use jq_common::protocol::workload::{EngineChoice, GpuAsk, JupyterKind, PullPolicy, UserSpec, Volume};
+
+    /// A plain request for an image.
+    pub(crate) fn spec() -> WorkloadSpec {
+        WorkloadSpec {
+            session: "gpu".into(),
+            engine: EngineChoice::Docker,
+            existing_container: None,
+            image: Some("quay.io/jupyter/base-notebook".into()),
+            pull: PullPolicy::Missing,
+            gpus: GpuAsk::None,
+            volumes: Vec::new(),
+            env: Vec::new(),
+            workdir: None,
+            shm_size: None,
+            user: None,
+            jupyter: JupyterKind::Lab,
+        }
+    }
+
+    type Change = fn(&mut WorkloadSpec);
+
+    #[test]
+    fn requests_that_make_no_sense_are_refused() {
+        let bad: &[Change] = &[
+            |spec| spec.session = "../x".into(),
+            |spec| spec.session = String::new(),
+            |spec| spec.session = "x".repeat(49),
+            |spec| spec.image = Some("a b".into()),
+            |spec| spec.image = Some("../containers/json".into()),
+            |spec| spec.image = Some("-v".into()),
+            |spec| spec.image = Some("a?b=c".into()),
+            |spec| spec.existing_container = Some("box".into()),
+            |spec| {
+                spec.image = None;
+                spec.existing_container = Some("a/b".into());
+            },
+            |spec| {
+                spec.image = None;
+                spec.existing_container = Some("box".into());
+                spec.user = Some(UserSpec { uid: 0, gid: None });
+            },
+            |spec| {
+                spec.volumes.push(Volume {
+                    source: "~/work".into(),
+                    destination: "work".into(),
+                    read_only: false,
+                });
+            },
+            |spec| spec.env.push(("A=B".into(), String::new())),
+            |spec| spec.workdir = Some("work".into()),
+        ];
+        assert!(check(&spec()).is_ok());
+        for (n, change) in bad.iter().enumerate() {
+            let mut changed = spec();
+            change(&mut changed);
+            let failure = check(&changed).expect_err(&n.to_string());
+            assert_eq!(failure.kind, FailureKind::BadRequest);
+        }
+    }
+}
