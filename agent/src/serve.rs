@@ -9,6 +9,7 @@ mod pausable_socket;
 mod quiesce;
 mod session;
 mod sessions;
+mod subscriptions;
 
 use std::{
     fs::File,

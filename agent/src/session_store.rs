@@ -38,8 +38,10 @@ pub(crate) struct ProcessRecord {
     /// The port it listens on.
     pub(crate) port: u16,
     /// `lab` or `notebook`.
+    #[serde(default)]
     pub(crate) verb: String,
     /// Its root folder.
+    #[serde(default)]
     pub(crate) workdir: String,
 }
 

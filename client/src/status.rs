@@ -2,6 +2,7 @@
 
 use std::{io, time::Duration};
 
+use jq_common::protocol::topics::WorkloadStatus;
 use serde::{Deserialize, Serialize};
 
 /// How a connection is.
@@ -74,6 +75,9 @@ pub struct Snapshot {
     pub container: Option<String>,
     /// GPUs seen inside.
     pub gpus: Vec<String>,
+    /// How the workload is now. None while the agent does not tell.
+    #[serde(default)]
+    pub workload: Option<WorkloadStatus>,
     /// Jupyter's page. Its query, which has the token, is never sent.
     pub url: Option<String>,
 }

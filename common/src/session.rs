@@ -24,6 +24,7 @@ pub mod control;
 mod control_queue;
 pub mod core;
 pub mod leg;
+pub mod opening;
 mod recv;
 pub mod recv_state;
 mod send;

@@ -14,7 +14,7 @@ use jq_common::{
 use super::START;
 use crate::{
     rundir::RunDir,
-    serve::handover::{PREPARATION, snapshot::FORMAT},
+    serve::handover::{PREPARATION, snapshot::FORMATS},
 };
 
 /// Whether an agent of another build has become one of this build, which answers in `folder` then. One that refuses, or
@@ -38,8 +38,8 @@ async fn ask(binary: &Path, folder: &RunDir, other: &RunDir) -> Result<Bootstrap
         successor: binary.to_owned(),
         run_dir: folder.path().to_owned(),
         version: BUILD.to_owned(),
-        protocol: ALPN.to_vec(),
-        handover: FORMAT,
+        handshake: String::from_utf8_lossy(ALPN).into_owned(),
+        formats: FORMATS,
     });
     codec::write(&mut process, &request, limits::BOOTSTRAP_FRAME).await?;
     codec::read_within(&mut process, limits::BOOTSTRAP_FRAME, PREPARATION + START).await

@@ -9,8 +9,9 @@ use jq_common::{
     codec::{self, FrameError},
     identity::Fingerprint,
     protocol::{
+        capabilities::Capabilities,
         limits,
-        session::{Attach, AttachReply, Close, Entry, Open},
+        session::{Attach, AttachReply, Close, Control, Entry, Open},
         stream::ResetCode,
     },
     quic,
@@ -26,7 +27,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Shared, session::Session, sessions::Attached};
+use super::{Shared, session::Session, sessions::Attached, subscriptions::Updates};
 
 /// Most streams of a connection whose first frame is being read at once. Each may take [`limits::HEADER_FRAME`] of memory.
 const OPENING: usize = 256;
@@ -152,9 +153,11 @@ async fn carry(
     let reply = AttachReply::Attached {
         boot: shared.sessions.boot(),
         epoch: session.epoch(),
+        capabilities: Capabilities::OURS,
     };
+    let updates = session.updates(attach.capabilities.shared(Capabilities::OURS));
     tokio::select! {
-        error = talk(connection, &session, reply, table, &mut send, &mut receive) => tracing::debug!(%error, "control stream"),
+        error = talk(connection, &session, (reply, table), updates, &mut send, &mut receive) => tracing::debug!(%error, "control stream"),
         () = accept(room, generation, &session, shared) => {}
     }
     let parted = match connection.close_reason() {
@@ -182,23 +185,25 @@ async fn refuse<T>(mut send: SendStream, reply: &AttachReply) -> Result<T, Frame
 async fn talk(
     connection: &Connection,
     session: &Arc<Session>,
-    reply: AttachReply,
-    table: Vec<Entry>,
+    (reply, table): (AttachReply, Vec<Entry>),
+    mut updates: Updates,
     send: &mut SendStream,
     receive: &mut RecvStream,
 ) -> FrameError {
     let told = async {
         codec::write(send, &reply, limits::CONTROL_FRAME).await?;
         control::send_table(send, &table).await?;
-        control::tell(session.streams(), send).await
+        control::tell(session.streams(), &mut updates, send).await
     };
     let heard = async {
         loop {
             let control = control::hear(receive).await?;
             let path = connection.stats().path;
             session.streams().carried(path.cwnd, path.rtt);
-            if !session.streams().hear(&control) {
-                return Err(FrameError::Ended);
+            match control {
+                Control::Subscribe { topics } => session.subscribe(topics),
+                control if session.streams().hear(&control) => {}
+                _ => return Err(FrameError::Ended),
             }
         }
     };
@@ -260,7 +265,7 @@ async fn accept(room: Arc<Room>, generation: u64, session: &Arc<Session>, shared
                         receive: Receiver::new(receive),
                         at: open.from,
                     };
-                    session.open(&shared, open, leg);
+                    session.open(&shared, &open, leg);
                     room.make(session.streams().len());
                 }
                 Some(Err(error)) => {

@@ -38,7 +38,7 @@ use tokio::{
 };
 
 pub(super) use self::reaper::{children, reap};
-use self::snapshot::{FORMAT, Header, Snapshot};
+use self::snapshot::{FORMATS, Header, Snapshot};
 use super::{GRACE, Shared, within};
 use crate::rundir::RunDir;
 
@@ -63,6 +63,8 @@ pub struct Upgrade {
     asker: UnixStream,
     successor: PathBuf,
     run_dir: PathBuf,
+    /// What the successor reads.
+    format: u32,
     lock: File,
 }
 
@@ -74,7 +76,7 @@ pub(super) async fn prepare(request: UpgradeRequest, shared: &Shared) -> Result<
     if shared.stays.load(Ordering::Relaxed) {
         return Err("an upgrade has failed before".to_owned());
     }
-    check(&request)?;
+    let format = check(&request)?;
     runs(&request.successor).await?;
     let folder = RunDir::at(request.run_dir.clone());
     let lock = folder.and_then(|folder| folder.lock());
@@ -89,12 +91,17 @@ pub(super) async fn prepare(request: UpgradeRequest, shared: &Shared) -> Result<
         return Err("a workload is being started".to_owned());
     }
     within("helpers", shared.workloads.shutdown()).await;
-    Ok(Prepared { request, lock })
+    Ok(Prepared {
+        request,
+        format,
+        lock,
+    })
 }
 
 /// Nothing stands in the way of an upgrade.
 pub(super) struct Prepared {
     request: UpgradeRequest,
+    format: u32,
     lock: File,
 }
 
@@ -105,22 +112,24 @@ impl Prepared {
             asker,
             successor: self.request.successor,
             run_dir: self.request.run_dir,
+            format: self.format,
             lock: self.lock,
         }
     }
 }
 
-fn check(request: &UpgradeRequest) -> Result<(), String> {
+/// The format in which the successor is to be left everything.
+fn check(request: &UpgradeRequest) -> Result<u32, String> {
     let version = |text: &str| parse_version(text).ok_or_else(|| format!("`{text}` is no version"));
     if version(&request.version)? < version(BUILD)? {
         return Err(format!("this agent's version {BUILD} is newer"));
     }
-    if request.protocol != ALPN {
+    if request.handshake.as_bytes() != ALPN {
         return Err("its clients would not understand the successor".to_owned());
     }
-    if request.handover != FORMAT {
-        return Err("the successor would not understand what this agent leaves".to_owned());
-    }
+    let format = FORMATS
+        .newest_shared(request.formats)
+        .ok_or("the successor would not understand what this agent leaves")?;
     let file = std::fs::metadata(&request.successor);
     let file = file.map_err(|error| format!("{}: {error}", request.successor.display()))?;
     let own = rustix::process::geteuid().as_raw();
@@ -128,7 +137,7 @@ fn check(request: &UpgradeRequest) -> Result<(), String> {
         let path = request.successor.display();
         return Err(format!("{path} is not a program that only its user may change"));
     }
-    Ok(())
+    Ok(format)
 }
 
 /// Whether the program runs here: for the right machine, whole, and not in a place that forbids it.
@@ -226,6 +235,7 @@ pub(super) fn become_successor(upgrade: Upgrade, snapshot: &mut Snapshot) -> (io
         asker,
         successor,
         run_dir,
+        format,
         lock,
     } = upgrade;
     match asker.into_std() {
@@ -233,7 +243,7 @@ pub(super) fn become_successor(upgrade: Upgrade, snapshot: &mut Snapshot) -> (io
         Err(error) => return (error, None),
     }
     snapshot.locks.push(lock);
-    let error = match execute(&successor, &run_dir, snapshot) {
+    let error = match execute(&successor, &run_dir, format, snapshot) {
         Ok(never) => match never {},
         Err(error) => error,
     };
@@ -246,8 +256,8 @@ pub(super) fn become_successor(upgrade: Upgrade, snapshot: &mut Snapshot) -> (io
     (error, asker)
 }
 
-fn execute(successor: &Path, run_dir: &Path, snapshot: &Snapshot) -> io::Result<Infallible> {
-    rustix::stdio::dup2_stdin(snapshot.pack()?)?;
+fn execute(successor: &Path, run_dir: &Path, format: u32, snapshot: &Snapshot) -> io::Result<Infallible> {
+    rustix::stdio::dup2_stdin(snapshot.pack(format)?)?;
     let error = std::process::Command::new(successor)
         .args(["serve", "--inherit", "--run-dir"])
         .arg(run_dir)

@@ -5,22 +5,27 @@ mod work;
 
 use std::{
     collections::HashMap,
+    error::Error,
     os::fd::OwnedFd,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use jq_common::{
+    codec::FrameError,
     identity::Fingerprint,
     protocol::{
+        capabilities::Capabilities,
         session::{Close, Entry, Epoch, Open, SessionId, StreamId},
-        stream::{ResetCode, StreamHeader},
+        stream::{Header, ResetCode, StreamHeader},
+        topics::{Topic, WorkloadState, WorkloadStatus},
         workload::WorkloadSpec,
     },
     session::{
         buffer_budget::BufferBudget,
         leg::Leg,
         socket::Socket,
+        stream::Stream,
         streams::{Opened, Streams},
     },
 };
@@ -31,8 +36,8 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::Shared;
-use crate::workload::Network;
+use super::{Shared, subscriptions::Updates};
+use crate::workload::{Network, Started};
 
 /// A client's session.
 pub(super) struct Session {
@@ -46,6 +51,8 @@ pub(super) struct Session {
     /// The generation of the last connection that came to carry it.
     attached: watch::Sender<u64>,
     workload: watch::Sender<Workload>,
+    /// What the client subscribed to.
+    topics: watch::Sender<Vec<Topic>>,
     workers: TaskTracker,
     requests: Arc<Semaphore>,
     /// A successor takes over: the workers are to leave their work.
@@ -55,12 +62,44 @@ pub(super) struct Session {
 
 /// The workload that a client started.
 #[derive(Default)]
-struct Workload {
+pub(super) struct Workload {
     /// As it was asked for, once it has started.
     spec: Option<WorkloadSpec>,
     network: Option<Arc<Network>>,
     /// The way into its network is being found again.
     restoring: bool,
+    /// How many starts are under way.
+    pub(super) starting: usize,
+    /// The engine that runs it, for the user.
+    engine: String,
+    /// The container's name; none without one.
+    container: Option<String>,
+}
+
+impl Workload {
+    /// As the client is told.
+    pub(super) fn status(&self) -> WorkloadStatus {
+        let state = match (&self.spec, &self.network) {
+            _ if self.starting > 0 => WorkloadState::Starting,
+            (None, _) => WorkloadState::None,
+            (Some(_), Some(_)) => WorkloadState::Running,
+            (Some(_), None) => WorkloadState::Restoring,
+        };
+        WorkloadStatus {
+            state,
+            engine: self.engine.clone(),
+            container: self.container.clone(),
+        }
+    }
+
+    /// It runs now, as `started`.
+    fn runs(&mut self, started: &Started) {
+        self.network = Some(started.network.clone());
+        self.restoring = false;
+        self.engine.clone_from(&started.ready.engine);
+        let container = started.ready.container.as_ref();
+        self.container = container.map(|container| container.name.clone());
+    }
 }
 
 /// What is to be done for a stream.
@@ -107,6 +146,7 @@ impl Session {
             carrier: Mutex::default(),
             attached: watch::Sender::new(0),
             workload: watch::Sender::default(),
+            topics: watch::Sender::default(),
             workers: TaskTracker::new(),
             requests: Arc::new(Semaphore::new(work::REQUESTS)),
             freezing: CancellationToken::new(),
@@ -128,6 +168,16 @@ impl Session {
 
     pub(super) fn streams(&self) -> &Arc<Streams> {
         &self.streams
+    }
+
+    /// The client wants to hear of these topics, and of no others any more.
+    pub(super) fn subscribe(&self, topics: Vec<Topic>) {
+        self.topics.send_replace(topics);
+    }
+
+    /// What the client is told of them on an attachment whose ends both have `capabilities`.
+    pub(super) fn updates(&self, capabilities: Capabilities) -> Updates {
+        Updates::new(capabilities, self.topics.subscribe(), self.workload.subscribe())
     }
 
     fn carrier(&self) -> MutexGuard<'_, Carrier> {
@@ -205,7 +255,7 @@ impl Session {
     }
 
     /// A stream was opened on the connection of `leg`.
-    pub(super) fn open(self: &Arc<Self>, shared: &Arc<Shared>, open: Open, leg: Leg) {
+    pub(super) fn open(self: &Arc<Self>, shared: &Arc<Shared>, open: &Open, leg: Leg) {
         let from_its_beginning = open.header.is_some() && open.from == 0 && open.received == 0;
         let stream = match self
             .streams
@@ -213,8 +263,8 @@ impl Session {
         {
             Opened::Known(stream) => stream,
             Opened::New(stream) => {
-                if let Some(header) = open.header {
-                    self.work(shared, stream.clone(), Work::Begin(header));
+                if let Some(header) = &open.header {
+                    self.begin(shared, &stream, header);
                 }
                 stream
             }
@@ -229,6 +279,22 @@ impl Session {
         {
             // Fails only when the stream has just ended.
             let _ = legs.send(leg);
+        }
+    }
+
+    /// Begins what a stream is for, where this build understands that.
+    fn begin(self: &Arc<Self>, shared: &Arc<Shared>, stream: &Arc<Stream>, header: &Header) {
+        match header.read::<StreamHeader>() {
+            Ok(header) => self.work(shared, stream.clone(), Work::Begin(header)),
+            Err(error @ FrameError::Unsupported(_)) => {
+                let why = error.source().map(ToString::to_string);
+                tracing::info!(why, "a stream of a client that is newer than this agent");
+                stream.reset(ResetCode::Unsupported);
+            }
+            Err(error) => {
+                tracing::debug!(%error, "a stream without a header");
+                stream.reset(ResetCode::BadHeader);
+            }
         }
     }
 

@@ -9,7 +9,10 @@ use std::{
 use jq_common::{
     bootstrap::random,
     identity::Fingerprint,
-    protocol::session::{Attach, BootId, Entry, SessionId},
+    protocol::{
+        capabilities::Capabilities,
+        session::{Attach, BootId, Entry, SessionId},
+    },
     session::buffer_budget::{self, BufferBudget},
 };
 use quinn::Connection;
@@ -96,7 +99,10 @@ impl Sessions {
         let keep = Duration::from_secs(attach.keep_s).min(LONGEST_KEEP);
         match session.carry_by(attach.generation, keep, connection) {
             Some(table) => {
-                session.streams().let_deflate(attach.deflate);
+                let shared = attach.capabilities.shared(Capabilities::OURS);
+                session
+                    .streams()
+                    .let_deflate(shared.has(Capabilities::COMPRESSION));
                 Attached::Carried {
                     session,
                     table,

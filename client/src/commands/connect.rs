@@ -5,7 +5,10 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use jq_common::{identity::Identity, protocol::workload::Ready};
+use jq_common::{
+    identity::Identity,
+    protocol::{topics::WorkloadStatus, workload::Ready},
+};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -72,12 +75,14 @@ pub async fn run(
             _ => None,
         };
         let snapshot = snapshot(settings, &status.borrow(), &ready, url, &forwards);
+        let host = settings.target.to_string();
+        let workload = session.subscriptions().workload();
         tokio::select! {
-            never = ports.serve(&session, printer) => match never {},
+            never = ports.serve(&session, &host, printer) => match never {},
             () = show(status.clone(), printer) => Err(Failure::new(Kind::Local, "the connection is no longer watched")),
             failure = restart(settings, &session, printer, &workload_gone) => Err(failure),
             () = async {
-                answer(environment, settings, snapshot, status.clone(), poke, printer).await;
+                answer(environment, settings, snapshot, (status.clone(), workload), poke, printer).await;
                 // Without its socket the session goes on.
                 std::future::pending::<()>().await;
             } => Ok(()),
@@ -136,7 +141,7 @@ async fn answer(
     environment: &Environment,
     settings: &ConnectSettings,
     mut snapshot: Snapshot,
-    mut status: watch::Receiver<Status>,
+    (mut status, mut workload): (watch::Receiver<Status>, watch::Receiver<Option<WorkloadStatus>>),
     poke: Arc<Notify>,
     printer: &Printer,
 ) {
@@ -157,9 +162,17 @@ async fn answer(
     tokio::select! {
         never = control.serve(telling, poke) => match never {},
         () = async {
-            while status.changed().await.is_ok() {
+            loop {
                 snapshot.status = status.borrow_and_update().clone();
+                snapshot.workload = workload.borrow_and_update().clone();
                 told.send_replace(snapshot.clone());
+                let changed = tokio::select! {
+                    changed = status.changed() => changed,
+                    changed = workload.changed() => changed,
+                };
+                if changed.is_err() {
+                    return;
+                }
             }
         } => {}
     }
@@ -200,6 +213,7 @@ fn snapshot(
         engine: ready.engine.clone(),
         container: ready.container.as_ref().map(|container| container.name.clone()),
         gpus: ready.gpus.clone(),
+        workload: None,
         url,
     }
 }

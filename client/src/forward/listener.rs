@@ -9,7 +9,7 @@ use std::{
 };
 
 use jq_common::{
-    protocol::stream::{ResetCode, Target},
+    protocol::{stream::ResetCode, target::Target},
     session::socket::reset_on_close,
 };
 use tokio::{
@@ -69,15 +69,15 @@ impl Listener {
     }
 
     /// Accepts for ever, and has `session` carry each connection to `target`. Dropped, it closes the listener. The
-    /// connections belong to `carried`, and are reset once `closed` is cancelled. `note` hears, once for each reason, why
-    /// connections fail.
+    /// connections belong to `carried`, and are reset once `closed` is cancelled. `note` hears why
+    /// connections are reset, once for each code.
     pub async fn serve(
         self,
         session: Arc<Session>,
         target: Target,
         carried: TaskTracker,
         closed: CancellationToken,
-        note: impl Fn(&str) + Clone + Send + Sync + 'static,
+        note: impl Fn(ResetCode) + Clone + Send + Sync + 'static,
     ) {
         let said = Arc::new(Mutex::new(HashSet::new()));
         loop {
@@ -93,10 +93,8 @@ impl Listener {
                 let carried = closed.run_until_cancelled(session.carry(tcp, target)).await;
                 let Some(Err(code)) = carried else { return };
                 tracing::debug!(?code, "forward reset");
-                if let Some(reason) = explain(code)
-                    && said.lock().is_ok_and(|mut said| said.insert(reason))
-                {
-                    note(reason);
+                if said.lock().is_ok_and(|mut said| said.insert(code as u32)) {
+                    note(code);
                 }
             });
         }
@@ -126,18 +124,6 @@ impl Listener {
     }
 }
 
-/// What a refused forward means, for a note to the user. None for an ordinary end.
-fn explain(code: ResetCode) -> Option<&'static str> {
-    match code {
-        ResetCode::Refused => Some("nothing listens there"),
-        ResetCode::Unreachable => Some("the host cannot reach it"),
-        ResetCode::TimedOut => Some("it does not answer"),
-        ResetCode::TooMany => Some("too many connections are open"),
-        ResetCode::NoWorkload => Some("the container does not run"),
-        _ => None,
-    }
-}
-
 fn has_no_address(error: &io::Error) -> bool {
     use rustix::io::Errno;
     matches!(
@@ -153,21 +139,6 @@ fn is_loopback(peer: SocketAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn each_refusal_is_told_in_words_of_its_own_and_an_ordinary_end_in_none() {
-        let told = [
-            ResetCode::Refused,
-            ResetCode::Unreachable,
-            ResetCode::TimedOut,
-            ResetCode::TooMany,
-            ResetCode::NoWorkload,
-        ]
-        .map(|code| explain(code).unwrap());
-        assert_eq!(HashSet::from(told).len(), told.len());
-        assert!(explain(ResetCode::TooMany).unwrap().contains("too many"));
-        assert_eq!(explain(ResetCode::ConnectionReset), None);
-    }
 
     #[tokio::test]
     async fn a_taken_port_moves_the_listener_to_the_next_free_one() {

@@ -8,7 +8,7 @@ use jq_common::{
 };
 use serde_json::{Value, json};
 
-use super::{LINE, Opened, print};
+use super::{LINE, Opened, print, words};
 use crate::{
     error::Failure,
     status::{Loss, Snapshot, State, Status},
@@ -115,6 +115,13 @@ pub(super) fn session(snapshot: &Snapshot) {
     value["url"] = snapshot.url.as_deref().map(text).into();
     value["engine"] = text(&snapshot.engine).into();
     value["container"] = snapshot.container.as_deref().map(text).into();
+    value["workload"] = snapshot.workload.as_ref().map_or(Value::Null, |workload| {
+        json!({
+            "state": words::workload(workload.state),
+            "engine": text(&workload.engine),
+            "container": workload.container.as_deref().map(text),
+        })
+    });
     value["gpus"] = snapshot.gpus.iter().map(|gpu| text(gpu)).collect();
     value["forwards"] = snapshot
         .ports

@@ -1,11 +1,12 @@
 //! This client's session: streams and requests that go on whatever carries them.
 
 mod attach;
+mod connected;
 mod offers;
 mod request;
 
 use std::{
-    sync::{Arc, Mutex, PoisonError, atomic::AtomicU64},
+    sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -13,8 +14,10 @@ use jq_common::{
     bootstrap::random,
     codec::FrameError,
     protocol::{
+        capabilities::Capabilities,
         session::{BootId, Close, Control, Epoch, SessionId},
-        stream::{ResetCode, StreamHeader, Target},
+        stream::{ResetCode, StreamHeader},
+        target::{Scope, Target},
     },
     session::{
         buffer_budget::{self, BufferBudget},
@@ -30,8 +33,10 @@ use tokio_util::task::TaskTracker;
 
 pub use self::{
     attach::{AttachError, Attached},
-    request::Events,
+    connected::Connected,
+    request::{Events, RequestError},
 };
+use super::subscriptions::Subscriptions;
 
 /// How long a connection waits for a workload that is being started again: nobody sees meanwhile whether its other end
 /// still does.
@@ -41,14 +46,16 @@ const SERVED: Duration = Duration::from_secs(60);
 pub struct Session {
     id: SessionId,
     keep: Duration,
-    deflate: bool,
+    /// What this client can do.
+    announced: Capabilities,
     streams: Arc<Streams>,
     generation: AtomicU64,
     attaching: tokio::sync::Mutex<()>,
     /// What carries it, or is about to begin to; whatever is older does not.
     carrier: watch::Sender<Option<Carrier>>,
-    /// The agent's run that knows the session, and the session's beginning there.
-    known_by: Mutex<Option<(BootId, Epoch)>>,
+    /// The agent that knows the session.
+    agent: watch::Sender<Option<Agent>>,
+    subscriptions: Subscriptions,
     /// Whether connections to the workload can be made: not between the loss of an agent and the workload's new start.
     serving: watch::Sender<bool>,
     /// Work that goes on beside its callers.
@@ -61,8 +68,20 @@ struct Carrier {
     connection: Connection,
 }
 
+/// An agent that knows the session.
+#[derive(Clone, Copy)]
+struct Agent {
+    /// Its run.
+    boot: BootId,
+    /// The session's beginning there.
+    epoch: Epoch,
+    /// What both ends can do, since the last attach.
+    capabilities: Capabilities,
+}
+
 /// The control stream of the connection that carries the session.
 pub struct ControlStream {
+    capabilities: Capabilities,
     send: SendStream,
     receive: RecvStream,
 }
@@ -95,23 +114,27 @@ pub enum Detached {
 }
 
 impl Session {
-    /// A session that nothing carries yet. The agent keeps it for `keep` when it is left alone. Where `deflate`, bulk is
-    /// deflated on paths that are slow enough to gain by it.
+    /// A session that nothing carries yet. The agent keeps it for `keep` when it is left alone. Where `compression`, bulk
+    /// is deflated on paths that are slow enough to gain by it.
     ///
     /// # Errors
     /// Only when the system gives no randomness.
-    pub fn new(keep: Duration, deflate: bool) -> std::io::Result<Arc<Self>> {
-        let streams = Streams::new(BufferBudget::new(buffer_budget::SESSION));
-        streams.let_deflate(deflate);
+    pub fn new(keep: Duration, compression: bool) -> std::io::Result<Arc<Self>> {
+        let announced = if compression {
+            Capabilities::OURS
+        } else {
+            Capabilities::OURS.without(Capabilities::COMPRESSION)
+        };
         Ok(Arc::new(Self {
             id: random().map_err(std::io::Error::other)?,
             keep,
-            deflate,
-            streams,
+            announced,
+            streams: Streams::new(BufferBudget::new(buffer_budget::SESSION)),
             generation: AtomicU64::new(0),
             attaching: tokio::sync::Mutex::default(),
             carrier: watch::Sender::new(None),
-            known_by: Mutex::new(None),
+            agent: watch::Sender::new(None),
+            subscriptions: Subscriptions::new(),
             serving: watch::Sender::new(true),
             tasks: TaskTracker::new(),
         }))
@@ -130,6 +153,7 @@ impl Session {
             generation,
             boot,
             epoch,
+            capabilities,
             table,
             send,
             receive,
@@ -137,21 +161,24 @@ impl Session {
         if generation <= self.streams.generation() {
             return None;
         }
-        let before = {
-            let mut known_by = self.known_by.lock().unwrap_or_else(PoisonError::into_inner);
-            known_by.replace((boot, epoch))
-        };
+        let before = self.agent.send_replace(Some(Agent {
+            boot,
+            epoch,
+            capabilities,
+        }));
         let installed = match before {
             None => Installed::Began,
-            Some((_, before)) if before == epoch => Installed::Resumed,
-            Some((before, _)) => {
+            Some(before) if before.epoch == epoch => Installed::Resumed,
+            Some(before) => {
                 self.serving.send_replace(false);
                 Installed::Lost {
                     streams: self.streams.lose(),
-                    other_agent: before != boot,
+                    other_agent: before.boot != boot,
                 }
             }
         };
+        self.streams
+            .let_deflate(capabilities.has(Capabilities::COMPRESSION));
         if !self.streams.resume(generation, table) {
             return None;
         }
@@ -159,7 +186,12 @@ impl Session {
             generation,
             connection,
         }));
-        Some((installed, ControlStream { send, receive }))
+        let control = ControlStream {
+            capabilities,
+            send,
+            receive,
+        };
+        Some((installed, control))
     }
 
     /// The agent that knew the session is gone: everything it may have known is reset.
@@ -171,8 +203,21 @@ impl Session {
     /// The session's beginning at the agent that knows it; none before the first connection.
     #[must_use]
     pub fn known_by(&self) -> Option<Epoch> {
-        let known_by = self.known_by.lock().unwrap_or_else(PoisonError::into_inner);
-        known_by.map(|(_, epoch)| epoch)
+        self.agent.borrow().map(|agent| agent.epoch)
+    }
+
+    /// Whether both ends can do that, since the last attach. Nothing before the first.
+    #[must_use]
+    pub fn has(&self, capability: Capabilities) -> bool {
+        self.agent
+            .borrow()
+            .is_some_and(|agent| agent.capabilities.has(capability))
+    }
+
+    /// What the agent tells of things that change.
+    #[must_use]
+    pub fn subscriptions(&self) -> &Subscriptions {
+        &self.subscriptions
     }
 
     /// The workload runs at the agent of `epoch`: connections to it can be made, unless that one is gone.
@@ -184,13 +229,20 @@ impl Session {
 
     /// Talks on the control stream for as long as the connection carries the session.
     pub async fn talk(&self, connection: &Connection, stream: &mut ControlStream) -> Detached {
+        let ControlStream {
+            capabilities,
+            send,
+            receive,
+        } = stream;
+        let mut subscribing = self.subscriptions.subscribe(*capabilities);
         let heard = async {
             loop {
-                let control = control::hear(&mut stream.receive).await?;
+                let control = control::hear(receive).await?;
                 let path = connection.stats().path;
                 self.streams.carried(path.cwnd, path.rtt);
                 match control {
                     Control::Restarting => return Ok::<_, FrameError>(()),
+                    Control::Update { topic, value } => self.subscriptions.update(topic, &value),
                     control if self.streams.hear(&control) => {}
                     _ => return Err(FrameError::Ended),
                 }
@@ -202,7 +254,7 @@ impl Session {
                 Ok(()) => return Detached::Restarting,
                 Err(error) => Some(error),
             },
-            Err(error) = control::tell(&self.streams, &mut stream.send) => Some(error),
+            Err(error) = control::tell(&self.streams, &mut subscribing, send) => Some(error),
         };
         if let Some(error) = failed {
             tracing::debug!(%error, "control stream");
@@ -251,19 +303,27 @@ impl Session {
     /// Why it was reset; `tcp` has then been reset too.
     pub async fn carry(&self, tcp: TcpStream, target: Target) -> Result<(), ResetCode> {
         let socket = Socket::from(tcp);
-        if matches!(target, Target::Workload { .. }) {
+        self.served(&target).await?;
+        let (given_up, mut legs) = self
+            .open(&StreamHeader::forward(target))
+            .map_err(|_| ResetCode::BadHeader)?;
+        let ended = given_up.0.proxy(&socket, &mut legs).await;
+        match ended {
+            Ended::Complete => Ok(()),
+            Ended::Reset(reset) => Err(reset.code()),
+        }
+    }
+
+    /// Returns once `target` can be connected to, as far as this end knows.
+    async fn served(&self, target: &Target) -> Result<(), ResetCode> {
+        if target.scope == Scope::Workload {
             let mut serving = self.serving.subscribe();
             let served = timeout(SERVED, serving.wait_for(|serving| *serving)).await;
             if !matches!(served, Ok(Ok(_))) {
                 return Err(ResetCode::SessionLost);
             }
         }
-        let (given_up, mut legs) = self.open(StreamHeader::Forward(target));
-        let ended = given_up.0.proxy(&socket, &mut legs).await;
-        match ended {
-            Ended::Complete => Ok(()),
-            Ended::Reset(reset) => Err(reset.code()),
-        }
+        Ok(())
     }
 
     /// The session is over here: its streams are reset.

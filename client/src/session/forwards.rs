@@ -3,12 +3,14 @@
 use std::{convert::Infallible, sync::Arc};
 
 use jq_common::protocol::{
-    stream::Target,
+    stream::ResetCode,
+    target::Target,
     workload::{JupyterInfo, Ready},
 };
 use tokio::task::JoinSet;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use super::workload::older_agent;
 use crate::{
     error::{Failure, Kind},
     forward::{listener::Listener, spec::Shown},
@@ -63,9 +65,7 @@ impl Ports {
         if let Some(jupyter) = &ready.jupyter {
             let listener = bind_jupyter(settings.port, &before, &mut after, printer).await?;
             ports.jupyter = Some(listener.port());
-            ports
-                .bound
-                .push((listener, Target::Workload { port: jupyter.port }));
+            ports.bound.push((listener, Target::workload(jupyter.port)));
         }
         if after != before
             && let Err(error) = file.save(&after)
@@ -100,7 +100,7 @@ impl Ports {
     }
 
     /// Carries what connects, for ever. Dropped, it closes the listeners and resets what is open.
-    pub(crate) async fn serve(self, session: &Arc<Session>, printer: &Printer) -> Infallible {
+    pub(crate) async fn serve(self, session: &Arc<Session>, host: &str, printer: &Printer) -> Infallible {
         let carried = TaskTracker::new();
         let closed = CancellationToken::new();
         let _close = closed.clone().drop_guard();
@@ -108,13 +108,32 @@ impl Ports {
         for (listener, target) in self.bound {
             let printer = printer.clone();
             let name = format!("127.0.0.1:{} -> {}", listener.port(), Shown(&target));
-            let note = move |reason: &str| printer.note(&format!("{name}: {reason}"));
+            let host = host.to_owned();
+            let note = move |code| {
+                if let Some(reason) = explain(code, &host) {
+                    printer.note(&format!("{name}: {reason}"));
+                }
+            };
             listeners.spawn(listener.serve(session.clone(), target, carried.clone(), closed.clone(), note));
         }
         // A listener ends only by a fault of this program; the others go on.
         while listeners.join_next().await.is_some() {}
         std::future::pending().await
     }
+}
+
+/// What a reset forward means, for a note to the user. None for an ordinary end.
+fn explain(code: ResetCode, host: &str) -> Option<String> {
+    let reason = match code {
+        ResetCode::Refused => "nothing listens there",
+        ResetCode::Unreachable => "the host cannot reach it",
+        ResetCode::TimedOut => "it does not answer",
+        ResetCode::TooMany => "too many connections are open",
+        ResetCode::NoWorkload => "the container does not run",
+        ResetCode::Unsupported => return Some(older_agent(host)),
+        _ => return None,
+    };
+    Some(reason.to_owned())
 }
 
 async fn bind(wanted: u16) -> Result<Listener, Failure> {
@@ -161,6 +180,26 @@ fn plain<'a>(text: &'a str, instead: &'a str) -> &'a str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_refusal_is_told_in_words_of_its_own_and_an_ordinary_end_in_none() {
+        let told = [
+            ResetCode::Refused,
+            ResetCode::Unreachable,
+            ResetCode::TimedOut,
+            ResetCode::TooMany,
+            ResetCode::NoWorkload,
+            ResetCode::Unsupported,
+        ]
+        .map(|code| explain(code, "gpu").unwrap());
+        assert_eq!(std::collections::HashSet::from(told.clone()).len(), told.len());
+        assert!(explain(ResetCode::TooMany, "gpu").unwrap().contains("too many"));
+        assert_eq!(
+            explain(ResetCode::Unsupported, "gpu").unwrap(),
+            "the agent on gpu is older than this command: end the other sessions there and connect again"
+        );
+        assert_eq!(explain(ResetCode::ConnectionReset, "gpu"), None);
+    }
 
     #[test]
     fn only_a_path_of_ours_gets_into_the_url() {

@@ -2,13 +2,10 @@
 
 use std::sync::Arc;
 
-use jq_common::{
-    codec::FrameError,
-    protocol::workload::{Event, Ready, Request},
-};
+use jq_common::protocol::workload::{Event, Ready, Request};
 use tokio::sync::Notify;
 
-use super::core::{Events, Session};
+use super::core::{Events, RequestError, Session};
 use crate::{
     error::{Failure, Kind},
     output::Printer,
@@ -23,6 +20,11 @@ pub(crate) fn ask(settings: &ConnectSettings, session: &Arc<Session>) -> Result<
         .map_err(|error| Failure::new(Kind::Local, "cannot ask for the workload").because(error))
 }
 
+/// What it means that the agent on `host` does not support what it was asked for.
+pub(crate) fn older_agent(host: &str) -> String {
+    format!("the agent on {host} is older than this command: end the other sessions there and connect again")
+}
+
 /// Shows what the agent does that was asked to start the workload, until that runs.
 pub(crate) async fn start(
     settings: &ConnectSettings,
@@ -31,14 +33,15 @@ pub(crate) async fn start(
     printer: &Printer,
 ) -> Result<Ready, Failure> {
     let host = settings.target.to_string();
-    let broken = |error: FrameError| {
-        Failure::new(
+    let broken = |error| match error {
+        RequestError::Unsupported => Failure::new(Kind::AgentFailed, older_agent(&host)),
+        RequestError::Frame(error) => Failure::new(
             Kind::ConnectionLost,
             "the session was lost while the container was being started",
         )
         .on(&host)
         .because(error)
-        .hint("run the same command again: what was done so far is kept")
+        .hint("run the same command again: what was done so far is kept"),
     };
     let agent = session.known_by();
     loop {

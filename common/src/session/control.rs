@@ -23,23 +23,53 @@ const GATHER: Duration = Duration::from_millis(50);
 /// The priority of a control stream: above every other stream's. What it tells makes room for what they send.
 pub const CONTROL_PRIORITY: i32 = 1;
 
-/// Tells the peer what there is to tell, for as long as the attachment lives. Says nothing more once the session is over.
-///
-/// # Errors
-/// When the stream is lost.
-pub async fn tell(streams: &Streams, send: &mut (impl AsyncWrite + Unpin)) -> Result<Infallible, FrameError> {
-    tokio::select! {
-        biased;
-        () = streams.ended() => std::future::pending().await,
-        told = tell_all(streams, send) => told,
+/// What is told on one attachment besides what the session has to tell: to this peer or to nobody.
+pub trait FrameSource {
+    /// The next frame. Dropping the future loses nothing.
+    fn next(&mut self) -> impl Future<Output = Control> + Send;
+}
+
+/// No such frames.
+pub struct NoFrames;
+
+impl FrameSource for NoFrames {
+    async fn next(&mut self) -> Control {
+        std::future::pending().await
     }
 }
 
-async fn tell_all(streams: &Streams, send: &mut (impl AsyncWrite + Unpin)) -> Result<Infallible, FrameError> {
+/// Tells the peer what there is to tell, and what `source` gives, for as long as the attachment lives. Says nothing more
+/// once the session is over.
+///
+/// # Errors
+/// When the stream is lost.
+pub async fn tell(
+    streams: &Streams,
+    source: &mut impl FrameSource,
+    send: &mut (impl AsyncWrite + Unpin),
+) -> Result<Infallible, FrameError> {
+    tokio::select! {
+        biased;
+        () = streams.ended() => std::future::pending().await,
+        told = tell_all(streams, source, send) => told,
+    }
+}
+
+async fn tell_all(
+    streams: &Streams,
+    source: &mut impl FrameSource,
+    send: &mut (impl AsyncWrite + Unpin),
+) -> Result<Infallible, FrameError> {
     let control_queue = &streams.control_queue;
     let _turn = control_queue.teller.lock().await;
     loop {
-        control_queue.some().await;
+        tokio::select! {
+            () = control_queue.some() => {}
+            frame = source.next() => {
+                send.write_all(&codec::encode(&frame, limits::SESSION_FRAME)?).await?;
+                continue;
+            }
+        }
         if control_queue.may_wait() {
             tokio::select! {
                 () = sleep(GATHER) => {}
@@ -163,7 +193,8 @@ mod tests {
         let stream = streams.open();
         stream.reset(crate::protocol::stream::ResetCode::Refused);
         let (mut send, _peer) = tokio::io::duplex(1);
-        let mut telling = pin!(tell(&streams, &mut send));
+        let mut none = NoFrames;
+        let mut telling = pin!(tell(&streams, &mut none, &mut send));
         tokio::select! {
             biased;
             _ = &mut telling => panic!("it goes on"),

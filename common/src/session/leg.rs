@@ -24,6 +24,7 @@ pub trait LegSource {
 }
 
 /// How a leg ended.
+#[derive(Clone, Copy)]
 pub(super) enum LegEnd {
     /// The attachment is gone, or a newer one is there.
     Lost,

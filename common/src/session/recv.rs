@@ -15,10 +15,12 @@ use quinn::ReadError;
 use super::{
     block::{BlockDecoder, LARGEST},
     core::Fault,
-    leg::{LegEnd, Receiver},
+    leg::{Leg, LegEnd, Receiver},
+    opening::FirstFrame,
     socket::{self, Socket},
     stream::Stream,
 };
+use crate::protocol::stream::ResetCode;
 
 /// What arrived and is being written to the socket, from one leg to the next.
 #[derive(Default)]
@@ -83,18 +85,49 @@ impl Inbound {
         }
     }
 
+    /// A new leg begins, which gives the bytes from `at` on.
+    pub(super) fn begin(&mut self, at: u64) {
+        self.arrived = Arrived {
+            at,
+            ..Arrived::default()
+        };
+    }
+
+    /// Gives `first` what comes on `leg`, and returns once that has all of its own.
+    pub(super) async fn receive_first(
+        &mut self,
+        stream: &Arc<Stream>,
+        leg: &mut Leg,
+        first: &mut FirstFrame,
+    ) -> Result<(), LegEnd> {
+        let violation = || LegEnd::Refused(ResetCode::ProtocolViolation);
+        loop {
+            tokio::task::coop::consume_budget().await;
+            while let Some(chunk) = self.pending.front_mut() {
+                let count = first.take(chunk).ok_or_else(violation)?;
+                stream.delivered(count as u64);
+                if first.is_complete() {
+                    return Ok(());
+                }
+                self.pending.pop_front();
+            }
+            if !self.arrived.chunks.is_empty() {
+                self.accept(stream, leg.generation).map_err(LegEnd::Faulty)?;
+                continue;
+            }
+            if !poll_fn(|cx| self.arrived.poll_take(&mut leg.receive, cx)).await? {
+                return Err(violation());
+            }
+        }
+    }
+
     pub(super) async fn receive(
         &mut self,
         stream: &Arc<Stream>,
         generation: u64,
         receive: &mut Receiver,
-        at: u64,
         socket: &Socket,
     ) -> LegEnd {
-        self.arrived = Arrived {
-            at,
-            ..Arrived::default()
-        };
         loop {
             // Neither reading from QUIC nor writing to a socket with room gives way to other tasks by itself.
             tokio::task::coop::consume_budget().await;

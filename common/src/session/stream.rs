@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use super::{
     core::{Fault, Reset, Resumption, StreamCore},
     leg::{Leg, LegEnd, LegSource},
+    opening::Opening,
     recv::Inbound,
     socket::Socket,
     streams::Streams,
@@ -97,13 +98,22 @@ impl Stream {
     /// Carries `socket` until everything was carried both ways, or the stream is reset. `socket` stays with the caller,
     /// who resets it unless the stream is complete. Dropping the future leaves the stream as it is.
     pub async fn proxy(self: &Arc<Self>, socket: &Socket, legs: &mut impl LegSource) -> Ended {
-        let mut inbound = Inbound::default();
+        self.proxy_from(Opening::default(), socket, legs).await
+    }
+
+    /// As [`Stream::proxy`], from where `opening` stands.
+    pub async fn proxy_from(
+        self: &Arc<Self>,
+        mut opening: Opening,
+        socket: &Socket,
+        legs: &mut impl LegSource,
+    ) -> Ended {
         tokio::select! {
             biased;
             () = self.settles() => {}
             () = self.streams.ended() => self.reset(ResetCode::SessionLost),
             () = self.fill(socket) => self.reset(ResetCode::ConnectionReset),
-            () = self.work(socket, legs, &mut inbound) => {}
+            () = self.work(socket, legs, &mut opening) => {}
         }
         self.settle(socket)
     }
@@ -139,26 +149,40 @@ impl Stream {
     }
 
     /// On one leg after another. Returns when the socket breaks or the stream is reset.
-    async fn work(self: &Arc<Self>, socket: &Socket, legs: &mut impl LegSource, inbound: &mut Inbound) {
-        let mut next = None;
+    async fn work(self: &Arc<Self>, socket: &Socket, legs: &mut impl LegSource, opening: &mut Opening) {
+        let Opening { inbound, leg: next } = opening;
         loop {
             let leg = match next.take() {
                 Some(leg) => leg,
                 None => tokio::select! {
-                    leg = legs.next() => leg,
+                    leg = legs.next() => {
+                        inbound.begin(leg.at);
+                        leg
+                    }
                     () = inbound.starve(self, socket) => return self.reset(ResetCode::ConnectionReset),
                 },
             };
             tokio::select! {
-                newer = legs.next() => next = Some(newer),
-                end = self.on(leg, socket, inbound) => match end {
-                    LegEnd::Lost => {}
-                    LegEnd::Refused(code) => return self.reset(code),
-                    LegEnd::Faulty(fault) => return self.fault(fault),
-                    LegEnd::Socket => return self.reset(ResetCode::ConnectionReset),
+                newer = legs.next() => {
+                    inbound.begin(newer.at);
+                    *next = Some(newer);
+                }
+                end = self.on(leg, socket, inbound) => if self.leg_ended(end) {
+                    return;
                 },
             }
         }
+    }
+
+    /// What the end of a leg means. False when the stream goes on with the next.
+    pub(super) fn leg_ended(self: &Arc<Self>, end: LegEnd) -> bool {
+        match end {
+            LegEnd::Lost => return false,
+            LegEnd::Refused(code) => self.reset(code),
+            LegEnd::Faulty(fault) => self.fault(fault),
+            LegEnd::Socket => self.reset(ResetCode::ConnectionReset),
+        }
+        true
     }
 
     async fn on(self: &Arc<Self>, leg: Leg, socket: &Socket, inbound: &mut Inbound) -> LegEnd {
@@ -166,12 +190,17 @@ impl Stream {
             generation,
             mut send,
             mut receive,
-            at,
+            at: _,
         } = leg;
         let end = tokio::select! {
             end = self.send(generation, &mut send) => end,
-            end = inbound.receive(self, generation, &mut receive, at, socket) => end,
+            end = inbound.receive(self, generation, &mut receive, socket) => end,
         };
+        self.judge(generation, end)
+    }
+
+    /// What the end of the leg of `generation` was in truth.
+    pub(super) fn judge(&self, generation: u64, end: LegEnd) -> LegEnd {
         match end {
             LegEnd::Refused(ResetCode::ShuttingDown) => LegEnd::Lost,
             // Whatever an attachment says that counts no more.

@@ -337,7 +337,11 @@ impl Streams {
                     stream.forgotten_by_peer();
                 }
             }
-            Control::Table { .. } | Control::Restarting => return false,
+            Control::Unknown => tracing::debug!("a frame of a newer peer on the control stream"),
+            Control::Table { .. }
+            | Control::Restarting
+            | Control::Subscribe { .. }
+            | Control::Update { .. } => return false,
         }
         self.control_queue.is_listened_to()
     }

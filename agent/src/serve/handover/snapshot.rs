@@ -12,10 +12,13 @@ use std::{
 
 use bytes::Bytes;
 use jq_common::{
+    bootstrap::FormatRange,
     identity::Fingerprint,
     protocol::{
+        hex,
         session::{BootId, Epoch, SessionId, StreamId},
         stream::StreamHeader,
+        topics::Topic,
         workload::WorkloadSpec,
     },
     session::core,
@@ -25,9 +28,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::fd_passing;
 
-/// The format of [`Header`] and of what follows it. It changes with every change that another build would misread; those of
-/// other formats refuse each other before anything is touched.
-pub(crate) const FORMAT: u32 = 1;
+/// The formats of what is left that this build reads; it writes the newest that its successor reads too. Another one is
+/// needed only for what defaults cannot bridge: the [`Header`] is JSON, whose fields may come and go. Format 1 was never
+/// released. Builds without a format in common refuse each other before anything is touched.
+pub(crate) const FORMATS: FormatRange = FormatRange { oldest: 2, newest: 2 };
 
 /// Longest head, in bytes: far more than any agent has.
 const LONGEST_HEAD: u64 = 256 * 1024 * 1024;
@@ -51,13 +55,20 @@ pub(crate) struct Snapshot {
 /// What can be written down.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Header {
+    #[serde(with = "hex")]
     pub(crate) certificate: Vec<u8>,
+    #[serde(with = "hex")]
     pub(crate) key: Vec<u8>,
+    #[serde(with = "hex")]
     pub(crate) reset_secret: [u8; 32],
+    #[serde(with = "hex")]
     pub(crate) boot: BootId,
     /// How long the agent stays when nobody is connected, in seconds.
+    #[serde(default)]
     pub(crate) linger_s: u64,
+    #[serde(default)]
     pub(crate) allowed: Vec<Fingerprint>,
+    #[serde(default)]
     pub(crate) sessions: Vec<SessionState>,
 }
 
@@ -65,14 +76,26 @@ pub(crate) struct Header {
 #[derive(Serialize, Deserialize)]
 pub(crate) struct SessionState {
     pub(crate) client: Fingerprint,
+    #[serde(with = "hex")]
     pub(crate) id: SessionId,
+    #[serde(with = "hex")]
     pub(crate) epoch: Epoch,
     /// How long it is kept without a connection, in seconds.
+    #[serde(default)]
     pub(crate) keep_s: u64,
     /// Of the last connection that carried it.
     pub(crate) generation: u64,
     /// The workload that runs for it.
     pub(crate) workload: Option<WorkloadSpec>,
+    /// The engine that runs it, for the user.
+    #[serde(default)]
+    pub(crate) engine: String,
+    /// The name of its container.
+    pub(crate) container: Option<String>,
+    /// What the client subscribed to.
+    #[serde(default)]
+    pub(crate) topics: Vec<Topic>,
+    #[serde(default)]
     pub(crate) streams: Vec<StreamState>,
 }
 
@@ -86,6 +109,7 @@ pub(crate) struct StreamState {
 
 /// What is left to do for a stream.
 #[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum WorkState {
     /// Everything.
     Begin(StreamHeader),
@@ -97,9 +121,17 @@ pub(crate) enum WorkState {
     Over,
 }
 
-/// What stands before the head.
+/// What is written down, as a whole.
 #[derive(Serialize, Deserialize)]
-struct Sizes {
+struct Written<D, A> {
+    descriptors: D,
+    agent: A,
+}
+
+/// How many descriptors there are of each kind.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Descriptors {
     locks: usize,
     controls: usize,
     sockets: usize,
@@ -121,12 +153,12 @@ impl Snapshot {
         }
     }
 
-    /// A socket with everything in it, for [`Snapshot::unpack`]. The snapshot stays as it is.
+    /// A socket with everything in it in this format, for [`Snapshot::unpack`]. The snapshot stays as it is.
     ///
     /// # Errors
     /// When the system lacks memory or descriptors.
-    pub(super) fn pack(&self) -> io::Result<OwnedFd> {
-        let written = self.write()?;
+    pub(super) fn pack(&self, format: u32) -> io::Result<OwnedFd> {
+        let written = self.write(format)?;
         let mut descriptors: Vec<BorrowedFd<'_>> = vec![written.as_fd(), self.udp.as_fd()];
         descriptors.extend(self.asker.as_ref().map(AsFd::as_fd));
         descriptors.extend(self.locks.iter().map(AsFd::as_fd));
@@ -135,17 +167,20 @@ impl Snapshot {
         fd_passing::pack(&descriptors)
     }
 
-    fn write(&self) -> io::Result<File> {
+    fn write(&self, format: u32) -> io::Result<File> {
         let file = File::from(rustix::fs::memfd_create("jq-agent", MemfdFlags::CLOEXEC)?);
         let mut writer = BufWriter::new(file);
-        writer.write_all(&FORMAT.to_be_bytes())?;
-        let sizes = Sizes {
+        writer.write_all(&format.to_be_bytes())?;
+        let descriptors = Descriptors {
             locks: self.locks.len(),
             controls: self.controls.len(),
             sockets: self.sockets.len(),
             asker: self.asker.is_some(),
         };
-        let head = postcard::to_stdvec(&(&sizes, &self.head)).map_err(io::Error::other)?;
+        let head = serde_json::to_vec(&Written {
+            descriptors,
+            agent: &self.head,
+        })?;
         writer.write_all(&(head.len() as u64).to_be_bytes())?;
         writer.write_all(&head)?;
         for bytes in self.held.iter().flatten() {
@@ -168,13 +203,13 @@ impl Snapshot {
         let mut written = BufReader::new(File::from(next()?));
         let udp = UdpSocket::from(next()?);
         written.rewind()?;
-        let (sizes, head) = read_head(&mut written)?;
-        let asker = sizes.asker.then(&mut next).transpose()?.map(UnixStream::from);
-        let locks = (0..sizes.locks).map(|_| Ok(File::from(next()?)));
+        let (count, head) = read_head(&mut written)?;
+        let asker = count.asker.then(&mut next).transpose()?.map(UnixStream::from);
+        let locks = (0..count.locks).map(|_| Ok(File::from(next()?)));
         let locks = locks.collect::<io::Result<_>>()?;
-        let controls = (0..sizes.controls).map(|_| Ok(UnixListener::from(next()?)));
+        let controls = (0..count.controls).map(|_| Ok(UnixListener::from(next()?)));
         let controls = controls.collect::<io::Result<_>>()?;
-        let sockets = (0..sizes.sockets).map(|_| next()).collect::<io::Result<_>>()?;
+        let sockets = (0..count.sockets).map(|_| next()).collect::<io::Result<_>>()?;
         let streams = head.sessions.iter().flat_map(|session| &session.streams);
         let held = streams.map(|stream| read_held(&mut written, stream.core.send_buffer.held));
         let held = held.collect::<io::Result<_>>()?;
@@ -190,10 +225,11 @@ impl Snapshot {
     }
 }
 
-fn read_head(written: &mut impl Read) -> io::Result<(Sizes, Header)> {
+fn read_head(written: &mut impl Read) -> io::Result<(Descriptors, Header)> {
     let mut format = [0; 4];
     written.read_exact(&mut format)?;
-    if format != FORMAT.to_be_bytes() {
+    let format = u32::from_be_bytes(format);
+    if !(FORMATS.oldest..=FORMATS.newest).contains(&format) {
         return Err(nonsense("another format"));
     }
     let mut length = [0; 8];
@@ -204,7 +240,8 @@ fn read_head(written: &mut impl Read) -> io::Result<(Sizes, Header)> {
     }
     let mut head = Vec::new();
     written.take(length).read_to_end(&mut head)?;
-    postcard::from_bytes(&head).map_err(io::Error::other)
+    let Written { descriptors, agent } = serde_json::from_slice(&head)?;
+    Ok((descriptors, agent))
 }
 
 fn read_held(written: &mut impl Read, length: u64) -> io::Result<Vec<Bytes>> {

@@ -102,7 +102,10 @@ impl Session {
             streams.push(StreamState { id, core, work });
             held.push(bytes);
         }
-        let workload = self.workload.borrow().spec.clone();
+        let (workload, status) = {
+            let workload = self.workload.borrow();
+            (workload.spec.clone(), workload.status())
+        };
         let carrier = self.carrier();
         let state = SessionState {
             client: self.client,
@@ -111,6 +114,9 @@ impl Session {
             keep_s: carrier.keep.as_secs(),
             generation: carrier.generation,
             workload,
+            engine: status.engine,
+            container: status.container,
+            topics: self.topics.borrow().clone(),
             streams,
         };
         Exported { state, sockets, held }
@@ -129,6 +135,7 @@ impl Session {
         // None for a session that nothing ever carried: there is nothing to fence.
         let _ = session.streams.fence(generation);
         session.attached.send_replace(generation);
+        session.topics.send_replace(state.topics);
         *session.carrier() = Carrier {
             generation,
             keep: Duration::from_secs(state.keep_s),
@@ -157,8 +164,10 @@ impl Session {
         if let Some(spec) = state.workload {
             session.workload.send_replace(Workload {
                 spec: Some(spec),
-                network: None,
                 restoring: true,
+                engine: state.engine,
+                container: state.container,
+                ..Workload::default()
             });
             session.find_network(shared);
         }
@@ -185,24 +194,21 @@ impl Session {
             };
             let (events, _) = mpsc::channel(1);
             let started = shared.workloads.start(&spec, &EventSink::new(events)).await;
-            let network = match started {
-                Ok(started) => Some(started.network),
-                Err(failure) => {
-                    tracing::warn!(?failure, "the workload is not found again");
-                    None
-                }
-            };
-            let found = network.is_some();
+            if let Err(failure) = &started {
+                tracing::warn!(?failure, "the workload is not found again");
+            }
             let kept = self.workload.send_if_modified(|workload| {
                 // The client may have started it anew meanwhile.
                 let lacks = workload.network.is_none();
                 if lacks {
-                    workload.network = network;
                     workload.restoring = false;
+                    if let Ok(started) = &started {
+                        workload.runs(started);
+                    }
                 }
                 lacks
             });
-            if found || !kept {
+            if started.is_ok() || !kept {
                 return;
             }
             sleep(pause).await;

@@ -6,7 +6,8 @@ use jq_common::{
     codec::{self, FrameError},
     protocol::{
         limits,
-        stream::{ResetCode, StreamHeader, Target},
+        stream::{Opened, ResetCode, StreamHeader},
+        target::{Scope, Target},
         workload::{Event, Failure, FailureKind, Request, WorkloadSpec},
     },
     session::{
@@ -20,7 +21,7 @@ use tokio::{
     sync::{OwnedSemaphorePermit, mpsc},
 };
 
-use super::{Left, Session, Work, Workload};
+use super::{Left, Session, Work};
 use crate::{
     serve::{Shared, dialer},
     workload::EventSink,
@@ -44,8 +45,14 @@ impl Session {
                 Work::Begin(StreamHeader::Request(Request::Start(spec))) => {
                     session.request(&shared, spec, &stream, legs).await
                 }
-                Work::Begin(StreamHeader::Forward(target)) => {
-                    session.forward(&shared, target, &stream, legs).await
+                Work::Begin(StreamHeader::Forward { target, confirm }) => {
+                    session.forward(&shared, target, confirm, &stream, legs).await
+                }
+                Work::Begin(
+                    StreamHeader::Wait { .. } | StreamHeader::Exec(_) | StreamHeader::Datagrams { .. },
+                ) => {
+                    stream.reset(ResetCode::Unsupported);
+                    None
                 }
                 Work::Carry(socket) => session.carry(&stream, socket, legs).await,
             };
@@ -125,15 +132,17 @@ impl Session {
             let _held = (permit, turn);
             let _presence = work.idle_shutdown.enter();
             let sink = EventSink::new(events.clone());
-            let last = match work.workloads.start(&spec, &sink).await {
-                Ok(started) => {
-                    session.workload.send_replace(Workload {
-                        spec: Some(spec),
-                        network: Some(started.network),
-                        restoring: false,
-                    });
-                    Event::Ready(Box::new(started.ready))
+            session.workload.send_modify(|workload| workload.starting += 1);
+            let started = work.workloads.start(&spec, &sink).await;
+            session.workload.send_modify(|workload| {
+                workload.starting -= 1;
+                if let Ok(started) = &started {
+                    workload.spec = Some(spec);
+                    workload.runs(started);
                 }
+            });
+            let last = match started {
+                Ok(started) => Event::Ready(Box::new(started.ready)),
                 Err(failure) => Event::Failed(failure),
             };
             // Fails only when the client has left.
@@ -158,6 +167,7 @@ impl Session {
         &self,
         shared: &Shared,
         target: Target,
+        confirm: bool,
         stream: &Arc<Stream>,
         legs: &mut Arriving,
     ) -> Option<Left> {
@@ -166,9 +176,16 @@ impl Session {
             // Given up by the client meanwhile, or with the session.
             () = stream.settles() => return None,
             () = self.streams.ended() => Err(ResetCode::SessionLost),
-            () = self.freezing.cancelled() => return Some(Left::Begin(StreamHeader::Forward(target))),
+            () = self.freezing.cancelled() => return Some(Left::Begin(StreamHeader::Forward { target, confirm })),
         };
         match dialled {
+            Ok(tcp) if confirm => {
+                match codec::encode(&Opened::default(), limits::REPLY_FRAME) {
+                    Ok(opened) => stream.send_first(opened.into()),
+                    Err(error) => tracing::error!(%error, "what an open connection is told by"),
+                }
+                self.carry(stream, tcp.into(), legs).await
+            }
             Ok(tcp) => self.carry(stream, tcp.into(), legs).await,
             Err(code) => {
                 tracing::debug!(?target, ?code, "forward refused");
@@ -179,7 +196,7 @@ impl Session {
     }
 
     async fn dial(&self, shared: &Shared, target: &Target) -> Result<TcpStream, ResetCode> {
-        if let Target::Host { .. } = target {
+        if target.scope == Scope::Host {
             return dialer::dial(target, None).await;
         }
         loop {

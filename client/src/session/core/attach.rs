@@ -5,6 +5,7 @@ use std::{collections::HashMap, sync::atomic::Ordering, time::Duration};
 use jq_common::{
     codec::{self, FrameError},
     protocol::{
+        capabilities::Capabilities,
         limits,
         session::{Attach, AttachReply, BootId, Entry, Epoch},
     },
@@ -28,6 +29,7 @@ pub struct Attached {
     pub(super) generation: u64,
     pub(super) boot: BootId,
     pub(super) epoch: Epoch,
+    pub(super) capabilities: Capabilities,
     pub(super) table: HashMap<u64, Entry>,
     pub(super) send: SendStream,
     pub(super) receive: RecvStream,
@@ -45,6 +47,9 @@ pub enum AttachError {
     /// The agent cannot take it.
     #[error("the agent is ending, or has too many sessions")]
     Busy,
+    /// The agent is newer than this client.
+    #[error("the agent refuses for a reason that this version does not know: a newer jq-client may know it")]
+    Unknown,
 }
 
 impl Session {
@@ -61,7 +66,7 @@ impl Session {
             session: self.id,
             generation,
             keep_s: self.keep.as_secs(),
-            deflate: self.deflate,
+            capabilities: self.announced,
         };
         let exchange = async {
             let (mut send, mut receive) = connection
@@ -73,29 +78,34 @@ impl Session {
             codec::write(&mut send, &attach, limits::CONTROL_FRAME).await?;
             let early = (generation == FIRST).then(|| Early::begin(self, &connection));
             match codec::read(&mut receive, limits::CONTROL_FRAME).await? {
-                AttachReply::Attached { boot, epoch } => {
+                AttachReply::Attached {
+                    boot,
+                    epoch,
+                    capabilities,
+                } => {
                     let table = control::read_table(&mut receive).await?;
                     if let Some(early) = early {
                         early.answered();
                     }
-                    Ok((boot, epoch, table, send, receive))
+                    Ok(Attached {
+                        connection: connection.clone(),
+                        generation,
+                        boot,
+                        epoch,
+                        capabilities: capabilities.shared(self.announced),
+                        table,
+                        send,
+                        receive,
+                    })
                 }
                 AttachReply::Stale => Err(AttachError::Stale),
                 AttachReply::Busy => Err(AttachError::Busy),
+                AttachReply::Unknown => Err(AttachError::Unknown),
             }
         };
-        let (boot, epoch, table, send, receive) = timeout(deadline, exchange)
+        timeout(deadline, exchange)
             .await
-            .map_err(|_| FrameError::TimedOut(deadline))??;
-        Ok(Attached {
-            connection,
-            generation,
-            boot,
-            epoch,
-            table,
-            send,
-            receive,
-        })
+            .map_err(|_| FrameError::TimedOut(deadline))?
     }
 }
 

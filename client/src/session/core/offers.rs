@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use jq_common::{
-    codec,
+    codec::{self, FrameError},
     protocol::{
         limits,
         session::Open,
-        stream::{ResetCode, StreamHeader},
+        stream::{Header, ResetCode, StreamHeader},
     },
     session::{
         leg::{Leg, LegSource, Receiver, Sender},
@@ -20,7 +20,11 @@ use super::{Carrier, Session};
 
 impl Session {
     /// A new stream, and its legs.
-    pub(super) fn open(&self, header: StreamHeader) -> (GivenUp, Offers) {
+    ///
+    /// # Errors
+    /// When the header is too long.
+    pub(super) fn open(&self, header: &StreamHeader) -> Result<(GivenUp, Offers), FrameError> {
+        let header = Header::of(header)?;
         let stream = self.streams.open();
         let offers = Offers {
             stream: stream.clone(),
@@ -28,7 +32,7 @@ impl Session {
             carrier: self.carrier.subscribe(),
             used: 0,
         };
-        (GivenUp(stream), offers)
+        Ok((GivenUp(stream), offers))
     }
 }
 
@@ -45,7 +49,7 @@ impl Drop for GivenUp {
 /// The legs of a stream: one on each connection that comes to carry the session.
 pub(super) struct Offers {
     stream: Arc<Stream>,
-    header: StreamHeader,
+    header: Header,
     carrier: watch::Receiver<Option<Carrier>>,
     /// Generation of the last one.
     used: u64,

@@ -25,6 +25,7 @@ fn snapshot() -> Snapshot {
         }],
         engine: "Docker".to_owned(),
         container: None,
+        workload: None,
         gpus: Vec::new(),
         url: Some("http://127.0.0.1:8888/lab?token=secret".to_owned()),
     }
