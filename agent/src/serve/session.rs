@@ -42,7 +42,7 @@ pub(super) struct Session {
     client: Fingerprint,
     id: SessionId,
     epoch: Epoch,
-    streams: Arc<Streams>,
+    streams: Streams,
     /// Where the legs of each stream go.
     legs: Mutex<HashMap<StreamId, mpsc::UnboundedSender<Leg>>>,
     carrier: Mutex<Carrier>,
@@ -129,7 +129,7 @@ impl Session {
         self.epoch
     }
 
-    pub(super) fn streams(&self) -> &Arc<Streams> {
+    pub(super) fn streams(&self) -> &Streams {
         &self.streams
     }
 
@@ -204,7 +204,6 @@ impl Session {
         }
         self.workers.close();
         self.workers.wait().await;
-        self.streams.clear().await;
     }
 
     /// A stream was opened on the connection of `leg`.

@@ -96,7 +96,7 @@ impl Sessions {
         let keep = Duration::from_secs(attach.keep_s).min(LONGEST_KEEP);
         match session.carry_by(attach.generation, keep, connection) {
             Some(table) => {
-                session.streams().let_deflate(attach.deflate);
+                session.streams().allow_compression(attach.deflate);
                 Attached::Carried {
                     session,
                     table,

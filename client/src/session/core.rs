@@ -59,8 +59,8 @@ impl Session {
     /// # Errors
     /// Only when the system gives no randomness.
     pub fn new(keep: Duration, deflate: bool) -> std::io::Result<Arc<Self>> {
-        let streams = Streams::new(BufferBudget::new(buffer_budget::SESSION));
-        streams.let_deflate(deflate);
+        let streams = Arc::new(Streams::new(BufferBudget::new(buffer_budget::SESSION)));
+        streams.allow_compression(deflate);
         Ok(Arc::new(Self {
             id: random().map_err(std::io::Error::other)?,
             keep,
@@ -97,7 +97,7 @@ impl Session {
 
     /// Has the agent acknowledge something, so that its silence tells.
     pub fn ask_for_a_sign(&self) {
-        self.streams.tell(Control::Acks(Vec::new()));
+        self.streams.send_control(Control::Acks(Vec::new()));
     }
 
     /// Bytes moved by all streams.
@@ -123,6 +123,5 @@ impl Session {
         self.streams.end();
         self.tasks.close();
         self.tasks.wait().await;
-        self.streams.clear().await;
     }
 }

@@ -97,7 +97,7 @@ impl Session {
 
     /// Carries a socket until its stream is over, or until the session moves: then the socket is left.
     async fn carry(&self, stream: &Arc<Stream>, socket: Socket, legs: &mut Arriving) -> Option<Left> {
-        let carrying = stream.proxy(&socket, legs);
+        let carrying = self.streams.proxy(stream, &socket, legs);
         let Some(ended) = self.freezing.run_until_cancelled(carrying).await else {
             return Left::socket(socket);
         };

@@ -28,9 +28,10 @@ impl Session {
     pub fn request(self: &Arc<Self>, request: Request) -> std::io::Result<Events> {
         let (ours, theirs) = UnixStream::pair()?;
         let (given_up, mut legs) = self.open(StreamHeader::Request(request));
+        let streams = self.streams.clone();
         self.tasks.spawn(async move {
             let theirs = Socket::from(theirs);
-            let ended = given_up.0.proxy(&theirs, &mut legs).await;
+            let ended = streams.proxy(&given_up.0, &theirs, &mut legs).await;
             tracing::debug!(?ended, "request");
         });
         Ok(Events { receive: ours })
