@@ -13,9 +13,7 @@ use jq_common::bootstrap::Nonce;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
 use crate::{
-    bootstrap::{Bootstrap, Role},
-    rundir::{host_name, make_private},
-    workload::HostContext,
+    bootstrap::Bootstrap, private_files::create_folder, role::Role, rundir::host_name, workload::HostContext,
 };
 
 /// The part of jq that runs on a GPU host, on a gateway and beside a container. jq-client starts it.
@@ -131,11 +129,11 @@ pub fn host_context(run_dir: &Path) -> io::Result<HostContext> {
 /// between hosts, so the folder is the host's own.
 fn state_dir(home: &Path, binary: &Path) -> io::Result<PathBuf> {
     let in_home = home.join(".local/state/jq/hosts").join(host_name());
-    if make_private(&in_home).is_ok() {
+    if create_folder(&in_home).is_ok() {
         return Ok(in_home);
     }
     let beside = binary.with_file_name("state").join(host_name());
-    make_private(&beside)?;
+    create_folder(&beside)?;
     Ok(beside)
 }
 

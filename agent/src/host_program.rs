@@ -57,12 +57,9 @@ pub(crate) async fn output(program: &Path, arguments: &[&str], deadline: Duratio
             stderr,
         })
     };
-    timeout(deadline, run).await.map_err(|_| {
-        io::Error::new(
-            io::ErrorKind::TimedOut,
-            format!("{} does not answer", program.display()),
-        )
-    })?
+    timeout(deadline, run)
+        .await
+        .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "it does not answer"))?
 }
 
 async fn beginning(output: Option<impl AsyncRead + Unpin>) -> io::Result<Vec<u8>> {

@@ -2,6 +2,9 @@
 
 use std::{
     collections::VecDeque,
+    fs::File,
+    io::{self, Read, Seek, SeekFrom},
+    path::Path,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -54,6 +57,24 @@ impl Tail {
             .map(|line| line.trim_end().to_owned())
             .collect()
     }
+}
+
+/// Bytes read from the end of a log file.
+const FILE_TAIL: u64 = 64 * 1024;
+
+/// The last lines of a file that are not empty, at most `count`. None when it cannot be read.
+pub(crate) fn tail_of_file(file: &Path, count: usize) -> Vec<String> {
+    let read = || {
+        let mut file = File::open(file)?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(FILE_TAIL)))?;
+        let mut bytes = Vec::new();
+        file.take(FILE_TAIL).read_to_end(&mut bytes)?;
+        io::Result::Ok(bytes)
+    };
+    let tail = Tail::default();
+    tail.write(&read().unwrap_or_default());
+    tail.last(count)
 }
 
 #[cfg(test)]

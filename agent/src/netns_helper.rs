@@ -11,10 +11,11 @@ mod loopback;
 mod message;
 mod role;
 
+pub(crate) use self::loopback::dial_loopback;
+#[cfg(test)]
+pub(crate) use self::message::SOCKET;
 pub use self::{
     connection::{HelperConnection, HelperListener},
-    loopback::dial_loopback,
-    message::SOCKET,
     role::run,
 };
 

@@ -9,7 +9,7 @@ mod forward;
 mod pairs;
 mod socket;
 
-use std::{fs::File, io, sync::Arc, time::Duration};
+use std::{fs::File, sync::Arc, time::Duration};
 
 use jq_common::{
     bootstrap::{BootstrapReply, BootstrapRequest, RelayReply, Started},
@@ -25,30 +25,17 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{forward::Forwarder, pairs::Pairs, socket::Socket};
-use crate::{bootstrap::failed, rundir::RunDir, udp};
+use crate::{
+    failure::host_unfit,
+    role_start::{RoleSockets, StartError, random},
+    rundir::RunDir,
+};
 
 /// How long a pair is kept without a packet, and the process without a pair.
 const IDLE: Duration = Duration::from_secs(300);
 
 /// How often idle pairs are looked for.
 const SWEEP: Duration = Duration::from_secs(10);
-
-/// Why the role cannot start.
-#[derive(Debug, thiserror::Error)]
-pub enum BindError {
-    /// Another process of this role runs; it will answer.
-    #[error("this relay runs already")]
-    Running,
-    /// The private folder, its lock or its socket.
-    #[error("private folder: {0}")]
-    Folder(#[source] io::Error),
-    /// The UDP socket.
-    #[error("UDP port: {0}")]
-    Udp(#[source] io::Error),
-    /// The system gives no randomness.
-    #[error("randomness: {0}")]
-    Random(String),
-}
 
 /// The running role.
 pub struct Relay {
@@ -69,28 +56,22 @@ impl Relay {
     /// Takes the lock, the control socket and a UDP port.
     ///
     /// # Errors
-    /// Any [`BindError`]. Must be called within a tokio runtime.
-    pub fn bind(folder: &RunDir) -> Result<Self, BindError> {
-        let lock = folder
-            .lock()
-            .map_err(BindError::Folder)?
-            .ok_or(BindError::Running)?;
-        let socket = udp::bind().map_err(BindError::Udp)?;
-        let port = socket.local_addr().map_err(BindError::Udp)?.port();
-        let key = jq_common::bootstrap::random().map_err(|error| BindError::Random(error.to_string()))?;
+    /// Any [`StartError`]. Must be called within a tokio runtime.
+    pub fn bind(folder: &RunDir) -> Result<Self, StartError> {
+        let sockets = RoleSockets::bind(folder)?;
         let forwarder = Forwarder {
-            socket: Socket::new(socket).map_err(BindError::Udp)?,
+            socket: Socket::new(sockets.udp).map_err(StartError::Udp)?,
             pairs: Pairs::default(),
-            cookies: CookieKey::new(&key),
+            cookies: CookieKey::new(&random()?),
         };
-        let control = folder.listen().map_err(BindError::Folder)?;
+        let port = sockets.port;
         tracing::info!(port, "relaying");
         Ok(Self {
             shared: Arc::new(Shared { forwarder, port }),
-            control,
+            control: sockets.control,
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
-            _lock: lock,
+            _lock: sockets.lock,
         })
     }
 
@@ -163,10 +144,10 @@ async fn answer(
                 // Only the bootstrap knows by which address ssh came.
                 Ok(Started::Relay(RelayReply { port, address: None }))
             }
-            Err(error) => Err(failed("the gateway cannot send to the next host", error)),
+            Err(error) => Err(host_unfit("the gateway cannot send to the next host", error)),
         },
         BootstrapRequest::Admit(_) | BootstrapRequest::AdmitAndTunnel(_) | BootstrapRequest::Upgrade(_) => {
-            Err(failed("wrong role", "this is a relay and not an agent"))
+            Err(host_unfit("wrong role", "this is a relay and not an agent"))
         }
     };
     codec::write(&mut stream, &reply, limits::BOOTSTRAP_FRAME).await

@@ -4,19 +4,16 @@
 //! run side by side). Nobody else may enter it; that, and the peer's user id, is what guards the control socket.
 
 use std::{
-    fs::{DirBuilder, File, OpenOptions},
+    fs::File,
     io,
-    os::{
-        fd::{AsFd, AsRawFd, OwnedFd},
-        unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
-    },
+    os::fd::{AsFd, AsRawFd, OwnedFd},
     path::{Path, PathBuf},
 };
 
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use tokio::net::{UnixListener, UnixStream};
 
-use crate::bootstrap::Role;
+use crate::{private_files, role::Role};
 
 /// A role's private folder, held open.
 pub struct RunDir {
@@ -29,7 +26,7 @@ impl RunDir {
     ///
     /// # Errors
     /// When it cannot be made, or is not a folder of ours alone.
-    pub fn open(binary: &Path, role: Role) -> io::Result<Self> {
+    pub(crate) fn open(binary: &Path, role: Role) -> io::Result<Self> {
         let (Some(base), Some(name)) = (binary.parent(), binary.file_name()) else {
             return Err(io::Error::other(format!("{} has no folder", binary.display())));
         };
@@ -43,9 +40,9 @@ impl RunDir {
     /// Opens this very folder, making it where it is missing.
     ///
     /// # Errors
-    /// As [`RunDir::open`].
+    /// When it cannot be created, belongs to another user, or is a symbolic link.
     pub fn at(path: PathBuf) -> io::Result<Self> {
-        make_private(&path)?;
+        private_files::create_folder(&path)?;
         let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY;
         let handle = rustix::fs::open(&path, flags, Mode::empty())?;
         Ok(Self { path, handle })
@@ -53,7 +50,7 @@ impl RunDir {
 
     /// Where it is.
     #[must_use]
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
@@ -61,8 +58,8 @@ impl RunDir {
     ///
     /// # Errors
     /// When the lock file cannot be made.
-    pub fn lock(&self) -> io::Result<Option<File>> {
-        let file = private_file(&self.path.join("lock"))?;
+    pub(crate) fn lock(&self) -> io::Result<Option<File>> {
+        let file = private_files::open_append(&self.path.join("lock"))?;
         match flock(file.as_fd(), FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {
                 self.log()?.set_len(0)?;
@@ -78,14 +75,14 @@ impl RunDir {
     /// # Errors
     /// When it cannot be made.
     pub fn log(&self) -> io::Result<File> {
-        private_file(&self.path.join("log"))
+        private_files::open_append(&self.path.join("log"))
     }
 
     /// Listens on the control socket. Call it with the lock held: a socket left by a dead process is replaced.
     ///
     /// # Errors
     /// When the socket cannot be made.
-    pub fn listen(&self) -> io::Result<UnixListener> {
+    pub(crate) fn listen(&self) -> io::Result<UnixListener> {
         let socket = self.socket();
         match std::fs::remove_file(&socket) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -96,7 +93,7 @@ impl RunDir {
 
     /// The folders of other builds in this role, of this user on this host.
     #[must_use]
-    pub fn others(&self) -> Vec<Self> {
+    pub(crate) fn others(&self) -> Vec<Self> {
         let role = self.path.extension();
         let Some(Ok(entries)) = self.path.parent().map(std::fs::read_dir) else {
             return Vec::new();
@@ -126,23 +123,6 @@ impl RunDir {
     }
 }
 
-/// Makes `path` and its missing parents, 0700, and checks that the folder is ours alone.
-///
-/// # Errors
-/// When it cannot be made, or belongs to someone else, or is a link.
-pub fn make_private(path: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(path)?;
-    let found = std::fs::symlink_metadata(path)?;
-    if !found.is_dir() || found.uid() != rustix::process::geteuid().as_raw() {
-        let message = format!("{} is not a folder of this user", path.display());
-        return Err(io::Error::new(io::ErrorKind::PermissionDenied, message));
-    }
-    if found.mode() & 0o077 != 0 {
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700))?;
-    }
-    Ok(())
-}
-
 /// This host's name as the kernel has it, safe as a file name.
 #[must_use]
 pub fn host_name() -> String {
@@ -160,17 +140,10 @@ pub fn host_name() -> String {
     if name.is_empty() { "host".to_owned() } else { name }
 }
 
-fn private_file(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o600)
-        .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
-        .open(path)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt;
+
     use super::*;
 
     #[tokio::test]

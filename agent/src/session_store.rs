@@ -3,15 +3,14 @@
 //! Files are 0600 and replaced whole.
 
 use std::{
-    fs::{self, DirBuilder, File},
-    io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    fs::{self, File},
+    io,
     path::{Path, PathBuf},
 };
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::run_blocking::run_blocking;
+use crate::{private_files, random_hex::random_hex, run_blocking::run_blocking};
 
 /// The state folder.
 #[derive(Clone, Debug)]
@@ -59,10 +58,8 @@ impl SessionStore {
     pub(crate) async fn lock(&self, session: &str) -> io::Result<SessionLock> {
         let (store, path) = (self.clone(), self.file(session, "lock"));
         run_blocking(move || {
-            store.prepare()?;
-            let file = File::options().create(true).append(true).mode(0o600).open(path)?;
-            file.lock()?;
-            Ok(SessionLock(file))
+            private_files::create_folder(&store.dir)?;
+            Ok(SessionLock(private_files::lock(&path)?))
         })
         .await
     }
@@ -126,25 +123,8 @@ impl SessionStore {
     }
 
     fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
-        self.prepare()?;
-        // 0600 from the start; renamed over the old one when it is whole.
-        let mut file = tempfile::NamedTempFile::new_in(&self.dir)?;
-        file.write_all(bytes)?;
-        file.as_file().sync_all()?;
-        file.persist(path)?;
-        Ok(())
-    }
-
-    fn prepare(&self) -> io::Result<()> {
-        DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
-        let metadata = fs::symlink_metadata(&self.dir)?;
-        if !metadata.is_dir() {
-            return Err(io::Error::other("not a folder"));
-        }
-        if metadata.permissions().mode() & 0o077 != 0 {
-            fs::set_permissions(&self.dir, fs::Permissions::from_mode(0o700))?;
-        }
-        Ok(())
+        private_files::create_folder(&self.dir)?;
+        private_files::replace(path, bytes)
     }
 }
 
@@ -152,26 +132,9 @@ fn is_token(text: &str) -> bool {
     text.len() >= 32 && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }
 
-/// `N` random bytes in hex.
-pub(crate) fn random_hex<const N: usize>() -> io::Result<String> {
-    let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).map_err(io::Error::other)?;
-    Ok(hex(&bytes))
-}
-
-/// Bytes in hex.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing into a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
-
 #[cfg(test)]
 mod tests {
-    use std::{fs::TryLockError, pin::pin};
+    use std::{fs::TryLockError, os::unix::fs::PermissionsExt, pin::pin};
 
     use futures_util::poll;
 

@@ -6,6 +6,8 @@
 pub(crate) mod container;
 mod events;
 mod failure;
+#[cfg(test)]
+mod fixtures;
 pub(crate) mod gpu;
 mod host;
 pub(crate) mod jupyter;
@@ -18,6 +20,6 @@ mod workloads;
 pub(crate) use self::{
     events::EventSink,
     host::HostContext,
-    running::Network,
-    workloads::{Started, Workloads},
+    running::{RunningWorkload, Started},
+    workloads::Workloads,
 };

@@ -27,7 +27,7 @@ pub enum Command {
 /// Flags of `connect`.
 #[derive(Debug, Args)]
 pub struct ConnectArgs {
-    /// Where: an ssh destination (alias, [user@]host, ssh://user@host:port), or `local` for this machine.
+    /// Host to connect to: an ssh destination (alias, `[user@]host`, `ssh://user@host:port`), or `local` for this machine.
     pub target: String,
 
     /// Image of the container. Not needed when the session's container is there already.

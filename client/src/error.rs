@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use jq_common::protocol::workload;
+
 /// A failure, in words for the user. Every text in it may come from a remote machine; the printer sanitises them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
@@ -45,7 +47,7 @@ pub enum Kind {
     /// The connection to the agent was lost: 255.
     ConnectionLost,
     /// The agent says why: 1.
-    Agent(jq_common::protocol::workload::FailureKind),
+    Agent(workload::FailureKind),
     /// Something on this machine: a port, a file, the ssh program: 1.
     Local,
     /// Interrupted by the user: 130.
@@ -116,6 +118,31 @@ impl Failure {
             why: String::new(),
             hint: String::new(),
         }
+    }
+
+    /// The user ended it.
+    #[must_use]
+    pub fn interrupted() -> Self {
+        Self::new(Kind::Interrupted, "interrupted")
+    }
+
+    /// What the agent on `host` reports as its own failure.
+    #[must_use]
+    pub fn of_agent(host: &str, failure: workload::Failure) -> Self {
+        Self::new(Kind::Agent(failure.kind), failure.what)
+            .on(host)
+            .because(failure.why)
+            .hint(failure.hint)
+    }
+
+    /// The agent on `host` does not understand what it was asked for.
+    #[must_use]
+    pub fn older_agent(host: &str) -> Self {
+        Self::new(
+            Kind::AgentFailed,
+            format!("the agent on {host} is older than this command"),
+        )
+        .hint("end the other sessions there and connect again")
     }
 
     /// On which host.

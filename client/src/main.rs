@@ -37,7 +37,7 @@ fn run() -> ExitCode {
         Ok(environment) => environment,
         Err(failure) => return fail(&Printer::plain(json), &failure),
     };
-    let printer = Printer::new(&environment, json);
+    let printer = Printer::new(environment.terminal, json);
     // One thread for all that moves: several would wake each other for each packet.
     let runtime = match Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -50,7 +50,7 @@ fn run() -> ExitCode {
     };
     let result = match cli.command {
         Command::Connect(args) => ConnectSettings::new(*args, &environment)
-            .and_then(|settings| runtime.block_on(connect(&settings, &environment, &printer))),
+            .and_then(|settings| runtime.block_on(connect(&settings, &printer))),
         Command::Status(args) => runtime.block_on(status::run(&args, &environment, &printer)),
     };
     runtime.shutdown_background();
@@ -61,15 +61,11 @@ fn run() -> ExitCode {
 }
 
 /// Runs `connect` until it fails or the user ends it: the first Ctrl-C disconnects in order, a second one at once.
-async fn connect(
-    settings: &ConnectSettings,
-    environment: &Environment,
-    printer: &Printer,
-) -> Result<(), Failure> {
+async fn connect(settings: &ConnectSettings, printer: &Printer) -> Result<(), Failure> {
     let mut signals =
         Signals::new().map_err(|error| Failure::new(Kind::Local, "cannot hear signals").because(error))?;
     let stop = CancellationToken::new();
-    let mut running = pin!(connect::run(settings, environment, printer, &stop));
+    let mut running = pin!(connect::run(settings, printer, &stop));
     tokio::select! {
         ended = &mut running => return ended,
         () = signals.next() => printer.clear_status(),
@@ -77,9 +73,9 @@ async fn connect(
     stop.cancel();
     tokio::select! {
         ended = &mut running => ended?,
-        () = signals.next() => return Err(Failure::new(Kind::Interrupted, "interrupted")),
+        () = signals.next() => return Err(Failure::interrupted()),
     }
-    printer.closed(&settings.target.to_string());
+    printer.closed(&settings.host());
     Ok(())
 }
 

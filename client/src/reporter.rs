@@ -1,16 +1,104 @@
-//! The seam between what is done and who shows it to the user.
+//! The seam between the rooms that do the work and whoever shows it to the user.
 
-/// Hears what happens on the way, for the user. Every text may come from another machine; `notice` alone is given
-/// text that is already safe to print.
-pub trait Reporter: Send + Sync {
-    /// A step has begun on `host`; it ends when that host's next begins, or when [`Reporter::done`] says so.
-    fn step(&self, host: &str, text: &str);
-    /// The step on `host` is done.
-    fn done(&self, host: &str);
-    /// The step on `host` has moved `done` of `total` bytes.
-    fn progress(&self, host: &str, done: u64, total: u64);
-    /// ssh said something that is no error: a banner, a security key that wants a touch. One line.
-    fn notice(&self, text: &str);
-    /// From `true` to the next `false`, ssh may be asking for something on the terminal: draw nothing there.
-    fn prompting(&self, may_ask: bool);
+use jq_common::protocol::workload::{Progress, Unit};
+
+use crate::status::Status;
+
+/// Something that the user may want to see. Texts may come from another machine and hold control characters: the receiver
+/// sanitises them.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Event<'a> {
+    /// A step began on `host`. It ends when the next one on that host begins, or with [`Event::Done`].
+    Step {
+        /// The host's name, as the user writes it.
+        host: &'a str,
+        /// What is being done, without a subject: `starting the agent`.
+        text: &'a str,
+    },
+    /// How far the step on `host` has come.
+    Progress {
+        /// The host's name.
+        host: &'a str,
+        /// How far.
+        progress: &'a Progress,
+    },
+    /// The step on `host` is complete.
+    Done {
+        /// The host's name.
+        host: &'a str,
+    },
+    /// The open steps will never be completed.
+    Abandoned,
+    /// Worth knowing, and no error: a banner of ssh's, a path that is missing. One line.
+    Note(&'a str),
+    /// Something that the user does not expect. One line.
+    Warning(&'a str),
+    /// From `true` to the next `false`, ssh may ask the user something on the terminal: nothing may be drawn there.
+    Prompting(bool),
+    /// How the connection of a session is, once it stands: on every change, and once a second for its numbers.
+    Status(&'a Status),
+}
+
+/// Receives events for the user.
+pub(crate) trait Reporter: Send + Sync {
+    /// Shows `event`. Must not block.
+    fn report(&self, event: Event<'_>);
+}
+
+/// Shows nothing: for work in the background.
+pub(crate) struct Silent;
+
+impl Reporter for Silent {
+    fn report(&self, _: Event<'_>) {}
+}
+
+impl dyn Reporter + '_ {
+    /// Reports [`Event::Step`].
+    pub(crate) fn step(&self, host: &str, text: &str) {
+        self.report(Event::Step { host, text });
+    }
+
+    /// Reports [`Event::Done`].
+    pub(crate) fn done(&self, host: &str) {
+        self.report(Event::Done { host });
+    }
+
+    /// Reports [`Event::Progress`]: `done` of `total` bytes.
+    pub(crate) fn bytes(&self, host: &str, done: u64, total: u64) {
+        let progress = Progress {
+            done,
+            total: Some(total),
+            unit: Unit::Bytes,
+            detail: String::new(),
+        };
+        self.report(Event::Progress {
+            host,
+            progress: &progress,
+        });
+    }
+
+    /// Reports [`Event::Note`].
+    pub(crate) fn note(&self, text: &str) {
+        self.report(Event::Note(text));
+    }
+
+    /// Reports [`Event::Warning`].
+    pub(crate) fn warning(&self, text: &str) {
+        self.report(Event::Warning(text));
+    }
+
+    /// Reports [`Event::Abandoned`].
+    pub(crate) fn abandon(&self) {
+        self.report(Event::Abandoned);
+    }
+
+    /// Reports [`Event::Status`].
+    pub(crate) fn status(&self, status: &Status) {
+        self.report(Event::Status(status));
+    }
+
+    /// Reports [`Event::Prompting`].
+    pub(crate) fn prompting(&self, may_ask: bool) {
+        self.report(Event::Prompting(may_ask));
+    }
 }

@@ -3,35 +3,35 @@
 
 mod parse;
 
-use std::{env, fmt, io::IsTerminal, os::unix::fs::MetadataExt, path::PathBuf, time::Duration};
+use std::{env, io::IsTerminal, os::unix::fs::MetadataExt, path::PathBuf};
 
 use jq_common::protocol::workload::{EngineChoice, GpuAsk, JupyterKind, PullPolicy, WorkloadSpec};
 
 use self::parse::{
-    checked_count, checked_length, checked_name, checked_workdir, default_name, parse_env, parse_gpus,
-    parse_size, parse_time, parse_user, parse_volume, usage,
+    checked_count, checked_length, checked_name, checked_workdir, parse_env, parse_gpus, parse_size,
+    parse_time, parse_user, parse_volume, usage,
 };
 use crate::{
     cli::{self, ConnectArgs},
+    connection::route::{PathChoice, Route, Target},
     error::{Failure, Kind},
     forward::spec::Forward,
+    output::Terminal,
+    session::{name::default_name, ports::PortPlan, run::SessionPlan},
+    state::Folders,
 };
 
 /// What the surroundings say, whatever the command.
 #[derive(Clone, Debug)]
 pub struct Environment {
     /// The user's home, where there is one.
-    pub home: Option<PathBuf>,
-    /// What is remembered from run to run (XDG base directories).
-    pub state_dir: PathBuf,
-    /// Sockets; private. `XDG_RUNTIME_DIR` where there is one.
-    pub runtime_dir: PathBuf,
-    /// Standard error is a terminal that can redraw a line.
-    pub draws: bool,
-    /// Standard error shows colours.
-    pub colours: bool,
+    pub(crate) home: Option<PathBuf>,
+    /// Where files and sockets are kept (XDG base directories).
+    pub(crate) folders: Folders,
+    /// Standard error.
+    pub terminal: Terminal,
     /// A person is in front of standard output.
-    pub attended: bool,
+    pub(crate) attended: bool,
 }
 
 impl Environment {
@@ -69,10 +69,14 @@ impl Environment {
         let plain = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         Ok(Self {
             home,
-            state_dir,
-            runtime_dir,
-            draws,
-            colours: draws && !plain,
+            folders: Folders {
+                state: state_dir,
+                runtime: runtime_dir,
+            },
+            terminal: Terminal {
+                draws,
+                colours: draws && !plain,
+            },
             attended: std::io::stdout().is_terminal(),
         })
     }
@@ -88,60 +92,24 @@ pub fn log_filter() -> String {
     env::var("JQ_LOG").unwrap_or_else(|_| "error".to_owned())
 }
 
-/// Where to connect.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Target {
-    /// This machine, without ssh.
-    Local,
-    /// An ssh destination, as the user wrote it.
-    Ssh(String),
-}
-
-impl fmt::Display for Target {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Local => f.write_str("this machine"),
-            Self::Ssh(destination) => f.write_str(destination),
-        }
-    }
-}
-
 /// What `connect` was asked to do.
 #[derive(Clone, Debug)]
 pub struct ConnectSettings {
-    /// Where.
-    pub target: Target,
-    /// The session's name.
-    pub session: String,
-    /// The container and Jupyter.
-    pub workload: WorkloadSpec,
+    /// The session.
+    pub(crate) session: SessionPlan,
     /// What the user should know about how flags were read.
-    pub notes: Vec<String>,
-    /// Ports besides Jupyter's.
-    pub forwards: Vec<Forward>,
-    /// Jupyter's local port, where the user named one.
-    pub port: Option<u16>,
+    pub(crate) notes: Vec<String>,
     /// The browser is opened.
-    pub browser: bool,
-    /// `-F`.
-    pub ssh_config: Option<PathBuf>,
-    /// `-J`.
-    pub jump: Option<String>,
-    /// `-o`.
-    pub ssh_options: Vec<String>,
-    /// `--path`.
-    pub path: cli::Path,
-    /// What streams carry is compressed where that helps.
-    pub compression: bool,
-    /// How long the agent stays alone.
-    pub linger: Duration,
-    /// Where agents are looked for besides the bundled ones.
-    pub agent_dir: Option<PathBuf>,
-    /// `--json`.
-    pub json: bool,
+    pub(crate) browser: bool,
 }
 
 impl ConnectSettings {
+    /// The host, as the user writes it.
+    #[must_use]
+    pub fn host(&self) -> String {
+        self.session.route.target.to_string()
+    }
+
     /// Understands the flags.
     ///
     /// # Errors
@@ -155,7 +123,7 @@ impl ConnectSettings {
             "local" => Target::Local,
             other => Target::Ssh(other.to_owned()),
         };
-        let session = match args.name {
+        let name = match args.name {
             Some(name) => checked_name(name)?,
             None => default_name(&args.target),
         };
@@ -174,7 +142,7 @@ impl ConnectSettings {
             notes.extend(note);
         }
         let workload = WorkloadSpec {
-            session: session.clone(),
+            session: name.clone(),
             engine: match args.engine {
                 cli::Engine::Auto => EngineChoice::Auto,
                 cli::Engine::Docker => EngineChoice::Docker,
@@ -210,28 +178,44 @@ impl ConnectSettings {
             .iter()
             .map(|spec| Forward::parse(spec).map_err(|error| usage(format!("-L {spec}"), error)))
             .collect::<Result<_, _>>()?;
-        Ok(Self {
+        let route = Route {
             target,
-            session,
-            workload,
-            notes,
-            forwards,
-            port: args.port,
-            browser: !args.no_browser && !args.json && environment.attended,
             ssh_config: args.ssh_config,
             jump: args.jump,
             ssh_options: args.ssh_option,
-            path: args.path,
-            compression: !args.no_compression,
-            linger: parse_time(&args.linger)?,
+            path: match args.path {
+                cli::Path::Auto => PathChoice::Auto,
+                cli::Path::Direct => PathChoice::Direct,
+                cli::Path::Relay => PathChoice::Relay,
+                cli::Path::Ssh => PathChoice::Ssh,
+            },
             agent_dir: args.agent_dir,
-            json: args.json,
+        };
+        let session = SessionPlan {
+            name,
+            route,
+            linger: parse_time(&args.linger)?,
+            compression: !args.no_compression,
+            workload,
+            ports: PortPlan {
+                forwards,
+                jupyter: args.port,
+            },
+            folders: environment.folders.clone(),
+            terminal: environment.terminal.draws,
+        };
+        Ok(Self {
+            session,
+            notes,
+            browser: !args.no_browser && !args.json && environment.attended,
         })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use clap::Parser;
     use jq_common::protocol::workload::MOST_LISTED;
 
@@ -241,10 +225,11 @@ mod tests {
     fn environment() -> Environment {
         Environment {
             home: Some("/home/ann".into()),
-            state_dir: "/home/ann/.local/state/jq".into(),
-            runtime_dir: "/run/user/1000/jq".into(),
-            draws: false,
-            colours: false,
+            folders: Folders {
+                state: "/home/ann/.local/state/jq".into(),
+                runtime: "/run/user/1000/jq".into(),
+            },
+            terminal: Terminal::default(),
             attended: false,
         }
     }
@@ -266,13 +251,14 @@ mod tests {
     #[test]
     fn the_first_command_of_the_manual_means_what_it_says() {
         let settings = settings("gpu --image ns/img:1 -v ~/work:/work -L 6006").unwrap();
-        assert_eq!(settings.target, Target::Ssh("gpu".to_owned()));
-        assert_eq!(settings.session, "gpu");
-        assert_eq!(settings.workload.image.as_deref(), Some("ns/img:1"));
-        assert_eq!(settings.workload.gpus, GpuAsk::Default);
-        assert_eq!(settings.workload.volumes[0].source, "~/work");
-        assert_eq!(settings.forwards.len(), 1);
-        assert_eq!(settings.linger, Duration::from_secs(86_400));
+        let session = &settings.session;
+        assert_eq!(session.route.target, Target::Ssh("gpu".to_owned()));
+        assert_eq!(session.name, "gpu");
+        assert_eq!(session.workload.image.as_deref(), Some("ns/img:1"));
+        assert_eq!(session.workload.gpus, GpuAsk::Default);
+        assert_eq!(session.workload.volumes[0].source, "~/work");
+        assert_eq!(session.ports.forwards.len(), 1);
+        assert_eq!(session.linger, Duration::from_secs(86_400));
         assert!(settings.notes.is_empty());
     }
 
@@ -280,6 +266,7 @@ mod tests {
     fn a_home_that_this_machines_shell_put_in_is_the_hosts_home_and_it_is_said() {
         let remote = settings("gpu -v /home/ann/work:/work -v /data:/data:ro").unwrap();
         let sources: Vec<_> = remote
+            .session
             .workload
             .volumes
             .iter()
@@ -288,7 +275,7 @@ mod tests {
         assert_eq!(sources, [("~/work", false), ("/data", true)]);
         assert_eq!(remote.notes.len(), 1);
         let local = settings("local -v /home/ann/work:/work").unwrap();
-        assert_eq!(local.workload.volumes[0].source, "/home/ann/work");
+        assert_eq!(local.session.workload.volumes[0].source, "/home/ann/work");
     }
 
     #[test]

@@ -2,16 +2,18 @@
 //!
 //! # Layout
 //!
-//! - [`core`]: one logical stream at one end: what was sent, received, delivered and acknowledged, and what a new
-//!   attachment or the next process has to send again. No I/O, no clock; its parts are [`send_buffer`] and [`recv_state`]
-//! - [`buffer_budget`]: how much memory all send buffers of a session may hold
-//! - [`socket`]: the local end of a stream, TCP or Unix
-//! - [`stream`]: a stream at work: between its socket and whatever attachment there is, a file each way (`send`,
-//!   `recv`); [`leg`]: its QUIC stream on one
-//! - [`block`]: how bytes travel on a leg, its encoder and decoder
-//! - [`streams`]: all streams of a session at one end
-//! - [`control`]: the control stream of an attachment: the tables, then acknowledgements and resets both ways;
-//!   `control_queue`: what waits to be told there
+//! Each file uses only those above it.
+//!
+//! - [`core`]: the state machine of one stream, without I/O and without a clock: a crate of its own, `jq-session-core`
+//! - [`block`]: how bytes travel on a leg, its encoder and decoder; [`leg`]: the QUIC stream that carries a stream on one
+//!   attachment; [`socket`]: the local end of a stream, TCP or Unix
+//! - [`buffer_budget`]: memory that all send buffers of a session may take
+//! - `control_queue`: what the peer has yet to be told; `context`: that, the budget and the counters, shared by all streams
+//! - [`stream`]: a stream's state, and who is woken when it changes
+//! - `send`, `recv`: the two directions between socket and leg; `first_frame`, [`opening`]: what this end itself reads or
+//!   sends before there is a socket; `proxy`: both directions, on one leg after another
+//! - [`streams`]: the registry, which alone owns the streams
+//! - [`control`]: the control stream of an attachment: the tables, then acknowledgements and resets in both directions
 //!
 //! # Who knows what, always
 //!
@@ -20,18 +22,21 @@
 
 pub mod block;
 pub mod buffer_budget;
+mod context;
 pub mod control;
 mod control_queue;
-pub mod core;
+mod first_frame;
 pub mod leg;
 pub mod opening;
+mod proxy;
 mod recv;
-pub mod recv_state;
 mod send;
-pub mod send_buffer;
 pub mod socket;
 pub mod stream;
 pub mod streams;
+
+/// The state machine of one stream.
+pub use jq_session_core as core;
 
 #[cfg(test)]
 mod samples;

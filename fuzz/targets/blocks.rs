@@ -5,10 +5,7 @@ use std::collections::VecDeque;
 
 use arbitrary::Arbitrary;
 use bytes::Bytes;
-use jq_common::session::{
-    block::{BlockDecoder, LARGEST},
-    core::Fault,
-};
+use jq_common::session::block::{BadBlock, BlockDecoder, LARGEST};
 use jq_fuzz::measured;
 use libfuzzer_sys::fuzz_target;
 
@@ -21,7 +18,7 @@ struct Input<'a> {
     bytes: &'a [u8],
 }
 
-type Read = (usize, Option<Fault>, bool);
+type Read = (usize, Option<BadBlock>, bool);
 
 /// How many bytes come of `pieces`, and how that ends. One block's are there at a time.
 fn read(pieces: VecDeque<Bytes>) -> Read {
@@ -36,9 +33,9 @@ fn read(pieces: VecDeque<Bytes>) -> Read {
                     count += bytes.len();
                 }
                 Ok(None) => break,
-                Err(fault) => {
-                    assert_eq!(block_decoder.next(&mut arrived), Err(fault), "for ever");
-                    return (count, Some(fault), false);
+                Err(bad) => {
+                    assert_eq!(block_decoder.next(&mut arrived), Err(bad), "for ever");
+                    return (count, Some(bad), false);
                 }
             }
         }

@@ -5,10 +5,7 @@ use arbitrary::Arbitrary;
 use bytes::Bytes;
 use jq_common::{
     protocol::{session::Entry, stream::ResetCode},
-    session::{
-        core::{Fault, Reset, StreamCore},
-        send_buffer::LARGEST_WINDOW,
-    },
+    session::core::{Reset, StreamCore, Violation, send_buffer::LARGEST_WINDOW},
 };
 use libfuzzer_sys::fuzz_target;
 
@@ -42,7 +39,7 @@ enum Step {
     Accept(Generation, Offset, u8),
     AcceptEnd(Generation, Offset),
     Acknowledge(Offset, bool),
-    ResetByPeer(u64),
+    ResetByPeer(u32),
     Fence(Generation),
     Resume(Generation, Option<(Offset, Offset, bool, Option<u32>)>),
     Forgotten,
@@ -67,7 +64,7 @@ impl World {
         }
     }
 
-    fn apply(&mut self, step: &Step) -> Result<(), Fault> {
+    fn apply(&mut self, step: &Step) -> Result<(), Violation> {
         let generation = |generation: &Generation| match *generation {
             Generation::Known(generation) => u64::from(generation % 4),
             Generation::Any(generation) => generation,
@@ -83,7 +80,7 @@ impl World {
             Step::Wanted => self.core.is_wanted_more(),
             Step::Deliver(count) => self.core.deliver((*count).into()),
             Step::DeliverEnd => drop(self.core.deliver_end()),
-            Step::Reset => drop(self.core.reset(ResetCode::ConnectionReset)),
+            Step::Reset => drop(self.core.reset(ResetCode::ConnectionReset as u32)),
             Step::Offer(on) => drop(self.core.offer(generation(on))),
             Step::Send(on, count) => {
                 let mut batch = [const { Bytes::new() }; 3];
@@ -106,7 +103,7 @@ impl World {
                 let freed = self.core.acknowledge(self.offset(delivered), *ended)?;
                 assert_eq!(self.core.send_buffer().held() + freed, before);
             }
-            Step::ResetByPeer(code) => drop(self.core.reset_by_peer(ResetCode::from_wire(*code))),
+            Step::ResetByPeer(code) => drop(self.core.reset_by_peer(*code)),
             Step::Fence(on) => drop(self.core.fence(generation(on))),
             Step::Resume(on, theirs) => {
                 let theirs = theirs.as_ref().map(|(delivered, received, ended, reset)| Entry {
@@ -154,7 +151,7 @@ fuzz_target!(|steps: Vec<Step>| {
     for step in &steps {
         if world.apply(step).is_err() {
             // What the session does then.
-            world.core.reset(ResetCode::ProtocolViolation);
+            world.core.reset(ResetCode::ProtocolViolation as u32);
             assert!(world.core.reset_reason().is_some() || world.core.is_complete());
         }
         world.check();

@@ -9,6 +9,7 @@
 //! - [`eventually`]: waiting for a condition with a deadline, instead of sleeping.
 //! - [`product`]: `jq-client` as a process; [`terminal`]: one with its user in front of it; [`http`]: enough of it to
 //!   talk to Jupyter.
+//! - [`panics`]: what no process of the product may print.
 //! - [`oracle`]: streams whose every byte is known; [`faults`]: what must be survived, each as a scenario with a bar.
 //! - [`bench`]: how fast that is, beside others.
 //! - [`require`]: what a test needs of the machine, said aloud when it is missing.
@@ -20,6 +21,7 @@ pub mod faults;
 pub mod http;
 pub mod lab;
 pub mod oracle;
+pub mod panics;
 pub mod product;
 pub mod require;
 pub mod terminal;

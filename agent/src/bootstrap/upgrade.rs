@@ -11,11 +11,8 @@ use jq_common::{
     },
 };
 
-use super::START;
-use crate::{
-    rundir::RunDir,
-    serve::handover::{PREPARATION, snapshot::FORMATS},
-};
+use super::contract::{PREPARATION, SNAPSHOT_FORMATS, START};
+use crate::rundir::RunDir;
 
 /// Whether an agent of another build has become one of this build, which answers in `folder` then. One that refuses, or
 /// knows nothing of upgrades, goes on beside ours.
@@ -39,7 +36,7 @@ async fn ask(binary: &Path, folder: &RunDir, other: &RunDir) -> Result<Bootstrap
         run_dir: folder.path().to_owned(),
         version: BUILD.to_owned(),
         handshake: String::from_utf8_lossy(ALPN).into_owned(),
-        formats: FORMATS,
+        formats: SNAPSHOT_FORMATS,
     });
     codec::write(&mut process, &request, limits::BOOTSTRAP_FRAME).await?;
     codec::read_within(&mut process, limits::BOOTSTRAP_FRAME, PREPARATION + START).await
@@ -50,7 +47,7 @@ mod tests {
     use tokio::io::AsyncReadExt;
 
     use super::*;
-    use crate::bootstrap::{Role, failed};
+    use crate::{failure::host_unfit, role::Role};
 
     /// What comes of asking, where another build's process does `answer` with who asks.
     async fn asking(answer: impl AsyncFnOnce(tokio::net::UnixStream)) -> bool {
@@ -76,7 +73,7 @@ mod tests {
     #[tokio::test]
     async fn an_agent_that_knows_nothing_of_upgrades_or_refuses_stays_beside_ours() {
         assert!(!asking(async |stream| drop(stream)).await);
-        let refusal: BootstrapReply = Err(failed("no", "not now"));
+        let refusal: BootstrapReply = Err(host_unfit("no", "not now"));
         let refuse = async |mut stream| {
             codec::write(&mut stream, &refusal, limits::BOOTSTRAP_FRAME)
                 .await

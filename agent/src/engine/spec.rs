@@ -1,6 +1,6 @@
 //! What an engine is asked for.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
 use bytes::Bytes;
 
@@ -78,6 +78,13 @@ pub(crate) struct Mount {
     pub(crate) destination: String,
     /// Not writable there.
     pub(crate) read_only: bool,
+}
+
+impl Mount {
+    /// Whether `path` in the container lies in this mount.
+    pub(crate) fn covers(&self, path: &str) -> bool {
+        Path::new(path).starts_with(&self.destination)
+    }
 }
 
 /// Where a mount comes from.

@@ -27,10 +27,10 @@ pub struct HelperListener {
 }
 
 impl HelperListener {
-    /// Makes [`SOCKET`] in `dir`, which only this user may enter.
+    /// Creates the socket `inside.sock` in `dir`, which only this user may enter.
     ///
     /// # Errors
-    /// When the socket cannot be made.
+    /// When the socket cannot be created.
     pub fn bind(dir: &Path) -> io::Result<Self> {
         let path = dir.join(SOCKET);
         let listener = UnixListener::bind(&path)?;
@@ -135,17 +135,17 @@ async fn receive_reply(reader: &mut OwnedReadHalf) -> io::Result<(u32, io::Resul
     let mut filled = 0;
     let mut socket = None;
     while filled < MESSAGE {
-        let (read, attached) = reader
+        let received = reader
             .as_ref()
             .async_io(Interest::READABLE, || {
                 fd_passing::receive(reader.as_ref(), &mut message[filled..])
             })
             .await?;
-        if read == 0 {
+        if received.bytes == 0 {
             return Err(gone());
         }
-        filled += read;
-        socket = socket.or(attached);
+        filled += received.bytes;
+        socket = socket.or(received.descriptors.into_iter().next_back());
     }
     let id = u32::from_be_bytes([message[0], message[1], message[2], message[3]]);
     let errno = i32::from_be_bytes([message[4], message[5], message[6], message[7]]);

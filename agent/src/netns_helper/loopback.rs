@@ -12,7 +12,7 @@ use tokio::{net::TcpStream, time::timeout};
 ///
 /// # Errors
 /// The first address's, when neither answers.
-pub async fn dial_loopback(port: u16) -> io::Result<TcpStream> {
+pub(crate) async fn dial_loopback(port: u16) -> io::Result<TcpStream> {
     let connect = |ip: IpAddr| async move {
         timeout(limits::DIAL, TcpStream::connect((ip, port)))
             .await

@@ -4,7 +4,7 @@
 //! id and an errno, with the socket attached when that is 0.
 
 /// The socket's name in the folder that agent and helper share.
-pub const SOCKET: &str = "inside.sock";
+pub(crate) const SOCKET: &str = "inside.sock";
 
 /// Bytes of a request (id, port, two unused) and of a reply (id, errno).
 pub(super) const MESSAGE: usize = 8;

@@ -66,7 +66,7 @@ async fn reply(stream: &UnixStream, id: u32, result: io::Result<TcpStream>) -> i
         let socket = result.as_ref().ok().filter(|_| sent == 0).map(AsFd::as_fd);
         sent += stream
             .async_io(Interest::WRITABLE, || {
-                fd_passing::send(stream, &message[sent..], socket)
+                fd_passing::send(stream, &message[sent..], socket.as_slice())
             })
             .await?;
     }

@@ -27,7 +27,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Shared, session::Session, sessions::Attached, subscriptions::Updates};
+use super::{session::Session, sessions::Attached, shared::Shared, subscriptions::Updates};
 
 /// Most streams of a connection whose first frame is being read at once. Each may take [`limits::HEADER_FRAME`] of memory.
 const OPENING: usize = 256;
@@ -60,7 +60,7 @@ pub(super) async fn serve(connection: Connection, shared: Arc<Shared>, stop: Can
             match session.leave(generation) {
                 Some(keep) => {
                     // The agent stays as long as the session is kept, whatever other clients wished.
-                    let _kept = shared.idle_shutdown.enter();
+                    let _kept = shared.context.idle.enter();
                     wait(&session, generation, keep, &stop).await
                 }
                 None => false,
@@ -79,7 +79,7 @@ pub(super) async fn keep(
     shared: Arc<Shared>,
     stop: CancellationToken,
 ) {
-    let kept = shared.idle_shutdown.enter();
+    let kept = shared.context.idle.enter();
     let over = wait(&session, generation, keep, &stop).await;
     drop(kept);
     if over {
@@ -144,7 +144,7 @@ async fn carry(
         Attached::Stale => return refuse(send, &AttachReply::Stale).await,
         Attached::Busy => return refuse(send, &AttachReply::Busy).await,
     };
-    let presence = shared.idle_shutdown.enter();
+    let presence = shared.context.idle.enter();
     let generation = attach.generation;
     // Only now: room for the streams is made at once.
     connection.set_max_concurrent_bi_streams(VarInt::from_u32(limits::STREAMS));
@@ -155,9 +155,12 @@ async fn carry(
         epoch: session.epoch(),
         capabilities: Capabilities::OURS,
     };
-    let updates = session.updates(attach.capabilities.shared(Capabilities::OURS));
+    let capabilities = attach.capabilities.shared(Capabilities::OURS);
+    let updates = session
+        .subscriptions()
+        .updates(capabilities.has(Capabilities::SUBSCRIBE));
     tokio::select! {
-        error = talk(connection, &session, (reply, table), updates, &mut send, &mut receive) => tracing::debug!(%error, "control stream"),
+        error = talk(connection, &session, (reply, table), updates, (&mut send, &mut receive)) => tracing::debug!(%error, "control stream"),
         () = accept(room, generation, &session, shared) => {}
     }
     let parted = match connection.close_reason() {
@@ -187,22 +190,21 @@ async fn talk(
     session: &Arc<Session>,
     (reply, table): (AttachReply, Vec<Entry>),
     mut updates: Updates,
-    send: &mut SendStream,
-    receive: &mut RecvStream,
+    (send, receive): (&mut SendStream, &mut RecvStream),
 ) -> FrameError {
     let told = async {
         codec::write(send, &reply, limits::CONTROL_FRAME).await?;
         control::send_table(send, &table).await?;
-        control::tell(session.streams(), &mut updates, send).await
+        control::run_sender(session.streams(), &mut updates, send).await
     };
     let heard = async {
         loop {
-            let control = control::hear(receive).await?;
+            let control = control::receive_frame(receive).await?;
             let path = connection.stats().path;
-            session.streams().carried(path.cwnd, path.rtt);
+            session.streams().update_path(path.cwnd, path.rtt);
             match control {
-                Control::Subscribe { topics } => session.subscribe(topics),
-                control if session.streams().hear(&control) => {}
+                Control::Subscribe { topics } => session.subscriptions().subscribe(topics),
+                control if session.streams().on_control(&control) => {}
                 _ => return Err(FrameError::Ended),
             }
         }
@@ -265,7 +267,7 @@ async fn accept(room: Arc<Room>, generation: u64, session: &Arc<Session>, shared
                         receive: Receiver::new(receive),
                         at: open.from,
                     };
-                    session.open(&shared, &open, leg);
+                    session.open(&shared.context, &open, leg);
                     room.make(session.streams().len());
                 }
                 Some(Err(error)) => {

@@ -18,8 +18,12 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Shared, accept_clients, handover};
-use crate::bootstrap::failed;
+use super::{accept::accept_clients, handover, shared::Shared};
+use crate::failure::host_unfit;
+
+/// How many pipes of packets may be open at once, each an SSH channel of a client. Every client that connects has one until
+/// UDP is found to work.
+pub(super) const PIPES: usize = 64;
 
 /// How often it is looked whether anybody uses a pipe. Whose laptop is gone for two of these has lost its connection,
 /// though ssh may take hours to notice.
@@ -59,7 +63,7 @@ async fn answer(mut stream: UnixStream, shared: &Shared) -> Result<Option<Pipe>,
                 Ok(Ok(permit)) => (Ok(let_in(&request, shared)), Some(permit)),
                 Ok(Err(_)) | Err(_) => {
                     let why = "too many clients are connected over ssh without UDP";
-                    (Err(failed("no more ssh connections", why)), None)
+                    (Err(host_unfit("no more ssh connections", why)), None)
                 }
             }
         }
@@ -71,11 +75,11 @@ async fn answer(mut stream: UnixStream, shared: &Shared) -> Result<Option<Pipe>,
             }
             Err(why) => {
                 tracing::info!(why, "no upgrade");
-                (Err(failed("the agent stays as it is", why)), None)
+                (Err(host_unfit("the agent stays as it is", why)), None)
             }
         },
         BootstrapRequest::Relay(_) => (
-            Err(failed("wrong role", "this is an agent and not a relay")),
+            Err(host_unfit("wrong role", "this is an agent and not a relay")),
             None,
         ),
     };
@@ -87,7 +91,7 @@ async fn answer(mut stream: UnixStream, shared: &Shared) -> Result<Option<Pipe>,
 }
 
 fn let_in(request: &AdmitRequest, shared: &Shared) -> Started {
-    shared.idle_shutdown.expect(Duration::from_secs(request.linger_s));
+    shared.context.idle.expect(Duration::from_secs(request.linger_s));
     shared.allowed.allow(request.client);
     started(shared)
 }

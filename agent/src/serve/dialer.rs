@@ -3,6 +3,7 @@
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::Path,
 };
 
 use jq_common::protocol::{
@@ -10,9 +11,9 @@ use jq_common::protocol::{
     stream::ResetCode,
     target::{Address, Scope, Target, Transport},
 };
-use tokio::{net::TcpStream, process::Command, sync::Semaphore, time::timeout};
+use tokio::{net::TcpStream, sync::Semaphore, time::timeout};
 
-use crate::workload::Network;
+use crate::{host_program, workload::RunningWorkload};
 
 /// How many lookups run at once: each is a process.
 static LOOKUPS: Semaphore = Semaphore::const_new(16);
@@ -24,7 +25,10 @@ const LONGEST_NAME: usize = 253;
 ///
 /// # Errors
 /// The code that the stream is reset with.
-pub(super) async fn dial(target: &Target, network: Option<&Network>) -> Result<TcpStream, ResetCode> {
+pub(super) async fn dial(
+    target: &Target,
+    workload: Option<&dyn RunningWorkload>,
+) -> Result<TcpStream, ResetCode> {
     let connected = async {
         let Target {
             scope,
@@ -36,8 +40,8 @@ pub(super) async fn dial(target: &Target, network: Option<&Network>) -> Result<T
         };
         match (scope, address) {
             (Scope::Workload, Address::Port(port)) => {
-                let network = network.ok_or(ResetCode::NoWorkload)?;
-                network.dial(*port).await.map_err(|error| match error.kind() {
+                let workload = workload.ok_or(ResetCode::NoWorkload)?;
+                workload.dial(*port).await.map_err(|error| match error.kind() {
                     // There is no way into the container: it has stopped, or is gone.
                     io::ErrorKind::NotConnected | io::ErrorKind::BrokenPipe => ResetCode::NoWorkload,
                     _ => code_of(&error),
@@ -93,10 +97,7 @@ async fn addresses(host: &str) -> Result<Vec<IpAddr>, ResetCode> {
     // Fails only when the semaphore is closed, which nobody does.
     let _turn = LOOKUPS.acquire().await;
     // A static binary must not load the host's name service (getaddrinfo would), so the host's own tool asks it.
-    let output = Command::new("getent")
-        .args(["ahosts", host])
-        .kill_on_drop(true)
-        .output()
+    let output = host_program::output(Path::new("getent"), &["ahosts", host], limits::DIAL)
         .await
         .map_err(|error| {
             tracing::warn!(host, %error, "getent");

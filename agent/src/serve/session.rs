@@ -2,10 +2,10 @@
 
 mod snapshot;
 mod work;
+mod workload;
 
 use std::{
     collections::HashMap,
-    error::Error,
     os::fd::OwnedFd,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -15,11 +15,8 @@ use jq_common::{
     codec::FrameError,
     identity::Fingerprint,
     protocol::{
-        capabilities::Capabilities,
         session::{Close, Entry, Epoch, Open, SessionId, StreamId},
         stream::{Header, ResetCode, StreamHeader},
-        topics::{Topic, WorkloadState, WorkloadStatus},
-        workload::WorkloadSpec,
     },
     session::{
         buffer_budget::BufferBudget,
@@ -36,70 +33,30 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Shared, subscriptions::Updates};
-use crate::workload::{Network, Started};
+use self::workload::Workload;
+use super::{context::Context, subscriptions::Subscriptions};
+
+/// Most requests of a session in progress at once.
+const REQUESTS: usize = 8;
 
 /// A client's session.
 pub(super) struct Session {
     client: Fingerprint,
     id: SessionId,
     epoch: Epoch,
-    streams: Arc<Streams>,
+    streams: Streams,
     /// Where the legs of each stream go.
     legs: Mutex<HashMap<StreamId, mpsc::UnboundedSender<Leg>>>,
     carrier: Mutex<Carrier>,
     /// The generation of the last connection that came to carry it.
     attached: watch::Sender<u64>,
     workload: watch::Sender<Workload>,
-    /// What the client subscribed to.
-    topics: watch::Sender<Vec<Topic>>,
+    subscriptions: Subscriptions,
     workers: TaskTracker,
     requests: Arc<Semaphore>,
     /// A successor takes over: the workers are to leave their work.
     freezing: CancellationToken,
     left: Mutex<HashMap<StreamId, Left>>,
-}
-
-/// The workload that a client started.
-#[derive(Default)]
-pub(super) struct Workload {
-    /// As it was asked for, once it has started.
-    spec: Option<WorkloadSpec>,
-    network: Option<Arc<Network>>,
-    /// The way into its network is being found again.
-    restoring: bool,
-    /// How many starts are under way.
-    pub(super) starting: usize,
-    /// The engine that runs it, for the user.
-    engine: String,
-    /// The container's name; none without one.
-    container: Option<String>,
-}
-
-impl Workload {
-    /// As the client is told.
-    pub(super) fn status(&self) -> WorkloadStatus {
-        let state = match (&self.spec, &self.network) {
-            _ if self.starting > 0 => WorkloadState::Starting,
-            (None, _) => WorkloadState::None,
-            (Some(_), Some(_)) => WorkloadState::Running,
-            (Some(_), None) => WorkloadState::Restoring,
-        };
-        WorkloadStatus {
-            state,
-            engine: self.engine.clone(),
-            container: self.container.clone(),
-        }
-    }
-
-    /// It runs now, as `started`.
-    fn runs(&mut self, started: &Started) {
-        self.network = Some(started.network.clone());
-        self.restoring = false;
-        self.engine.clone_from(&started.ready.engine);
-        let container = started.ready.container.as_ref();
-        self.container = container.map(|container| container.name.clone());
-    }
 }
 
 /// What is to be done for a stream.
@@ -146,9 +103,9 @@ impl Session {
             carrier: Mutex::default(),
             attached: watch::Sender::new(0),
             workload: watch::Sender::default(),
-            topics: watch::Sender::default(),
+            subscriptions: Subscriptions::new(),
             workers: TaskTracker::new(),
-            requests: Arc::new(Semaphore::new(work::REQUESTS)),
+            requests: Arc::new(Semaphore::new(REQUESTS)),
             freezing: CancellationToken::new(),
             left: Mutex::default(),
         }
@@ -166,18 +123,12 @@ impl Session {
         self.epoch
     }
 
-    pub(super) fn streams(&self) -> &Arc<Streams> {
+    pub(super) fn streams(&self) -> &Streams {
         &self.streams
     }
 
-    /// The client wants to hear of these topics, and of no others any more.
-    pub(super) fn subscribe(&self, topics: Vec<Topic>) {
-        self.topics.send_replace(topics);
-    }
-
-    /// What the client is told of them on an attachment whose ends both have `capabilities`.
-    pub(super) fn updates(&self, capabilities: Capabilities) -> Updates {
-        Updates::new(capabilities, self.topics.subscribe(), self.workload.subscribe())
+    pub(super) fn subscriptions(&self) -> &Subscriptions {
+        &self.subscriptions
     }
 
     fn carrier(&self) -> MutexGuard<'_, Carrier> {
@@ -251,11 +202,10 @@ impl Session {
         }
         self.workers.close();
         self.workers.wait().await;
-        self.streams.clear().await;
     }
 
     /// A stream was opened on the connection of `leg`.
-    pub(super) fn open(self: &Arc<Self>, shared: &Arc<Shared>, open: &Open, leg: Leg) {
+    pub(super) fn open(self: &Arc<Self>, context: &Arc<Context>, open: &Open, leg: Leg) {
         let from_its_beginning = open.header.is_some() && open.from == 0 && open.received == 0;
         let stream = match self
             .streams
@@ -264,7 +214,7 @@ impl Session {
             Opened::Known(stream) => stream,
             Opened::New(stream) => {
                 if let Some(header) = &open.header {
-                    self.begin(shared, &stream, header);
+                    self.begin(context, &stream, header);
                 }
                 stream
             }
@@ -283,12 +233,11 @@ impl Session {
     }
 
     /// Begins what a stream is for, where this build understands that.
-    fn begin(self: &Arc<Self>, shared: &Arc<Shared>, stream: &Arc<Stream>, header: &Header) {
+    fn begin(self: &Arc<Self>, context: &Arc<Context>, stream: &Arc<Stream>, header: &Header) {
         match header.read::<StreamHeader>() {
-            Ok(header) => self.work(shared, stream.clone(), Work::Begin(header)),
-            Err(error @ FrameError::Unsupported(_)) => {
-                let why = error.source().map(ToString::to_string);
-                tracing::info!(why, "a stream of a client that is newer than this agent");
+            Ok(header) => self.work(context, stream.clone(), Work::Begin(header)),
+            Err(FrameError::Unsupported(why)) => {
+                tracing::info!(%why, "a stream of a client that is newer than this agent");
                 stream.reset(ResetCode::Unsupported);
             }
             Err(error) => {

@@ -102,7 +102,7 @@ impl Sessions {
                 let shared = attach.capabilities.shared(Capabilities::OURS);
                 session
                     .streams()
-                    .let_deflate(shared.has(Capabilities::COMPRESSION));
+                    .allow_compression(shared.has(Capabilities::COMPRESSION));
                 Attached::Carried {
                     session,
                     table,

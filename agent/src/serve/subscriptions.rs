@@ -1,49 +1,76 @@
-//! What a client subscribed to, and the newest values of it, told on each attachment anew.
+//! What a client subscribed to, and the newest value of each topic: a watch channel each.
 //!
-//! Each topic's value lies in a watch channel of whoever knows it, and becomes a message only when it is sent: a client that
-//! reads slowly gets the newest, and nothing waits for it meanwhile.
+//! A value becomes a message only when it is sent. A client that reads slowly gets the newest one, and nobody waits for it
+//! meanwhile. Each attachment is told anew.
 
 use jq_common::{
     protocol::{
-        capabilities::Capabilities,
         session::Control,
-        topics::{Topic, Value, WorkloadStatus},
+        topics::{Topic, Value, WorkloadState, WorkloadStatus},
     },
     session::control::FrameSource,
 };
 use tokio::sync::watch;
 
-use super::session::Workload;
+/// A session's subscriptions.
+pub(super) struct Subscriptions {
+    topics: watch::Sender<Vec<Topic>>,
+    workload: watch::Sender<WorkloadStatus>,
+}
+
+impl Subscriptions {
+    /// To nothing.
+    pub(super) fn new() -> Self {
+        let none = WorkloadStatus {
+            state: WorkloadState::None,
+            ..WorkloadStatus::default()
+        };
+        Self {
+            topics: watch::Sender::default(),
+            workload: watch::Sender::new(none),
+        }
+    }
+
+    /// The client wants to hear of these topics, and of no others any more.
+    pub(super) fn subscribe(&self, topics: Vec<Topic>) {
+        self.topics.send_replace(topics);
+    }
+
+    /// What the client wants to hear of.
+    pub(super) fn topics(&self) -> Vec<Topic> {
+        self.topics.borrow().clone()
+    }
+
+    /// The workload is like this now.
+    pub(super) fn workload_is(&self, status: WorkloadStatus) {
+        self.workload.send_replace(status);
+    }
+
+    /// What an attachment's client is told; nothing where it does not know what an update is.
+    pub(super) fn updates(&self, is_capable: bool) -> Updates {
+        Updates {
+            is_capable,
+            topics: self.topics.subscribe(),
+            workload: self.workload.subscribe(),
+            told: None,
+        }
+    }
+}
 
 /// What one attachment's client is told.
 pub(super) struct Updates {
-    /// The client knows what an update is.
     is_capable: bool,
     topics: watch::Receiver<Vec<Topic>>,
-    workload: watch::Receiver<Workload>,
+    workload: watch::Receiver<WorkloadStatus>,
     /// The last that was told here.
     told: Option<WorkloadStatus>,
 }
 
 impl Updates {
-    /// For an attachment whose ends both have `capabilities`.
-    pub(super) fn new(
-        capabilities: Capabilities,
-        topics: watch::Receiver<Vec<Topic>>,
-        workload: watch::Receiver<Workload>,
-    ) -> Self {
-        Self {
-            is_capable: capabilities.has(Capabilities::SUBSCRIBE),
-            topics,
-            workload,
-            told: None,
-        }
-    }
-
     /// What there is to tell now.
     fn due(&mut self) -> Option<Control> {
         let is_wanted = self.topics.borrow_and_update().contains(&Topic::Workload);
-        let status = self.workload.borrow_and_update().status();
+        let status = self.workload.borrow_and_update().clone();
         if !is_wanted {
             self.told = None;
             return None;
@@ -88,25 +115,19 @@ impl FrameSource for Updates {
 #[cfg(test)]
 mod tests {
     use futures_util::FutureExt;
-    use jq_common::protocol::topics::WorkloadState;
 
     use super::*;
 
-    struct Channels {
-        topics: watch::Sender<Vec<Topic>>,
-        workload: watch::Sender<Workload>,
+    fn subscribed() -> Subscriptions {
+        let subscriptions = Subscriptions::new();
+        subscriptions.subscribe(vec![Topic::Workload, Topic::Gpus, Topic::Other(77)]);
+        subscriptions
     }
 
-    fn channels() -> Channels {
-        Channels {
-            topics: watch::Sender::new(vec![Topic::Workload, Topic::Gpus, Topic::Other(77)]),
-            workload: watch::Sender::new(Workload::default()),
-        }
-    }
-
-    impl Channels {
-        fn updates(&self, capabilities: Capabilities) -> Updates {
-            Updates::new(capabilities, self.topics.subscribe(), self.workload.subscribe())
+    fn status(state: WorkloadState) -> WorkloadStatus {
+        WorkloadStatus {
+            state,
+            ..WorkloadStatus::default()
         }
     }
 
@@ -123,33 +144,33 @@ mod tests {
 
     #[test]
     fn a_slow_client_is_told_the_newest_value_and_none_of_those_before() {
-        let channels = channels();
-        let mut updates = channels.updates(Capabilities::OURS);
+        let subscriptions = subscribed();
+        let mut updates = subscriptions.updates(true);
         assert_eq!(told(&mut updates), Some(WorkloadState::None));
         for _ in 0..1000 {
-            channels.workload.send_modify(|workload| workload.starting += 1);
+            subscriptions.workload_is(status(WorkloadState::Starting));
+            subscriptions.workload_is(status(WorkloadState::Running));
         }
-        assert_eq!(told(&mut updates), Some(WorkloadState::Starting));
+        assert_eq!(told(&mut updates), Some(WorkloadState::Running));
         assert_eq!(told(&mut updates), None);
     }
 
     #[test]
     fn each_attachment_is_told_anew_and_only_what_was_subscribed_to() {
-        let channels = channels();
+        let subscriptions = subscribed();
         for _ in 0..2 {
-            let mut updates = channels.updates(Capabilities::OURS);
+            let mut updates = subscriptions.updates(true);
             assert_eq!(told(&mut updates), Some(WorkloadState::None));
         }
-        channels.topics.send_replace(vec![Topic::Gpus]);
-        let mut updates = channels.updates(Capabilities::OURS);
+        subscriptions.subscribe(vec![Topic::Gpus]);
+        let mut updates = subscriptions.updates(true);
         assert_eq!(told(&mut updates), None);
-        channels.topics.send_replace(vec![Topic::Workload]);
+        subscriptions.subscribe(vec![Topic::Workload]);
         assert_eq!(told(&mut updates), Some(WorkloadState::None));
     }
 
     #[test]
     fn a_client_that_does_not_know_updates_is_sent_none() {
-        let mut updates = channels().updates(Capabilities::OURS.without(Capabilities::SUBSCRIBE));
-        assert_eq!(told(&mut updates), None);
+        assert_eq!(told(&mut subscribed().updates(false)), None);
     }
 }

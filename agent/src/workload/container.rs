@@ -3,7 +3,10 @@
 pub(crate) mod etc_passwd;
 #[cfg(test)]
 pub(crate) mod fake_engine;
+pub(crate) mod files;
 pub(crate) mod helper;
+pub(crate) mod injected_user;
+pub(crate) mod limits;
 pub(crate) mod options;
 pub(crate) mod ownership;
 pub(crate) mod plan;

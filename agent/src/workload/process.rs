@@ -2,12 +2,12 @@
 
 pub(crate) mod detached;
 mod gpus;
+pub(crate) mod loopback;
 mod program;
 mod venv;
 
 use std::{
     ffi::OsString,
-    io,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -15,10 +15,9 @@ use std::{
 use jq_common::protocol::workload::{Failure, FailureKind, JupyterInfo, JupyterKind, Ready, WorkloadSpec};
 use tokio::process::Child;
 
-use self::detached::Launch;
+use self::{detached::Launch, loopback::HostProcesses};
 use super::{
-    EventSink, HostContext, Network, Started,
-    failure::fail,
+    EventSink, HostContext, RunningWorkload, Started, failure,
     gpu::{self, Gpu},
     jupyter::{
         self,
@@ -28,6 +27,8 @@ use super::{
 };
 use crate::{
     engine::Exit,
+    failure::fail,
+    log_tail::tail_of_file,
     session_store::{ProcessRecord, SessionStore},
 };
 
@@ -46,11 +47,11 @@ pub(crate) async fn start(
 ) -> Result<Started, Failure> {
     check(host, spec)?;
     let gpus = gpus::chosen(host, spec, events).await?;
-    let (jupyter, network) = if spec.jupyter == JupyterKind::None {
-        (None, Arc::new(Network::host()))
+    let (jupyter, running) = if spec.jupyter == JupyterKind::None {
+        (None, Arc::new(HostProcesses::without_jupyter()))
     } else {
         let token = store.token(&spec.session).await;
-        let token = token.map_err(|error| state_failure(&error))?;
+        let token = token.map_err(|error| failure::state(&error))?;
         let session = Session {
             host,
             store,
@@ -59,8 +60,8 @@ pub(crate) async fn start(
             token: &token,
             gpus: &gpus,
         };
-        let (jupyter, network) = session.jupyter().await?;
-        (Some(jupyter), network)
+        let (jupyter, running) = session.jupyter().await?;
+        (Some(jupyter), running)
     };
     Ok(Started {
         ready: Ready {
@@ -69,7 +70,7 @@ pub(crate) async fn start(
             jupyter,
             gpus: gpu::lines(&gpus),
         },
-        network,
+        running,
     })
 }
 
@@ -111,27 +112,22 @@ struct Session<'a> {
 
 impl Session<'_> {
     /// Finds or starts it; with the way to it.
-    async fn jupyter(&self) -> Result<(JupyterInfo, Arc<Network>), Failure> {
+    async fn jupyter(&self) -> Result<(JupyterInfo, Arc<HostProcesses>), Failure> {
         let kind = self.spec.jupyter;
-        let info = |kind, port, was_running| JupyterInfo {
-            port,
-            token: self.token.to_owned(),
-            path: jupyter::page(kind).to_owned(),
-            was_running,
-        };
+        let info = |kind, port, was_running| jupyter::info(kind, port, self.token, was_running);
         let workdir = self.workdir()?;
         let record = self.store.process(&self.spec.session);
         if let Some(record) = &record
             && detached::start_time(record.pid) == Some(record.start_time)
         {
             let kind = jupyter::of_verb(&record.verb).unwrap_or(kind);
-            let network = Arc::new(Network::host_with(record.port, self.host.uid));
-            if probe(&network, record.port, self.token).await != Found::Ours {
-                let waited = self.wait(&network, record, None).await;
+            let running = Arc::new(HostProcesses::with_jupyter(record.port, self.host.uid));
+            if probe(&*running, record.port, self.token).await != Found::Ours {
+                let waited = self.wait(&*running, record, None).await;
                 self.verdict(waited, kind, record.port)?;
             }
             self.tell_differences(record, &workdir).await;
-            return Ok((info(kind, record.port, true), network));
+            return Ok((info(kind, record.port, true), running));
         }
         let program = self.program().await?;
         self.events
@@ -149,9 +145,9 @@ impl Session<'_> {
                     "try again",
                 )
             })?;
-            let network = Arc::new(Network::host_with(port, self.host.uid));
+            let running = Arc::new(HostProcesses::with_jupyter(port, self.host.uid));
             let (mut child, record) = self.spawn(&program, port, &root).await?;
-            let waited = self.wait(&network, &record, Some(&mut child)).await;
+            let waited = self.wait(&*running, &record, Some(&mut child)).await;
             let unfit = matches!(
                 &waited,
                 Waited::Late(Found::Other(Unfit::Open | Unfit::Foreign(_)))
@@ -174,7 +170,7 @@ impl Session<'_> {
                 continue;
             }
             self.verdict(waited, kind, port)?;
-            return Ok((info(kind, port, false), network));
+            return Ok((info(kind, port, false), running));
         }
     }
 
@@ -198,7 +194,7 @@ impl Session<'_> {
         if let Err(error) = self.store.set_process(&self.spec.session, &record).await {
             // Without a record nobody would find it again.
             detached::end(&mut child).await;
-            return Err(state_failure(&error));
+            return Err(failure::state(&error));
         }
         Ok((child, record))
     }
@@ -264,12 +260,12 @@ impl Session<'_> {
 
     async fn wait(
         &self,
-        network: &Network,
+        workload: &dyn RunningWorkload,
         record: &ProcessRecord,
         child: Option<&mut Child>,
     ) -> Waited<Option<i32>> {
         let log = self.store.log_file(&self.spec.session);
-        let last_line = || async { detached::tail(&log, 1).pop() };
+        let last_line = || async { tail_of_file(&log, 1).pop() };
         let ended = async {
             match child {
                 Some(child) => child.wait().await.ok().and_then(|status| status.code()),
@@ -277,7 +273,7 @@ impl Session<'_> {
                 None => std::future::pending().await,
             }
         };
-        readiness::wait(network, record.port, self.token, ended, last_line, self.events).await
+        readiness::wait(workload, record.port, self.token, ended, last_line, self.events).await
     }
 
     fn verdict(&self, waited: Waited<Option<i32>>, kind: JupyterKind, port: u16) -> Result<(), Failure> {
@@ -285,13 +281,13 @@ impl Session<'_> {
         match waited {
             Waited::Ready => Ok(()),
             Waited::Stranger => Err(readiness::stranger(kind, port)),
-            Waited::Late(found) => Err(readiness::late(kind, &found, &detached::tail(&log, LOG))),
+            Waited::Late(found) => Err(readiness::late(kind, &found, &tail_of_file(&log, LOG))),
             Waited::Ended(code) => {
                 let exit = Exit {
                     code: code.map(Into::into),
                     ..Exit::default()
                 };
-                let mut failure = readiness::ended(kind, "the host", &exit, &detached::tail(&log, LOG));
+                let mut failure = readiness::ended(kind, "the host", &exit, &tail_of_file(&log, LOG));
                 failure.hint = format!("its whole log is {} on the host", log.display());
                 Err(failure)
             }
@@ -317,13 +313,4 @@ impl Session<'_> {
             "create it on the host, or give another with `-w`",
         ))
     }
-}
-
-fn state_failure(error: &io::Error) -> Failure {
-    fail(
-        FailureKind::HostUnfit,
-        "cannot keep this session's state",
-        error.to_string(),
-        "free some space in your home on the host, or make it writable for you",
-    )
 }

@@ -4,13 +4,14 @@ use std::{path::PathBuf, sync::Arc};
 
 use jq_common::protocol::workload::{EngineChoice, Failure, FailureKind, WorkloadSpec};
 
-use super::{EventSink, HostContext, container::ownership, failure::fail};
+use super::{EventSink, HostContext, container::ownership};
 use crate::{
     engine::{
         ContainerEngine,
         docker::{ConnectError, Docker},
         socket::{self, Surroundings},
     },
+    failure::fail,
     host_program,
     session_store::SessionStore,
 };
@@ -163,7 +164,7 @@ fn explain(host: &HostContext, choice: EngineChoice, error: &ConnectError) -> Fa
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::workload::container::spec::tests::host;
+    use crate::workload::fixtures::host;
 
     #[test]
     fn each_kind_of_absence_has_its_own_words() {

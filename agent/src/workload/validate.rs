@@ -2,7 +2,7 @@
 
 use jq_common::protocol::workload::{Failure, FailureKind, WorkloadSpec};
 
-use super::failure::fail;
+use crate::failure::fail;
 
 /// Longest session name in bytes.
 const SESSION: usize = 48;
@@ -86,7 +86,8 @@ fn has_nul(text: &str) -> bool {
     text.contains('\0')
 }
 
-fn is_name(text: &str) -> bool {
+/// Whether an engine may take this for the name of a container or volume.
+pub(crate) fn is_name(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_alphanumeric())
         && text
             .chars()
@@ -105,27 +106,10 @@ fn is_image(text: &str) -> bool {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use super::*;
-    use jq_common::protocol::workload::{EngineChoice, GpuAsk, JupyterKind, PullPolicy, UserSpec, Volume};
-
-    /// A plain request for an image.
-    pub(crate) fn spec() -> WorkloadSpec {
-        WorkloadSpec {
-            session: "gpu".into(),
-            engine: EngineChoice::Docker,
-            existing_container: None,
-            image: Some("quay.io/jupyter/base-notebook".into()),
-            pull: PullPolicy::Missing,
-            gpus: GpuAsk::None,
-            volumes: Vec::new(),
-            env: Vec::new(),
-            workdir: None,
-            shm_size: None,
-            user: None,
-            jupyter: JupyterKind::Lab,
-        }
-    }
+    use crate::workload::fixtures::spec;
+    use jq_common::protocol::workload::{UserSpec, Volume};
 
     type Change = fn(&mut WorkloadSpec);
 

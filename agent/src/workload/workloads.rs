@@ -2,17 +2,17 @@
 
 use std::sync::Arc;
 
-use jq_common::protocol::workload::{Failure, FailureKind, Ready, WorkloadSpec};
+use jq_common::protocol::workload::{Failure, FailureKind, WorkloadSpec};
 
 use super::{
-    EventSink, HostContext, Network,
+    EventSink, HostContext, Started,
     container::{helper::Helpers, run::Run},
-    failure::fail,
     gpu::detect,
     process,
     select_engine::{self, Choice},
     validate,
 };
+use crate::failure::fail;
 use crate::{keyed_mutex::KeyedMutex, session_store::SessionStore};
 
 /// The workloads of this agent's clients.
@@ -22,14 +22,6 @@ pub(crate) struct Workloads {
     helpers: Arc<Helpers>,
     /// One start at a time for each session.
     sessions: KeyedMutex,
-}
-
-/// A workload that runs.
-pub(crate) struct Started {
-    /// What the client is told.
-    pub(crate) ready: Ready,
-    /// The way into its network.
-    pub(crate) network: Arc<Network>,
 }
 
 impl Workloads {
@@ -77,7 +69,7 @@ impl Workloads {
                     engine,
                     host: &self.host,
                     store: &self.store,
-                    networks: &*self.helpers,
+                    access: &*self.helpers,
                     gpus: &gpus,
                     spec,
                     events,

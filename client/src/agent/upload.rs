@@ -6,7 +6,10 @@ use jq_common::{bootstrap::Nonce, protocol::hex, text};
 use sha2::{Digest, Sha256};
 use tokio::{io::AsyncReadExt, task::spawn_blocking, time::timeout};
 
-use super::{bundle::Agent, script::with_variables};
+use super::{
+    bundle::Agent,
+    script::{nonce, with_variables},
+};
 use crate::{
     error::{Failure, Kind},
     reporter::Reporter,
@@ -81,13 +84,13 @@ async fn send(shell: &mut Shell, content: &[u8], reporter: &dyn Reporter) {
     let host = shell.host().to_owned();
     let total = content.len() as u64;
     let mut done = 0;
-    reporter.progress(&host, done, total);
+    reporter.bytes(&host, done, total);
     for piece in content.chunks(PIECE) {
         if shell.write(piece).await.is_err() {
             return;
         }
         done += piece.len() as u64;
-        reporter.progress(&host, done, total);
+        reporter.bytes(&host, done, total);
     }
 }
 
@@ -153,10 +156,6 @@ fn unexpected(host: &dyn RemoteHost, answer: &str) -> Failure {
     Failure::new(Kind::InstallFailed, "cannot put the agent")
         .on(host.name())
         .because(format!("the host answered: {}", text::one_line(answer, 200)))
-}
-
-pub(super) fn nonce() -> Result<Nonce, Failure> {
-    Nonce::generate().map_err(|e| Failure::new(Kind::Local, "no randomness").because(e))
 }
 
 /// Whether `why` says that there is no room.

@@ -7,10 +7,10 @@ use futures_util::future::join_all;
 use crate::{
     cli::StatusArgs,
     error::{Failure, Kind},
-    output::{Found, Printer},
+    output::Printer,
     session::local_api,
     settings::Environment,
-    status::AskError,
+    status::{AskError, Found},
 };
 
 /// Prints all sessions, or the one that was named.
@@ -18,7 +18,7 @@ use crate::{
 /// # Errors
 /// When the named one does not run, or does not answer.
 pub async fn run(args: &StatusArgs, environment: &Environment, printer: &Printer) -> Result<(), Failure> {
-    let folder = local_api::folder(&environment.runtime_dir);
+    let folder = local_api::folder(&environment.folders.runtime);
     let found = running(&folder).await;
     let Some(name) = &args.name else {
         printer.sessions(&found);

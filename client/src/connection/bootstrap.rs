@@ -21,14 +21,14 @@ use self::{
     addresses::{is_a_hosts, resolved},
     relays::Relays,
 };
-use super::paths::Path;
+use super::{
+    paths::Path,
+    route::{PathChoice, Route, Target},
+};
 use crate::{
-    agent::{Bundle, Pipe, Prepared, Role, prepare},
-    cli,
+    agent::{Agent, Bundle, Pipe, Prepared, Role, prepare},
     error::{Failure, Kind},
-    output::Printer,
-    reporter::Reporter,
-    settings::{ConnectSettings, Environment, Target},
+    reporter::{Reporter, Silent},
     ssh::{Connection, Destination, Local, RemoteHost, SshOptions},
     state::make_private,
 };
@@ -62,39 +62,23 @@ pub(crate) struct Ssh {
     _connection: Option<Connection>,
 }
 
-/// Knows how to get to one target.
+/// Starts the agent on one target.
 pub(crate) struct Bootstrapper {
-    settings: ConnectSettings,
+    route: Route,
     runtime_dir: PathBuf,
     terminal: bool,
     bundle: Bundle,
     request: AdmitRequest,
-    printer: Printer,
+    reporter: Arc<dyn Reporter>,
 }
 
-/// What the ways to a target depend on, as a text that is the same as long as they are.
-///
-/// # Errors
-/// When there is no agent to put on hosts.
-pub(crate) fn circumstances(settings: &ConnectSettings) -> Result<String, Failure> {
-    let executable = std::env::current_exe().ok();
-    let bundle = Bundle::find(settings.agent_dir.as_deref(), executable.as_deref())?;
-    let agents: Vec<_> = bundle
-        .agents()
-        .iter()
-        .map(|agent| agent.sha256().to_owned())
-        .collect();
-    let ConnectSettings {
-        target,
-        ssh_config,
-        jump,
-        ssh_options,
-        path,
-        ..
-    } = settings;
-    Ok(format!(
-        "{target:?} {ssh_config:?} {jump:?} {ssh_options:?} {path:?} {agents:?}"
-    ))
+/// What this machine contributes to a bootstrap.
+#[derive(Clone, Debug)]
+pub(crate) struct Here {
+    /// Where control sockets of ssh may be put; private.
+    pub(crate) runtime_dir: PathBuf,
+    /// Whether standard error is a terminal.
+    pub(crate) terminal: bool,
 }
 
 /// What the agent on the target said.
@@ -104,33 +88,35 @@ struct Served {
 }
 
 impl Bootstrapper {
-    /// For the target of `settings`, whose agent is to let in whoever has the certificate `client`.
+    /// A bootstrapper for the target of `route`. Its agent is asked to admit the client whose certificate is `client`, and
+    /// to stay for `linger` after the last client has left.
     ///
     /// # Errors
-    /// When there is no agent to put on hosts.
+    /// When no agent is bundled or the folder of `route` holds none.
     pub(crate) fn new(
-        settings: &ConnectSettings,
-        environment: &Environment,
+        route: Route,
+        here: Here,
         client: Fingerprint,
-        printer: &Printer,
+        linger: Duration,
+        reporter: Arc<dyn Reporter>,
     ) -> Result<Self, Failure> {
-        let executable = std::env::current_exe().ok();
+        let bundle = bundle(&route)?;
         Ok(Self {
-            settings: settings.clone(),
-            runtime_dir: environment.runtime_dir.clone(),
-            terminal: environment.draws,
-            bundle: Bundle::find(settings.agent_dir.as_deref(), executable.as_deref())?,
+            route,
+            runtime_dir: here.runtime_dir,
+            terminal: here.terminal,
+            bundle,
             request: AdmitRequest {
                 client,
-                linger_s: settings.linger.as_secs(),
+                linger_s: linger.as_secs(),
             },
-            printer: printer.clone(),
+            reporter,
         })
     }
 
-    /// Where what concerns the user is said.
-    pub(crate) fn printer(&self) -> &Printer {
-        &self.printer
+    /// Where events for the user go.
+    pub(crate) fn reporter(&self) -> &dyn Reporter {
+        &*self.reporter
     }
 
     /// Starts the agent on the target unless it runs, and a relay on each jump host where packets may go that way. Each
@@ -141,10 +127,10 @@ impl Bootstrapper {
     /// When ssh does not get there, the agent does not start, or the one way that the user wants does not exist.
     pub(crate) async fn reach(&self, interaction: Interaction) -> Result<Reached, Failure> {
         let reporter: Arc<dyn Reporter> = match interaction {
-            Interaction::Attended => Arc::new(self.printer.clone()),
+            Interaction::Attended => self.reporter.clone(),
             Interaction::Background => Arc::new(Silent),
         };
-        match &self.settings.target {
+        match &self.route.target {
             Target::Local => self.reach_this_machine(&*reporter).await,
             Target::Ssh(target) => {
                 let connection = self.log_in(target, interaction, &reporter).await?;
@@ -166,10 +152,10 @@ impl Bootstrapper {
     }
 
     async fn reach_this_machine(&self, reporter: &dyn Reporter) -> Result<Reached, Failure> {
-        let missing = match self.settings.path {
-            cli::Path::Ssh => Some("there is no ssh connection to this machine"),
-            cli::Path::Relay => Some("there is no host to relay to this machine"),
-            cli::Path::Auto | cli::Path::Direct => None,
+        let missing = match self.route.path {
+            PathChoice::Ssh => Some("there is no ssh connection to this machine"),
+            PathChoice::Relay => Some("there is no host to relay to this machine"),
+            PathChoice::Auto | PathChoice::Direct => None,
         };
         if let Some(missing) = missing {
             return Err(Failure::new(Kind::Usage, missing).hint("leave --path away"));
@@ -200,9 +186,9 @@ impl Bootstrapper {
             Failure::new(Kind::Local, format!("cannot make {}", self.runtime_dir.display())).because(error)
         })?;
         let options = SshOptions {
-            config: self.settings.ssh_config.clone(),
-            jump: self.settings.jump.clone(),
-            options: self.settings.ssh_options.clone(),
+            config: self.route.ssh_config.clone(),
+            jump: self.route.jump.clone(),
+            options: self.route.ssh_options.clone(),
             terminal: self.terminal && interaction == Interaction::Attended,
             batch: interaction == Interaction::Background,
             ..SshOptions::new(&self.runtime_dir)
@@ -220,11 +206,11 @@ impl Bootstrapper {
     ) -> Result<(Served, Vec<Path>), Failure> {
         let target = ssh.target();
         let relays = Relays {
-            gateways: match self.settings.path {
-                cli::Path::Auto | cli::Path::Relay => ssh.gateways(),
-                cli::Path::Direct | cli::Path::Ssh => &[],
+            gateways: match self.route.path {
+                PathChoice::Auto | PathChoice::Relay => ssh.gateways(),
+                PathChoice::Direct | PathChoice::Ssh => &[],
             },
-            required: self.settings.path == cli::Path::Relay,
+            required: self.route.path == PathChoice::Relay,
             grace: match interaction {
                 Interaction::Attended => Duration::from_secs(20),
                 // Open connections wait.
@@ -235,7 +221,7 @@ impl Bootstrapper {
         };
         if relays.required && relays.gateways.is_empty() {
             return Err(Failure::new(Kind::Usage, "there is no host to relay")
-                .because(format!("{} is reached without a jump host", self.settings.target))
+                .because(format!("{} is reached without a jump host", self.route.target))
                 .hint("leave --path away, or name a jump host with -J"));
         }
         let has_served = CancellationToken::new();
@@ -254,15 +240,15 @@ impl Bootstrapper {
 
     async fn serve(&self, prepared: Prepared) -> Result<Served, Failure> {
         let request = self.request.clone();
-        Ok(match self.settings.path {
-            cli::Path::Auto | cli::Path::Ssh => {
+        Ok(match self.route.path {
+            PathChoice::Auto | PathChoice::Ssh => {
                 let (reply, pipe) = prepared.carry(request).await?;
                 Served {
                     reply,
                     pipe: Some(pipe),
                 }
             }
-            cli::Path::Direct | cli::Path::Relay => Served {
+            PathChoice::Direct | PathChoice::Relay => Served {
                 reply: prepared.serve(request).await?,
                 pipe: None,
             },
@@ -277,10 +263,10 @@ impl Bootstrapper {
         notes: &mut Vec<String>,
     ) -> Result<Vec<Path>, Failure> {
         let target = ssh.target();
-        let wanted = match self.settings.path {
-            cli::Path::Relay | cli::Path::Ssh => return Ok(Vec::new()),
-            cli::Path::Direct => true,
-            cli::Path::Auto => false,
+        let wanted = match self.route.path {
+            PathChoice::Relay | PathChoice::Ssh => return Ok(Vec::new()),
+            PathChoice::Direct => true,
+            PathChoice::Auto => false,
         };
         // Where ssh goes straight to the target, so may packets. Elsewhere its own address may be reachable from here as
         // well (by a VPN), and its name may mean something only to a jump host.
@@ -316,13 +302,18 @@ impl Bootstrapper {
     }
 }
 
-/// Nobody hears of the steps.
-struct Silent;
+fn bundle(route: &Route) -> Result<Bundle, Failure> {
+    let executable = std::env::current_exe().ok();
+    Bundle::find(route.agent_dir.as_deref(), executable.as_deref())
+}
 
-impl Reporter for Silent {
-    fn step(&self, _: &str, _: &str) {}
-    fn done(&self, _: &str) {}
-    fn progress(&self, _: &str, _: u64, _: u64) {}
-    fn notice(&self, _: &str) {}
-    fn prompting(&self, _: bool) {}
+/// What the paths to the target of `route` depend on, the agent's binary included, as a text that stays equal for as long
+/// as they are valid.
+///
+/// # Errors
+/// As [`Bootstrapper::new`].
+pub(crate) fn fingerprint(route: &Route) -> Result<String, Failure> {
+    let bundle = bundle(route)?;
+    let agents: Vec<_> = bundle.agents().iter().map(Agent::sha256).collect();
+    Ok(format!("{} {agents:?}", route.fingerprint()))
 }

@@ -2,19 +2,21 @@
 
 use std::{sync::Arc, time::Duration};
 
+use jq_common::identity::Identity;
 use tokio::time::timeout;
 
 use super::{
-    bootstrap::{Bootstrapper, Interaction, Reached, Ssh},
+    bootstrap::{self, Bootstrapper, Here, Interaction, Reached, Ssh},
     paths::{Path, PathError},
     race::{self, Carried, KnownAgent, OVER_SSH, SearchError, Searcher},
+    resume_ticket::TicketStore,
+    route::{PathChoice, Route},
 };
 use crate::{
-    cli,
     error::{Failure, Kind},
-    output::Printer,
+    reporter::Reporter,
     session::core::Session,
-    settings::ConnectSettings,
+    state::Folders,
 };
 
 /// How long what is remembered is tried before ssh is asked.
@@ -44,8 +46,69 @@ pub(crate) struct Found {
     pub(crate) ssh: Option<Ssh>,
 }
 
+/// Who connects.
+pub(crate) struct Client<'a> {
+    /// What is to be carried.
+    pub(crate) session: Arc<Session>,
+    /// The session's name.
+    pub(crate) name: &'a str,
+    /// Where its files and sockets are kept.
+    pub(crate) folders: &'a Folders,
+    /// How long the agent stays when nobody is connected.
+    pub(crate) linger: Duration,
+    /// Whether standard error is a terminal.
+    pub(crate) terminal: bool,
+}
+
+/// A connection, and what is needed to find the next one.
+pub(crate) struct Established {
+    pub(crate) found: Found,
+    pub(crate) bootstrapper: Arc<Bootstrapper>,
+    pub(crate) tickets: TicketStore,
+}
+
+/// Finds a connection, without ssh where the agent of the last run still answers.
+///
+/// # Errors
+/// As [`Bootstrapper::reach`], or when no path leads to the agent.
+pub(crate) async fn establish(
+    client: Client<'_>,
+    route: &Route,
+    reporter: Arc<dyn Reporter>,
+) -> Result<Established, Failure> {
+    let tickets = TicketStore::open(client.folders, client.name, bootstrap::fingerprint(route)?);
+    let (identity, known) = match tickets.load() {
+        Some((identity, known)) => (identity, Some(known)),
+        None => {
+            let identity = Identity::generate()
+                .map_err(|error| Failure::new(Kind::Local, "cannot make a certificate").because(error))?;
+            (identity, None)
+        }
+    };
+    let admitted = identity.fingerprint();
+    let here = Here {
+        runtime_dir: client.folders.runtime.clone(),
+        terminal: client.terminal,
+    };
+    let bootstrapper = Bootstrapper::new(route.clone(), here, admitted, client.linger, reporter)?;
+    let searcher = searcher(client.session, Arc::new(identity));
+    let recalled = match known {
+        Some(known) => recall(&searcher, known).await,
+        None => None,
+    };
+    let found = match recalled {
+        Some(found) => found,
+        None => reach(&searcher, &bootstrapper, route).await?,
+    };
+    Ok(Established {
+        found,
+        bootstrapper: Arc::new(bootstrapper),
+        tickets,
+    })
+}
+
 /// Connects to the agent that is remembered. None when it does not answer, which is no failure.
-pub(crate) async fn recall(searcher: &Searcher, known: KnownAgent) -> Option<Found> {
+async fn recall(searcher: &Searcher, known: KnownAgent) -> Option<Found> {
     let searcher = Searcher {
         agent: known.agent,
         ..searcher.clone()
@@ -67,19 +130,15 @@ pub(crate) async fn recall(searcher: &Searcher, known: KnownAgent) -> Option<Fou
 }
 
 /// Reaches the host over ssh, and connects by the first way that works, UDP or the ssh channel itself.
-pub(crate) async fn reach(
-    searcher: &Searcher,
-    bootstrapper: &Bootstrapper,
-    settings: &ConnectSettings,
-    printer: &Printer,
-) -> Result<Found, Failure> {
-    let host = settings.target.to_string();
+async fn reach(searcher: &Searcher, bootstrapper: &Bootstrapper, route: &Route) -> Result<Found, Failure> {
+    let host = route.target.to_string();
+    let reporter = bootstrapper.reporter();
     let mut reached = bootstrapper.reach(Interaction::Attended).await?;
     for note in &reached.notes {
-        printer.note(note);
+        reporter.note(note);
     }
     let known = KnownAgent::from(&reached);
-    printer.begin(&host, &format!("opening the connection, {}", words(&known.ways)));
+    reporter.step(&host, &format!("opening the connection, {}", words(&known.ways)));
     let searcher = Searcher {
         agent: known.agent,
         ..searcher.clone()
@@ -104,7 +163,7 @@ pub(crate) async fn reach(
         }
     };
     let carried = either(udp, by_pipe).await;
-    printer.end(&host);
+    reporter.done(&host);
     match carried {
         Ok(carried) => {
             let ssh = (carried.path == Path::Ssh).then_some(reached.ssh);
@@ -115,7 +174,7 @@ pub(crate) async fn reach(
                 ssh,
             })
         }
-        Err(failed) => Err(no_path(&host, settings.path, &failed)),
+        Err(failed) => Err(no_path(&host, route.path, &failed)),
     }
 }
 
@@ -153,7 +212,7 @@ async fn either<T>(
     })
 }
 
-fn no_path(host: &str, wanted: cli::Path, failed: &[(Path, SearchError)]) -> Failure {
+fn no_path(host: &str, wanted: PathChoice, failed: &[(Path, SearchError)]) -> Failure {
     let why = failed
         .iter()
         .map(|(path, error)| format!("{path}: {error}"))
@@ -173,7 +232,7 @@ fn no_path(host: &str, wanted: cli::Path, failed: &[(Path, SearchError)]) -> Fai
             )
         )
     };
-    if wanted == cli::Path::Ssh || !failed.iter().all(|(_, error)| is_silent(error)) {
+    if wanted == PathChoice::Ssh || !failed.iter().all(|(_, error)| is_silent(error)) {
         return Failure::new(Kind::AgentFailed, "cannot connect to the agent")
             .on(host)
             .because(why)
@@ -197,7 +256,7 @@ fn no_path(host: &str, wanted: cli::Path, failed: &[(Path, SearchError)]) -> Fai
 }
 
 /// What a searcher is before it knows an agent.
-pub(crate) fn searcher(session: Arc<Session>, identity: Arc<jq_common::identity::Identity>) -> Searcher {
+fn searcher(session: Arc<Session>, identity: Arc<Identity>) -> Searcher {
     Searcher {
         session,
         agent: identity.fingerprint(),

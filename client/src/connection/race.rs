@@ -1,6 +1,7 @@
 //! Finding a connection that carries the session: several ways at once, again and again.
 
 use std::{
+    collections::BTreeSet,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -19,7 +20,7 @@ use tokio::time::sleep;
 
 use super::{
     backoff::Backoff,
-    paths::{self, Connected, Path, PathError},
+    paths::{self, Connected, Path, PathError, Rank},
 };
 use crate::{
     agent::Pipe,
@@ -31,7 +32,7 @@ use crate::{
 const HEAD_START: Duration = Duration::from_millis(50);
 
 /// Head start of UDP over ssh at the beginning.
-pub const OVER_SSH: Duration = Duration::from_millis(700);
+pub(crate) const OVER_SSH: Duration = Duration::from_millis(700);
 
 /// How long a try takes at least before it is given up for the next.
 const TRY: Duration = Duration::from_millis(1200);
@@ -49,28 +50,53 @@ const BETTER: [(Duration, Duration); 2] = [
 
 /// An agent, and the ways to it. Holds secrets.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KnownAgent {
+pub(crate) struct KnownAgent {
     /// Its certificate.
-    pub agent: Fingerprint,
+    pub(crate) agent: Fingerprint,
     /// By UDP, the best first.
-    pub ways: Vec<Path>,
+    pub(crate) ways: Vec<Path>,
+}
+
+impl KnownAgent {
+    /// Takes what ssh has just told. Paths of a kind that it did not tell of stay, if the agent is the same: a relay that
+    /// did not answer in time may yet, and its pair is the agent's still.
+    pub(crate) fn renew(&mut self, told: Self) {
+        let before = std::mem::replace(self, told);
+        if before.agent == self.agent {
+            let ranks = self.ranks();
+            let others = before.ways.into_iter();
+            self.ways
+                .extend(others.filter(|path| !ranks.contains(&path.rank())));
+        }
+    }
+
+    /// The kinds of path.
+    pub(crate) fn ranks(&self) -> BTreeSet<Rank> {
+        self.ways.iter().map(Path::rank).collect()
+    }
+
+    /// The paths that are better than those of a rank.
+    pub(crate) fn better_than(&self, rank: Rank) -> Vec<Path> {
+        let better = self.ways.iter().filter(|path| path.rank() < rank);
+        better.cloned().collect()
+    }
 }
 
 /// A connection that carries the session at the agent.
-pub struct Carried {
+pub(crate) struct Carried {
     /// To be installed.
-    pub attached: Attached,
+    pub(crate) attached: Attached,
     /// Its endpoint; closed last.
-    pub endpoint: Endpoint,
+    pub(crate) endpoint: Endpoint,
     /// The way its packets take.
-    pub path: Path,
+    pub(crate) path: Path,
     /// Returns when the way is known to lead nowhere any more.
-    pub gone: BoxFuture<'static, ()>,
+    pub(crate) gone: BoxFuture<'static, ()>,
 }
 
 /// Why a way is of no use.
 #[derive(Debug, thiserror::Error)]
-pub enum SearchError {
+pub(crate) enum SearchError {
     /// The connection.
     #[error(transparent)]
     Path(#[from] PathError),
@@ -82,7 +108,7 @@ pub enum SearchError {
 impl SearchError {
     /// The other end speaks another version.
     #[must_use]
-    pub fn is_version(&self) -> bool {
+    pub(crate) fn is_version(&self) -> bool {
         matches!(self, Self::Path(PathError::Refused(error)) if quic::is_version_mismatch(error))
     }
 
@@ -94,22 +120,22 @@ impl SearchError {
 
 /// Tries ways to one agent.
 #[derive(Clone)]
-pub struct Searcher {
+pub(crate) struct Searcher {
     /// What is to be carried.
-    pub session: Arc<Session>,
+    pub(crate) session: Arc<Session>,
     /// Who this client is.
-    pub identity: Arc<Identity>,
+    pub(crate) identity: Arc<Identity>,
     /// Who the agent is.
-    pub agent: Fingerprint,
+    pub(crate) agent: Fingerprint,
     /// The round-trip time to expect.
-    pub round_trip: Duration,
+    pub(crate) round_trip: Duration,
     /// Counts the tries through relays.
-    pub tries: Arc<AtomicU64>,
+    pub(crate) tries: Arc<AtomicU64>,
 }
 
 /// A counter of tries for [`Searcher::tries`]: its numbers are higher than those of any earlier process.
 #[must_use]
-pub fn tries() -> Arc<AtomicU64> {
+pub(crate) fn tries() -> Arc<AtomicU64> {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let micros = since.map_or(0, |since| u64::try_from(since.as_micros()).unwrap_or(0));
     Arc::new(AtomicU64::new(micros))
@@ -120,7 +146,7 @@ impl Searcher {
     ///
     /// # Errors
     /// Each way with why it is of no use, when there is none that may come to work.
-    pub async fn search(self, ways: Vec<Path>) -> Result<Carried, Vec<(Path, SearchError)>> {
+    pub(crate) async fn search(self, ways: Vec<Path>) -> Result<Carried, Vec<(Path, SearchError)>> {
         first(ways, |path| self.keep_trying(path)).await
     }
 
@@ -140,7 +166,7 @@ impl Searcher {
     ///
     /// # Errors
     /// Each way with why it does not work.
-    pub async fn race(
+    pub(crate) async fn race(
         &self,
         ways: Vec<Path>,
         deadline: Duration,
@@ -153,8 +179,8 @@ impl Searcher {
     }
 
     /// Looks now and then, while something works, whether one of these better `ways` does.
-    pub async fn improve(self, ways: Vec<Path>, current: &Path) -> Carried {
-        let (first, cap) = BETTER[usize::from(current.rank() != Path::Ssh.rank())];
+    pub(crate) async fn improve(self, ways: Vec<Path>, current: Rank) -> Carried {
+        let (first, cap) = BETTER[usize::from(current != Rank::Ssh)];
         let mut pause = Backoff::new(first, cap);
         loop {
             sleep(pause.next(u32::MAX / 2 + chance() / 2)).await;
@@ -173,7 +199,7 @@ impl Searcher {
     ///
     /// # Errors
     /// Why it does not work.
-    pub async fn by_pipe(self, pipe: Pipe, head_start: Duration) -> Result<Carried, SearchError> {
+    pub(crate) async fn by_pipe(self, pipe: Pipe, head_start: Duration) -> Result<Carried, SearchError> {
         sleep(head_start).await;
         let deadline = self.patience() * 8;
         let connected = paths::connect_by_pipe(pipe, &self.identity, self.agent, deadline).await?;
@@ -234,9 +260,9 @@ async fn first<T: Future<Output = Result<Carried, (Path, SearchError)>>>(
 
 /// Ways, each with the head start that the better ones among them have.
 fn staggered(ways: Vec<Path>) -> impl Iterator<Item = (Duration, Path)> {
-    let best = ways.iter().map(Path::rank).min().unwrap_or_default();
+    let best = ways.iter().map(Path::rank).min().unwrap_or(Rank::Direct);
     ways.into_iter()
-        .map(move |path| (HEAD_START * (path.rank() - best).into(), path))
+        .map(move |path| (HEAD_START * (path.rank() as u32 - best as u32), path))
 }
 
 fn chance() -> u32 {
@@ -247,6 +273,32 @@ fn chance() -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_relay_that_ssh_did_not_reach_in_time_is_kept_for_the_same_agent_only() {
+        let fingerprint = || Identity::generate().unwrap().fingerprint();
+        let (agent, other) = (fingerprint(), fingerprint());
+        let direct = |port| Path::Direct(([192, 0, 2, 1], port).into());
+        let relay = Path::Relay {
+            address: ([192, 0, 2, 2], 60_000).into(),
+            hops: Vec::new(),
+        };
+        let told = |agent| KnownAgent {
+            agent,
+            ways: vec![direct(2)],
+        };
+        for (renewed, ways) in [
+            (told(agent), vec![direct(2), relay.clone()]),
+            (told(other), vec![direct(2)]),
+        ] {
+            let mut known = KnownAgent {
+                agent,
+                ways: vec![direct(1), relay.clone()],
+            };
+            known.renew(renewed);
+            assert_eq!(known.ways, ways);
+        }
+    }
 
     #[test]
     fn a_way_waits_for_better_ones_only_where_there_are_any() {

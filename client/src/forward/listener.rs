@@ -1,24 +1,16 @@
-//! A listener on this machine's loopback, whose connections the session carries.
+//! A listening TCP port on this machine's loopback.
 
 use std::{
-    collections::HashSet,
     io,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
-    sync::{Arc, Mutex},
     time::Duration,
 };
 
-use jq_common::{
-    protocol::{stream::ResetCode, target::Target},
-    session::socket::reset_on_close,
-};
+use jq_common::session::socket::reset_on_close;
 use tokio::{
     net::{TcpListener, TcpStream},
     time::sleep,
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
-
-use crate::session::core::Session;
 
 /// How many ports after a taken one are tried.
 const TRIES: u16 = 100;
@@ -27,7 +19,7 @@ const TRIES: u16 = 100;
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// A port on 127.0.0.1 and, where this machine has it, ::1.
-pub struct Listener {
+pub(crate) struct Listener {
     v4: TcpListener,
     v6: Option<TcpListener>,
     port: u16,
@@ -38,7 +30,7 @@ impl Listener {
     ///
     /// # Errors
     /// When a hundred ports in a row are taken or may not be used.
-    pub async fn bind(wanted: u16) -> io::Result<Self> {
+    pub(crate) async fn bind(wanted: u16) -> io::Result<Self> {
         let mut last = io::Error::from(io::ErrorKind::AddrInUse);
         for port in wanted..=wanted.saturating_add(TRIES) {
             match Self::on(port).await {
@@ -64,43 +56,13 @@ impl Listener {
 
     /// The port it got.
     #[must_use]
-    pub fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         self.port
     }
 
-    /// Accepts for ever, and has `session` carry each connection to `target`. Dropped, it closes the listener. The
-    /// connections belong to `carried`, and are reset once `closed` is cancelled. `note` hears why
-    /// connections are reset, once for each code.
-    pub async fn serve(
-        self,
-        session: Arc<Session>,
-        target: Target,
-        carried: TaskTracker,
-        closed: CancellationToken,
-        note: impl Fn(ResetCode) + Clone + Send + Sync + 'static,
-    ) {
-        let said = Arc::new(Mutex::new(HashSet::new()));
-        loop {
-            let tcp = self.accept().await;
-            let (session, target, note, said, closed) = (
-                session.clone(),
-                target.clone(),
-                note.clone(),
-                said.clone(),
-                closed.clone(),
-            );
-            carried.spawn(async move {
-                let carried = closed.run_until_cancelled(session.carry(tcp, target)).await;
-                let Some(Err(code)) = carried else { return };
-                tracing::debug!(?code, "forward reset");
-                if said.lock().is_ok_and(|mut said| said.insert(code as u32)) {
-                    note(code);
-                }
-            });
-        }
-    }
-
-    async fn accept(&self) -> TcpStream {
+    /// The next connection from this machine. It is reset when it is closed before all was carried. Dropping the future
+    /// loses no connection.
+    pub(crate) async fn accept(&self) -> TcpStream {
         loop {
             let accepted = match &self.v6 {
                 Some(v6) => tokio::select! {

@@ -2,16 +2,17 @@
 
 use std::time::Duration;
 
-use jq_common::{
-    protocol::workload::{Origin, Progress, Unit},
-    text::one_line,
-};
+use jq_common::protocol::workload::{Origin, Progress, Unit};
 use serde_json::{Value, json};
 
-use super::{LINE, Opened, print, words};
+use super::{
+    text::{clean, clean_lines},
+    words::{self, milliseconds},
+    writer::print,
+};
 use crate::{
     error::Failure,
-    status::{Loss, Snapshot, State, Status},
+    status::{Loss, Opened, Port, Snapshot, State, Status},
 };
 
 /// Rises when a field changes its meaning or goes; new fields leave it.
@@ -49,52 +50,41 @@ pub(super) fn message(event: &str, text: &str) {
     emit(event, json!({ "text": text }));
 }
 
-pub(super) fn ready(opened: &Opened<'_>) {
+pub(super) fn ready(opened: &Opened) {
     let container = opened.ready.container.as_ref().map(|container| {
         let origin = match container.origin {
             Origin::Created => "created",
             Origin::Started => "started",
             Origin::Found => "found",
         };
-        let text = |text: &str| one_line(text, LINE);
-        json!({ "id": text(&container.id), "name": text(&container.name), "image": text(&container.image), "origin": origin })
+        json!({ "id": clean(&container.id), "name": clean(&container.name), "image": clean(&container.image), "origin": origin })
     });
-    let forwards: Vec<_> = opened
-        .forwards
-        .iter()
-        .map(|(port, target)| json!({ "port": port, "target": one_line(target, LINE) }))
-        .collect();
-    let gpus: Vec<_> = opened.ready.gpus.iter().map(|gpu| one_line(gpu, LINE)).collect();
+    let forwards: Vec<_> = opened.ports.iter().map(forward).collect();
+    let gpus: Vec<_> = opened.ready.gpus.iter().map(|gpu| clean(gpu)).collect();
     emit(
         "ready",
         json!({
             "url": opened.url,
-            "engine": one_line(&opened.ready.engine, LINE),
+            "engine": clean(&opened.ready.engine),
             "container": container,
             "jupyter_was_running": opened.ready.jupyter.as_ref().map(|jupyter| jupyter.was_running),
             "gpus": gpus,
             "path": opened.path,
-            "round_trip_ms": opened.round_trip_ms,
+            "round_trip_ms": milliseconds(opened.round_trip),
             "forwards": forwards,
         }),
     );
 }
 
 pub(super) fn failure(failure: &Failure) {
-    let text = |text: &str| {
-        text.lines()
-            .map(|line| one_line(line, LINE))
-            .collect::<Vec<_>>()
-            .join("\n")
-    };
     emit(
         "failure",
         json!({
             "kind": failure.kind.name(),
-            "what": text(&failure.what),
-            "host": failure.host.as_deref().map(text),
-            "why": text(&failure.why),
-            "hint": text(&failure.hint),
+            "what": clean_lines(&failure.what),
+            "host": failure.host.as_deref().map(clean_lines),
+            "why": clean_lines(&failure.why),
+            "hint": clean_lines(&failure.hint),
         }),
     );
 }
@@ -104,38 +94,37 @@ pub(super) fn state(status: &Status) {
 }
 
 pub(super) fn session(snapshot: &Snapshot) {
-    let text = |text: &str| one_line(text, LINE);
     let mut value = of_status(&snapshot.status);
-    value["session"] = text(&snapshot.session).into();
-    value["target"] = text(&snapshot.target).into();
+    value["session"] = clean(&snapshot.session).into();
+    value["target"] = clean(&snapshot.target).into();
     value["pid"] = snapshot.pid.into();
     value["down_per_s"] = snapshot.status.down_per_s.into();
     value["up_per_s"] = snapshot.status.up_per_s.into();
     value["connections"] = snapshot.status.connections.into();
-    value["url"] = snapshot.url.as_deref().map(text).into();
-    value["engine"] = text(&snapshot.engine).into();
-    value["container"] = snapshot.container.as_deref().map(text).into();
+    value["url"] = snapshot.url.as_deref().map(clean).into();
+    value["engine"] = clean(&snapshot.engine).into();
+    value["container"] = snapshot.container.as_deref().map(clean).into();
     value["workload"] = snapshot.workload.as_ref().map_or(Value::Null, |workload| {
         json!({
             "state": words::workload(workload.state),
-            "engine": text(&workload.engine),
-            "container": workload.container.as_deref().map(text),
+            "engine": clean(&workload.engine),
+            "container": workload.container.as_deref().map(clean),
         })
     });
-    value["gpus"] = snapshot.gpus.iter().map(|gpu| text(gpu)).collect();
-    value["forwards"] = snapshot
-        .ports
-        .iter()
-        .map(|port| json!({ "port": port.local, "target": text(&port.target) }))
-        .collect();
+    value["gpus"] = snapshot.gpus.iter().map(|gpu| clean(gpu)).collect();
+    value["forwards"] = snapshot.ports.iter().map(forward).collect();
     emit("session", value);
 }
 
 pub(super) fn silent_session(session: &str, pid: Option<i32>) {
     emit(
         "session",
-        json!({ "session": one_line(session, LINE), "pid": pid, "state": "not_answering" }),
+        json!({ "session": clean(session), "pid": pid, "state": "not_answering" }),
     );
+}
+
+fn forward(port: &Port) -> Value {
+    json!({ "port": port.local, "target": clean(&port.target) })
 }
 
 fn of_status(status: &Status) -> Value {
@@ -154,8 +143,8 @@ fn of_status(status: &Status) -> Value {
     let tenths = |number: f64| (number * 10.0).round() / 10.0;
     json!({
         "state": state,
-        "path": status.path.as_deref().map(|path| one_line(path, LINE)),
-        "rtt_ms": status.round_trip.map(|time| tenths(time.as_secs_f64() * 1000.0)),
+        "path": status.path.as_deref().map(clean),
+        "rtt_ms": status.round_trip.map(|time| tenths(milliseconds(time))),
         "outage_s": status.outage.map(|time| tenths(time.as_secs_f64())),
         "lost_something": lost.is_some(),
         "lost": lost,

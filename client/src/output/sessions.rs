@@ -1,71 +1,31 @@
 //! What `status` prints: on standard output, for people and for `grep`.
 
-use jq_common::{protocol::topics::WorkloadState, text::one_line};
+use jq_common::protocol::topics::WorkloadState;
 
-use super::{LINE, Printer, json, print, say, words};
-use crate::status::{AskError, Snapshot};
+use super::{text::clean, words};
+use crate::status::{Found, Snapshot};
 
-/// A session of this machine: what it answered, or why it did not.
-pub struct Found {
-    /// Its name.
-    pub session: String,
-    /// Its answer.
-    pub answer: Result<Snapshot, AskError>,
-}
-
-impl Printer {
-    /// All sessions that run here, and their ports.
-    pub fn sessions(&self, found: &[Found]) {
-        if self.inner().json {
-            for one in found {
-                match &one.answer {
-                    Ok(snapshot) => json::session(snapshot),
-                    Err(error) => json::silent_session(&one.session, error.pid()),
-                }
-            }
-            return;
-        }
-        if found.is_empty() {
-            say("No session runs on this machine; `jq-client connect HOST` begins one.");
-        }
-        for line in list(found) {
-            print(&line);
-        }
-    }
-
-    /// One session with all that is known of it.
-    pub fn session(&self, snapshot: &Snapshot) {
-        if self.inner().json {
-            return json::session(snapshot);
-        }
-        for line in details(snapshot) {
-            print(&line);
-        }
-    }
-}
-
-fn list(found: &[Found]) -> Vec<String> {
+pub(super) fn list(found: &[Found]) -> Vec<String> {
     let longest = found.iter().map(|one| one.session.len()).max().unwrap_or(0);
     let mut lines = Vec::new();
     for Found { session, answer } in found {
         let text = match answer {
-            Ok(snapshot) => [state(snapshot)]
-                .into_iter()
-                .chain(unusual(snapshot).map(|state| format!("workload {state}")))
-                .collect::<Vec<_>>()
-                .join(" · "),
+            Ok(snapshot) => match unusual(snapshot) {
+                Some(workload) => format!("{} · workload {workload}", state(snapshot)),
+                None => state(snapshot),
+            },
             Err(error) => error.to_string(),
         };
-        lines.push(one_line(&format!("{session:<longest$}  {text}"), LINE));
+        lines.push(clean(&format!("{session:<longest$}  {text}")));
         let ports = answer.iter().flat_map(ports);
         lines.extend(ports.map(|port| format!("{:longest$}    {port}", "")));
     }
     lines
 }
 
-fn details(snapshot: &Snapshot) -> Vec<String> {
-    let mut lines = vec![one_line(&snapshot.session, LINE)];
-    let mut line = |name: &str, text: &str| lines.push(format!("  {name:<11}{}", one_line(text, LINE)));
+pub(super) fn details(snapshot: &Snapshot) -> Vec<String> {
+    let mut lines = vec![clean(&snapshot.session)];
+    let mut line = |name: &str, text: &str| lines.push(format!("  {name:<11}{}", clean(text)));
     line("host", &snapshot.target);
     line("connection", &state(snapshot));
     if let Some(url) = &snapshot.url {
@@ -100,7 +60,7 @@ fn state(snapshot: &Snapshot) -> String {
 
 fn ports(snapshot: &Snapshot) -> impl Iterator<Item = String> {
     let ports = snapshot.ports.iter();
-    ports.map(|port| format!("127.0.0.1:{} -> {}", port.local, one_line(&port.target, LINE)))
+    ports.map(|port| format!("127.0.0.1:{} -> {}", port.local, clean(&port.target)))
 }
 
 #[cfg(test)]
@@ -110,7 +70,7 @@ mod tests {
     use jq_common::protocol::topics::WorkloadStatus;
 
     use super::*;
-    use crate::status::{Port, State, Status};
+    use crate::status::{AskError, Port, State, Status};
 
     fn snapshot(session: &str, state: State) -> Snapshot {
         Snapshot {

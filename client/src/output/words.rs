@@ -29,9 +29,14 @@ pub(super) fn rate(bytes_per_s: u64) -> String {
     }
 }
 
+/// Milliseconds, with parts.
+pub(super) fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1000.0
+}
+
 /// A round-trip time: `0.4 ms`, `43 ms`, `1.2 s`.
 pub(super) fn round_trip(time: Duration) -> String {
-    let ms = time.as_secs_f64() * 1000.0;
+    let ms = milliseconds(time);
     if ms < 9.95 {
         format!("{ms:.1} ms")
     } else if ms < 999.5 {

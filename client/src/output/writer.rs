@@ -92,7 +92,7 @@ pub(super) fn redraw(text: String) {
 }
 
 /// Standard error for a log.
-pub(super) struct Log;
+struct Log;
 
 impl Write for Log {
     fn write(&mut self, text: &[u8]) -> io::Result<usize> {
@@ -105,8 +105,14 @@ impl Write for Log {
     }
 }
 
+/// Where a log goes: to standard error, without waiting for it.
+#[must_use]
+pub fn log() -> impl Write {
+    Log
+}
+
 /// Returns when all that was put before has been written, or the terminal has taken nothing for so long that it is stopped.
-pub(super) fn flush() {
+pub fn flush() {
     let (told, written) = mpsc::sync_channel(1);
     put(Piece::Written(told));
     let mut left = QUEUED.load(Ordering::Relaxed);
@@ -117,4 +123,14 @@ pub(super) fn flush() {
         }
         left = now;
     }
+}
+
+/// One line on standard error.
+pub(super) fn say(line: &str) {
+    error(format!("{line}\n"));
+}
+
+/// One line on standard output.
+pub(super) fn print(line: &str) {
+    output(format!("{line}\n"));
 }

@@ -1,128 +1,258 @@
-//! The ports that a connection brings here: Jupyter's and those of `-L`.
+//! The forwarded ports of a running session, as an actor: ports are added, removed and listed by messages while
+//! connections are open.
 
-use std::{convert::Infallible, sync::Arc};
-
-use jq_common::protocol::{
-    stream::ResetCode,
-    target::Target,
-    workload::{JupyterInfo, Ready},
+use std::{
+    collections::HashSet,
+    convert::Infallible,
+    io,
+    sync::{Arc, Mutex},
 };
-use tokio::task::JoinSet;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::workload::older_agent;
+use jq_common::protocol::{stream::ResetCode, target::Target};
+use tokio::{
+    net::TcpStream,
+    select,
+    sync::{mpsc, oneshot, watch},
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::core::Session;
 use crate::{
-    error::{Failure, Kind},
-    forward::{listener::Listener, spec::Shown},
-    output::Printer,
-    session::core::Session,
-    settings::ConnectSettings,
-    state::{Remembered, SessionFile},
+    error::Failure,
+    forward::{
+        listener::Listener,
+        spec::{Forward, Shown},
+    },
+    reporter::Reporter,
+    status::Port,
 };
 
-/// Jupyter's own default.
-const JUPYTER: u16 = 8888;
+/// Most forwarded ports of a session. Each takes two descriptors.
+const MOST: usize = 1024;
 
-/// Listeners that stand, and what their connections reach.
-pub(crate) struct Ports {
-    jupyter: Option<u16>,
-    bound: Vec<(Listener, Target)>,
+/// Requests that wait for the actor; who sends more waits.
+const WAITING: usize = 16;
+
+/// Why a request was refused. Nothing has changed then.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ForwardError {
+    /// Neither the port nor one of the next hundred can be bound.
+    #[error("cannot listen on port {port} or any of the next hundred: {source}")]
+    Bind {
+        /// The port that was wanted.
+        port: u16,
+        /// Why the last of them cannot.
+        source: io::Error,
+    },
+    /// There are as many as there may be.
+    #[error("{0} ports are forwarded, more are not possible")]
+    TooMany(usize),
+    /// No forward listens on this local port.
+    #[error("port {0} is not forwarded")]
+    NotForwarded(u16),
+    /// The session has ended.
+    #[error("the session has ended")]
+    Ended,
 }
 
-impl Ports {
-    /// Binds them all, each where it was last time if it can be, and remembers where.
-    pub(crate) async fn bind(
-        settings: &ConnectSettings,
-        ready: &Ready,
-        file: &SessionFile,
-        printer: &Printer,
-    ) -> Result<Self, Failure> {
-        let before = file.load();
-        let mut after = before.clone();
-        let mut ports = Self {
-            jupyter: None,
-            bound: Vec::new(),
+enum Request {
+    Add(Forward, oneshot::Sender<Result<u16, ForwardError>>),
+    Remove(u16, oneshot::Sender<Result<(), ForwardError>>),
+}
+
+/// Sends requests to the actor. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Forwards {
+    requests: mpsc::Sender<Request>,
+    list: watch::Receiver<Vec<Port>>,
+}
+
+impl Forwards {
+    /// Listens on `forward.local`, or on the first port behind it that is free, and forwards what connects. Returns the
+    /// port.
+    ///
+    /// # Errors
+    /// [`ForwardError::Bind`], [`ForwardError::TooMany`], or [`ForwardError::Ended`].
+    pub(crate) async fn add(&self, forward: Forward) -> Result<u16, ForwardError> {
+        self.ask(|answer| Request::Add(forward, answer)).await
+    }
+
+    /// Stops listening on the local port `port`, and resets the connections that came through it.
+    ///
+    /// # Errors
+    /// [`ForwardError::NotForwarded`] or [`ForwardError::Ended`].
+    pub(crate) async fn remove(&self, port: u16) -> Result<(), ForwardError> {
+        self.ask(|answer| Request::Remove(port, answer)).await
+    }
+
+    /// The forwarded ports in the order in which they were added, now and after each change.
+    #[must_use]
+    pub(crate) fn list(&self) -> watch::Receiver<Vec<Port>> {
+        self.list.clone()
+    }
+
+    async fn ask<T>(
+        &self,
+        request: impl FnOnce(oneshot::Sender<Result<T, ForwardError>>) -> Request,
+    ) -> Result<T, ForwardError> {
+        let (answer, answered) = oneshot::channel();
+        let sent = self.requests.send(request(answer)).await;
+        sent.map_err(|_| ForwardError::Ended)?;
+        answered.await.map_err(|_| ForwardError::Ended)?
+    }
+}
+
+/// Owns the listeners and what connects to them. Dropped, it closes the listeners and resets the connections.
+pub(crate) struct ForwardActor {
+    session: Arc<Session>,
+    /// The host, as the user writes it.
+    host: String,
+    reporter: Arc<dyn Reporter>,
+    requests: mpsc::Receiver<Request>,
+    list: watch::Sender<Vec<Port>>,
+    active: Vec<Active>,
+    most: usize,
+}
+
+/// One forwarded port.
+struct Active {
+    port: Port,
+    closed: CancellationToken,
+    /// The task that accepts and owns the connections.
+    accepting: JoinSet<()>,
+}
+
+impl ForwardActor {
+    /// The actor of `session` with the agent on `host`, and a handle to it. `reporter` is told, once for each reason, why connections fail.
+    #[must_use]
+    pub(crate) fn new(session: Arc<Session>, host: String, reporter: Arc<dyn Reporter>) -> (Self, Forwards) {
+        let (sender, requests) = mpsc::channel(WAITING);
+        let (list, listed) = watch::channel(Vec::new());
+        let actor = Self {
+            session,
+            host,
+            reporter,
+            requests,
+            list,
+            active: Vec::new(),
+            most: MOST,
         };
-        // Those with a number of the user's own come first: Jupyter can take any other.
-        for forward in &settings.forwards {
-            let key = forward.local.to_string();
-            let kept = before.moved_ports.get(&key).copied();
-            let wanted = kept.unwrap_or(forward.local);
-            let listener = bind(wanted).await?;
-            let (port, to) = (listener.port(), Shown(&forward.target));
-            if port != wanted {
-                printer.warning(&format!("port {wanted} is taken here; {to} is on {port} instead"));
-            } else if kept.is_some() {
-                printer.note(&format!(
-                    "{to} is on {port}, where it went when port {key} was taken"
-                ));
+        let forwards = Forwards {
+            requests: sender,
+            list: listed,
+        };
+        (actor, forwards)
+    }
+
+    /// Serves requests for as long as it is polled. Forwarding itself goes on in tasks of its own.
+    pub(crate) async fn run(mut self) -> Infallible {
+        while let Some(request) = self.requests.recv().await {
+            // Who asked may have gone meanwhile.
+            match request {
+                Request::Add(forward, answer) => drop(answer.send(self.add(forward).await)),
+                Request::Remove(port, answer) => drop(answer.send(self.remove(port).await)),
             }
-            if kept.is_none() && port != forward.local {
-                after.moved_ports.insert(key, port);
-            }
-            ports.bound.push((listener, forward.target.clone()));
         }
-        if let Some(jupyter) = &ready.jupyter {
-            let listener = bind_jupyter(settings.port, &before, &mut after, printer).await?;
-            ports.jupyter = Some(listener.port());
-            ports.bound.push((listener, Target::workload(jupyter.port)));
-        }
-        if after != before
-            && let Err(error) = file.save(&after)
-        {
-            printer.note(&format!(
-                "the ports of this session will not be remembered: {error}"
-            ));
-        }
-        Ok(ports)
-    }
-
-    /// The page to open.
-    pub(crate) fn url(&self, ready: &Ready) -> Option<String> {
-        let JupyterInfo { token, path, .. } = ready.jupyter.as_ref()?;
-        let port = self.jupyter?;
-        Some(format!(
-            "http://127.0.0.1:{port}{}?token={}",
-            plain(path, "/"),
-            plain(token, "")
-        ))
-    }
-
-    /// Port and target of each `-L`.
-    pub(crate) fn shown(&self) -> Vec<(u16, String)> {
-        let others = self
-            .bound
-            .iter()
-            .filter(|(listener, _)| Some(listener.port()) != self.jupyter);
-        others
-            .map(|(listener, target)| (listener.port(), Shown(target).to_string()))
-            .collect()
-    }
-
-    /// Carries what connects, for ever. Dropped, it closes the listeners and resets what is open.
-    pub(crate) async fn serve(self, session: &Arc<Session>, host: &str, printer: &Printer) -> Infallible {
-        let carried = TaskTracker::new();
-        let closed = CancellationToken::new();
-        let _close = closed.clone().drop_guard();
-        let mut listeners = JoinSet::new();
-        for (listener, target) in self.bound {
-            let printer = printer.clone();
-            let name = format!("127.0.0.1:{} -> {}", listener.port(), Shown(&target));
-            let host = host.to_owned();
-            let note = move |code| {
-                if let Some(reason) = explain(code, &host) {
-                    printer.note(&format!("{name}: {reason}"));
-                }
-            };
-            listeners.spawn(listener.serve(session.clone(), target, carried.clone(), closed.clone(), note));
-        }
-        // A listener ends only by a fault of this program; the others go on.
-        while listeners.join_next().await.is_some() {}
         std::future::pending().await
     }
+
+    async fn add(&mut self, forward: Forward) -> Result<u16, ForwardError> {
+        if self.active.len() >= self.most {
+            return Err(ForwardError::TooMany(self.most));
+        }
+        let listener = Listener::bind(forward.local)
+            .await
+            .map_err(|source| ForwardError::Bind {
+                port: forward.local,
+                source,
+            })?;
+        let port = listener.port();
+        let closed = CancellationToken::new();
+        let shown = Shown(&forward.target).to_string();
+        let connections = Connections {
+            name: format!("127.0.0.1:{port} -> {shown}"),
+            target: forward.target,
+            host: self.host.clone(),
+            session: self.session.clone(),
+            reporter: self.reporter.clone(),
+            reported: Mutex::default(),
+        };
+        let mut accepting = JoinSet::new();
+        accepting.spawn(accept(listener, Arc::new(connections), closed.clone()));
+        self.active.push(Active {
+            port: Port {
+                local: port,
+                target: shown,
+            },
+            closed,
+            accepting,
+        });
+        self.publish();
+        Ok(port)
+    }
+
+    async fn remove(&mut self, port: u16) -> Result<(), ForwardError> {
+        let place = self.active.iter().position(|active| active.port.local == port);
+        let mut active = self.active.remove(place.ok_or(ForwardError::NotForwarded(port))?);
+        active.closed.cancel();
+        // Until the port is free and the connections are reset.
+        active.accepting.join_next().await;
+        self.publish();
+        Ok(())
+    }
+
+    fn publish(&self) {
+        let ports = self.active.iter().map(|active| active.port.clone());
+        self.list.send_replace(ports.collect());
+    }
 }
 
-/// What a reset forward means, for a note to the user. None for an ordinary end.
+/// Accepts connections until `closed`; then closes the listener and resets the connections.
+async fn accept(listener: Listener, connections: Arc<Connections>, closed: CancellationToken) {
+    let mut open = JoinSet::new();
+    loop {
+        select! {
+            () = closed.cancelled() => break,
+            tcp = listener.accept() => {
+                open.spawn(connections.clone().proxy(tcp));
+            }
+            Some(_) = open.join_next() => {}
+        }
+    }
+    drop(listener);
+    open.shutdown().await;
+}
+
+/// What the connections of one forwarded port share.
+struct Connections {
+    name: String,
+    target: Target,
+    host: String,
+    session: Arc<Session>,
+    reporter: Arc<dyn Reporter>,
+    /// Reasons that were reported.
+    reported: Mutex<HashSet<String>>,
+}
+
+impl Connections {
+    async fn proxy(self: Arc<Self>, tcp: TcpStream) {
+        let Err(code) = self.session.proxy(tcp, self.target.clone()).await else {
+            return;
+        };
+        tracing::debug!(?code, "forward reset");
+        if let Some(reason) = explain(code, &self.host)
+            && self
+                .reported
+                .lock()
+                .is_ok_and(|mut reported| reported.insert(reason.clone()))
+        {
+            self.reporter.note(&format!("{}: {reason}", self.name));
+        }
+    }
+}
+
+/// What a refused forward means, for the user. None for an ordinary end.
 fn explain(code: ResetCode, host: &str) -> Option<String> {
     let reason = match code {
         ResetCode::Refused => "nothing listens there",
@@ -130,105 +260,14 @@ fn explain(code: ResetCode, host: &str) -> Option<String> {
         ResetCode::TimedOut => "it does not answer",
         ResetCode::TooMany => "too many connections are open",
         ResetCode::NoWorkload => "the container does not run",
-        ResetCode::Unsupported => return Some(older_agent(host)),
+        ResetCode::Unsupported => {
+            let Failure { what, hint, .. } = Failure::older_agent(host);
+            return Some(format!("{what}: {hint}"));
+        }
         _ => return None,
     };
     Some(reason.to_owned())
 }
 
-async fn bind(wanted: u16) -> Result<Listener, Failure> {
-    Listener::bind(wanted).await.map_err(|error| {
-        let what = format!("cannot listen on port {wanted} or any of the next hundred");
-        let failure = Failure::new(Kind::Local, what).because(&error);
-        match error.kind() {
-            std::io::ErrorKind::PermissionDenied => {
-                failure.hint("ports below 1024 are the system's; take a higher one")
-            }
-            _ => failure.hint("name another port"),
-        }
-    })
-}
-
-/// Jupyter's listener: at the port named, else where it was last time, else at Jupyter's own.
-async fn bind_jupyter(
-    named: Option<u16>,
-    before: &Remembered,
-    after: &mut Remembered,
-    printer: &Printer,
-) -> Result<Listener, Failure> {
-    let wanted = named.or(before.jupyter_port).unwrap_or(JUPYTER);
-    let listener = bind(wanted).await?;
-    if listener.port() != wanted {
-        printer.warning(&format!(
-            "port {wanted} is taken here; Jupyter is on {} instead",
-            listener.port()
-        ));
-    }
-    // The remembered port stays the session's even when something else has it today.
-    if before.jupyter_port.is_none() || named.is_some() {
-        after.jupyter_port = Some(listener.port());
-    }
-    Ok(listener)
-}
-
-/// `text` where all of it is made of characters that mean nothing to a URL or a terminal, else `instead`.
-fn plain<'a>(text: &'a str, instead: &'a str) -> &'a str {
-    let harmless = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'-' | b'_' | b'.');
-    if text.bytes().all(harmless) { text } else { instead }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_refusal_is_told_in_words_of_its_own_and_an_ordinary_end_in_none() {
-        let told = [
-            ResetCode::Refused,
-            ResetCode::Unreachable,
-            ResetCode::TimedOut,
-            ResetCode::TooMany,
-            ResetCode::NoWorkload,
-            ResetCode::Unsupported,
-        ]
-        .map(|code| explain(code, "gpu").unwrap());
-        assert_eq!(std::collections::HashSet::from(told.clone()).len(), told.len());
-        assert!(explain(ResetCode::TooMany, "gpu").unwrap().contains("too many"));
-        assert_eq!(
-            explain(ResetCode::Unsupported, "gpu").unwrap(),
-            "the agent on gpu is older than this command: end the other sessions there and connect again"
-        );
-        assert_eq!(explain(ResetCode::ConnectionReset, "gpu"), None);
-    }
-
-    #[test]
-    fn only_a_path_of_ours_gets_into_the_url() {
-        let ready = |token: &str, path: &str| Ready {
-            engine: String::new(),
-            container: None,
-            jupyter: Some(JupyterInfo {
-                port: 8888,
-                token: token.to_owned(),
-                path: path.to_owned(),
-                was_running: false,
-            }),
-            gpus: Vec::new(),
-        };
-        let ports = Ports {
-            jupyter: Some(8890),
-            bound: Vec::new(),
-        };
-        assert_eq!(
-            ports.url(&ready("ab12", "/lab")).unwrap(),
-            "http://127.0.0.1:8890/lab?token=ab12"
-        );
-        assert_eq!(
-            ports.url(&ready("ab12", "@evil/")).unwrap(),
-            "http://127.0.0.1:8890/?token=ab12"
-        );
-        assert_eq!(
-            ports.url(&ready("a&b\n", "/lab")).unwrap(),
-            "http://127.0.0.1:8890/lab?token="
-        );
-    }
-}
+mod tests;

@@ -2,7 +2,6 @@
 
 use jq_common::{
     protocol::{
-        capabilities::Capabilities,
         session::Control,
         topics::{Topic, Value, WorkloadStatus},
     },
@@ -32,9 +31,9 @@ impl Subscriptions {
         self.workload.subscribe()
     }
 
-    /// What the agent of a new attachment is told: what is subscribed to, where it knows of subscriptions.
-    pub(super) fn subscribe(&self, capabilities: Capabilities) -> Subscribing {
-        let due = capabilities.has(Capabilities::SUBSCRIBE);
+    /// What the agent of a new attachment is told: what is subscribed to, where that is `due`, because it knows of
+    /// subscriptions.
+    pub(super) fn subscribe(&self, due: bool) -> Subscribing {
         if !due {
             self.workload.send_replace(None);
         }
@@ -86,10 +85,10 @@ mod tests {
     #[tokio::test]
     async fn only_an_agent_that_knows_subscriptions_is_told_of_one_and_once() {
         let subscriptions = Subscriptions::new();
-        let mut telling = subscriptions.subscribe(Capabilities::SUBSCRIBE);
+        let mut telling = subscriptions.subscribe(true);
         assert!(matches!(telling.next().await, Control::Subscribe { topics } if topics == TOPICS));
         assert!(telling.next().now_or_never().is_none());
-        let mut silent = subscriptions.subscribe(Capabilities::NONE);
+        let mut silent = subscriptions.subscribe(false);
         assert!(silent.next().now_or_never().is_none());
     }
 
@@ -105,7 +104,7 @@ mod tests {
         subscriptions.update(Topic::Workload, &junk);
         subscriptions.update(Topic::Gpus, &Value::of(&status(WorkloadState::None)).unwrap());
         assert_eq!(*seen.borrow(), Some(status(WorkloadState::Running)));
-        subscriptions.subscribe(Capabilities::NONE);
+        subscriptions.subscribe(false);
         assert_eq!(*seen.borrow(), None);
     }
 }

@@ -4,7 +4,8 @@ use std::ffi::OsString;
 
 use super::{
     chain::Hop,
-    master::{Socket, SshOptions},
+    options::SshOptions,
+    socket::{Socket, without_tokens},
 };
 
 /// A connection that carries sessions and passes connections on, and is nothing else: no shell of its own (a gateway
@@ -143,11 +144,6 @@ fn settings<S: AsRef<str>>(options: &[S]) -> Vec<OsString> {
         .iter()
         .flat_map(|o| [OsString::from("-o"), OsString::from(o.as_ref())])
         .collect()
-}
-
-/// ssh replaces tokens that begin with `%`.
-pub(super) fn without_tokens(text: &str) -> String {
-    text.replace('%', "%%")
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Hosts reached by the system's ssh. The only file that starts it.
 
-use std::{ffi::OsString, io, path::PathBuf, process::Stdio, sync::Arc, time::Duration};
+use std::{ffi::OsString, io, process::Stdio, sync::Arc, time::Duration};
 
 use tokio::{
     process::{Child, ChildStdin, Command},
@@ -14,7 +14,9 @@ use super::{
     command,
     config::Resolved,
     diagnose::{self, Place},
+    options::SshOptions,
     shell::{RemoteHost, Shell, cannot_start},
+    socket::{Socket, Sockets},
     stderr::{Collected, terminal},
 };
 use crate::{
@@ -22,49 +24,8 @@ use crate::{
     reporter::Reporter,
 };
 
-mod socket;
-pub(super) use socket::Socket;
-use socket::Sockets;
-
-/// How ssh is to be run, for every host of a chain.
-#[derive(Clone, Debug)]
-pub struct SshOptions {
-    /// The program: `ssh`, found on PATH.
-    pub program: OsString,
-    /// ssh's `-F`: a configuration in place of the user's own.
-    pub config: Option<PathBuf>,
-    /// ssh's `-J` for the target.
-    pub jump: Option<String>,
-    /// ssh's `-o` for the target, `KEY=VALUE` each.
-    pub options: Vec<String>,
-    /// Where control sockets may be put: an existing folder of the user's own. Where its path is too long for them, a
-    /// private folder in /tmp is used.
-    pub sockets: PathBuf,
-    /// Whether this process's standard error is a terminal, so that ssh may be given one as well.
-    pub terminal: bool,
-    /// Whether nobody may be asked: ssh fails where it would ask, and takes no longer than a minute a host. Keys that
-    /// need no passphrase, and those of an ssh-agent, work.
-    pub batch: bool,
-}
-
-impl SshOptions {
-    /// The user's ssh as it is, with its control sockets in `sockets`.
-    #[must_use]
-    pub fn new(sockets: impl Into<PathBuf>) -> Self {
-        Self {
-            program: "ssh".into(),
-            config: None,
-            jump: None,
-            options: Vec::new(),
-            sockets: sockets.into(),
-            terminal: false,
-            batch: false,
-        }
-    }
-}
-
 /// Connections to every host of a chain, each made through the one before. However this process ends, they end.
-pub struct Connection {
+pub(crate) struct Connection {
     hosts: Vec<SshHost>,
     /// Removed after the last connection that has its socket there.
     _sockets: Sockets,
@@ -77,7 +38,7 @@ impl Connection {
     /// # Errors
     /// When ssh is missing or refuses its configuration, and when one of the connections fails: the failure names the
     /// host where.
-    pub async fn open(
+    pub(crate) async fn open(
         target: &Destination,
         options: &SshOptions,
         reporter: &Arc<dyn Reporter>,
@@ -100,27 +61,29 @@ impl Connection {
         })
     }
 
-    /// The hosts in the order in which they are reached, the target last. Never empty.
-    #[must_use]
-    pub fn hosts(&self) -> &[SshHost] {
-        &self.hosts
-    }
-
     /// The target.
     #[must_use]
-    pub fn target(&self) -> &SshHost {
+    pub(crate) fn target(&self) -> &SshHost {
         &self.hosts[self.hosts.len() - 1]
     }
 
     /// The hosts on the way to the target, the one that this machine connects to first. Empty where that is the target
     /// itself.
     #[must_use]
-    pub fn gateways(&self) -> &[SshHost] {
+    pub(crate) fn gateways(&self) -> &[SshHost] {
         &self.hosts[..self.hosts.len() - 1]
+    }
+}
+
+#[cfg(test)]
+impl Connection {
+    /// The hosts in the order in which they are reached, the target last. Never empty.
+    pub(crate) fn hosts(&self) -> &[SshHost] {
+        &self.hosts
     }
 
     /// Ends all of them, the target's first. Dropping does the same without waiting.
-    pub async fn close(mut self) {
+    pub(crate) async fn close(mut self) {
         while let Some(host) = self.hosts.pop() {
             host.close().await;
         }
@@ -147,7 +110,7 @@ impl Drop for Prompting<'_> {
 ///
 /// # Errors
 /// When ssh is missing, refuses its configuration, or has a chain without an end.
-pub async fn resolve(target: &Destination, options: &SshOptions) -> Result<Vec<Hop>, Failure> {
+pub(crate) async fn resolve(target: &Destination, options: &SshOptions) -> Result<Vec<Hop>, Failure> {
     let (target, options) = (target.clone(), options.clone());
     let mut asked = options
         .jump
@@ -187,7 +150,7 @@ fn configuration(options: &SshOptions, asked: &[String], host: &Destination) -> 
 }
 
 /// A host with a connection to it.
-pub struct SshHost {
+pub(crate) struct SshHost {
     hop: Hop,
     by_hand: String,
     program: OsString,
@@ -330,13 +293,13 @@ impl SshHost {
 
     /// The name or address that ssh connects to.
     #[must_use]
-    pub fn hostname(&self) -> &str {
+    pub(crate) fn hostname(&self) -> &str {
         &self.hop.resolved.hostname
     }
 
     /// Its place in the chain and what ssh's configuration says about it.
     #[must_use]
-    pub fn hop(&self) -> &Hop {
+    pub(crate) fn hop(&self) -> &Hop {
         &self.hop
     }
 

@@ -138,7 +138,7 @@ impl News {
     fn show(&mut self) {
         let Some(reporter) = &self.reporter else { return };
         for line in self.waiting.drain(..) {
-            reporter.notice(&line);
+            reporter.note(&line);
         }
     }
 }
@@ -170,18 +170,17 @@ mod tests {
     use tokio::io::AsyncWriteExt;
 
     use super::*;
+    use crate::reporter::Event;
 
     #[derive(Default)]
     struct Heard(Mutex<Vec<String>>);
 
     impl Reporter for Heard {
-        fn step(&self, _: &str, _: &str) {}
-        fn done(&self, _: &str) {}
-        fn progress(&self, _: &str, _: u64, _: u64) {}
-        fn notice(&self, text: &str) {
-            self.0.lock().unwrap().push(text.to_owned());
+        fn report(&self, event: Event<'_>) {
+            if let Event::Note(text) = event {
+                self.0.lock().unwrap().push(text.to_owned());
+            }
         }
-        fn prompting(&self, _: bool) {}
     }
 
     #[tokio::test(start_paused = true)]

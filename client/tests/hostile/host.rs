@@ -181,7 +181,10 @@ impl Program {
         );
         let (session, accepted) = (session.clone(), accepted.unwrap().0);
         let mut carried = JoinSet::new();
-        carried.spawn(async move { session.carry(accepted, Target::host("h", 1)).await });
+        carried.spawn(async move {
+            let target = Target::host("h", 1);
+            session.proxy(accepted, target).await
+        });
         Self {
             tcp: tcp.unwrap(),
             carried,

@@ -9,6 +9,7 @@
 //! The table of a session's first attach is known to be empty, so the client may open a stream behind that one before it is
 //! answered. The agent takes it once it has granted the attach.
 
+pub use jq_session_core::{Entry, StreamAck, StreamId};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -27,9 +28,6 @@ pub type BootId = [u8; 16];
 
 /// A session's beginning at the agent. Random.
 pub type Epoch = [u8; 16];
-
-/// A logical stream within a session, given out by the client in rising order and never again.
-pub type StreamId = u64;
 
 /// Most entries of one [`Control::Table`] or [`Control::Acks`] frame.
 pub const MOST_ENTRIES: usize = 1024;
@@ -66,32 +64,6 @@ pub enum AttachReply {
     /// Something of a newer agent: it refuses, for a reason that this build does not know.
     #[serde(skip)]
     Unknown,
-}
-
-/// What one end knows of a stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Entry {
-    /// Which stream.
-    pub stream: StreamId,
-    /// Bytes of the peer's that the socket at this end took.
-    pub delivered: u64,
-    /// Bytes of the peer's that arrived, at least `delivered`: from there the peer sends.
-    pub received: u64,
-    /// The end of the peer's data was passed on as well.
-    pub ended: bool,
-    /// The stream was reset at this end, with this code.
-    pub reset: Option<u32>,
-}
-
-/// How far a stream has come at the end that says so.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StreamAck {
-    /// Which stream.
-    pub stream: StreamId,
-    /// Bytes that the socket there took, from the stream's beginning.
-    pub delivered: u64,
-    /// The end of the data was passed on as well.
-    pub ended: bool,
 }
 
 /// A frame on the control stream, after the attach. A new kind goes to the end and needs a
@@ -145,14 +117,14 @@ pub enum Control {
     Unknown,
 }
 
-impl Control {
-    /// The kinds that this build knows: those before [`Control::Unknown`].
-    const KNOWN: u32 = if cfg!(feature = "older-peer") { 6 } else { 8 };
-}
-
 impl AttachReply {
     /// The kinds that this build knows: those before [`AttachReply::Unknown`].
     const KNOWN: u32 = 3;
+}
+
+impl Control {
+    /// The kinds that this build knows: those before [`Control::Unknown`].
+    const KNOWN: u32 = if cfg!(feature = "older-peer") { 6 } else { 8 };
 }
 
 /// The number of an enum's variant, with which its bytes begin.

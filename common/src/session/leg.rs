@@ -2,7 +2,7 @@
 
 use quinn::{ReadError, RecvStream, SendStream, WriteError};
 
-use super::core::Fault;
+use super::{block::BadBlock, core::Violation};
 use crate::protocol::stream::ResetCode;
 
 /// A QUIC stream for a stream.
@@ -23,6 +23,15 @@ pub trait LegSource {
     fn next(&mut self) -> impl Future<Output = Leg> + Send;
 }
 
+/// What the peer did wrong on a leg.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+pub(super) enum LegViolation {
+    #[error(transparent)]
+    Stream(#[from] Violation),
+    #[error(transparent)]
+    Block(#[from] BadBlock),
+}
+
 /// How a leg ended.
 #[derive(Clone, Copy)]
 pub(super) enum LegEnd {
@@ -30,8 +39,8 @@ pub(super) enum LegEnd {
     Lost,
     /// The peer refuses this very leg.
     Refused(ResetCode),
-    /// The peer said something that cannot be.
-    Faulty(Fault),
+    /// The peer violated the protocol.
+    Violation(LegViolation),
     /// The local socket broke.
     Socket,
 }

@@ -250,7 +250,7 @@ fn bootstrap_replies(golden: &mut Golden) {
     let older: BootstrapReply = Ok(Started::Serve(AdmitReply {
         address: None,
         others: Vec::new(),
-        ..serve.clone()
+        ..serve
     }));
     read_as(golden, "older_bootstrap_reply_serve", &older);
     let newer: BootstrapReply = Ok(Started::Serve(AdmitReply {

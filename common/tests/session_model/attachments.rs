@@ -1,7 +1,7 @@
 //! What happens on attachments: to their streams, and on their control streams.
 
 use bytes::Bytes;
-use jq_common::{protocol::session::StreamId, session::recv_state::RecvState};
+use jq_common::{protocol::session::StreamId, session::core::recv_state::RecvState};
 
 use crate::{
     end::Stream,

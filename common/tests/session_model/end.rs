@@ -13,9 +13,11 @@ use jq_common::{
     },
     session::{
         buffer_budget::{BufferBudget, EACH},
-        core::{Fault, Reset, Resumption, StreamCore},
-        recv_state::RecvState,
-        send_buffer::{LARGEST_WINDOW, SendBuffer},
+        core::{
+            Reset, Resumption, StreamCore, Violation,
+            recv_state::RecvState,
+            send_buffer::{LARGEST_WINDOW, SendBuffer},
+        },
     },
 };
 
@@ -51,8 +53,8 @@ impl Stream {
 /// Something to tell the peer.
 #[derive(Debug)]
 pub(crate) enum Pending {
-    Look(StreamId),
-    Tell(Control),
+    Stream(StreamId),
+    Frame(Control),
 }
 
 #[derive(Debug)]
@@ -127,12 +129,12 @@ impl End {
             && !stream.queued
         {
             stream.queued = true;
-            self.control_queue.push_back(Pending::Look(id));
+            self.control_queue.push_back(Pending::Stream(id));
         }
     }
 
     pub(crate) fn tell(&mut self, control: Control) {
-        self.control_queue.push_back(Pending::Tell(control));
+        self.control_queue.push_back(Pending::Frame(control));
     }
 
     /// Everything there is to tell, as frames.
@@ -141,12 +143,12 @@ impl End {
         let mut acks = Vec::new();
         while let Some(pending) = self.control_queue.pop_front() {
             match pending {
-                Pending::Look(id) => match self.look(id) {
+                Pending::Stream(id) => match self.look(id) {
                     Some(Control::Acks(more)) => acks.extend(more),
                     other => frames.extend(other),
                 },
-                Pending::Tell(Control::Acks(more)) => acks.extend(more),
-                Pending::Tell(control) => frames.push(control),
+                Pending::Frame(Control::Acks(more)) => acks.extend(more),
+                Pending::Frame(control) => frames.push(control),
             }
         }
         if !acks.is_empty() {
@@ -156,16 +158,10 @@ impl End {
     }
 
     fn look(&mut self, stream: StreamId) -> Option<Control> {
-        let known = match self.known.get_mut(&stream) {
-            Some(known) => known,
-            None => self.forgotten.get_mut(&stream)?,
-        };
+        let known = self.known.get_mut(&stream)?;
         known.queued = false;
         Some(match known.core.reset_reason() {
-            Some(Reset::Local(code)) => Control::Reset {
-                stream,
-                code: code as u32,
-            },
+            Some(Reset::Local(code)) => Control::Reset { stream, code },
             _ => Control::Acks(vec![known.core.ack()]),
         })
     }
@@ -173,7 +169,7 @@ impl End {
     // What is heard.
 
     /// Returns the faults found in what an honest peer said: there must be none.
-    pub(crate) fn hear(&mut self, control: Control) -> Result<(), Fault> {
+    pub(crate) fn hear(&mut self, control: Control) -> Result<(), Violation> {
         match control {
             Control::Acks(all) => {
                 for StreamAck {
@@ -187,7 +183,6 @@ impl End {
                 }
             }
             Control::Reset { stream, code } => {
-                let code = ResetCode::from_wire(code.into());
                 let changed = self.change(stream, |core| {
                     let complete = core.is_complete();
                     core.reset_by_peer(code);
@@ -231,7 +226,7 @@ impl End {
     }
 
     /// At the client. Nothing when a newer attachment was there before.
-    pub(crate) fn resume(&mut self, generation: u64, table: &[Entry]) -> Result<(), Fault> {
+    pub(crate) fn resume(&mut self, generation: u64, table: &[Entry]) -> Result<(), Violation> {
         if generation <= self.generation {
             return Ok(());
         }
@@ -267,7 +262,7 @@ impl End {
             .map(StreamCore::id)
             .collect();
         for &id in &lost {
-            self.change(id, |core| core.reset_by_peer(ResetCode::SessionLost));
+            self.change(id, |core| core.reset_by_peer(ResetCode::SessionLost as u32));
             self.forget(id);
         }
         lost
@@ -280,7 +275,7 @@ impl End {
         stream: StreamId,
         received: u64,
         is_new: bool,
-    ) -> Result<bool, Fault> {
+    ) -> Result<bool, Violation> {
         if generation != self.generation || self.early_resets.remove(&stream) {
             return Ok(false);
         }

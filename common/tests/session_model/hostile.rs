@@ -3,10 +3,7 @@
 use bytes::Bytes;
 use jq_common::{
     protocol::{session::Entry, stream::ResetCode},
-    session::{
-        core::{Reset, StreamCore},
-        send_buffer::LARGEST_WINDOW,
-    },
+    session::core::{Reset, StreamCore, send_buffer::LARGEST_WINDOW},
 };
 use proptest::{prelude::*, test_runner::Config};
 
@@ -24,7 +21,7 @@ enum Step {
     Accept(u64, u64, u16),
     AcceptEnd(u64, u64),
     Acknowledge(u64, bool),
-    ResetByPeer(u64),
+    ResetByPeer(u32),
     Fence(u64),
     Resume(u64, Option<(u64, u64, bool, Option<u32>)>),
     Forgotten,
@@ -63,7 +60,7 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(generation, theirs)| Step::Resume(generation, theirs)),
         1 => Just(Step::Forgotten),
         2 => (generation(), offset()).prop_map(|(generation, received)| Step::Opened(generation, received)),
-        1 => prop_oneof![Just(Step::Break), any::<u64>().prop_map(Step::ResetByPeer)],
+        1 => prop_oneof![Just(Step::Break), any::<u32>().prop_map(Step::ResetByPeer)],
     ]
 }
 
@@ -87,7 +84,7 @@ fn apply(core: &mut StreamCore, step: &Step) -> bool {
             }
         }
         Step::Break => {
-            core.reset(ResetCode::ConnectionReset);
+            core.reset(ResetCode::ConnectionReset as u32);
         }
         Step::Offer(generation) => {
             core.offer(generation);
@@ -109,7 +106,7 @@ fn apply(core: &mut StreamCore, step: &Step) -> bool {
         Step::AcceptEnd(generation, at) => return core.accept_end(generation, at).is_ok(),
         Step::Acknowledge(delivered, ended) => return core.acknowledge(delivered, ended).is_ok(),
         Step::ResetByPeer(code) => {
-            core.reset_by_peer(ResetCode::from_wire(code));
+            core.reset_by_peer(code);
         }
         Step::Fence(generation) => {
             core.fence(generation);
@@ -168,7 +165,7 @@ proptest! {
         for step in &steps {
             if !apply(&mut core, step) {
                 // What the session does then.
-                core.reset(ResetCode::ProtocolViolation);
+                core.reset(ResetCode::ProtocolViolation as u32);
                 prop_assert!(core.reset_reason().is_some() || core.is_complete());
             }
             written = written.max(core.send_buffer().end());

@@ -243,7 +243,7 @@ impl World {
     }
 
     fn break_socket(&mut self, end: usize, id: StreamId) -> bool {
-        self.ends[end].change(id, |core| core.reset(ResetCode::ConnectionReset));
+        self.ends[end].change(id, |core| core.reset(ResetCode::ConnectionReset as u32));
         let reset = self.ends[end]
             .at_work(id)
             .is_some_and(|stream| stream.core.reset_reason().is_some());

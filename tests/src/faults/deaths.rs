@@ -75,11 +75,7 @@ fn works_again(site: &Site, start: Instant) -> Result<Duration> {
 }
 
 fn agent_killed(_: &Bench) -> Result<Outcome> {
-    let plan = Plan {
-        engine: true,
-        ..Plan::default()
-    };
-    let site = plan.up()?;
+    let site = Plan::container().up()?;
     let container = site.ready.container.clone().context("no container")?;
     let before = site.lab.docker(["ps", "-q"])?.lines().count();
     let (trio, idle) = (Trio::start(&site)?, idle_streams(&site)?);

@@ -189,7 +189,8 @@ fn turn() -> Result<Lock> {
     eventually_some("another lab's engine to stop", TURN, || Lock::try_take(&file))
 }
 
-fn data_root() -> PathBuf {
+/// Where dockerd keeps images and containers.
+pub(super) fn data_root() -> PathBuf {
     place::cache().join("docker")
 }
 

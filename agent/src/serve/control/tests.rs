@@ -8,11 +8,7 @@ use tokio::{
 };
 
 use super::*;
-use crate::{
-    rundir::RunDir,
-    serve::{PIPES, Server},
-    workload::HostContext,
-};
+use crate::{rundir::RunDir, serve::Server, workload::HostContext};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 

@@ -11,27 +11,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use jq_common::{
-    bootstrap::FormatRange,
-    identity::Fingerprint,
-    protocol::{
-        hex,
-        session::{BootId, Epoch, SessionId, StreamId},
-        stream::StreamHeader,
-        topics::Topic,
-        workload::WorkloadSpec,
-    },
-    session::core,
-};
 use rustix::fs::MemfdFlags;
 use serde::{Deserialize, Serialize};
 
-use crate::fd_passing;
-
-/// The formats of what is left that this build reads; it writes the newest that its successor reads too. Another one is
-/// needed only for what defaults cannot bridge: the [`Header`] is JSON, whose fields may come and go. Format 1 was never
-/// released. Builds without a format in common refuse each other before anything is touched.
-pub(crate) const FORMATS: FormatRange = FormatRange { oldest: 2, newest: 2 };
+use super::header::Header;
+use crate::{bootstrap::contract::SNAPSHOT_FORMATS, fd_passing};
 
 /// Longest head, in bytes: far more than any agent has.
 const LONGEST_HEAD: u64 = 256 * 1024 * 1024;
@@ -52,78 +36,9 @@ pub(crate) struct Snapshot {
     pub(crate) held: Vec<Vec<Bytes>>,
 }
 
-/// What can be written down.
+/// The head of what is written down.
 #[derive(Serialize, Deserialize)]
-pub(crate) struct Header {
-    #[serde(with = "hex")]
-    pub(crate) certificate: Vec<u8>,
-    #[serde(with = "hex")]
-    pub(crate) key: Vec<u8>,
-    #[serde(with = "hex")]
-    pub(crate) reset_secret: [u8; 32],
-    #[serde(with = "hex")]
-    pub(crate) boot: BootId,
-    /// How long the agent stays when nobody is connected, in seconds.
-    #[serde(default)]
-    pub(crate) linger_s: u64,
-    #[serde(default)]
-    pub(crate) allowed: Vec<Fingerprint>,
-    #[serde(default)]
-    pub(crate) sessions: Vec<SessionState>,
-}
-
-/// A session without a connection.
-#[derive(Serialize, Deserialize)]
-pub(crate) struct SessionState {
-    pub(crate) client: Fingerprint,
-    #[serde(with = "hex")]
-    pub(crate) id: SessionId,
-    #[serde(with = "hex")]
-    pub(crate) epoch: Epoch,
-    /// How long it is kept without a connection, in seconds.
-    #[serde(default)]
-    pub(crate) keep_s: u64,
-    /// Of the last connection that carried it.
-    pub(crate) generation: u64,
-    /// The workload that runs for it.
-    pub(crate) workload: Option<WorkloadSpec>,
-    /// The engine that runs it, for the user.
-    #[serde(default)]
-    pub(crate) engine: String,
-    /// The name of its container.
-    pub(crate) container: Option<String>,
-    /// What the client subscribed to.
-    #[serde(default)]
-    pub(crate) topics: Vec<Topic>,
-    #[serde(default)]
-    pub(crate) streams: Vec<StreamState>,
-}
-
-/// A stream between two attachments.
-#[derive(Serialize, Deserialize)]
-pub(crate) struct StreamState {
-    pub(crate) id: StreamId,
-    pub(crate) core: core::Snapshot,
-    pub(crate) work: WorkState,
-}
-
-/// What is left to do for a stream.
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum WorkState {
-    /// Everything.
-    Begin(StreamHeader),
-    /// To carry a TCP connection.
-    Tcp,
-    /// To carry a Unix connection.
-    Unix,
-    /// Nothing but to tell that it was reset.
-    Over,
-}
-
-/// What is written down, as a whole.
-#[derive(Serialize, Deserialize)]
-struct Written<D, A> {
+struct Head<D, A> {
     descriptors: D,
     agent: A,
 }
@@ -177,7 +92,7 @@ impl Snapshot {
             sockets: self.sockets.len(),
             asker: self.asker.is_some(),
         };
-        let head = serde_json::to_vec(&Written {
+        let head = serde_json::to_vec(&Head {
             descriptors,
             agent: &self.head,
         })?;
@@ -229,7 +144,7 @@ fn read_head(written: &mut impl Read) -> io::Result<(Descriptors, Header)> {
     let mut format = [0; 4];
     written.read_exact(&mut format)?;
     let format = u32::from_be_bytes(format);
-    if !(FORMATS.oldest..=FORMATS.newest).contains(&format) {
+    if !(SNAPSHOT_FORMATS.oldest..=SNAPSHOT_FORMATS.newest).contains(&format) {
         return Err(nonsense("another format"));
     }
     let mut length = [0; 8];
@@ -240,7 +155,7 @@ fn read_head(written: &mut impl Read) -> io::Result<(Descriptors, Header)> {
     }
     let mut head = Vec::new();
     written.take(length).read_to_end(&mut head)?;
-    let Written { descriptors, agent } = serde_json::from_slice(&head)?;
+    let Head { descriptors, agent } = serde_json::from_slice(&head)?;
     Ok((descriptors, agent))
 }
 

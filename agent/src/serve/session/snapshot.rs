@@ -25,10 +25,10 @@ use tokio::{
 use super::{Carrier, Left, Session, Work, Workload};
 use crate::{
     serve::{
-        Shared,
-        handover::snapshot::{SessionState, StreamState, WorkState},
+        context::Context,
+        handover::header::{SessionState, StreamState, WorkState},
     },
-    workload::{EventSink, Network},
+    workload::{EventSink, RunningWorkload},
 };
 
 /// How long a connection to a workload waits for the way into its network to be found again.
@@ -116,7 +116,7 @@ impl Session {
             workload,
             engine: status.engine,
             container: status.container,
-            topics: self.topics.borrow().clone(),
+            topics: self.subscriptions.topics(),
             streams,
         };
         Exported { state, sockets, held }
@@ -124,7 +124,7 @@ impl Session {
 
     /// A session that goes on where another process left it. It takes as many of `sockets` and `held` as are its own.
     pub(crate) fn restore(
-        shared: &Arc<Shared>,
+        context: &Arc<Context>,
         budget: Arc<BufferBudget>,
         state: SessionState,
         sockets: &mut impl Iterator<Item = OwnedFd>,
@@ -135,7 +135,7 @@ impl Session {
         // None for a session that nothing ever carried: there is nothing to fence.
         let _ = session.streams.fence(generation);
         session.attached.send_replace(generation);
-        session.topics.send_replace(state.topics);
+        session.subscriptions.subscribe(state.topics);
         *session.carrier() = Carrier {
             generation,
             keep: Duration::from_secs(state.keep_s),
@@ -156,50 +156,52 @@ impl Session {
             };
             let stream = session.streams.adopt(core);
             match work {
-                Some(Ok(work)) => session.work(shared, stream, work),
+                Some(Ok(work)) => session.work(context, stream, work),
                 Some(Err(())) => stream.reset(ResetCode::ConnectionReset),
                 None => {}
             }
         }
         if let Some(spec) = state.workload {
-            session.workload.send_replace(Workload {
-                spec: Some(spec),
-                restoring: true,
-                engine: state.engine,
-                container: state.container,
-                ..Workload::default()
+            session.change_workload(|workload| {
+                *workload = Workload {
+                    spec: Some(spec),
+                    restoring: true,
+                    engine: state.engine,
+                    container: state.container,
+                    ..Workload::default()
+                };
             });
-            session.find_network(shared);
+            session.find_workload(context);
         }
         session
     }
 
     /// Finds the way into the workload's network again, however often that takes.
-    fn find_network(self: &Arc<Self>, shared: &Arc<Shared>) {
-        let (session, shared) = (self.clone(), shared.clone());
+    fn find_workload(self: &Arc<Self>, context: &Arc<Context>) {
+        let (session, context) = (self.clone(), context.clone());
         self.workers.spawn(async move {
             tokio::select! {
-                () = session.restore_network(&shared) => {}
+                () = session.restore_workload(&context) => {}
                 () = session.freezing.cancelled() => {}
                 () = session.streams.ended() => {}
             }
         });
     }
 
-    async fn restore_network(&self, shared: &Shared) {
+    async fn restore_workload(&self, context: &Context) {
         let (mut pause, longest) = AGAIN;
         loop {
             let Some(spec) = self.workload.borrow().spec.clone() else {
                 return;
             };
             let (events, _) = mpsc::channel(1);
-            let started = shared.workloads.start(&spec, &EventSink::new(events)).await;
+            let started = context.workloads.start(&spec, &EventSink::new(events)).await;
             if let Err(failure) = &started {
                 tracing::warn!(?failure, "the workload is not found again");
             }
-            let kept = self.workload.send_if_modified(|workload| {
+            let lacked = self.change_workload(|workload| {
                 // The client may have started it anew meanwhile.
-                let lacks = workload.network.is_none();
+                let lacks = workload.running.is_none();
                 if lacks {
                     workload.restoring = false;
                     if let Ok(started) = &started {
@@ -208,7 +210,7 @@ impl Session {
                 }
                 lacks
             });
-            if started.is_ok() || !kept {
+            if started.is_ok() || !lacked {
                 return;
             }
             sleep(pause).await;
@@ -217,10 +219,10 @@ impl Session {
     }
 
     /// The workload's network, once it is found. None when there is none.
-    pub(super) async fn network(&self) -> Option<Arc<Network>> {
+    pub(super) async fn running(&self) -> Option<Arc<dyn RunningWorkload>> {
         let mut workload = self.workload.subscribe();
         let found = timeout(RESTORED, workload.wait_for(|workload| !workload.restoring)).await;
-        found.ok()?.ok()?.network.clone()
+        found.ok()?.ok()?.running.clone()
     }
 }
 

@@ -8,7 +8,7 @@ use jq_common::{
         limits,
         stream::{Opened, ResetCode, StreamHeader},
         target::{Scope, Target},
-        workload::{Event, Failure, FailureKind, Request, WorkloadSpec},
+        workload::{Event, FailureKind, Request, WorkloadSpec},
     },
     session::{
         leg::{Leg, LegSource},
@@ -23,34 +23,33 @@ use tokio::{
 
 use super::{Left, Session, Work};
 use crate::{
-    serve::{Shared, dialer},
+    failure::fail,
+    serve::{context::Context, dialer},
     workload::EventSink,
 };
 
 /// How many events wait for a slow client before the work waits too.
 const EVENTS: usize = 64;
 
-/// How many requests of a session may be at work at once.
-pub(super) const REQUESTS: usize = 8;
-
 impl Session {
     /// Does what a stream is for.
-    pub(super) fn work(self: &Arc<Self>, shared: &Arc<Shared>, stream: Arc<Stream>, work: Work) {
+    pub(super) fn work(self: &Arc<Self>, context: &Arc<Context>, stream: Arc<Stream>, work: Work) {
         let (sender, legs) = mpsc::unbounded_channel();
         self.legs().insert(stream.id(), sender);
-        let (session, shared) = (self.clone(), shared.clone());
+        let (session, context) = (self.clone(), context.clone());
         self.workers.spawn(async move {
             let legs = &mut Arriving(legs);
             let left = match work {
                 Work::Begin(StreamHeader::Request(Request::Start(spec))) => {
-                    session.request(&shared, spec, &stream, legs).await
+                    session.request(&context, spec, &stream, legs).await
                 }
                 Work::Begin(StreamHeader::Forward { target, confirm }) => {
-                    session.forward(&shared, target, confirm, &stream, legs).await
+                    session.forward(&context, (target, confirm), &stream, legs).await
                 }
                 Work::Begin(
                     StreamHeader::Wait { .. } | StreamHeader::Exec(_) | StreamHeader::Datagrams { .. },
                 ) => {
+                    // Not announced: no client of today's asks for it.
                     stream.reset(ResetCode::Unsupported);
                     None
                 }
@@ -65,7 +64,7 @@ impl Session {
 
     async fn request(
         self: &Arc<Self>,
-        shared: &Arc<Shared>,
+        context: &Arc<Context>,
         spec: Box<WorkloadSpec>,
         stream: &Arc<Stream>,
         legs: &mut Arriving,
@@ -75,7 +74,7 @@ impl Session {
             return None;
         };
         let permit = tokio::select! {
-            permit = shared.quiesce.enter() => permit,
+            permit = context.quiesce.enter() => permit,
             () = stream.settles() => return None,
             () = self.streams.ended() => {
                 stream.reset(ResetCode::SessionLost);
@@ -90,7 +89,7 @@ impl Session {
             return None;
         };
         let told = async {
-            if let Err(error) = self.start(shared, *spec, turn, &mut ours).await {
+            if let Err(error) = self.start(context, *spec, turn, &mut ours).await {
                 tracing::debug!(%error, "client left during a request");
             }
             drop(ours);
@@ -106,12 +105,12 @@ impl Session {
 
     /// Carries a socket until its stream is over, or until the session moves: then the socket is left.
     async fn carry(&self, stream: &Arc<Stream>, socket: Socket, legs: &mut Arriving) -> Option<Left> {
-        let carrying = stream.proxy(&socket, legs);
+        let carrying = self.streams.proxy(stream, &socket, legs);
         let Some(ended) = self.freezing.run_until_cancelled(carrying).await else {
             return Left::socket(socket);
         };
-        if let Ended::Reset(reset) = ended {
-            tracing::debug!(stream = stream.id(), ?reset, "reset");
+        if let Ended::Reset(code) = ended {
+            tracing::debug!(stream = stream.id(), ?code, "reset");
         }
         None
     }
@@ -120,21 +119,21 @@ impl Session {
     /// middle leaves nothing half made.
     async fn start(
         self: &Arc<Self>,
-        shared: &Arc<Shared>,
+        context: &Arc<Context>,
         spec: WorkloadSpec,
         turn: OwnedSemaphorePermit,
         send: &mut UnixStream,
     ) -> Result<(), FrameError> {
         let (events, mut happening) = mpsc::channel(EVENTS);
-        let (session, work) = (self.clone(), shared.clone());
-        let permit = shared.quiesce.again();
-        shared.work.spawn(async move {
+        let (session, work) = (self.clone(), context.clone());
+        let permit = context.quiesce.again();
+        context.work.spawn(async move {
             let _held = (permit, turn);
-            let _presence = work.idle_shutdown.enter();
+            let _presence = work.idle.enter();
             let sink = EventSink::new(events.clone());
-            session.workload.send_modify(|workload| workload.starting += 1);
+            session.change_workload(|workload| workload.starting += 1);
             let started = work.workloads.start(&spec, &sink).await;
-            session.workload.send_modify(|workload| {
+            session.change_workload(|workload| {
                 workload.starting -= 1;
                 if let Ok(started) = &started {
                     workload.spec = Some(spec);
@@ -154,38 +153,39 @@ impl Session {
                 return Ok(());
             }
         }
-        let failure = Failure {
-            kind: FailureKind::Internal,
-            what: "the agent gave up".to_owned(),
-            why: "a fault in the agent; its log on the host says more".to_owned(),
-            hint: String::new(),
-        };
+        let failure = fail(
+            FailureKind::Internal,
+            "the agent gave up",
+            "a fault in the agent; its log on the host says more",
+            "",
+        );
         codec::write(send, &Event::Failed(failure), limits::CONTROL_FRAME).await
     }
 
     async fn forward(
         &self,
-        shared: &Shared,
-        target: Target,
-        confirm: bool,
+        context: &Context,
+        (target, confirm): (Target, bool),
         stream: &Arc<Stream>,
         legs: &mut Arriving,
     ) -> Option<Left> {
         let dialled = tokio::select! {
-            dialled = self.dial(shared, &target) => dialled,
+            dialled = self.dial(context, &target) => dialled,
             // Given up by the client meanwhile, or with the session.
             () = stream.settles() => return None,
             () = self.streams.ended() => Err(ResetCode::SessionLost),
-            () = self.freezing.cancelled() => return Some(Left::Begin(StreamHeader::Forward { target, confirm })),
-        };
-        match dialled {
-            Ok(tcp) if confirm => {
-                match codec::encode(&Opened::default(), limits::REPLY_FRAME) {
-                    Ok(opened) => stream.send_first(opened.into()),
-                    Err(error) => tracing::error!(%error, "what an open connection is told by"),
-                }
-                self.carry(stream, tcp.into(), legs).await
+            () = self.freezing.cancelled() => {
+                return Some(Left::Begin(StreamHeader::Forward { target, confirm }));
             }
+        };
+        let opened = dialled.and_then(|tcp| {
+            if confirm {
+                let opened = codec::encode(&Opened::default(), limits::REPLY_FRAME);
+                stream.send_first(opened.map_err(|_| ResetCode::Unsupported)?.into());
+            }
+            Ok(tcp)
+        });
+        match opened {
             Ok(tcp) => self.carry(stream, tcp.into(), legs).await,
             Err(code) => {
                 tracing::debug!(?target, ?code, "forward refused");
@@ -195,18 +195,18 @@ impl Session {
         }
     }
 
-    async fn dial(&self, shared: &Shared, target: &Target) -> Result<TcpStream, ResetCode> {
+    async fn dial(&self, context: &Context, target: &Target) -> Result<TcpStream, ResetCode> {
         if target.scope == Scope::Host {
             return dialer::dial(target, None).await;
         }
         loop {
-            shared.quiesce.opened().await;
-            let network = self.network().await;
+            context.quiesce.opened().await;
+            let running = self.running().await;
             tokio::select! {
                 biased;
                 // The way in is being taken away, for another to come: what was refused may be refused for that.
-                () = shared.quiesce.closed() => {}
-                dialled = dialer::dial(target, network.as_deref()) => return dialled,
+                () = context.quiesce.closed() => {}
+                dialled = dialer::dial(target, running.as_deref()) => return dialled,
             }
         }
     }

@@ -1,6 +1,6 @@
 //! An image's lists of users and groups: finding a user in them, adding one.
 
-use super::user::{HOME, InjectedUser};
+use super::injected_user::{HOME, InjectedUser};
 
 /// Uid and gid of a container's user (`name`, `uid`, `name:group`, `uid:gid`; empty is root) as the engine resolves
 /// it. None when a name is not in the list.
@@ -27,6 +27,11 @@ pub(crate) fn resolve(user: &str, passwd: &str) -> Option<(u32, u32)> {
         .and_then(|group| group.parse().ok())
         .unwrap_or_else(own_group);
     Some((uid, gid))
+}
+
+/// Whether a container's user is root.
+pub(crate) fn is_root(user: &str) -> bool {
+    matches!(user.split(':').next().unwrap_or_default(), "" | "0" | "root")
 }
 
 /// `/etc/passwd` with a line for the newcomer; none when the uid has one already.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::volumes;
-use crate::{engine::MountSource, session_store::hex};
+use crate::engine::MountSource;
 
 /// The choices that make one container another. Those that only matter while it is made (`--pull`) are not here.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,7 +76,7 @@ impl Options {
     pub(crate) fn sealed(&self, nonce: &str) -> Self {
         let seal = |pair: &String| {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let sealed = hex(&Sha256::digest(format!("{nonce}\0{value}")));
+            let sealed = jq_common::protocol::hex::encode(&Sha256::digest(format!("{nonce}\0{value}")));
             format!("{name}={}", &sealed[..32])
         };
         Self {
@@ -179,7 +179,7 @@ fn bytes(size: Option<u64>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::workload::validate::tests::spec;
+    use crate::workload::fixtures::spec;
 
     fn options(spec: &WorkloadSpec) -> Options {
         Options::of(spec, spec.image.as_deref().unwrap(), Path::new("/home/ada")).unwrap()

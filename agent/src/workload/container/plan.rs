@@ -5,8 +5,8 @@ use jq_common::protocol::workload::{Failure, FailureKind, Origin, PullPolicy};
 use super::{options::Options, ownership};
 use crate::{
     engine::{ContainerState, Phase},
+    failure::fail,
     session_store::ContainerRecord,
-    workload::failure::fail,
 };
 
 /// What a request wants of a container.

@@ -11,19 +11,20 @@ use jq_common::protocol::workload::{
 
 use super::{
     etc_passwd,
-    helper::Networks,
+    files::token_entries,
+    helper::ContainerAccess,
     options::Options,
     ownership,
     plan::{Desired, Observed, Step, Target, plan},
-    spec::token_entries,
 };
 use crate::{
     engine::{ContainerEngine, ContainerState, PullProgress},
+    failure::fail,
     session_store::SessionStore,
     workload::{
         EventSink, HostContext, Started,
         events::Throttle,
-        failure::{self, fail},
+        failure,
         gpu::{self, Gpu, HostGpus, detect},
     },
 };
@@ -33,7 +34,7 @@ pub(crate) struct Run<'a> {
     pub(crate) engine: Arc<dyn ContainerEngine>,
     pub(crate) host: &'a HostContext,
     pub(crate) store: &'a SessionStore,
-    pub(crate) networks: &'a dyn Networks,
+    pub(crate) access: &'a dyn ContainerAccess,
     pub(crate) gpus: &'a HostGpus,
     pub(crate) spec: &'a WorkloadSpec,
     pub(crate) events: &'a EventSink,
@@ -238,7 +239,7 @@ impl Run<'_> {
             self.bring_up(&container, origin, token, made_with.as_ref()),
             self.look_for_gpus(id, gpus_wanted, made_with.as_ref())
         );
-        let (network, jupyter) = jupyter?;
+        let (running, jupyter) = jupyter?;
         let gpus = match seen {
             Some(seen) => self.prove_gpus(id, origin, &seen, made_with.as_ref()).await?,
             None => Vec::new(),
@@ -254,7 +255,7 @@ impl Run<'_> {
             jupyter,
             gpus,
         };
-        Ok(Started { ready, network })
+        Ok(Started { ready, running })
     }
 
     /// The GPUs seen inside; none when none are wanted, or when there is nothing to compare them with.

@@ -2,14 +2,14 @@
 
 use jq_common::protocol::workload::UserSpec;
 
-use super::spec::is_root;
+use super::{
+    etc_passwd::is_root,
+    injected_user::{HOME, InjectedUser},
+};
 use crate::{
     engine::{EngineFacts, ImageFacts},
     workload::HostContext,
 };
-
-/// The home made for a caller whom the image does not know.
-pub(crate) const HOME: &str = "/home/jq";
 
 /// Who a container runs as.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,14 +26,6 @@ pub(crate) struct UserPlan {
     pub(crate) wrapper: Option<String>,
     /// Why the caller's uid is not used, where that may surprise.
     pub(crate) note: Option<String>,
-}
-
-/// A user whom the image may not know.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct InjectedUser {
-    pub(crate) name: String,
-    pub(crate) uid: u32,
-    pub(crate) gid: u32,
 }
 
 /// The rules. `asked` is `--user`.
@@ -169,7 +161,7 @@ fn stacks_starter(image: &ImageFacts) -> Option<Option<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::workload::container::spec::tests::{engine, host};
+    use crate::workload::fixtures::{engine, host};
 
     fn image(user: &str, env: &[&str], entrypoint: &[&str]) -> ImageFacts {
         ImageFacts {

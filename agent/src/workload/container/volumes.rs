@@ -11,7 +11,8 @@ use jq_common::protocol::workload::{Failure, FailureKind, Volume};
 
 use crate::{
     engine::{Mount, MountSource},
-    workload::failure::fail,
+    failure::fail,
+    workload::validate::is_name,
 };
 
 /// What the volumes mean to the engine. `~` is the caller's home on this host.
@@ -50,11 +51,7 @@ fn source(text: &str, home: &Path) -> Result<MountSource, Failure> {
     if text.starts_with('/') {
         return path(text.into());
     }
-    let named = text.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && text
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-'));
-    if named {
+    if is_name(text) {
         return Ok(MountSource::Volume(text.to_owned()));
     }
     Err(fail(

@@ -5,7 +5,10 @@ use std::collections::BTreeSet;
 use jq_common::protocol::workload::{Failure, FailureKind, GpuAsk};
 
 use super::devices::{Gpu, HostGpus};
-use crate::engine::{EngineFacts, EngineKind, GpuRequest};
+use crate::{
+    engine::{EngineFacts, EngineKind, GpuRequest},
+    failure::fail,
+};
 
 /// What a request for GPUs comes to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -162,24 +165,23 @@ fn cdi(all: bool, chosen: &[Gpu], engine: &EngineFacts) -> GpuRequest {
 /// The failure of a request by number or id that the engine cannot fulfil.
 #[must_use]
 pub(crate) fn refused(why: &str) -> Failure {
-    Failure {
-        kind: FailureKind::GpuUnavailable,
-        what: "the engine cannot give the GPUs asked for".into(),
-        why: why.into(),
-        hint: "install the NVIDIA Container Toolkit on the host, or ask for none (`--gpus none`)".into(),
-    }
+    fail(
+        FailureKind::GpuUnavailable,
+        "the engine cannot give the GPUs asked for",
+        why,
+        "install the NVIDIA Container Toolkit on the host, or ask for none (`--gpus none`)",
+    )
 }
 
 /// The failure of a request by number or id that the host cannot fulfil.
 #[must_use]
 pub(crate) fn unavailable(why: &str, host: &HostGpus) -> Failure {
-    Failure {
-        kind: FailureKind::GpuUnavailable,
-        what: "the GPUs asked for cannot be had".into(),
-        why: format!("{why}; GPUs of the host: {}", host.describe()),
-        hint: "ask for what is there (`--gpus all`, `--gpus 1`, an index or a UUID), or for none (`--gpus none`)"
-            .into(),
-    }
+    fail(
+        FailureKind::GpuUnavailable,
+        "the GPUs asked for cannot be had",
+        format!("{why}; GPUs of the host: {}", host.describe()),
+        "ask for what is there (`--gpus all`, `--gpus 1`, an index or a UUID), or for none (`--gpus none`)",
+    )
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Jupyter: how it is started, where its page is, and how its absence shows. Nothing is done here.
 
-use jq_common::protocol::workload::JupyterKind;
+use jq_common::protocol::workload::{JupyterInfo, JupyterKind};
 
 /// The port it listens on in a container.
 pub(crate) const PORT: u16 = 8888;
@@ -80,10 +80,20 @@ pub(crate) fn name(kind: JupyterKind) -> &'static str {
 
 /// Path of the page to open.
 #[must_use]
-pub(crate) fn page(kind: JupyterKind) -> &'static str {
+fn page(kind: JupyterKind) -> &'static str {
     match kind {
         JupyterKind::Notebook => "/tree",
         JupyterKind::Lab | JupyterKind::None => "/lab",
+    }
+}
+
+/// How the client reaches the Jupyter that listens on `port` of the workload.
+pub(crate) fn info(kind: JupyterKind, port: u16, token: &str, was_running: bool) -> JupyterInfo {
+    JupyterInfo {
+        port,
+        token: token.to_owned(),
+        path: page(kind).to_owned(),
+        was_running,
     }
 }
 

@@ -8,7 +8,7 @@ use hyper::{Request, StatusCode, client::conn::http1, header};
 use hyper_util::rt::TokioIo;
 use tokio::time::timeout;
 
-use crate::workload::Network;
+use crate::workload::RunningWorkload;
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -41,8 +41,8 @@ pub(crate) enum Unfit {
 
 /// Asks once. `/api` is open to everybody and tells Jupyter from others; `/api/status` needs the token, unless
 /// Jupyter's configuration has switched that off: then it takes any.
-pub(crate) async fn probe(network: &Network, port: u16, token: &str) -> Found {
-    let (status, body) = match get(network, port, "/api", None).await {
+pub(crate) async fn probe(workload: &dyn RunningWorkload, port: u16, token: &str) -> Found {
+    let (status, body) = match get(workload, port, "/api", None).await {
         Ok(answer) => answer,
         Err(error) => return failed(&error),
     };
@@ -51,8 +51,8 @@ pub(crate) async fn probe(network: &Network, port: u16, token: &str) -> Found {
     if !is_jupyter {
         return Found::Other(Unfit::Answer(format!("HTTP {status} for /api")));
     }
-    match get(network, port, "/api/status", Some(token)).await {
-        Ok((StatusCode::OK, _)) => match get(network, port, "/api/status", None).await {
+    match get(workload, port, "/api/status", Some(token)).await {
+        Ok((StatusCode::OK, _)) => match get(workload, port, "/api/status", None).await {
             Ok((StatusCode::OK, _)) => Found::Other(Unfit::Open),
             Ok(_) => Found::Ours,
             Err(error) => failed(&error),
@@ -71,13 +71,13 @@ fn failed(error: &io::Error) -> Found {
 }
 
 async fn get(
-    network: &Network,
+    workload: &dyn RunningWorkload,
     port: u16,
     path: &str,
     token: Option<&str>,
 ) -> io::Result<(StatusCode, Bytes)> {
     let ask = async {
-        let stream = network.dial(port).await?;
+        let stream = workload.dial(port).await?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
             .await
             .map_err(io::Error::other)?;
@@ -115,6 +115,7 @@ async fn get(
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::workload::{process::loopback::HostProcesses, running::StandIn};
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         net::TcpListener,
@@ -172,19 +173,19 @@ pub(crate) mod tests {
     async fn our_jupyter_is_told_from_others() {
         let mut tasks = JoinSet::new();
         let port = stand_in("right", &mut tasks).await;
-        let network = Network::stand(port);
-        assert_eq!(probe(&network, 8888, "right").await, Found::Ours);
-        assert_eq!(probe(&network, 8888, "wrong").await, Found::Stranger);
+        let workload = StandIn(port);
+        assert_eq!(probe(&workload, 8888, "right").await, Found::Ours);
+        assert_eq!(probe(&workload, 8888, "wrong").await, Found::Stranger);
         tasks.shutdown().await;
-        assert!(matches!(probe(&network, 8888, "right").await, Found::Nothing(_)));
+        assert!(matches!(probe(&workload, 8888, "right").await, Found::Nothing(_)));
     }
 
     #[tokio::test]
     async fn a_jupyter_that_lets_everybody_in_is_not_ours() {
         let mut tasks = JoinSet::new();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let network = Network::stand(answer(listener, |_| true, &mut tasks));
-        assert_eq!(probe(&network, 8888, "right").await, Found::Other(Unfit::Open));
+        let workload = StandIn(answer(listener, |_| true, &mut tasks));
+        assert_eq!(probe(&workload, 8888, "right").await, Found::Other(Unfit::Open));
     }
 
     #[tokio::test]
@@ -202,18 +203,18 @@ pub(crate) mod tests {
         let uid = rustix::process::geteuid().as_raw();
         // Another user's, on the very address.
         let port = listen(TcpListener::bind("127.0.0.1:0").await.unwrap());
-        let foreign = probe(&Network::host_with(port, uid + 1), port, "secret").await;
+        let foreign = probe(&HostProcesses::with_jupyter(port, uid + 1), port, "secret").await;
         assert!(matches!(foreign, Found::Other(Unfit::Foreign(_))), "{foreign:?}");
         // On ::1 while nothing listens on 127.0.0.1.
         if let Ok(listener) = TcpListener::bind("[::1]:0").await {
             let port = listen(listener);
-            let none = probe(&Network::host_with(port, uid), port, "secret").await;
+            let none = probe(&HostProcesses::with_jupyter(port, uid), port, "secret").await;
             assert!(matches!(none, Found::Nothing(_)), "{none:?}");
         }
         assert!(seen.try_recv().is_err());
         // Ours.
         let port = listen(TcpListener::bind("127.0.0.1:0").await.unwrap());
-        let ours = probe(&Network::host_with(port, uid), port, "secret").await;
+        let ours = probe(&HostProcesses::with_jupyter(port, uid), port, "secret").await;
         assert_eq!(ours, Found::Ours);
         assert!(seen.recv().await.unwrap().contains("token secret"));
     }
@@ -221,7 +222,7 @@ pub(crate) mod tests {
     #[tokio::test]
     async fn what_is_not_jupyter_is_not_taken_for_it() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let network = Network::stand(listener.local_addr().unwrap().port());
+        let workload = StandIn(listener.local_addr().unwrap().port());
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
@@ -232,7 +233,7 @@ pub(crate) mod tests {
             }
         });
         assert!(matches!(
-            probe(&network, 8888, "x").await,
+            probe(&workload, 8888, "x").await,
             Found::Other(_) | Found::Nothing(_)
         ));
     }

@@ -11,7 +11,8 @@ use super::{
 };
 use crate::{
     engine::Exit,
-    workload::{EventSink, Network, failure::fail},
+    failure::fail,
+    workload::{EventSink, RunningWorkload},
 };
 
 /// How long Jupyter may take to answer; big images on cold disks need most of it.
@@ -36,7 +37,7 @@ pub(crate) enum Waited<E> {
 
 /// Asks until Jupyter answers, `ended` comes, or time is up. `last_line` is what it said last, for the user.
 pub(crate) async fn wait<E, L>(
-    network: &Network,
+    workload: &dyn RunningWorkload,
     port: u16,
     token: &str,
     ended: impl Future<Output = E>,
@@ -50,7 +51,7 @@ where
     let asking = async {
         let (mut shown, mut beats) = (Instant::now(), 0);
         loop {
-            match probe(network, port, token).await {
+            match probe(workload, port, token).await {
                 Found::Ours => return Waited::Ready,
                 Found::Stranger => return Waited::Stranger,
                 found @ Found::Other(Unfit::Open | Unfit::Foreign(_)) => return Waited::Late(found),

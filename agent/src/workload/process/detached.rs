@@ -6,7 +6,7 @@ use std::{
     io,
     net::{Ipv4Addr, TcpListener},
     os::unix::fs::OpenOptionsExt,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::Stdio,
     time::Duration,
 };
@@ -119,28 +119,12 @@ pub(crate) fn free_port(preferred: Option<u16>) -> io::Result<u16> {
     Ok(listener.local_addr()?.port())
 }
 
-/// The last lines of a log.
-pub(crate) fn tail(log: &Path, lines: usize) -> Vec<String> {
-    use std::io::{Read, Seek, SeekFrom};
-    const BYTES: u64 = 64 * 1024;
-    let read = || {
-        let mut file = File::open(log)?;
-        let length = file.metadata()?.len();
-        file.seek(SeekFrom::Start(length.saturating_sub(BYTES)))?;
-        let mut bytes = Vec::new();
-        file.take(BYTES).read_to_end(&mut bytes)?;
-        io::Result::Ok(bytes)
-    };
-    let tail = crate::log_tail::Tail::default();
-    tail.write(&read().unwrap_or_default());
-    tail.last(lines)
-}
-
 #[cfg(test)]
 mod tests {
     use tokio::time::sleep;
 
     use super::*;
+    use crate::log_tail::tail_of_file as tail;
 
     #[test]
     fn a_process_is_known_by_pid_and_start() {

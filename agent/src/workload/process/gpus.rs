@@ -66,7 +66,7 @@ pub(crate) fn difference(spec: &WorkloadSpec, chosen: &[Gpu], has: Option<&str>)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::workload::validate;
+    use crate::workload::fixtures;
 
     #[test]
     fn a_process_is_kept_to_its_gpus() {
@@ -85,7 +85,7 @@ mod tests {
     #[test]
     fn other_gpus_than_asked_for_are_told() {
         let gpus = gpu::devices::parse_list("GPU 0: A (UUID: GPU-a)");
-        let mut spec = validate::tests::spec();
+        let mut spec = fixtures::spec();
         let differ = |spec: &WorkloadSpec, has| difference(spec, &gpus, has);
         spec.gpus = GpuAsk::Default;
         assert_eq!(differ(&spec, Some("")), None);

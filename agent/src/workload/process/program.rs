@@ -12,8 +12,9 @@ use super::{
     venv::{self, VenvError},
 };
 use crate::{
+    failure::fail,
     host_program,
-    workload::{events::Throttle, failure::fail, jupyter},
+    workload::{events::Throttle, jupyter},
 };
 
 /// How long `jupyter lab --version` may take on a cold disk.

@@ -16,7 +16,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{host_program, log_tail::Tail};
+use crate::{host_program, log_tail::Tail, private_files, run_blocking::run_blocking};
 
 /// How long pip may take; it fetches a hundred packages, perhaps over a slow line.
 const INSTALL: Duration = Duration::from_secs(30 * 60);
@@ -75,7 +75,8 @@ pub(crate) async fn make(
 ) -> Result<(), VenvError> {
     let parent = dir.parent().ok_or_else(|| io::Error::other("no folder for it"))?;
     fs::create_dir_all(parent)?;
-    let _lock = lock(dir.with_extension("lock")).await?;
+    let lock = dir.with_extension("lock");
+    let _lock = run_blocking(move || private_files::lock(&lock)).await?;
     let sound = if find(dir, packages).is_some() {
         if works(dir, verb).await {
             return Ok(());
@@ -105,19 +106,9 @@ pub(crate) async fn make(
         }
     }
     pip(dir, packages, progress).await?;
-    fs::write(dir.join(MARK), packages.join("\n") + "\n")?;
+    let mark = packages.join("\n") + "\n";
+    private_files::replace(&dir.join(MARK), mark.as_bytes())?;
     Ok(())
-}
-
-async fn lock(path: PathBuf) -> io::Result<fs::File> {
-    let lock = move || {
-        let file = fs::File::options().create(true).append(true).open(path)?;
-        file.lock()?;
-        Ok(file)
-    };
-    tokio::task::spawn_blocking(lock)
-        .await
-        .map_err(io::Error::other)?
 }
 
 async fn pip(

@@ -18,14 +18,16 @@ use rustix::{
 };
 use tokio::{io::unix::AsyncFd, sync::watch};
 
+use super::descriptor::readable;
+
 /// Whether the terminal may be read: whoever lets something else ask the user there, such as ssh, pauses it.
 #[derive(Clone, Debug, Default)]
-pub struct Keys(Arc<watch::Sender<usize>>);
+pub(crate) struct Keys(Arc<watch::Sender<usize>>);
 
 impl Keys {
     /// Reads nothing until what it returns is dropped. There may be several at once.
     #[must_use]
-    pub fn pause(&self) -> Paused {
+    pub(crate) fn pause(&self) -> Paused {
         self.0.send_modify(|pauses| *pauses += 1);
         Paused(self.0.clone())
     }
@@ -42,7 +44,7 @@ impl Keys {
 
 /// Nothing is read from the terminal for as long as this lives.
 #[derive(Debug)]
-pub struct Paused(Arc<watch::Sender<usize>>);
+pub(crate) struct Paused(Arc<watch::Sender<usize>>);
 
 impl Drop for Paused {
     fn drop(&mut self) {
@@ -73,7 +75,7 @@ impl Terminal {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let tty = rustix::fs::open(path, flags, Mode::empty())?;
         Ok(Self {
-            tty: super::readable(tty)?,
+            tty: readable(tty)?,
             keys,
             is_ours,
         })
@@ -169,7 +171,7 @@ mod tests {
     }
 
     async fn reads(fd: OwnedFd) -> String {
-        let fd = crate::connection::wakeup::readable(fd).unwrap();
+        let fd = readable(fd).unwrap();
         let mut line = [0; 256];
         let read = fd.async_io(Interest::READABLE, |fd| Ok(rustix::io::read(fd, &mut line)?));
         let len = timeout(SOON, read).await.unwrap().unwrap();

@@ -4,26 +4,26 @@
 //! virtual machines, scans for networks) without a difference to a connection. The kernel says when to look; where it does
 //! not, [`portable`] looks every two seconds.
 
+mod event;
 #[cfg(target_os = "linux")]
 mod netlink;
 mod portable;
+mod routes;
 #[cfg(target_os = "linux")]
 #[cfg(test)]
 mod tests;
 
-use std::{
-    collections::HashMap,
-    net::{IpAddr, SocketAddr},
-    time::Duration,
-};
+use std::{net::SocketAddr, time::Duration};
 
 use tokio::{pin, select, sync::watch, time::sleep};
+
+use self::{event::Event, routes::Routes};
 
 /// How long after the first event of a burst it is told.
 const SETTLE: Duration = Duration::from_millis(200);
 
 /// Watches the ways to peers.
-pub struct Network {
+pub(crate) struct Network {
     peers: watch::Receiver<Vec<SocketAddr>>,
     events: Events,
     routes: Routes,
@@ -35,7 +35,7 @@ impl Network {
     /// # Panics
     /// Outside of a tokio runtime with time and I/O.
     #[must_use]
-    pub fn watch(peers: watch::Receiver<Vec<SocketAddr>>) -> Self {
+    pub(crate) fn watch(peers: watch::Receiver<Vec<SocketAddr>>) -> Self {
         Self::by(Events::start(), peers)
     }
 
@@ -51,7 +51,7 @@ impl Network {
 
     /// Waits until another source address is used towards a peer, or the route to it is gone, or was seen to be gone in
     /// between. It has to be waited for all the time: dropped in the middle of a burst, it forgets that there was one.
-    pub async fn changed(&mut self) {
+    pub(crate) async fn changed(&mut self) {
         loop {
             let event = select! {
                 Ok(()) = self.peers.changed() => Event::Time,
@@ -82,21 +82,6 @@ impl Network {
             self.routes.suspect();
         }
     }
-}
-
-/// Why to look at the routes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Event {
-    /// Something changed, perhaps somewhere else.
-    #[cfg_attr(
-        not(target_os = "linux"),
-        expect(dead_code, reason = "no other kernel is listened to")
-    )]
-    Heard,
-    /// So much changed that not all could be heard.
-    Missed,
-    /// The last look was a while ago, or at other peers.
-    Time,
 }
 
 enum Events {
@@ -138,104 +123,5 @@ impl Events {
                 Event::Time
             }
         }
-    }
-}
-
-/// The source address towards each peer; none where there is no route.
-type Sources = HashMap<SocketAddr, Option<IpAddr>>;
-
-/// What was told of the routes, and what was seen since.
-#[derive(Debug, Default)]
-struct Routes {
-    told: Sources,
-    now: Sources,
-    /// A route was away, though it may be back.
-    lost: bool,
-}
-
-impl Routes {
-    /// Takes a look. The way to a peer that was not there before is no news.
-    fn see(&mut self, now: Sources) {
-        for (peer, source) in &now {
-            self.told.entry(*peer).or_insert(*source);
-            let had_one = matches!(self.now.get(peer), Some(Some(_)));
-            self.lost |= had_one && source.is_none();
-        }
-        self.now = now;
-    }
-
-    /// A route may have been away without being seen.
-    fn suspect(&mut self) {
-        self.lost = true;
-    }
-
-    fn differ(&self) -> bool {
-        let differs = |(peer, source)| self.told.get(peer) != Some(source);
-        self.lost || self.now.iter().any(differs)
-    }
-
-    /// Whether there is something to tell, once.
-    fn take_change(&mut self) -> bool {
-        let differ = self.differ();
-        self.told.clone_from(&self.now);
-        self.lost = false;
-        differ
-    }
-}
-
-#[cfg(test)]
-mod routes {
-    use super::*;
-
-    /// The sources towards the first peers.
-    fn sources<const N: usize>(texts: [&str; N]) -> Sources {
-        let peers = (1..).map(|port| SocketAddr::from(([10, 8, 0, 1], port)));
-        peers.zip(texts.map(|text| text.parse().ok())).collect()
-    }
-
-    fn known(texts: [&str; 2]) -> Routes {
-        let mut routes = Routes::default();
-        routes.see(sources(texts));
-        routes
-    }
-
-    #[test]
-    fn other_addresses_and_routes_that_were_away_are_told_once() {
-        let home = ["192.168.1.7", "fd00::7"];
-        let cases: [(&str, &[[&str; 2]], bool); 6] = [
-            ("the same as ever", &[home, home], false),
-            ("another network", &[["10.0.0.3", "fd00::7"]], true),
-            ("IPv6 is gone", &[["192.168.1.7", ""]], true),
-            ("away for a moment", &[["", "fd00::7"], home], true),
-            ("other for a moment", &[["10.0.0.3", "fd00::7"], home], false),
-            ("all is gone", &[["", ""]], true),
-        ];
-        for (what, looks, expected) in cases {
-            let mut routes = known(home);
-            for look in looks {
-                routes.see(sources(*look));
-            }
-            assert_eq!(routes.take_change(), expected, "{what}");
-            assert!(!routes.take_change(), "{what}");
-        }
-    }
-
-    #[test]
-    fn both_the_loss_of_a_route_and_its_return_are_told() {
-        let mut routes = known(["10.0.0.3", ""]);
-        routes.see(sources(["", ""]));
-        assert!(routes.take_change());
-        routes.see(sources(["10.0.0.3", ""]));
-        assert!(routes.take_change());
-    }
-
-    #[test]
-    fn another_list_of_peers_is_no_news_and_hides_none() {
-        let mut routes = known(["10.0.0.3", ""]);
-        routes.see(sources(["10.0.0.3", "", "fd00::7"]));
-        routes.see(sources(["10.0.0.3"]));
-        assert!(!routes.take_change());
-        routes.see(sources(["10.0.0.4", ""]));
-        assert!(routes.take_change());
     }
 }

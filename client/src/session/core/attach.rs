@@ -7,14 +7,14 @@ use jq_common::{
     protocol::{
         capabilities::Capabilities,
         limits,
-        session::{Attach, AttachReply, BootId, Entry, Epoch},
+        session::{Attach, AttachReply, Entry},
     },
-    session::control,
+    session::control as frames,
 };
-use quinn::{Connection, RecvStream, SendStream, VarInt};
+use quinn::{Connection, VarInt};
 use tokio::time::timeout;
 
-use super::{Carrier, Session};
+use super::{Agent, Carrier, Session, control::ControlStream};
 
 /// How long an attach waits for another at most.
 const TURN: Duration = Duration::from_millis(400);
@@ -26,13 +26,10 @@ const FIRST: u64 = 1;
 pub struct Attached {
     /// The connection.
     pub connection: Connection,
-    pub(super) generation: u64,
-    pub(super) boot: BootId,
-    pub(super) epoch: Epoch,
-    pub(super) capabilities: Capabilities,
-    pub(super) table: HashMap<u64, Entry>,
-    pub(super) send: SendStream,
-    pub(super) receive: RecvStream,
+    generation: u64,
+    agent: Agent,
+    table: HashMap<u64, Entry>,
+    control: ControlStream,
 }
 
 /// Why a connection could not be made to carry the session.
@@ -50,6 +47,22 @@ pub enum AttachError {
     /// The agent is newer than this client.
     #[error("the agent refuses for a reason that this version does not know: a newer jq-client may know it")]
     Unknown,
+}
+
+/// What a new carrier means for the session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Installed {
+    /// The session began.
+    Began,
+    /// It goes on.
+    Resumed,
+    /// The agent does not know it any more: so many streams were reset.
+    Lost {
+        /// How many.
+        streams: usize,
+        /// The agent was started anew; else it gave the session up.
+        other_agent: bool,
+    },
 }
 
 impl Session {
@@ -74,7 +87,7 @@ impl Session {
                 .await
                 .map_err(|error| FrameError::Io(error.into()))?;
             // What it says frees memory and streams at both ends: it goes before any data.
-            let _ = send.set_priority(control::CONTROL_PRIORITY);
+            let _ = send.set_priority(frames::CONTROL_PRIORITY);
             codec::write(&mut send, &attach, limits::CONTROL_FRAME).await?;
             let early = (generation == FIRST).then(|| Early::begin(self, &connection));
             match codec::read(&mut receive, limits::CONTROL_FRAME).await? {
@@ -83,29 +96,79 @@ impl Session {
                     epoch,
                     capabilities,
                 } => {
-                    let table = control::read_table(&mut receive).await?;
+                    let table = frames::read_table(&mut receive).await?;
                     if let Some(early) = early {
                         early.answered();
                     }
-                    Ok(Attached {
-                        connection: connection.clone(),
-                        generation,
+                    let agent = Agent {
                         boot,
                         epoch,
                         capabilities: capabilities.shared(self.announced),
-                        table,
+                    };
+                    let control = ControlStream {
+                        capabilities: agent.capabilities,
                         send,
                         receive,
-                    })
+                    };
+                    Ok((agent, table, control))
                 }
                 AttachReply::Stale => Err(AttachError::Stale),
                 AttachReply::Busy => Err(AttachError::Busy),
                 AttachReply::Unknown => Err(AttachError::Unknown),
             }
         };
-        timeout(deadline, exchange)
+        let (agent, table, control) = timeout(deadline, exchange)
             .await
-            .map_err(|_| FrameError::TimedOut(deadline))?
+            .map_err(|_| FrameError::TimedOut(deadline))??;
+        Ok(Attached {
+            connection,
+            generation,
+            agent,
+            table,
+            control,
+        })
+    }
+
+    /// Whether no newer connection carries the session already.
+    #[must_use]
+    pub(crate) fn is_newer(&self, attached: &Attached) -> bool {
+        attached.generation > self.streams.generation()
+    }
+
+    /// Moves all streams over. None when a newer connection carries the session already.
+    pub fn install(&self, attached: Attached) -> Option<(Installed, ControlStream)> {
+        let Attached {
+            connection,
+            generation,
+            agent,
+            table,
+            control,
+        } = attached;
+        if generation <= self.streams.generation() {
+            return None;
+        }
+        let before = self.agent.send_replace(Some(agent));
+        let installed = match before {
+            None => Installed::Began,
+            Some(before) if before.epoch == agent.epoch => Installed::Resumed,
+            Some(before) => {
+                self.serving.send_replace(false);
+                Installed::Lost {
+                    streams: self.streams.lose(),
+                    other_agent: before.boot != agent.boot,
+                }
+            }
+        };
+        self.streams
+            .allow_compression(agent.capabilities.has(Capabilities::COMPRESSION));
+        if !self.streams.resume(generation, table) {
+            return None;
+        }
+        self.carrier.send_replace(Some(Carrier {
+            generation,
+            connection,
+        }));
+        Some((installed, control))
     }
 }
 

@@ -1,5 +1,7 @@
 //! A connection whose target has answered before anything is carried.
 
+use std::sync::Arc;
+
 use jq_common::{
     protocol::{
         capabilities::Capabilities,
@@ -7,16 +9,17 @@ use jq_common::{
         stream::{Opened, ResetCode, StreamHeader},
         target::Target,
     },
-    session::{opening::Opening, socket::Socket, stream::Ended},
+    session::{opening::Opening, socket::Socket, stream::Ended, streams::Streams},
 };
 
 use super::{
     Session,
-    offers::{GivenUp, Offers},
+    streams::{GivenUp, Offers},
 };
 
 /// A connection that the agent has opened, without a local end yet. Dropped, it is reset.
 pub struct Connected {
+    streams: Arc<Streams>,
     given_up: GivenUp,
     legs: Offers,
     opening: Opening,
@@ -45,6 +48,7 @@ impl Session {
             .first_frame::<Opened>(&mut legs, limits::REPLY_FRAME)
             .await?;
         Ok(Connected {
+            streams: self.streams.clone(),
             given_up,
             legs,
             opening: first.1,
@@ -57,16 +61,18 @@ impl Connected {
     ///
     /// # Errors
     /// Why it was reset; `socket` has then been reset too.
-    pub async fn carry(self, socket: impl Into<Socket>) -> Result<(), ResetCode> {
+    pub async fn proxy(self, socket: impl Into<Socket>) -> Result<(), ResetCode> {
         let Self {
+            streams,
             given_up,
             mut legs,
             opening,
         } = self;
         let socket = socket.into();
-        match given_up.0.proxy_from(opening, &socket, &mut legs).await {
+        let carrying = streams.proxy_from(opening, &given_up.0, &socket, &mut legs);
+        match carrying.await {
             Ended::Complete => Ok(()),
-            Ended::Reset(reset) => Err(reset.code()),
+            Ended::Reset(code) => Err(code),
         }
     }
 }

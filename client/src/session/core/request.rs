@@ -16,15 +16,15 @@ use tokio::net::UnixStream;
 use super::Session;
 
 /// The answer to a request.
-pub struct Events {
+pub(crate) struct Events {
     receive: UnixStream,
-    /// Why the request's stream was reset. Told before `receive` ends.
+    /// Why the request's stream was reset. Set before `receive` ends.
     reset: Arc<OnceLock<ResetCode>>,
 }
 
 /// Why there is no further event.
 #[derive(Debug, thiserror::Error)]
-pub enum RequestError {
+pub(crate) enum RequestError {
     /// The session was lost, or the agent says what cannot be.
     #[error(transparent)]
     Frame(FrameError),
@@ -38,20 +38,20 @@ impl Session {
     ///
     /// # Errors
     /// When this process is out of descriptors, or the request is too long.
-    pub fn request(self: &Arc<Self>, request: Request) -> std::io::Result<Events> {
+    pub(crate) fn request(self: &Arc<Self>, request: Request) -> std::io::Result<Events> {
         let (ours, theirs) = UnixStream::pair()?;
-        let (given_up, mut legs) = self
-            .open(&StreamHeader::Request(request))
-            .map_err(std::io::Error::other)?;
+        let header = StreamHeader::Request(request);
+        let (given_up, mut legs) = self.open(&header).map_err(std::io::Error::other)?;
         let reset = Arc::new(OnceLock::new());
         let told = reset.clone();
+        let streams = self.streams.clone();
         self.tasks.spawn(async move {
             let theirs = Socket::from(theirs);
-            let ended = given_up.0.proxy(&theirs, &mut legs).await;
+            let ended = streams.proxy(&given_up.0, &theirs, &mut legs).await;
             tracing::debug!(?ended, "request");
-            if let Ended::Reset(reset) = ended {
-                // Nobody else tells it.
-                let _ = told.set(reset.code());
+            if let Ended::Reset(code) = ended {
+                // Nobody else sets it.
+                let _ = told.set(code);
             }
             drop(theirs);
         });
@@ -64,7 +64,7 @@ impl Events {
     ///
     /// # Errors
     /// A [`RequestError`].
-    pub async fn next(&mut self) -> Result<Event, RequestError> {
+    pub(crate) async fn next(&mut self) -> Result<Event, RequestError> {
         loop {
             match codec::read(&mut self.receive, limits::CONTROL_FRAME).await {
                 Ok(event) => return Ok(event),

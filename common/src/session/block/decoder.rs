@@ -4,8 +4,15 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use super::{DEFLATED, HEADER, LARGEST, deflate};
-use crate::session::core::Fault;
+use super::{
+    deflate,
+    format::{DEFLATED, HEADER, LARGEST},
+};
+
+/// Bytes on a leg that are no block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("bytes that are no block")]
+pub struct BadBlock;
 
 /// Takes blocks apart, however they are cut.
 #[derive(Debug, Default)]
@@ -41,14 +48,14 @@ impl Default for Place {
 }
 
 impl Place {
-    fn behind(header: [u8; HEADER]) -> Result<Self, Fault> {
+    fn behind(header: [u8; HEADER]) -> Result<Self, BadBlock> {
         let word = u32::from_be_bytes(header);
-        let left = usize::try_from(word & !DEFLATED).map_err(|_| Fault::Block)?;
+        let left = usize::try_from(word & !DEFLATED).map_err(|_| BadBlock)?;
         match word & DEFLATED {
-            _ if left == 0 => Err(Fault::Block),
+            _ if left == 0 => Err(BadBlock),
             0 => Ok(Self::Plain { left }),
             // Else it would not have been deflated.
-            _ if left >= LARGEST => Err(Fault::Block),
+            _ if left >= LARGEST => Err(BadBlock),
             _ => Ok(Self::Deflated {
                 left,
                 got: Vec::new(),
@@ -62,8 +69,8 @@ impl BlockDecoder {
     /// arrived, and those of a deflated one come at once.
     ///
     /// # Errors
-    /// [`Fault::Block`] for what nobody sends.
-    pub fn next(&mut self, arrived: &mut VecDeque<Bytes>) -> Result<Option<Bytes>, Fault> {
+    /// [`BadBlock`] for what no sender produces.
+    pub fn next(&mut self, arrived: &mut VecDeque<Bytes>) -> Result<Option<Bytes>, BadBlock> {
         let next = self.take(arrived);
         if next.is_err() {
             self.at = Place::Broken;
@@ -71,12 +78,12 @@ impl BlockDecoder {
         next
     }
 
-    fn take(&mut self, arrived: &mut VecDeque<Bytes>) -> Result<Option<Bytes>, Fault> {
+    fn take(&mut self, arrived: &mut VecDeque<Bytes>) -> Result<Option<Bytes>, BadBlock> {
         loop {
             let wanted = match &self.at {
                 Place::Header { have, .. } => HEADER - have,
                 Place::Plain { left } | Place::Deflated { left, .. } => *left,
-                Place::Broken => return Err(Fault::Block),
+                Place::Broken => return Err(BadBlock),
             };
             let Some(piece) = split(arrived, wanted) else {
                 return Ok(None);
@@ -100,12 +107,12 @@ impl BlockDecoder {
                     *left -= piece.len();
                     got.extend_from_slice(&piece);
                     if *left == 0 {
-                        let bytes = deflate::inflate(got, LARGEST).ok_or(Fault::Block)?;
+                        let bytes = deflate::inflate(got, LARGEST).ok_or(BadBlock)?;
                         self.at = Place::default();
                         return Ok(Some(bytes));
                     }
                 }
-                Place::Broken => return Err(Fault::Block),
+                Place::Broken => return Err(BadBlock),
             }
         }
     }
@@ -136,7 +143,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{
-        super::{deflated, plain},
+        super::format::{deflated, plain},
         *,
     };
 
@@ -150,7 +157,7 @@ mod tests {
     }
 
     /// What comes of `pieces`, each given when the one before is used up.
-    fn unpack(pieces: VecDeque<Bytes>) -> Result<(Vec<u8>, bool), Fault> {
+    fn unpack(pieces: VecDeque<Bytes>) -> Result<(Vec<u8>, bool), BadBlock> {
         let (mut block_decoder, mut all) = (BlockDecoder::default(), Vec::new());
         for piece in pieces {
             let mut arrived = VecDeque::from([piece]);
@@ -212,7 +219,7 @@ mod tests {
             [deflated(3), Bytes::from_static(b"\xff\xff\xff")].concat(),
         )];
         for wire in empty.into_iter().chain(long).chain(broken) {
-            assert_eq!(unpack([wire].into()), Err(Fault::Block));
+            assert_eq!(unpack([wire].into()), Err(BadBlock));
         }
     }
 
@@ -221,7 +228,7 @@ mod tests {
         let zeros = Bytes::from(vec![0; LARGEST + 1]);
         let small = deflate::deflate(&[zeros], LARGEST).unwrap();
         let wire = Bytes::from([deflated(small.len() as u32), small].concat());
-        assert_eq!(unpack([wire].into()), Err(Fault::Block));
+        assert_eq!(unpack([wire].into()), Err(BadBlock));
     }
 
     #[test]

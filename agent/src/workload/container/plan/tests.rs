@@ -3,12 +3,12 @@
 use std::path::Path;
 
 use super::*;
-use crate::workload::{container::spec::tests::host, validate};
+use crate::workload::fixtures::{self, host};
 
 const NAME: &str = "jq-ada-gpu";
 
 fn options(change: impl FnOnce(&mut jq_common::protocol::workload::WorkloadSpec)) -> Options {
-    let mut spec = validate::tests::spec();
+    let mut spec = fixtures::spec();
     change(&mut spec);
     let image = spec.image.clone().unwrap();
     Options::of(&spec, &image, Path::new("/home/ada")).unwrap()

@@ -4,18 +4,22 @@ use jq_common::protocol::workload::{Failure, FailureKind, JupyterKind};
 
 use super::Run;
 use crate::{
-    engine::{ContainerSpec, EngineError, GpuRequest, ImageFacts, Limit},
+    engine::{ContainerSpec, EngineError, GpuRequest, ImageFacts},
+    failure::fail,
+    random_hex::random_hex,
     run_blocking::run_blocking,
-    session_store::{ContainerRecord, random_hex},
+    session_store::ContainerRecord,
     workload::{
         container::{
-            etc_passwd,
+            etc_passwd::{self, is_root},
+            files::{injected_user_entries, token_entries},
+            limits::{HardLimits, take_refused},
             options::Options,
-            spec::{ContainerInputs, HardLimits, container, injected_user_entries, is_root, token_entries},
+            spec::{ContainerInputs, container},
             user::{self, UserPlan},
             volumes,
         },
-        failure::{self, fail},
+        failure,
         gpu::{self, GpuPlan},
         jupyter::readiness,
     },
@@ -55,7 +59,7 @@ impl Run<'_> {
         if let Some(note) = &user.note {
             self.events.note(note.clone()).await;
         }
-        let nonce = random_hex::<16>().map_err(|error| state_failure(&error))?;
+        let nonce = random_hex::<16>().map_err(|error| failure::state(&error))?;
         let spec = container(ContainerInputs {
             spec: self.spec,
             options: &options,
@@ -196,7 +200,7 @@ impl Run<'_> {
             id: id.map(str::to_owned),
         };
         let kept = self.store.set_container(&self.spec.session, &record).await;
-        kept.map_err(|error| state_failure(&error))
+        kept.map_err(|error| failure::state(&error))
     }
 
     /// Puts in the token, and a home and a name for a user whom the image does not know.
@@ -210,9 +214,10 @@ impl Run<'_> {
     ) -> Result<(), EngineError> {
         let passwd = self.list(id, "/etc/passwd").await?;
         let mut entries = Vec::new();
-        if user.injected_user.is_some() {
+        if let Some(injected_user) = &user.injected_user {
             let group = self.list(id, "/etc/group").await?;
-            entries = injected_user_entries(user, &spec.mounts, (passwd.as_deref(), group.as_deref()));
+            entries =
+                injected_user_entries(injected_user, &spec.mounts, (passwd.as_deref(), group.as_deref()));
         }
         if self.spec.jupyter != JupyterKind::None {
             let owner = user.runs_as.or_else(|| {
@@ -234,55 +239,4 @@ impl Run<'_> {
         let list = self.engine.read(id, path).await?;
         Ok(list.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
     }
-}
-
-impl HardLimits {
-    /// This host's and this process's.
-    pub(crate) fn read() -> Self {
-        use rustix::process::{Resource, getrlimit};
-        let kernel_files = std::fs::read_to_string("/proc/sys/fs/nr_open")
-            .ok()
-            .and_then(|text| text.trim().parse().ok());
-        Self {
-            kernel_files: kernel_files.unwrap_or(1 << 20),
-            own_files: getrlimit(Resource::Nofile).maximum,
-            own_stack: getrlimit(Resource::Stack).maximum,
-            own_memlock: getrlimit(Resource::Memlock).maximum,
-        }
-    }
-}
-
-/// Takes the limits out that the engine names by their number (`rlimit type 8`), or all, and returns their names.
-fn take_refused(limits: &mut Vec<Limit>, why: &str) -> String {
-    let number = why
-        .split_once("rlimit type ")
-        .and_then(|(_, rest)| rest.split(|c: char| !c.is_ascii_digit()).next());
-    // setrlimit(2)'s numbers on Linux.
-    let name = match number {
-        Some("3") => "stack",
-        Some("7") => "nofile",
-        Some("8") => "memlock",
-        _ => "",
-    };
-    let (refused, kept) = std::mem::take(limits)
-        .into_iter()
-        .partition(|limit| limit.name == name);
-    let refused: Vec<Limit> = refused;
-    let refused = if refused.is_empty() {
-        kept
-    } else {
-        *limits = kept;
-        refused
-    };
-    let names: Vec<&str> = refused.iter().map(|limit| limit.name).collect();
-    names.join(", ")
-}
-
-fn state_failure(error: &std::io::Error) -> Failure {
-    fail(
-        FailureKind::HostUnfit,
-        "cannot keep this session's state",
-        error.to_string(),
-        "free some space in your home on the host, or make it writable for you",
-    )
 }

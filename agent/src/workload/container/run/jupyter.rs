@@ -8,11 +8,12 @@ use tokio::time::{Duration, timeout};
 use super::Run;
 use crate::{
     engine::{ContainerState, EngineError, Exec, Exit, Phase},
+    failure::fail,
     log_tail::Tail,
     workload::{
-        Network,
-        container::{options::Options, spec::token_entries},
-        failure::{self, fail},
+        RunningWorkload,
+        container::{files::token_entries, options::Options},
+        failure,
         jupyter::{
             self,
             probe::{Found, probe},
@@ -38,7 +39,7 @@ impl Run<'_> {
         origin: Origin,
         token: &str,
         made_with: Option<&Options>,
-    ) -> Result<(Arc<Network>, Option<JupyterInfo>), Failure> {
+    ) -> Result<(Arc<dyn RunningWorkload>, Option<JupyterInfo>), Failure> {
         let kind = self.spec.jupyter;
         if kind == JupyterKind::None {
             if origin != Origin::Found
@@ -46,33 +47,36 @@ impl Run<'_> {
             {
                 return Err(self.ended(kind, container, origin, exit).await);
             }
-            return Ok((self.network(container, origin, kind).await?, None));
+            return Ok((self.open(container, origin, kind).await?, None));
         }
-        let network = self.network(container, origin, kind).await?;
+        let workload = self.open(container, origin, kind).await?;
         // A container's own Jupyter is the kind that it was made with.
         let own = made_with
             .map(|options| options.jupyter)
             .filter(|kind| *kind != JupyterKind::None);
         let info = match own {
-            Some(kind) => self.own_command(&network, container, origin, token, kind).await?,
-            None => self.beside(&network, container, token).await?,
+            Some(kind) => {
+                self.own_command(&*workload, container, origin, token, kind)
+                    .await?
+            }
+            None => self.beside(&*workload, container, token).await?,
         };
-        Ok((network, Some(info)))
+        Ok((workload, Some(info)))
     }
 
     /// A container that ends while its network is being opened is the more telling failure.
-    async fn network(
+    async fn open(
         &self,
         container: &ContainerState,
         origin: Origin,
         kind: JupyterKind,
-    ) -> Result<Arc<Network>, Failure> {
+    ) -> Result<Arc<dyn RunningWorkload>, Failure> {
         match self
-            .networks
-            .of(&self.engine, container, &self.spec.session)
+            .access
+            .open(&self.engine, container, &self.spec.session)
             .await
         {
-            Ok(network) => Ok(network),
+            Ok(workload) => Ok(workload),
             Err(failure) => {
                 let state = self.engine.container(&container.id).await;
                 if state.is_ok_and(|state| state.is_some_and(|state| state.phase == Phase::Running)) {
@@ -87,19 +91,14 @@ impl Run<'_> {
     /// Jupyter is the container's own command: wait for it.
     async fn own_command(
         &self,
-        network: &Network,
+        workload: &dyn RunningWorkload,
         container: &ContainerState,
         origin: Origin,
         token: &str,
         kind: JupyterKind,
     ) -> Result<JupyterInfo, Failure> {
-        let info = |was_running| JupyterInfo {
-            port: jupyter::PORT,
-            token: token.to_owned(),
-            path: jupyter::page(kind).to_owned(),
-            was_running,
-        };
-        if origin == Origin::Found && probe(network, jupyter::PORT, token).await == Found::Ours {
+        let info = |was_running| jupyter::info(kind, jupyter::PORT, token, was_running);
+        if origin == Origin::Found && probe(workload, jupyter::PORT, token).await == Found::Ours {
             return Ok(info(true));
         }
         self.events
@@ -110,7 +109,7 @@ impl Run<'_> {
             log.ok()?.pop()
         };
         let waited = readiness::wait(
-            network,
+            workload,
             jupyter::PORT,
             token,
             self.engine.exited(&container.id),
@@ -180,20 +179,15 @@ impl Run<'_> {
     /// Jupyter beside the container's own command, on the first port that is free or has ours already.
     async fn beside(
         &self,
-        network: &Network,
+        workload: &dyn RunningWorkload,
         container: &ContainerState,
         token: &str,
     ) -> Result<JupyterInfo, Failure> {
         let kind = self.spec.jupyter;
-        let info = |port, was_running| JupyterInfo {
-            port,
-            token: token.to_owned(),
-            path: jupyter::page(kind).to_owned(),
-            was_running,
-        };
+        let info = |port, was_running| jupyter::info(kind, port, token, was_running);
         let mut free = None;
         for port in jupyter::PORT..jupyter::PORT + jupyter::PORTS {
-            match probe(network, port, token).await {
+            match probe(workload, port, token).await {
                 Found::Ours => return Ok(info(port, true)),
                 Found::Nothing(_) => free = free.or(Some(port)),
                 Found::Stranger | Found::Other(_) => {}
@@ -211,13 +205,13 @@ impl Run<'_> {
                 "stop one of them, or use `--jupyter none` and forward the port that you want with `-L`",
             ));
         };
-        self.start_beside(network, container, token, port).await?;
+        self.start_beside(workload, container, token, port).await?;
         Ok(info(port, false))
     }
 
     async fn start_beside(
         &self,
-        network: &Network,
+        workload: &dyn RunningWorkload,
         container: &ContainerState,
         token: &str,
         port: u16,
@@ -263,7 +257,7 @@ impl Run<'_> {
                 exit = self.engine.exited(&container.id) => exit,
             }
         };
-        let waited = readiness::wait(network, port, token, running, last_line, self.events);
+        let waited = readiness::wait(workload, port, token, running, last_line, self.events);
         match waited.await {
             Waited::Ready => Ok(()),
             Waited::Stranger => Err(readiness::stranger(kind, port)),

@@ -10,13 +10,11 @@ use super::*;
 use crate::{
     engine::{EngineError, Exit, GpuRequest, ImageFacts, Phase},
     workload::{
-        Network,
-        container::{
-            fake_engine::Fake,
-            spec::tests::{engine, host},
-        },
+        RunningWorkload,
+        container::fake_engine::Fake,
+        fixtures::{self, engine, host},
         jupyter::probe::tests::stand_in,
-        validate,
+        running::StandIn,
     },
 };
 
@@ -26,15 +24,15 @@ const NAME: &str = "jq-ada-gpu";
 /// Every container's network leads to one port of this machine.
 struct Stand(Mutex<u16>);
 
-impl Networks for Stand {
-    fn of<'a>(
+impl ContainerAccess for Stand {
+    fn open<'a>(
         &'a self,
         _: &'a Arc<dyn ContainerEngine>,
         _: &'a ContainerState,
         _: &'a str,
-    ) -> BoxFuture<'a, Result<Arc<Network>, Failure>> {
+    ) -> BoxFuture<'a, Result<Arc<dyn RunningWorkload>, Failure>> {
         let port = *self.0.lock().unwrap();
-        Box::pin(async move { Ok(Arc::new(Network::stand(port))) })
+        Box::pin(async move { Ok(Arc::new(StandIn(port)) as Arc<dyn RunningWorkload>) })
     }
 }
 
@@ -43,7 +41,7 @@ struct Bench {
     engine: Arc<Fake>,
     host: HostContext,
     store: SessionStore,
-    networks: Stand,
+    access: Stand,
     gpus: HostGpus,
     spec: WorkloadSpec,
     tasks: JoinSet<()>,
@@ -69,9 +67,9 @@ impl Bench {
             engine,
             host,
             store,
-            networks: Stand(Mutex::new(port)),
+            access: Stand(Mutex::new(port)),
             gpus: HostGpus::default(),
-            spec: validate::tests::spec(),
+            spec: fixtures::spec(),
             tasks,
             _dir: dir,
         }
@@ -81,7 +79,7 @@ impl Bench {
     fn without_jupyter(self) -> Self {
         // Bound and dropped: nobody listens there.
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        *self.networks.0.lock().unwrap() = free.local_addr().unwrap().port();
+        *self.access.0.lock().unwrap() = free.local_addr().unwrap().port();
         self
     }
 
@@ -92,7 +90,7 @@ impl Bench {
             engine: self.engine.clone(),
             host: &self.host,
             store: &self.store,
-            networks: &self.networks,
+            access: &self.access,
             gpus: &self.gpus,
             spec: &self.spec,
             events: &events,
@@ -379,7 +377,7 @@ async fn without_jupyter_the_images_own_command_must_go_on() {
 async fn a_jupyter_that_does_not_know_our_token_is_refused() {
     let mut bench = Bench::new().await;
     let port = stand_in("another", &mut bench.tasks).await;
-    *bench.networks.0.lock().unwrap() = port;
+    *bench.access.0.lock().unwrap() = port;
     let failure = bench.failure().await;
     assert_eq!(failure.kind, FailureKind::StartFailed);
     assert!(failure.what.contains("token"));

@@ -11,8 +11,8 @@ use rustix::{
 };
 use tokio::io::unix::AsyncFd;
 
-use super::Event;
-use crate::connection::wakeup::readable;
+use super::event::Event;
+use crate::connection::wakeup::descriptor::readable;
 
 /// What to hear of, a bit a group (`enum rtnetlink_groups` in linux/rtnetlink.h). The rules are those of `ip rule`, by
 /// which VPNs lead traffic.

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use super::Sources;
+use super::routes::Sources;
 
 /// From one look to the next, where no event says when to look.
 pub(super) const LOOK: Duration = Duration::from_secs(2);

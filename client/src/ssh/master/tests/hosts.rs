@@ -12,6 +12,7 @@ use std::{
 use tempfile::TempDir;
 
 use super::{Connection, Destination, Failure, Reporter, SshOptions};
+use crate::reporter::Event;
 
 const SSHD: &str = "/usr/sbin/sshd";
 
@@ -148,15 +149,13 @@ impl Hosts {
 pub(super) struct Heard(pub(super) Mutex<Vec<String>>);
 
 impl Reporter for Heard {
-    fn step(&self, host: &str, text: &str) {
-        self.0.lock().unwrap().push(format!("{host}: {text}"));
-    }
-    fn done(&self, _: &str) {}
-    fn progress(&self, _: &str, _: u64, _: u64) {}
-    fn notice(&self, text: &str) {
-        self.0.lock().unwrap().push(format!("notice: {text}"));
-    }
-    fn prompting(&self, may_ask: bool) {
-        self.0.lock().unwrap().push(format!("prompting: {may_ask}"));
+    fn report(&self, event: Event<'_>) {
+        let line = match event {
+            Event::Step { host, text } => format!("{host}: {text}"),
+            Event::Note(text) => format!("notice: {text}"),
+            Event::Prompting(may_ask) => format!("prompting: {may_ask}"),
+            _ => return,
+        };
+        self.0.lock().unwrap().push(line);
     }
 }

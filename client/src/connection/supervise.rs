@@ -1,0 +1,265 @@
+//! Keeps a session connected: carries out what the [supervisor](super::supervisor) decides, tells it what happens, and
+//! publishes how the connection is.
+
+mod carriers;
+mod publisher;
+mod tasks;
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{Notify, watch},
+    time::{Instant, sleep_until},
+};
+
+use self::{
+    carriers::Carriers,
+    publisher::Publisher,
+    tasks::{Ended, Tasks},
+};
+use super::{
+    bootstrap::{Bootstrapper, Interaction, Reached},
+    establish::{self, Found},
+    paths::Path,
+    race::{KnownAgent, SearchError, Searcher},
+    resume_ticket::TicketStore,
+    supervisor::{Action, EndReason, Event, Refusal, Scope, Supervisor},
+    wakeup::{Trigger, Triggers},
+};
+use crate::{
+    error::{Failure, Kind},
+    status::Status,
+};
+
+/// The connection of a session, for as long as the session lives.
+pub(crate) struct SupervisedConnection {
+    host: String,
+    supervisor: Supervisor,
+    searcher: Searcher,
+    bootstrapper: Arc<Bootstrapper>,
+    known: KnownAgent,
+    tickets: TicketStore,
+    triggers: Triggers,
+    carriers: Carriers,
+    tasks: Tasks,
+    publisher: Publisher,
+    workload_gone: Arc<Notify>,
+    poke: Arc<Notify>,
+}
+
+impl SupervisedConnection {
+    /// Keeps the session connected that was connected just now.
+    pub(crate) fn new(
+        host: String,
+        found: Found,
+        bootstrapper: Arc<Bootstrapper>,
+        tickets: TicketStore,
+        triggers: Triggers,
+    ) -> Self {
+        let Found {
+            searcher,
+            known,
+            carried,
+            ssh,
+        } = found;
+        let mut carriers = Carriers::new(searcher.session.clone());
+        let first = carriers.offer(carried, ssh);
+        let mut connection = Self {
+            supervisor: Supervisor::new(known.ranks(), Instant::now().into_std()),
+            publisher: Publisher::new(host.clone()),
+            host,
+            searcher,
+            bootstrapper,
+            known,
+            tickets,
+            triggers,
+            carriers,
+            tasks: Tasks::default(),
+            workload_gone: Arc::default(),
+            poke: Arc::default(),
+        };
+        connection.watch_paths();
+        // A connection that was just made ends no session.
+        let _ = connection.handle(Event::Searched(Ok(first)));
+        connection.publish(None);
+        connection
+    }
+
+    /// How the connection is, at all times.
+    pub(crate) fn status(&self) -> watch::Receiver<Status> {
+        self.publisher.subscribe()
+    }
+
+    /// Told when another agent was found than the one before: the workload is to be started there.
+    pub(crate) fn workload_gone(&self) -> Arc<Notify> {
+        self.workload_gone.clone()
+    }
+
+    /// Has the supervisor hear that another process asked how the session is.
+    pub(crate) fn poke(&self) -> Arc<Notify> {
+        self.poke.clone()
+    }
+
+    /// Keeps the session connected until that is not possible any more, and says why.
+    pub(crate) async fn run(&mut self) -> Failure {
+        loop {
+            let event = self.next().await;
+            let outage = self.outage();
+            if let Some(event) = event
+                && let Err(reason) = self.handle(event)
+            {
+                return self.failure(reason);
+            }
+            self.publish(outage);
+        }
+    }
+
+    /// Tells the agent that the session is over, and ends it here.
+    pub(crate) async fn leave(self) {
+        self.carriers.leave().await;
+        self.searcher.session.end().await;
+    }
+
+    /// Waits for something to happen; none if the numbers are all that is new.
+    async fn next(&mut self) -> Option<Event> {
+        let deadline = self.supervisor.deadline().map(Instant::from_std);
+        tokio::select! {
+            event = self.carriers.next() => Some(event),
+            ended = self.tasks.next() => Some(self.task_ended(ended)),
+            trigger = self.triggers.next() => Some(event_of(trigger)),
+            () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => Some(Event::Deadline),
+            () = self.poke.notified() => Some(Event::StatusAsked),
+            () = self.publisher.tick() => {
+                self.publisher.measure(&self.searcher.session);
+                None
+            }
+        }
+    }
+
+    /// Tells the supervisor, does what it asks for, and tells it what came of that.
+    fn handle(&mut self, event: Event) -> Result<(), EndReason> {
+        let mut events = VecDeque::from([event]);
+        while let Some(event) = events.pop_front() {
+            tracing::info!(?event);
+            for action in self.supervisor.on(event, Instant::now().into_std()) {
+                tracing::debug!(?action);
+                events.extend(self.perform(action)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Does something, and gives what came of it where that is known at once.
+    fn perform(&mut self, action: Action) -> Result<Option<Event>, EndReason> {
+        match action {
+            Action::Search(scope, pause) => self.search(scope, pause),
+            Action::StopSearch => self.tasks.stop_search(),
+            Action::Bootstrap(interaction) => self.bootstrap(interaction),
+            Action::StopBootstrap => self.tasks.stop_bootstrap(),
+            Action::TryPipe(head_start) => self.tasks.try_pipe(self.searcher.clone(), head_start),
+            Action::StopPipe => self.tasks.stop_pipe(),
+            Action::Install(id) => {
+                let installed = self.carriers.install(id);
+                self.searcher.round_trip = self.carriers.round_trip().unwrap_or(self.searcher.round_trip);
+                return Ok(Some(installed));
+            }
+            Action::Close(id) => self.carriers.close(id),
+            Action::ResetStreams(loss) => {
+                let reset = self.searcher.session.lose();
+                return Ok((reset > 0).then_some(Event::StreamsReset(loss)));
+            }
+            Action::RestartWorkload => self.workload_gone.notify_one(),
+            Action::SaveTicket => self.tickets.save(&self.searcher.identity, &self.known),
+            Action::Note(words) => self.bootstrapper.reporter().note(&words),
+            Action::DropSteps => self.bootstrapper.reporter().abandon(),
+            Action::End(reason) => return Err(reason),
+        }
+        Ok(None)
+    }
+
+    fn search(&mut self, scope: Scope, pause: Duration) {
+        let searcher = self.searcher.clone();
+        match scope {
+            Scope::Any => self.tasks.search(searcher, self.known.ways.clone(), pause),
+            Scope::BetterThan(rank) => self.tasks.improve(searcher, self.known.better_than(rank), rank),
+        }
+    }
+
+    fn bootstrap(&mut self, interaction: Interaction) {
+        let keys = self.triggers.keys();
+        self.tasks.bootstrap(self.bootstrapper.clone(), interaction, keys);
+    }
+
+    /// What a task's end means.
+    fn task_ended(&mut self, ended: Ended) -> Event {
+        match ended {
+            Ended::Search(Ok(carried)) => Event::Searched(Ok(self.carriers.offer(carried, None))),
+            Ended::Search(Err(failed)) => Event::Searched(Err(refusal(&failed))),
+            Ended::Pipe(Ok((carried, ssh))) => Event::PipeTried(Ok(self.carriers.offer(carried, Some(ssh)))),
+            Ended::Pipe(Err(error)) => Event::PipeTried(Err(refusal(&[(Path::Ssh, error)]))),
+            Ended::Bootstrap(Ok(reached)) => self.bootstrapped(reached),
+            Ended::Bootstrap(Err(failure)) => Event::BootstrapFailed(failure),
+        }
+    }
+
+    /// Learns what ssh told.
+    fn bootstrapped(&mut self, reached: Reached) -> Event {
+        self.known.renew(KnownAgent::from(&reached));
+        self.searcher.agent = self.known.agent;
+        self.watch_paths();
+        let has_pipe = reached.pipe.is_some();
+        self.tasks.keep_pipe(reached);
+        Event::Bootstrapped {
+            paths: self.known.ranks(),
+            has_pipe,
+        }
+    }
+
+    fn watch_paths(&self) {
+        self.triggers
+            .set_peers(self.known.ways.iter().filter_map(Path::address).collect());
+    }
+
+    fn outage(&self) -> Option<Duration> {
+        self.supervisor.outage(Instant::now().into_std())
+    }
+
+    /// Publishes how the connection is, after an outage of this length if one has just ended.
+    fn publish(&self, outage: Option<Duration>) {
+        let session = &self.searcher.session;
+        self.publisher
+            .publish(&self.supervisor, &self.carriers, session, outage);
+    }
+
+    fn failure(&self, reason: EndReason) -> Failure {
+        match reason {
+            EndReason::Superseded => Failure::new(
+                Kind::ConnectionLost,
+                "another jq-client has taken this session over",
+            )
+            .on(&self.host)
+            .hint("give this one another name with --name to have both"),
+            EndReason::HostKeyChanged(failure) => failure,
+            EndReason::VersionDiffers(why) => establish::version(&self.host).because(why),
+        }
+    }
+}
+
+fn event_of(trigger: Trigger) -> Event {
+    match trigger {
+        Trigger::UserAsked => Event::UserAsked,
+        Trigger::Woke { .. } => Event::Woke,
+        Trigger::NetworkChanged => Event::NetworkChanged,
+    }
+}
+
+/// What the supervisor is told where all paths were refused.
+fn refusal(failed: &[(Path, SearchError)]) -> Refusal {
+    for (path, error) in failed {
+        tracing::info!(%path, %error, "refused");
+    }
+    let version = failed.iter().find(|(_, error)| error.is_version());
+    Refusal {
+        version: version.map(|(path, error)| format!("{path}: {error}")),
+    }
+}

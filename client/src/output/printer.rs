@@ -1,0 +1,337 @@
+//! What happens, as lines for people or as JSON for programs.
+
+use std::{
+    io::{self, IsTerminal},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use jq_common::{protocol::workload::Progress, text::one_line};
+
+use super::{
+    json,
+    line::{Content, Line},
+    sessions,
+    status_line::{Look, is_news, lasting},
+    steps::{self, Steps},
+    summary::summary,
+    text::clean,
+    writer::{print, say},
+};
+use crate::{
+    error::Failure,
+    reporter::{Event, Reporter},
+    status::{Found, Opened, Snapshot, Status},
+};
+
+/// Most further lines of a reason that are shown: the end of a container's log, each path that failed.
+const MOST_LINES: usize = 20;
+
+/// What standard error is.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Terminal {
+    /// A terminal that can redraw a line.
+    pub(crate) draws: bool,
+    /// It shows colours.
+    pub(crate) colours: bool,
+}
+
+/// Prints. Cheap to clone; all clones share one terminal.
+#[derive(Clone)]
+pub struct Printer(Arc<Mutex<Inner>>);
+
+struct Inner {
+    json: bool,
+    colours: bool,
+    /// Keys are heard.
+    hears: bool,
+    steps: Steps,
+    /// How the connection is, once it stands.
+    status: Option<Status>,
+    line: Line,
+}
+
+impl Printer {
+    /// A printer for `terminal`, or of JSON lines.
+    #[must_use]
+    pub fn new(terminal: Terminal, json: bool) -> Self {
+        Self::with(json, terminal.colours, terminal.draws && !json)
+    }
+
+    /// A printer for when nothing is known of the terminal.
+    #[must_use]
+    pub fn plain(json: bool) -> Self {
+        Self::with(json, false, false)
+    }
+
+    fn with(json: bool, colours: bool, draws: bool) -> Self {
+        Self(Arc::new(Mutex::new(Inner {
+            json,
+            colours,
+            hears: io::stdin().is_terminal(),
+            steps: Steps::new(),
+            status: None,
+            line: Line::new(draws),
+        })))
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A step on `host` has begun; its last one is done.
+    pub(crate) fn begin(&self, host: &str, text: &str) {
+        let text = clean(text);
+        let inner = &mut *self.inner();
+        let done = inner.steps.begin(host, &text);
+        inner.step_done(done);
+        inner.redraw();
+        if inner.json {
+            json::step(&text, host);
+        }
+    }
+
+    /// The last step on `host` is done.
+    pub(crate) fn end(&self, host: &str) {
+        let inner = &mut *self.inner();
+        let done = inner.steps.end(host);
+        inner.step_done(done);
+        inner.redraw();
+    }
+
+    /// How far the step on `host` has come.
+    pub(crate) fn progressed(&self, host: &str, progress: &Progress) {
+        let inner = &mut *self.inner();
+        let detail = one_line(&progress.detail, 60);
+        let line = inner.steps.progress(host, progress, &detail);
+        inner.redraw();
+        if inner.json {
+            json::progress(progress, host, &detail);
+        } else if let Some(line) = line.filter(|_| !inner.line.draws() && inner.status.is_none()) {
+            say(&line);
+        }
+    }
+
+    /// Something worth knowing.
+    pub(crate) fn note(&self, text: &str) {
+        let text = clean(text);
+        let inner = &mut *self.inner();
+        if inner.json {
+            json::message("note", &text);
+        } else {
+            inner.say_above(&format!("  {text}"));
+        }
+    }
+
+    /// Something that the user would not expect.
+    pub(crate) fn warning(&self, text: &str) {
+        let text = clean(text);
+        let inner = &mut *self.inner();
+        if inner.json {
+            json::message("warning", &text);
+        } else {
+            let word = inner.colour("33;1", "warning:");
+            inner.say_above(&format!("{word} {text}"));
+        }
+    }
+
+    /// All steps are done: the terminal is as it was, whatever comes next.
+    pub(crate) fn settle(&self) {
+        let inner = &mut *self.inner();
+        let done = inner.steps.end_all();
+        for step in done {
+            inner.step_done(Some(step));
+        }
+        inner.redraw();
+    }
+
+    /// Steps that will never be done are dropped from the terminal.
+    pub(crate) fn abandon(&self) {
+        let inner = &mut *self.inner();
+        inner.steps.abandon();
+        inner.redraw();
+    }
+
+    /// The connection stands.
+    pub(crate) fn opened(&self, opened: &Opened) {
+        self.settle();
+        let inner = self.inner();
+        if inner.json {
+            json::ready(opened);
+            return;
+        }
+        for line in summary(opened) {
+            say(&line);
+        }
+        if let Some(url) = &opened.url {
+            print(url);
+        }
+        say("Ctrl-C disconnects; what runs on the host goes on.");
+    }
+
+    /// The user disconnected.
+    pub fn closed(&self, target: &str) {
+        self.clear_status();
+        let inner = self.inner();
+        if inner.json {
+            json::message("closed", target);
+        } else {
+            say(&format!(
+                "Disconnected from {}. The same command connects again.",
+                clean(target)
+            ));
+        }
+    }
+
+    /// The connection is now so. To be called on every change, and about once a second for the numbers.
+    ///
+    /// While ssh may ask its user ([`Event::Prompting`]) nothing is drawn.
+    pub(crate) fn status(&self, status: &Status) {
+        let mut next = status.cleaned();
+        let inner = &mut *self.inner();
+        let previous = inner.status.take();
+        if let Some(previous) = &previous {
+            next.complete(previous);
+        }
+        if inner.json {
+            if is_news(previous.as_ref(), &next) {
+                json::state(&next);
+            }
+        } else {
+            for line in lasting(previous.as_ref(), &next, inner.line.draws()) {
+                inner.say_above(&line);
+            }
+        }
+        inner.status = Some(next);
+        inner.redraw();
+    }
+
+    /// The connection is being given up: the terminal is as it was, whatever comes next.
+    pub fn clear_status(&self) {
+        let inner = &mut *self.inner();
+        inner.status = None;
+        inner.steps.abandon();
+        inner.redraw();
+    }
+
+    /// All sessions that run here, and their ports.
+    pub(crate) fn sessions(&self, found: &[Found]) {
+        if self.inner().json {
+            for one in found {
+                match &one.answer {
+                    Ok(snapshot) => json::session(snapshot),
+                    Err(error) => json::silent_session(&one.session, error.pid()),
+                }
+            }
+            return;
+        }
+        if found.is_empty() {
+            say("No session runs on this machine; `jq-client connect HOST` begins one.");
+        }
+        for line in sessions::list(found) {
+            print(&line);
+        }
+    }
+
+    /// One session with all that is known of it.
+    pub(crate) fn session(&self, snapshot: &Snapshot) {
+        if self.inner().json {
+            return json::session(snapshot);
+        }
+        for line in sessions::details(snapshot) {
+            print(&line);
+        }
+    }
+
+    /// What failed, where, why, and what to do.
+    pub fn failure(&self, failure: &Failure) {
+        self.clear_status();
+        let inner = self.inner();
+        if inner.json {
+            json::failure(failure);
+            return;
+        }
+        let mut lines = failure
+            .to_string()
+            .lines()
+            .map(clean)
+            .collect::<Vec<_>>()
+            .into_iter();
+        say(&format!(
+            "{} {}",
+            inner.colour("31;1", "error:"),
+            lines.next().unwrap_or_default()
+        ));
+        for line in lines.take(MOST_LINES) {
+            say(&format!("    {line}"));
+        }
+        for line in failure.hint.lines().map(clean) {
+            say(&format!("  {line}"));
+        }
+    }
+}
+
+impl Reporter for Printer {
+    fn report(&self, event: Event<'_>) {
+        match event {
+            Event::Step { host, text } => self.begin(host, text),
+            Event::Progress { host, progress } => self.progressed(host, progress),
+            Event::Done { host } => self.end(host),
+            Event::Abandoned => self.abandon(),
+            Event::Note(text) => self.note(text),
+            Event::Warning(text) => self.warning(text),
+            Event::Prompting(may_ask) => self.inner().line.cover(may_ask),
+            Event::Status(status) => self.status(status),
+        }
+    }
+}
+
+impl Inner {
+    fn step_done(&self, done: Option<steps::Done>) {
+        let Some(done) = done else { return };
+        if self.json {
+            json::step_done(&done.text, &done.host, done.took);
+            return;
+        }
+        // Once the connection has stood, the line tells of steps; ssh may be tried again for hours.
+        if self.status.is_some() {
+            return;
+        }
+        let mark = self.colour("32", "✓");
+        let text = format!("{}: {}", done.host, done.text);
+        let line = format!("{mark} {text:<62} {:>6.1} s", done.took.as_secs_f64());
+        self.line.above(|| say(&line));
+    }
+
+    /// One line above the redrawn one.
+    fn say_above(&self, line: &str) {
+        // ssh's question may stand on the line, waiting for an answer.
+        let start = if self.line.is_covered() { "\n" } else { "" };
+        self.line.above(|| say(&format!("{start}{line}")));
+    }
+
+    fn redraw(&mut self) {
+        let content = match (&self.status, self.steps.shown()) {
+            (Some(status), _) => {
+                let doing = self.steps.named();
+                let look = Look {
+                    colours: self.colours,
+                    hears: self.hears,
+                    width: self.line.width(),
+                };
+                let shown = status.drawn(doing.as_deref(), look);
+                shown.map_or(Content::Nothing, Content::Still)
+            }
+            (None, Some(step)) => Content::Turning(step),
+            (None, None) => Content::Nothing,
+        };
+        self.line.show(content);
+    }
+
+    fn colour(&self, code: &str, text: &str) -> String {
+        if self.colours {
+            format!("\x1b[{code}m{text}\x1b[0m")
+        } else {
+            text.to_owned()
+        }
+    }
+}
