@@ -2,7 +2,7 @@
 
 use std::{io, time::Duration};
 
-use jq_common::protocol::workload::Ready;
+use jq_common::protocol::{topics::WorkloadStatus, workload::Ready};
 use serde::{Deserialize, Serialize};
 
 /// How a connection is.
@@ -92,6 +92,8 @@ pub(crate) struct Snapshot {
     pub(crate) container: Option<String>,
     /// GPUs seen inside.
     pub(crate) gpus: Vec<String>,
+    /// How the workload is now. None while the agent does not tell.
+    pub(crate) workload: Option<WorkloadStatus>,
     /// Jupyter's page. Its query, which has the token, is never sent.
     pub(crate) url: Option<String>,
 }

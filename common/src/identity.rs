@@ -20,6 +20,8 @@ use rustls::{
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::protocol::hex;
+
 /// The one choice of a cryptography provider. AES-128 comes first, as QUIC's own first packets have it (RFC 9001, section
 /// 5.2): it takes a fifth less time than AES-256, which rustls prefers.
 #[must_use]
@@ -33,7 +35,7 @@ pub fn provider() -> Arc<CryptoProvider> {
 
 /// SHA-256 of a certificate's DER.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Fingerprint([u8; 32]);
+pub struct Fingerprint(#[serde(with = "hex")] [u8; 32]);
 
 impl Fingerprint {
     /// The fingerprint of a certificate.

@@ -9,9 +9,11 @@ use jq_common::{
     codec::{self, FrameError},
     identity::Identity,
     protocol::{
+        capabilities::Capabilities,
         limits,
         session::{Attach, AttachReply, Control, Open, SessionId, StreamAck},
-        stream::{StreamHeader, Target},
+        stream::{Header, StreamHeader},
+        target::Target,
     },
     quic,
     session::block::{self, BlockDecoder},
@@ -86,7 +88,7 @@ pub(crate) async fn attach(
         session,
         generation,
         keep_s: 24 * 3600,
-        deflate: true,
+        capabilities: Capabilities::OURS,
     };
     codec::write(&mut send, &attach, limits::CONTROL_FRAME).await?;
     let reply = codec::read_within(&mut receive, limits::CONTROL_FRAME, PATIENCE).await?;
@@ -107,16 +109,18 @@ pub(crate) async fn attach(
     }))
 }
 
+/// A header as it travels.
+pub(crate) fn header(header: &StreamHeader) -> Header {
+    Header::of(header).unwrap()
+}
+
 /// What a stream to a port of the agent's host is opened with.
 pub(crate) fn open(stream: u64, port: u16) -> Open {
     Open {
         stream,
         from: 0,
         received: 0,
-        header: Some(StreamHeader::Forward(Target::Host {
-            host: "127.0.0.1".to_owned(),
-            port,
-        })),
+        header: Some(header(&StreamHeader::forward(Target::host("127.0.0.1", port)))),
     }
 }
 

@@ -12,7 +12,8 @@ use jq_common::{
     protocol::{
         limits,
         session::{Control, Entry, Open, StreamAck},
-        stream::{StreamHeader, Target},
+        stream::StreamHeader,
+        target::Target,
         workload::{EngineChoice, GpuAsk, JupyterKind, PullPolicy, Request, WorkloadSpec},
     },
     session::block,
@@ -22,7 +23,7 @@ use tokio::task::JoinSet;
 
 use crate::{
     agent::{Address, Agent},
-    client::{Attached, Echo, Good, Random, attach, block, connect, endpoint, open},
+    client::{self, Attached, Echo, Good, Random, attach, block, connect, endpoint, open},
 };
 
 fn spec(random: &mut Random) -> WorkloadSpec {
@@ -85,15 +86,9 @@ fn control(random: &mut Random) -> Control {
 fn header(random: &mut Random, port: u16) -> StreamHeader {
     match random.below(8) {
         0 => StreamHeader::Request(Request::Start(Box::new(spec(random)))),
-        1 => StreamHeader::Forward(Target::Workload { port }),
-        2 => StreamHeader::Forward(Target::Host {
-            host: String::from_utf8_lossy(&random.bytes(300)).into_owned(),
-            port,
-        }),
-        _ => StreamHeader::Forward(Target::Host {
-            host: "127.0.0.1".to_owned(),
-            port,
-        }),
+        1 => StreamHeader::forward(Target::workload(port)),
+        2 => StreamHeader::forward(Target::host(String::from_utf8_lossy(&random.bytes(300)), port)),
+        _ => StreamHeader::forward(Target::host("127.0.0.1", port)),
     }
 }
 
@@ -109,7 +104,7 @@ async fn stream(
         stream: random.below(40),
         from: if random.below(3) == 0 { random.number() } else { 0 },
         received: if random.below(3) == 0 { random.number() } else { 0 },
-        header: (random.below(5) > 0).then(|| header(random, port)),
+        header: (random.below(5) > 0).then(|| client::header(&header(random, port))),
     };
     match random.below(10) {
         0 => send.write_all(&random.bytes(200)).await.ok()?,
@@ -350,7 +345,9 @@ async fn requests_without_end_harm_nobody_else() {
                 stream,
                 from: 0,
                 received: 0,
-                header: Some(StreamHeader::Request(Request::Start(Box::new(spec.clone())))),
+                header: Some(client::header(&StreamHeader::Request(Request::Start(Box::new(
+                    spec.clone(),
+                ))))),
             };
             let Ok((mut opened, _)) = attached.connection.open_bi().await else {
                 return;

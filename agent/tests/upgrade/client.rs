@@ -14,9 +14,11 @@ use jq_common::{
     codec,
     identity::{Fingerprint, Identity},
     protocol::{
+        capabilities::Capabilities,
         limits,
         session::{Attach, AttachReply, Control, Open, SessionId},
-        stream::{StreamHeader, Target},
+        stream::{Header, StreamHeader},
+        target::Target,
         workload::{Event, Request, WorkloadSpec},
     },
     quic,
@@ -101,14 +103,11 @@ impl Client {
 
     /// A connection to a port of the host.
     pub(crate) fn connect(&mut self, port: u16) -> UnixStream {
-        self.forward(Target::Host {
-            host: "127.0.0.1".to_owned(),
-            port,
-        })
+        self.forward(Target::host("127.0.0.1", port))
     }
 
     pub(crate) fn forward(&mut self, target: Target) -> UnixStream {
-        self.open(StreamHeader::Forward(target))
+        self.open(&StreamHeader::forward(target))
     }
 
     /// Starts a workload and waits until it runs.
@@ -125,16 +124,16 @@ impl Client {
 
     /// Asks for a workload. Its events follow.
     pub(crate) fn request(&mut self, spec: WorkloadSpec) -> UnixStream {
-        self.open(StreamHeader::Request(Request::Start(Box::new(spec))))
+        self.open(&StreamHeader::Request(Request::Start(Box::new(spec))))
     }
 
-    fn open(&mut self, header: StreamHeader) -> UnixStream {
+    fn open(&mut self, header: &StreamHeader) -> UnixStream {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let stream = self.shared.streams.open();
         let shared = self.shared.clone();
         let mut offers = Offers {
             stream: stream.clone(),
-            header,
+            header: Header::of(header).unwrap(),
             carrier: self.shared.carrier.subscribe(),
             used: 0,
         };
@@ -179,10 +178,11 @@ impl Shared {
                     }
                 }
             };
+            let mut none = control::NoFrames;
             tokio::select! {
                 _ = connection.closed() => {}
                 () = heard => {}
-                _ = control::run_sender(&self.streams, &mut send) => {}
+                _ = control::run_sender(&self.streams, &mut none, &mut send) => {}
             }
         }
     }
@@ -202,7 +202,7 @@ impl Shared {
             session: self.id,
             generation,
             keep_s: 600,
-            deflate: true,
+            capabilities: Capabilities::OURS,
         };
         codec::write(&mut send, &attach, limits::CONTROL_FRAME)
             .await
@@ -221,7 +221,7 @@ impl Shared {
 
 struct Offers {
     stream: Arc<Stream>,
-    header: StreamHeader,
+    header: Header,
     carrier: watch::Receiver<Option<(u64, Connection)>>,
     used: u64,
 }

@@ -8,7 +8,10 @@ use std::{
 };
 
 use jq_common::{
-    bootstrap::{AdmitReply, AdmitRequest, BootstrapReply, BootstrapRequest, Nonce, Started, UpgradeRequest},
+    bootstrap::{
+        AdmitReply, AdmitRequest, BootstrapReply, BootstrapRequest, FormatRange, Nonce, Started,
+        UpgradeRequest,
+    },
     codec,
     identity::Fingerprint,
     protocol::{
@@ -115,8 +118,8 @@ impl Host {
             successor: successor.to_owned(),
             run_dir: self.run_dir(successor),
             version: BUILD.to_owned(),
-            protocol: ALPN.to_vec(),
-            handover: 1,
+            handshake: String::from_utf8_lossy(ALPN).into_owned(),
+            formats: FormatRange { oldest: 2, newest: 2 },
         });
         codec::write(&mut process, &request, limits::BOOTSTRAP_FRAME)
             .await

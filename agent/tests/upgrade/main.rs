@@ -10,7 +10,7 @@ use std::time::Duration;
 use client::Client;
 use host::Host;
 use jq_common::protocol::{
-    stream::Target,
+    target::Target,
     workload::{EngineChoice, GpuAsk, JupyterKind, PullPolicy, WorkloadSpec},
 };
 use tokio::{
@@ -220,10 +220,10 @@ async fn a_workload_is_reached_again_after_an_upgrade() {
     client.keep_with(&agent).await;
     let port = echo.port;
     client.start(process()).await;
-    let mut before = client.forward(Target::Workload { port });
+    let mut before = client.forward(Target::workload(port));
     says(&mut before, b"before").await;
     host.bootstrap(&new, client.fingerprint()).await;
-    let mut after = client.forward(Target::Workload { port });
+    let mut after = client.forward(Target::workload(port));
     says(&mut after, b"after").await;
     says(&mut before, b"still there").await;
     client.check();

@@ -278,7 +278,8 @@ impl SendBuffer {
 }
 
 /// An send buffer's state without its bytes.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
 pub struct Snapshot {
     /// Everything before was acknowledged.
     pub acked: u64,

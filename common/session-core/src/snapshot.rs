@@ -12,7 +12,8 @@ use crate::{
 };
 
 /// A stream's state without the bytes that its send buffer holds.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
 pub struct StreamSnapshot {
     /// The sending half.
     pub send_buffer: send_buffer::Snapshot,

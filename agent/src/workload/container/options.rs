@@ -13,14 +13,18 @@ use crate::engine::MountSource;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Options {
     pub(crate) image: String,
+    #[serde(default)]
     pub(crate) gpus: String,
     /// `SOURCE:DESTINATION[:ro]`, sorted.
+    #[serde(default)]
     pub(crate) volumes: Vec<String>,
     /// `NAME=value`, sorted; of two with the same name the last.
+    #[serde(default)]
     pub(crate) env: Vec<String>,
     pub(crate) workdir: Option<String>,
     pub(crate) shm_size: Option<u64>,
     pub(crate) user: Option<String>,
+    #[serde(default)]
     pub(crate) jupyter: JupyterKind,
 }
 
@@ -72,7 +76,7 @@ impl Options {
     pub(crate) fn sealed(&self, nonce: &str) -> Self {
         let seal = |pair: &String| {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let sealed = jq_common::bootstrap::hex(&Sha256::digest(format!("{nonce}\0{value}")));
+            let sealed = jq_common::protocol::hex::encode(&Sha256::digest(format!("{nonce}\0{value}")));
             format!("{name}={}", &sealed[..32])
         };
         Self {
@@ -193,6 +197,8 @@ mod tests {
         assert_eq!(options.env, ["A=x=y", "B=2"]);
         assert_eq!(Options::from_label(&options.to_label()), Some(options));
         assert_eq!(Options::from_label("{}"), None);
+        let older = Options::from_label(r#"{"image":"i","of_a_newer_version":1}"#).unwrap();
+        assert_eq!((older.image.as_str(), older.jupyter), ("i", JupyterKind::Lab));
     }
 
     #[test]

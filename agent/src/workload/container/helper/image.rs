@@ -64,5 +64,5 @@ pub(super) async fn find_or_import(
 
 pub(super) async fn binary_hash(binary: &Path) -> io::Result<String> {
     let binary = tokio::fs::read(binary).await?;
-    Ok(jq_common::bootstrap::hex(&Sha256::digest(&binary))[..16].to_owned())
+    Ok(jq_common::protocol::hex::encode(&Sha256::digest(&binary))[..16].to_owned())
 }
