@@ -14,6 +14,8 @@ use futures_util::future::BoxFuture;
 
 use crate::log_tail::Tail;
 
+#[cfg(feature = "fuzzing")]
+pub(crate) use self::archive::unpack_file;
 pub(crate) use self::spec::{ContainerSpec, Entry, Exec, GpuRequest, ImportSpec, Limit, Mount, MountSource};
 
 /// The result of a call to an engine.

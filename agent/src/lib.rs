@@ -26,6 +26,8 @@ pub mod cli;
 mod engine;
 pub mod failure;
 mod fd_passing;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod host_program;
 mod keyed_mutex;
 mod log_tail;

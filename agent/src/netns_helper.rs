@@ -12,7 +12,7 @@ mod message;
 mod role;
 
 pub(crate) use self::loopback::dial_loopback;
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use self::message::SOCKET;
 pub use self::{
     connection::{HelperConnection, HelperListener},

@@ -16,6 +16,8 @@ mod shared;
 mod stage;
 mod upgrade;
 
+#[cfg(feature = "fuzzing")]
+pub(crate) use self::handover::read_snapshot;
 pub use self::{
     server::{Served, Server},
     upgrade::Upgrade,

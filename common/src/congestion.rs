@@ -10,8 +10,10 @@ mod ack_probe;
 mod bandwidth_filter;
 mod competition;
 mod delivery;
+mod limits;
 #[cfg(test)]
 mod link;
+mod min_rtt;
 mod window;
 
 use std::{

@@ -2,15 +2,17 @@
 //!
 //! # Layout
 //!
+//! Each file uses only those above it.
+//!
 //! - [`core`]: the state machine of one stream, without I/O and without a clock: a crate of its own, `jq-session-core`
-//! - [`buffer_budget`]: how much memory all send buffers of a session may hold
-//! - [`socket`]: the local end of a stream, TCP or Unix
-//! - [`stream`]: a stream at work: between its socket and whatever attachment there is, a file each way (`send`,
-//!   `recv`); [`leg`]: its QUIC stream on one
-//! - [`block`]: how bytes travel on a leg, its encoder and decoder
-//! - [`streams`]: all streams of a session at one end
-//! - [`control`]: the control stream of an attachment: the tables, then acknowledgements and resets both ways;
-//!   `control_queue`: what waits to be told there
+//! - [`block`]: how bytes travel on a leg, its encoder and decoder; [`leg`]: the QUIC stream that carries a stream on one
+//!   attachment; [`socket`]: the local end of a stream, TCP or Unix
+//! - [`buffer_budget`]: memory that all send buffers of a session may take
+//! - `control_queue`: what the peer has yet to be told; `context`: that, the budget and the counters, shared by all streams
+//! - [`stream`]: a stream's state, and who is woken when it changes
+//! - `send`, `recv`: the two directions between socket and leg; `proxy`: both, on one leg after another
+//! - [`streams`]: the registry, which alone owns the streams
+//! - [`control`]: the control stream of an attachment: the tables, then acknowledgements and resets in both directions
 //!
 //! # Who knows what, always
 //!
@@ -19,9 +21,11 @@
 
 pub mod block;
 pub mod buffer_budget;
+mod context;
 pub mod control;
 mod control_queue;
 pub mod leg;
+mod proxy;
 mod recv;
 mod send;
 pub mod socket;

@@ -40,7 +40,7 @@ pub(super) fn pack(entries: &[Entry]) -> io::Result<Vec<u8>> {
 }
 
 /// Extracts the regular file that the tar holds; None when it holds something else (a link, a folder).
-pub(super) fn unpack_file(bytes: &[u8]) -> io::Result<Option<Vec<u8>>> {
+pub(crate) fn unpack_file(bytes: &[u8]) -> io::Result<Option<Vec<u8>>> {
     let mut archive = tar::Archive::new(bytes);
     let Some(entry) = archive.entries()?.next() else {
         return Ok(None);

@@ -191,14 +191,14 @@ async fn run_control_stream(
     let send_all = async {
         codec::write(send, &reply, limits::CONTROL_FRAME).await?;
         control::send_table(send, &table).await?;
-        control::tell(session.streams(), send).await
+        control::run_sender(session.streams(), send).await
     };
     let receive_all = async {
         loop {
-            let control = control::hear(receive).await?;
+            let control = control::receive_frame(receive).await?;
             let path = connection.stats().path;
-            session.streams().carried(path.cwnd, path.rtt);
-            if !session.streams().hear(&control) {
+            session.streams().update_path(path.cwnd, path.rtt);
+            if !session.streams().on_control(&control) {
                 return Err(FrameError::Ended);
             }
         }

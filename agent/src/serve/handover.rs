@@ -11,6 +11,8 @@ mod prepare;
 mod reaper;
 mod snapshot;
 
+#[cfg(feature = "fuzzing")]
+pub(crate) use self::snapshot::read as read_snapshot;
 pub(super) use self::{
     execute::{Descriptors, execute_successor, freeze_sessions, receive_snapshot, reply},
     header::Header,

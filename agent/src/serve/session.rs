@@ -43,7 +43,7 @@ pub(super) struct Session {
     client: Fingerprint,
     id: SessionId,
     epoch: Epoch,
-    streams: Arc<Streams>,
+    streams: Streams,
     /// Delivers the QUIC streams ("legs") that a client opens for a stream to the task that works on the stream.
     legs: Mutex<HashMap<StreamId, mpsc::UnboundedSender<Leg>>>,
     carrier: Mutex<Carrier>,
@@ -130,7 +130,7 @@ impl Session {
         self.epoch
     }
 
-    pub(super) fn streams(&self) -> &Arc<Streams> {
+    pub(super) fn streams(&self) -> &Streams {
         &self.streams
     }
 
@@ -206,7 +206,6 @@ impl Session {
         }
         self.workers.close();
         self.workers.wait().await;
-        self.streams.clear().await;
     }
 
     /// The client opened a QUIC stream for a stream of the session.

@@ -101,7 +101,7 @@ impl Sessions {
         let keep = Duration::from_secs(attach.keep_s).min(LONGEST_KEEP);
         match session.attach(attach.generation, keep, connection) {
             Some(table) => {
-                session.streams().let_deflate(attach.deflate);
+                session.streams().allow_compression(attach.deflate);
                 AttachResult::Attached {
                     session,
                     table,

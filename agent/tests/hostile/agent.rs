@@ -23,7 +23,7 @@ pub(crate) const MEMORY: u64 = 150_000_000;
 /// How long anything may take that is not refused.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A running agent. Ends with this.
+/// A running agent. Ends with this, and the test fails if it panicked.
 pub(crate) struct Agent {
     process: Child,
     folder: RunDir,
@@ -128,6 +128,8 @@ impl Drop for Agent {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
+        let log = self.log();
+        assert!(std::thread::panicking() || !log.contains("panicked at "), "{log}");
     }
 }
 

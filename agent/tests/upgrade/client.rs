@@ -47,7 +47,7 @@ pub(crate) struct Client {
 struct Shared {
     identity: Identity,
     id: SessionId,
-    streams: Arc<Streams>,
+    streams: Streams,
     carrier: watch::Sender<Option<(u64, Connection)>>,
     /// The longest time without a connection, in milliseconds.
     longest_outage: AtomicU64,
@@ -131,6 +131,7 @@ impl Client {
     fn open(&mut self, header: StreamHeader) -> UnixStream {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let stream = self.shared.streams.open();
+        let shared = self.shared.clone();
         let mut offers = Offers {
             stream: stream.clone(),
             header,
@@ -138,7 +139,10 @@ impl Client {
             used: 0,
         };
         self.tasks.spawn(async move {
-            let ended = stream.proxy(&Socket::from(theirs), &mut offers).await;
+            let ended = shared
+                .streams
+                .proxy(&stream, &Socket::from(theirs), &mut offers)
+                .await;
             // A test that reads sees an end; only here it is known to be none.
             assert_eq!(ended, Ended::Complete);
         });
@@ -169,8 +173,8 @@ impl Shared {
             self.longest_outage.fetch_max(outage, Ordering::Relaxed);
             self.carrier.send_replace(Some((generation, connection.clone())));
             let heard = async {
-                while let Ok(control) = control::hear(&mut receive).await {
-                    if matches!(control, Control::Restarting) || !self.streams.hear(&control) {
+                while let Ok(control) = control::receive_frame(&mut receive).await {
+                    if matches!(control, Control::Restarting) || !self.streams.on_control(&control) {
                         break;
                     }
                 }
@@ -178,7 +182,7 @@ impl Shared {
             tokio::select! {
                 _ = connection.closed() => {}
                 () = heard => {}
-                _ = control::tell(&self.streams, &mut send) => {}
+                _ = control::run_sender(&self.streams, &mut send) => {}
             }
         }
     }

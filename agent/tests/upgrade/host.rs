@@ -150,7 +150,7 @@ impl Host {
     /// What the agents wrote to their logs, for a test that fails.
     pub(crate) fn logs(&self) -> String {
         let run = self.base.path().join("run").join(jq_agent::rundir::host_name());
-        let entries = fs::read_dir(run).unwrap().flatten();
+        let entries = fs::read_dir(run).into_iter().flatten().flatten();
         let logs = entries.map(|entry| {
             let log = fs::read_to_string(entry.path().join("log")).unwrap_or_default();
             format!("--- {}\n{log}", entry.path().display())
@@ -161,15 +161,18 @@ impl Host {
 
 impl Drop for Host {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            #[expect(clippy::print_stderr, reason = "a test's own words")]
-            {
-                eprintln!("{}", self.logs());
-            }
-        }
         for agent in self.agents() {
             let pid = Pid::from_raw(agent.0.cast_signed()).unwrap();
             let _ = kill_process(pid, Signal::KILL);
+        }
+        let logs = self.logs();
+        if std::thread::panicking() {
+            #[expect(clippy::print_stderr, reason = "a test's own words")]
+            {
+                eprintln!("{logs}");
+            }
+        } else {
+            assert!(!logs.contains("panicked at "), "{logs}");
         }
     }
 }

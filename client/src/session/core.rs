@@ -22,10 +22,10 @@ use quinn::Connection;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
+pub(crate) use self::request::Events;
 pub use self::{
     attach::{AttachError, Attached, Installed},
     control::{ControlStream, Detached},
-    request::Events,
 };
 
 /// The session of this process.
@@ -59,8 +59,8 @@ impl Session {
     /// # Errors
     /// Only when the system gives no randomness.
     pub fn new(keep: Duration, deflate: bool) -> std::io::Result<Arc<Self>> {
-        let streams = Streams::new(BufferBudget::new(buffer_budget::SESSION));
-        streams.let_deflate(deflate);
+        let streams = Arc::new(Streams::new(BufferBudget::new(buffer_budget::SESSION)));
+        streams.allow_compression(deflate);
         Ok(Arc::new(Self {
             id: random().map_err(std::io::Error::other)?,
             keep,
@@ -76,46 +76,40 @@ impl Session {
     }
 
     /// The agent that knew the session is gone: everything it may have known is reset.
-    pub fn lose(&self) -> usize {
+    pub(crate) fn lose(&self) -> usize {
         self.serving.send_replace(false);
         self.streams.lose()
     }
 
     /// The session's beginning at the agent that knows it; none before the first connection.
     #[must_use]
-    pub fn known_by(&self) -> Option<Epoch> {
+    pub(crate) fn known_by(&self) -> Option<Epoch> {
         let known_by = self.known_by.lock().unwrap_or_else(PoisonError::into_inner);
         known_by.map(|(_, epoch)| epoch)
     }
 
     /// The workload runs at the agent of `epoch`: connections to it can be made, unless that one is gone.
-    pub fn serve(&self, epoch: Option<Epoch>) {
+    pub(crate) fn serve(&self, epoch: Option<Epoch>) {
         if epoch == self.known_by() {
             self.serving.send_replace(true);
         }
     }
 
     /// Has the agent acknowledge something, so that its silence tells.
-    pub fn ask_for_a_sign(&self) {
-        self.streams.tell(Control::Acks(Vec::new()));
+    pub(crate) fn probe(&self) {
+        self.streams.send_control(Control::Acks(Vec::new()));
     }
 
     /// Bytes moved by all streams.
     #[must_use]
-    pub fn moved(&self) -> Moved {
+    pub(crate) fn moved(&self) -> Moved {
         self.streams.moved()
     }
 
     /// How many streams there are.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.streams.len()
-    }
-
-    /// Whether there is no stream.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.streams.is_empty()
     }
 
     /// The session is over here: its streams are reset.
@@ -123,6 +117,5 @@ impl Session {
         self.streams.end();
         self.tasks.close();
         self.tasks.wait().await;
-        self.streams.clear().await;
     }
 }

@@ -35,7 +35,7 @@ const WAITING: usize = 16;
 
 /// Why a request was refused. Nothing has changed then.
 #[derive(Debug, thiserror::Error)]
-pub enum ForwardError {
+pub(crate) enum ForwardError {
     /// Neither the port nor one of the next hundred can be bound.
     #[error("cannot listen on port {port} or any of the next hundred: {source}")]
     Bind {
@@ -62,7 +62,7 @@ enum Request {
 
 /// Sends requests to the actor. Cheap to clone.
 #[derive(Clone)]
-pub struct Forwards {
+pub(crate) struct Forwards {
     requests: mpsc::Sender<Request>,
     list: watch::Receiver<Vec<Port>>,
 }
@@ -73,7 +73,7 @@ impl Forwards {
     ///
     /// # Errors
     /// [`ForwardError::Bind`], [`ForwardError::TooMany`], or [`ForwardError::Ended`].
-    pub async fn add(&self, forward: Forward) -> Result<u16, ForwardError> {
+    pub(crate) async fn add(&self, forward: Forward) -> Result<u16, ForwardError> {
         self.ask(|answer| Request::Add(forward, answer)).await
     }
 
@@ -81,13 +81,13 @@ impl Forwards {
     ///
     /// # Errors
     /// [`ForwardError::NotForwarded`] or [`ForwardError::Ended`].
-    pub async fn remove(&self, port: u16) -> Result<(), ForwardError> {
+    pub(crate) async fn remove(&self, port: u16) -> Result<(), ForwardError> {
         self.ask(|answer| Request::Remove(port, answer)).await
     }
 
     /// The forwarded ports in the order in which they were added, now and after each change.
     #[must_use]
-    pub fn list(&self) -> watch::Receiver<Vec<Port>> {
+    pub(crate) fn list(&self) -> watch::Receiver<Vec<Port>> {
         self.list.clone()
     }
 
@@ -103,7 +103,7 @@ impl Forwards {
 }
 
 /// Owns the listeners and what connects to them. Dropped, it closes the listeners and resets the connections.
-pub struct ForwardActor {
+pub(crate) struct ForwardActor {
     session: Arc<Session>,
     reporter: Arc<dyn Reporter>,
     requests: mpsc::Receiver<Request>,
@@ -123,7 +123,7 @@ struct Active {
 impl ForwardActor {
     /// The actor of `session`, and a handle to it. `reporter` is told, once for each reason, why connections fail.
     #[must_use]
-    pub fn new(session: Arc<Session>, reporter: Arc<dyn Reporter>) -> (Self, Forwards) {
+    pub(crate) fn new(session: Arc<Session>, reporter: Arc<dyn Reporter>) -> (Self, Forwards) {
         let (sender, requests) = mpsc::channel(WAITING);
         let (list, listed) = watch::channel(Vec::new());
         let actor = Self {
@@ -142,7 +142,7 @@ impl ForwardActor {
     }
 
     /// Serves requests for as long as it is polled. Forwarding itself goes on in tasks of its own.
-    pub async fn run(mut self) -> Infallible {
+    pub(crate) async fn run(mut self) -> Infallible {
         while let Some(request) = self.requests.recv().await {
             // Who asked may have gone meanwhile.
             match request {

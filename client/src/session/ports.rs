@@ -20,11 +20,11 @@ const JUPYTER: u16 = 8888;
 
 /// What the user asked for.
 #[derive(Clone, Debug, Default)]
-pub struct PortPlan {
+pub(crate) struct PortPlan {
     /// The forwards of `-L`.
-    pub forwards: Vec<Forward>,
+    pub(crate) forwards: Vec<Forward>,
     /// Local port of Jupyter, where the user named one.
-    pub jupyter: Option<u16>,
+    pub(crate) jupyter: Option<u16>,
 }
 
 /// The ports that were opened.

@@ -35,27 +35,27 @@ use crate::{
 
 /// What a session is to be.
 #[derive(Clone, Debug)]
-pub struct SessionPlan {
+pub(crate) struct SessionPlan {
     /// Its name.
-    pub name: String,
+    pub(crate) name: String,
     /// The host, and the way to it.
-    pub route: Route,
+    pub(crate) route: Route,
     /// How long the agent stays when nobody is connected, and keeps the session when nothing carries it.
-    pub linger: Duration,
+    pub(crate) linger: Duration,
     /// Whether streams are compressed where that helps.
-    pub compression: bool,
+    pub(crate) compression: bool,
     /// The container and Jupyter.
-    pub workload: WorkloadSpec,
+    pub(crate) workload: WorkloadSpec,
     /// The ports on this machine.
-    pub ports: PortPlan,
+    pub(crate) ports: PortPlan,
     /// Where files and sockets are kept.
-    pub folders: Folders,
+    pub(crate) folders: Folders,
     /// Whether standard error is a terminal.
-    pub terminal: bool,
+    pub(crate) terminal: bool,
 }
 
 /// A session with a connection, whose workload has been requested.
-pub struct RunningSession {
+pub(crate) struct RunningSession {
     plan: SessionPlan,
     session: Arc<Session>,
     connection: SupervisedConnection,
@@ -70,7 +70,7 @@ impl RunningSession {
     ///
     /// # Errors
     /// What failed, on which host, and what to do.
-    pub async fn connect(plan: SessionPlan, reporter: Arc<dyn Reporter>) -> Result<Self, Failure> {
+    pub(crate) async fn connect(plan: SessionPlan, reporter: Arc<dyn Reporter>) -> Result<Self, Failure> {
         let session = Session::new(plan.linger, plan.compression)
             .map_err(|error| Failure::new(Kind::Local, "cannot begin a session").because(error))?;
         let workload = Workload {
@@ -111,7 +111,11 @@ impl RunningSession {
     ///
     /// # Errors
     /// Why the session cannot go on; [`Kind::Interrupted`] when it is stopped before `opened` was called.
-    pub async fn run(self, stop: &CancellationToken, opened: impl FnOnce(&Opened)) -> Result<(), Failure> {
+    pub(crate) async fn run(
+        self,
+        stop: &CancellationToken,
+        opened: impl FnOnce(&Opened),
+    ) -> Result<(), Failure> {
         let Self {
             plan,
             session,

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::Violation;
+use crate::violation::Violation;
 
 /// How much arrived, and how much of it the local socket took.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use alloc::collections::VecDeque;
 
 use bytes::Bytes;
 
-use crate::Violation;
+use crate::violation::Violation;
 
 /// What a stream may hold before it has shown that it needs more, in bytes.
 pub const FIRST_WINDOW: u64 = 256 * 1024;

@@ -1,28 +1,15 @@
 //! One logical stream at one end of a session. No I/O and no clock: what happens is told, what is to be done is asked.
 
-mod snapshot;
-
 use core::ops::Range;
 
 use bytes::Bytes;
 
-pub use self::snapshot::StreamSnapshot;
 use crate::{
     recv_state::RecvState,
     send_buffer::SendBuffer,
+    violation::Violation,
     wire::{Entry, StreamAck, StreamId},
 };
-
-/// The peer violated the protocol. Only the stream concerned is reset.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Violation {
-    /// An offset that does not fit what was sent or received.
-    #[error("an offset that does not fit")]
-    Offset,
-    /// The peer has forgotten a stream that is not complete.
-    #[error("the other end has forgotten it")]
-    Forgotten,
-}
 
 /// Where a reset came from, and its code: a number to this crate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,10 +35,10 @@ impl Reset {
 pub struct StreamCore {
     id: StreamId,
     /// Of the attachment whose input counts.
-    generation: u64,
-    send_buffer: SendBuffer,
-    recv_state: RecvState,
-    reset: Option<Reset>,
+    pub(crate) generation: u64,
+    pub(crate) send_buffer: SendBuffer,
+    pub(crate) recv_state: RecvState,
+    pub(crate) reset: Option<Reset>,
     /// The peer knows it.
     confirmed: bool,
     /// It was sent on some attachment: the peer may know it.

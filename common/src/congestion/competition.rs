@@ -2,7 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::window::{MinRtt, TARGET, WIDEST};
+use super::{
+    limits::{TARGET, WIDEST},
+    min_rtt::MinRtt,
+};
 
 /// After so long without a round trip as short as the shortest, the queue is drained to see whether it still holds.
 const ROUND_TRIP_AGE: Duration = Duration::from_secs(10);

@@ -6,17 +6,15 @@ use super::{
     bandwidth_filter::BandwidthFilter,
     competition::{Change, Competition, Filled},
     delivery::Sample,
+    limits::{TARGET, WIDEST},
+    min_rtt::MinRtt,
 };
 
 /// Packets before anything is known: as many as TCP sends (RFC 6928), and as few as are of use later.
 const FIRST: u64 = 10;
 const FEWEST: u64 = 4;
 
-/// Bytes of the widest window: 1 Gbit/s at half a second.
-pub(super) const WIDEST: u64 = 64 * 1024 * 1024;
-
-/// A queue that stands for a whole round trip is wished to be so long, or this part of the round trip.
-pub(super) const TARGET: Duration = Duration::from_millis(2);
+/// The standing queue aimed at, as a part of the round-trip time; at least [`TARGET`],
 const TARGET_PART: u32 = 20;
 
 /// or of so many packets.
@@ -67,13 +65,6 @@ pub(super) struct Window {
     competition: Competition,
     /// A round trip was filled once: what is known is the path, and not only what was sent.
     filled: bool,
-}
-
-/// The shortest round trip, and when it was seen last.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct MinRtt {
-    pub(super) round_trip: Duration,
-    pub(super) at: Instant,
 }
 
 /// What a round trip has shown so far.

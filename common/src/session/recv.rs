@@ -1,11 +1,10 @@
-//! The way inbound: from one leg after another to the local socket.
+//! The receiving direction: from one leg after another to the local socket.
 
 use std::{
     collections::VecDeque,
     future::poll_fn,
     io,
     pin::pin,
-    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -19,33 +18,35 @@ use super::{
     stream::Stream,
 };
 
-/// What arrived and is being written to the socket, from one leg to the next.
+/// Data on its way to the socket. It outlives a leg: what was accepted is delivered, whatever becomes of the attachment.
 #[derive(Default)]
 pub(super) struct Inbound {
+    /// Accepted by the core, and not delivered.
     pending: VecDeque<Bytes>,
     arrived: Arrived,
 }
 
-/// What came on the leg that there is.
+/// What arrived on the current leg.
 #[derive(Default)]
 struct Arrived {
-    /// Not taken apart yet.
+    /// Not decoded.
     chunks: VecDeque<Bytes>,
-    block_decoder: BlockDecoder,
+    decoder: BlockDecoder,
     /// Offset of the next byte.
     at: u64,
 }
 
 impl Inbound {
-    /// Without a leg: writes what is pending, and waits. Returns when the socket breaks.
-    pub(super) async fn starve(&mut self, stream: &Arc<Stream>, socket: &Socket) {
+    /// Between two legs: delivers what is pending, and waits. Returns when the socket breaks.
+    pub(super) async fn run_detached(&mut self, stream: &Stream, socket: &Socket) {
         self.arrived = Arrived::default();
         if self.flush(stream, socket).await.is_ok() {
             std::future::pending::<()>().await;
         }
     }
 
-    async fn flush(&mut self, stream: &Arc<Stream>, socket: &Socket) -> Result<(), LegEnd> {
+    /// Delivers what is pending, and the end when it is due.
+    async fn flush(&mut self, stream: &Stream, socket: &Socket) -> Result<(), LegEnd> {
         while !self.pending.is_empty() {
             match socket.try_write(&self.pending) {
                 Ok(count) => {
@@ -67,7 +68,7 @@ impl Inbound {
         if end {
             socket.end();
             stream.settled.notify_one();
-            stream.tell_peer(true);
+            stream.queue(true);
         }
         Ok(())
     }
@@ -82,9 +83,10 @@ impl Inbound {
         }
     }
 
-    pub(super) async fn receive(
+    /// Receives from a leg whose first byte has the offset `at`. Returns when the leg ends or the socket breaks.
+    pub(super) async fn run(
         &mut self,
-        stream: &Arc<Stream>,
+        stream: &Stream,
         generation: u64,
         receive: &mut Receiver,
         at: u64,
@@ -95,7 +97,7 @@ impl Inbound {
             ..Arrived::default()
         };
         loop {
-            // Neither reading from QUIC nor writing to a socket with room gives way to other tasks by itself.
+            // Neither reading from QUIC nor writing to a socket with room yields to other tasks by itself.
             tokio::task::coop::consume_budget().await;
             if let Err(end) = self.flush(stream, socket).await {
                 return end;
@@ -105,7 +107,7 @@ impl Inbound {
                     return LegEnd::Violation(violation);
                 }
                 if !self.arrived.chunks.is_empty() {
-                    // Few bytes that become many take their time, which is everybody's.
+                    // A few bytes may decompress to many, which takes a while: other tasks share this thread.
                     tokio::task::yield_now().await;
                 }
                 continue;
@@ -119,7 +121,7 @@ impl Inbound {
                     if let Err(end) = self.flush(stream, socket).await {
                         return end;
                     }
-                    // The other way goes on.
+                    // The sending direction goes on.
                     std::future::pending::<()>().await;
                 }
                 Err(error) => return error.into(),
@@ -127,14 +129,14 @@ impl Inbound {
         }
     }
 
-    /// Takes apart what arrived, as much as one write passes on: a peer's few bytes may become many, and in many pieces.
+    /// Decodes what arrived, as much as one write delivers: a few bytes of the peer's may decompress to many, in many pieces.
     fn accept(&mut self, stream: &Stream, generation: u64) -> Result<(), LegViolation> {
         let mut core = stream.core();
-        stream.heard(&core);
+        stream.received_data(&core);
         let mut taken = 0;
         while taken < LARGEST
             && self.pending.len() < socket::CHUNKS
-            && let Some(bytes) = self.arrived.block_decoder.next(&mut self.arrived.chunks)?
+            && let Some(bytes) = self.arrived.decoder.next(&mut self.arrived.chunks)?
         {
             let offset = self.arrived.at;
             self.arrived.at += bytes.len() as u64;
@@ -145,7 +147,7 @@ impl Inbound {
     }
 }
 
-/// Makes one chunk of what waits: each keeps a whole batch of packets in memory.
+/// Joins chunks that wait: each keeps a whole batch of packets in memory.
 fn gather(waiting: &mut VecDeque<Bytes>) {
     if waiting.len() > 1 {
         let all = waiting.make_contiguous().concat().into();
@@ -155,7 +157,7 @@ fn gather(waiting: &mut VecDeque<Bytes>) {
 }
 
 impl Arrived {
-    /// Takes in what there is. False at the end.
+    /// Takes what QUIC has. False at the end.
     fn poll_take(&mut self, receive: &mut Receiver, cx: &mut Context<'_>) -> Poll<Result<bool, ReadError>> {
         let mut chunks: [Bytes; socket::CHUNKS] = Default::default();
         let count = ready!(pin!(receive.stream().read_chunks(&mut chunks)).poll(cx))?;
@@ -165,7 +167,7 @@ impl Arrived {
 
     /// The end arrived.
     fn end(&self, stream: &Stream, generation: u64) -> Result<(), LegViolation> {
-        if !self.block_decoder.is_between_blocks() {
+        if !self.decoder.is_between_blocks() {
             return Err(BadBlock.into());
         }
         Ok(stream.core().accept_end(generation, self.at)?)

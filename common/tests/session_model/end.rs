@@ -53,8 +53,8 @@ impl Stream {
 /// Something to tell the peer.
 #[derive(Debug)]
 pub(crate) enum Pending {
-    Look(StreamId),
-    Tell(Control),
+    Stream(StreamId),
+    Frame(Control),
 }
 
 #[derive(Debug)]
@@ -129,12 +129,12 @@ impl End {
             && !stream.queued
         {
             stream.queued = true;
-            self.control_queue.push_back(Pending::Look(id));
+            self.control_queue.push_back(Pending::Stream(id));
         }
     }
 
     pub(crate) fn tell(&mut self, control: Control) {
-        self.control_queue.push_back(Pending::Tell(control));
+        self.control_queue.push_back(Pending::Frame(control));
     }
 
     /// Everything there is to tell, as frames.
@@ -143,12 +143,12 @@ impl End {
         let mut acks = Vec::new();
         while let Some(pending) = self.control_queue.pop_front() {
             match pending {
-                Pending::Look(id) => match self.look(id) {
+                Pending::Stream(id) => match self.look(id) {
                     Some(Control::Acks(more)) => acks.extend(more),
                     other => frames.extend(other),
                 },
-                Pending::Tell(Control::Acks(more)) => acks.extend(more),
-                Pending::Tell(control) => frames.push(control),
+                Pending::Frame(Control::Acks(more)) => acks.extend(more),
+                Pending::Frame(control) => frames.push(control),
             }
         }
         if !acks.is_empty() {
@@ -158,10 +158,7 @@ impl End {
     }
 
     fn look(&mut self, stream: StreamId) -> Option<Control> {
-        let known = match self.known.get_mut(&stream) {
-            Some(known) => known,
-            None => self.forgotten.get_mut(&stream)?,
-        };
+        let known = self.known.get_mut(&stream)?;
         known.queued = false;
         Some(match known.core.reset_reason() {
             Some(Reset::Local(code)) => Control::Reset { stream, code },

@@ -237,10 +237,26 @@ fn main() -> io::Result<()> {
         "a\u{202e}b\r\n\u{9b}31m",
     ];
     write(&folder, "text", &texts(&escapes))?;
+    write(&folder, "archive", &[archive()?])?;
+    // Its format, the length of its head, and the head: nothing in it but what has a length of its own.
+    let snapshot = [&1_u32.to_be_bytes()[..], &200_u64.to_be_bytes(), &[0; 200]].concat();
+    write(&folder, "handover", &[snapshot])?;
+    // The id of the first request, and an errno.
+    let replies = [111_u32, 0].map(|errno| [1_u32.to_be_bytes(), errno.to_be_bytes()].concat());
+    write(&folder, "helper", &replies)?;
     for target in ["nonce", "relay", "pipe", "core", "blocks"] {
         write(&folder, target, &[vec![0; 64]])?;
     }
     Ok(())
+}
+
+fn archive() -> io::Result<Vec<u8>> {
+    let mut tar = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(tar::EntryType::Regular);
+    header.set_size(6);
+    tar.append_data(&mut header, "run/jq/token", &b"secret"[..])?;
+    tar.into_inner()
 }
 
 fn write(folder: &Path, target: &str, seeds: &[Vec<u8>]) -> io::Result<()> {

@@ -97,7 +97,7 @@ impl Session {
 
     /// Proxies a socket until its stream ends, or until an upgrade: then returns the socket.
     async fn proxy(&self, stream: &Arc<Stream>, socket: Socket, legs: &mut OpenedLegs) -> Option<Suspended> {
-        let proxying = stream.proxy(&socket, legs);
+        let proxying = self.streams.proxy(stream, &socket, legs);
         let Some(ended) = self.freezing.run_until_cancelled(proxying).await else {
             return Suspended::socket(socket);
         };

@@ -118,7 +118,7 @@ impl Session {
 
     /// Whether no newer connection carries the session already.
     #[must_use]
-    pub fn is_newer(&self, attached: &Attached) -> bool {
+    pub(crate) fn is_newer(&self, attached: &Attached) -> bool {
         attached.generation > self.streams.generation()
     }
 

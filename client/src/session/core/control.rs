@@ -31,12 +31,12 @@ impl Session {
     pub async fn talk(&self, connection: &Connection, stream: &mut ControlStream) -> Detached {
         let heard = async {
             loop {
-                let control = control::hear(&mut stream.receive).await?;
+                let control = control::receive_frame(&mut stream.receive).await?;
                 let path = connection.stats().path;
-                self.streams.carried(path.cwnd, path.rtt);
+                self.streams.update_path(path.cwnd, path.rtt);
                 match control {
                     Control::Restarting => return Ok::<_, FrameError>(()),
-                    control if self.streams.hear(&control) => {}
+                    control if self.streams.on_control(&control) => {}
                     _ => return Err(FrameError::Ended),
                 }
             }
@@ -47,7 +47,7 @@ impl Session {
                 Ok(()) => return Detached::Restarting,
                 Err(error) => Some(error),
             },
-            Err(error) = control::tell(&self.streams, &mut stream.send) => Some(error),
+            Err(error) = control::run_sender(&self.streams, &mut stream.send) => Some(error),
         };
         if let Some(error) = failed {
             tracing::debug!(%error, "control stream");

@@ -16,7 +16,7 @@ use tokio::net::UnixStream;
 use super::Session;
 
 /// The answer to a request.
-pub struct Events {
+pub(crate) struct Events {
     receive: UnixStream,
 }
 
@@ -25,12 +25,13 @@ impl Session {
     ///
     /// # Errors
     /// When this process is out of descriptors.
-    pub fn request(self: &Arc<Self>, request: Request) -> std::io::Result<Events> {
+    pub(crate) fn request(self: &Arc<Self>, request: Request) -> std::io::Result<Events> {
         let (ours, theirs) = UnixStream::pair()?;
         let (given_up, mut legs) = self.open(StreamHeader::Request(request));
+        let streams = self.streams.clone();
         self.tasks.spawn(async move {
             let theirs = Socket::from(theirs);
-            let ended = given_up.0.proxy(&theirs, &mut legs).await;
+            let ended = streams.proxy(&given_up.0, &theirs, &mut legs).await;
             tracing::debug!(?ended, "request");
         });
         Ok(Events { receive: ours })
@@ -42,7 +43,7 @@ impl Events {
     ///
     /// # Errors
     /// When the session was lost or the agent speaks nonsense.
-    pub async fn next(&mut self) -> Result<Event, FrameError> {
+    pub(crate) async fn next(&mut self) -> Result<Event, FrameError> {
         codec::read(&mut self.receive, limits::CONTROL_FRAME).await
     }
 }

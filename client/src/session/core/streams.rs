@@ -38,7 +38,7 @@ impl Session {
             }
         }
         let (given_up, mut legs) = self.open(StreamHeader::Forward(target));
-        let ended = given_up.0.proxy(&socket, &mut legs).await;
+        let ended = self.streams.proxy(&given_up.0, &socket, &mut legs).await;
         match ended {
             Ended::Complete => Ok(()),
             Ended::Reset(code) => Err(code),

@@ -4,7 +4,10 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use super::{DEFLATED, HEADER, LARGEST, deflate};
+use super::{
+    deflate,
+    format::{DEFLATED, HEADER, LARGEST},
+};
 
 /// Bytes on a leg that are no block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -140,7 +143,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{
-        super::{deflated, plain},
+        super::format::{deflated, plain},
         *,
     };
 

@@ -6,7 +6,10 @@
 
 use bytes::{Buf, Bytes};
 
-use super::{LARGEST, deflate};
+use super::{
+    deflate,
+    format::{self, LARGEST},
+};
 use crate::session::core::StreamCore;
 
 /// Most chunks given to QUIC at once.
@@ -98,7 +101,7 @@ impl BlockEncoder {
 
     fn begin_plain(&mut self, count: usize) {
         self.left = count;
-        self.begun = [super::plain(length(count)), Bytes::new()];
+        self.begun = [format::plain(length(count)), Bytes::new()];
         self.pause = self.pause.saturating_sub(count);
     }
 
@@ -110,7 +113,7 @@ impl BlockEncoder {
             self.next_pause = (2 * self.next_pause).min(PAUSES[1]);
             return false;
         };
-        self.begun = [super::deflated(length(deflated.len())), deflated];
+        self.begun = [format::deflated(length(deflated.len())), deflated];
         self.next_pause = PAUSES[0];
         true
     }

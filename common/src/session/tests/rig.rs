@@ -28,6 +28,7 @@ use crate::{
     quic,
     session::{
         buffer_budget::{self, BufferBudget},
+        context::StreamContext,
         control,
         core::StreamCore,
         leg::{Leg, LegSource, Receiver, Sender},
@@ -94,7 +95,7 @@ impl Rig {
         let target = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let agent = Agent::new(target.local_addr().unwrap());
         let mut rig = Self {
-            client: Streams::new(BufferBudget::new(buffer_budget::SESSION)),
+            client: Arc::new(Streams::new(BufferBudget::new(buffer_budget::SESSION))),
             agent,
             target,
             endpoints,
@@ -170,13 +171,13 @@ impl Rig {
         let client = self.client.clone();
         self.spawn(async move {
             let heard = async {
-                while let Ok(control) = control::hear(&mut receive).await {
-                    assert!(client.hear(&control));
+                while let Ok(control) = control::receive_frame(&mut receive).await {
+                    assert!(client.on_control(&control));
                 }
                 std::future::pending::<()>().await;
             };
             let told = async {
-                let _ = control::tell(&client, &mut send).await;
+                let _ = control::run_sender(&client, &mut send).await;
             };
             talk.run_until_cancelled(async { tokio::join!(heard, told) })
                 .await;
@@ -222,8 +223,8 @@ impl Rig {
     /// Bulk may be deflated on a path that carries this many bytes a second, or may not be.
     pub(super) fn deflates(&self, may: bool, rate: u64) {
         for streams in [&self.client, &self.agent.streams] {
-            streams.let_deflate(may);
-            streams.carried(rate, Duration::from_secs(1));
+            streams.allow_compression(may);
+            streams.update_path(rate, Duration::from_secs(1));
         }
     }
 
@@ -246,8 +247,9 @@ impl Rig {
             carrier: self.carrier.subscribe(),
             last: 0,
         };
+        let client = self.client.clone();
         self.spawn(async move {
-            stream.proxy(&socket, &mut legs).await;
+            client.proxy(&stream, &socket, &mut legs).await;
         });
         here.unwrap()
     }
@@ -274,12 +276,12 @@ impl Rig {
         })
         .await;
         assert_eq!(
-            self.client.budget().room(0),
+            self.client.context.budget.room(0),
             buffer_budget::EACH + buffer_budget::SESSION,
             "what the budget of the client has free"
         );
         assert_eq!(
-            self.agent.streams.budget().room(0),
+            self.agent.streams.context.budget.room(0),
             buffer_budget::EACH + buffer_budget::SESSION,
             "what the budget of the agent has free"
         );
@@ -288,7 +290,8 @@ impl Rig {
             self.agent.legs.lock().unwrap().is_empty()
         })
         .await;
-        let ends: [Weak<Streams>; 2] = [Arc::downgrade(&self.client), Arc::downgrade(&self.agent.streams)];
+        let ends: [Weak<StreamContext>; 2] =
+            [&self.client, &self.agent.streams].map(|streams| Arc::downgrade(&streams.context));
         let (tasks, agent_tasks) = (self.tasks.clone(), self.agent.tasks.clone());
         self.client.end();
         self.agent.streams.end();
@@ -300,8 +303,6 @@ impl Rig {
             tokio::join!(tasks.wait(), agent_tasks.wait())
         })
         .await;
-        self.client.clear().await;
-        self.agent.streams.clear().await;
         drop(self);
         for end in ends {
             assert_eq!(end.strong_count(), 0, "an end of the session is never freed");

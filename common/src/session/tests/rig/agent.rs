@@ -28,7 +28,7 @@ use crate::{
 
 /// The agent's end.
 pub(super) struct Agent {
-    pub(super) streams: Arc<Streams>,
+    pub(super) streams: Streams,
     pub(super) legs: Mutex<HashMap<StreamId, mpsc::UnboundedSender<Leg>>>,
     target: std::net::SocketAddr,
     pub(super) connection: Mutex<Option<Connection>>,
@@ -64,11 +64,11 @@ impl Agent {
         let table = self.streams.fence(generation).expect("a higher generation");
         let told = async {
             control::send_table(&mut send, &table).await?;
-            control::tell(&self.streams, &mut send).await
+            control::run_sender(&self.streams, &mut send).await
         };
         let heard = async {
-            while let Ok(control) = control::hear(&mut receive).await {
-                assert!(self.streams.hear(&control));
+            while let Ok(control) = control::receive_frame(&mut receive).await {
+                assert!(self.streams.on_control(&control));
             }
         };
         let accepted = async {
@@ -130,7 +130,8 @@ impl Agent {
             };
             match dialled {
                 Some(Ok(tcp)) => {
-                    stream.proxy(&Socket::from(tcp), &mut Arriving(legs)).await;
+                    let (socket, mut legs) = (Socket::from(tcp), Arriving(legs));
+                    agent.streams.proxy(&stream, &socket, &mut legs).await;
                 }
                 Some(Err(_)) => stream.reset(ResetCode::Refused),
                 None => {}

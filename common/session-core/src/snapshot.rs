@@ -4,10 +4,10 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 
-use super::{Reset, StreamCore};
 use crate::{
     recv_state::RecvState,
     send_buffer::{self, SendBuffer},
+    stream::{Reset, StreamCore},
     wire::StreamId,
 };
 
