@@ -23,7 +23,7 @@ pub(crate) type Answer<'a, T> = BoxFuture<'a, Result<T, EngineError>>;
 
 /// Runs containers from images.
 pub(crate) trait ContainerEngine: Images + Containers {
-    /// What is known about the engine since the connection was made.
+    /// What is known about the connected engine.
     fn facts(&self) -> &EngineFacts;
 }
 

@@ -18,7 +18,7 @@ pub(crate) trait RunningWorkload: Send + Sync {
 
 /// A workload that was started or found.
 pub(crate) struct Started {
-    /// What the client is told.
+    /// What is reported to the client.
     pub(crate) ready: Ready,
     /// The workload.
     pub(crate) running: Arc<dyn RunningWorkload>,

@@ -37,15 +37,15 @@ impl Containers for Docker {
     fn create<'a>(&'a self, spec: &'a ContainerSpec) -> Answer<'a, String> {
         Box::pin(async move {
             let options = CreateContainerOptionsBuilder::new().name(&spec.name).build();
-            let made = self
+            let created = self
                 .client
                 .create_container(Some(options), convert::create_body(spec))
                 .await
                 .map_err(engine_error)?;
-            for warning in made.warnings {
+            for warning in created.warnings {
                 tracing::debug!(%warning, "warning of the engine");
             }
-            Ok(made.id)
+            Ok(created.id)
         })
     }
 

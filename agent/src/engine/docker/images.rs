@@ -13,7 +13,10 @@ use super::{
     Docker, convert, engine_error,
     pull::{LayerReport, Layers},
 };
-use crate::engine::{Answer, EngineError, Entry, ImageFacts, Images, ImportSpec, PullProgress, archive};
+use crate::{
+    engine::{Answer, EngineError, Entry, ImageFacts, Images, ImportSpec, PullProgress, archive},
+    run_blocking::run_blocking,
+};
 
 impl Images for Docker {
     fn image<'a>(&'a self, reference: &'a str) -> Answer<'a, Option<ImageFacts>> {
@@ -77,8 +80,8 @@ impl Images for Docker {
                 .await
                 .map_err(engine_error)?;
             let name = format!("{}:{}", image.repository, image.tag);
-            let made = self.client.inspect_image(&name).await.map_err(engine_error)?;
-            Ok(made.id.unwrap_or(name))
+            let imported = self.client.inspect_image(&name).await.map_err(engine_error)?;
+            Ok(imported.id.unwrap_or(name))
         })
     }
 
@@ -115,13 +118,13 @@ impl Docker {
     async fn credentials(&self, registry: String) -> Option<DockerCredentials> {
         let file = self.config.join("config.json");
         let server = registry.clone();
-        let read = tokio::task::spawn_blocking(move || {
+        let read = run_blocking(move || {
             let file = std::fs::File::open(file).ok()?;
             docker_credential::get_credential_from_reader(std::io::BufReader::new(file), &server)
                 .inspect_err(|error| tracing::debug!(%error, "no registry credentials"))
                 .ok()
         });
-        let credential = read.await.ok().flatten()?;
+        let credential = read.await?;
         let mut credentials = DockerCredentials {
             serveraddress: Some(registry),
             ..Default::default()

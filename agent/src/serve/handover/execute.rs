@@ -134,7 +134,7 @@ fn execute(successor: &Path, run_dir: &Path, snapshot: &Snapshot) -> io::Result<
     if let Err(error) = signal(SignalKind::pipe()) {
         tracing::error!(%error, "cannot handle SIGPIPE");
     }
-    // The snapshot left in standard input must not keep sockets open.
+    // A snapshot that remains in standard input would keep its sockets open.
     null_stdin()?;
     Err(error)
 }

@@ -90,7 +90,7 @@ pub(crate) fn why_not_ours(
     None
 }
 
-/// Makes `asked` comparable with the options of this container, whose variables are hashed.
+/// Converts `asked` so that it can be compared with the options of this container, whose variables are hashed.
 pub(crate) fn comparable(asked: &Options, container: &ContainerState) -> Options {
     asked.sealed(
         container

@@ -10,7 +10,7 @@ use futures_util::future::BoxFuture;
 use jq_common::protocol::limits;
 use tokio::{net::TcpStream, time::timeout};
 
-use crate::{netns_helper::dial_loopback, workload::RunningWorkload};
+use crate::{netns_helper::dial_loopback, run_blocking::run_blocking, workload::RunningWorkload};
 
 /// Processes of the host, with the port of their Jupyter if there is one.
 pub(crate) struct HostProcesses(Option<OwnPort>);
@@ -55,10 +55,7 @@ impl OwnPort {
 
     async fn check(self) -> io::Result<()> {
         let find = move || listener_uid(BufReader::new(File::open("/proc/net/tcp")?), self.port);
-        let found = tokio::task::spawn_blocking(find)
-            .await
-            .map_err(io::Error::other)??;
-        match found {
+        match run_blocking(find).await? {
             Some(uid) if uid == self.uid => Ok(()),
             Some(uid) => Err(io::Error::new(
                 io::ErrorKind::PermissionDenied,

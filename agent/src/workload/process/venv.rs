@@ -100,9 +100,9 @@ pub(crate) async fn create(
         if !created.status.success() {
             // It leaves an incomplete folder behind.
             let _ = tokio::fs::remove_dir_all(dir).await;
-            let mut said = String::from_utf8_lossy(&created.stdout).into_owned();
-            said.push_str(&String::from_utf8_lossy(&created.stderr));
-            return Err(VenvError::NoVenv(last_lines(&said)));
+            let mut output = String::from_utf8_lossy(&created.stdout).into_owned();
+            output.push_str(&String::from_utf8_lossy(&created.stderr));
+            return Err(VenvError::NoVenv(last_lines(&output)));
         }
     }
     pip(dir, packages, progress).await?;
@@ -131,12 +131,12 @@ async fn pip(
         .stderr(Stdio::piped())
         .kill_on_drop(true)
         .spawn()?;
-    let said = Tail::default();
+    let tail = Tail::default();
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let run = async {
         let (_, _, status) = tokio::join!(
-            follow(stdout, &said, progress),
-            follow(stderr, &said, &|_, _| {}),
+            follow(stdout, &tail, progress),
+            follow(stderr, &tail, &|_, _| {}),
             child.wait()
         );
         status
@@ -147,14 +147,14 @@ async fn pip(
     if status.success() {
         Ok(())
     } else {
-        Err(VenvError::Pip(said.last(4).join(" | ")))
+        Err(VenvError::Pip(tail.last(4).join(" | ")))
     }
 }
 
 /// Reports pip's lines, and counts the packages that it collects.
 async fn follow(
     output: Option<impl AsyncRead + Unpin>,
-    said: &Tail,
+    tail: &Tail,
     progress: &(dyn Fn(u64, &str) + Send + Sync),
 ) {
     let Some(output) = output else { return };
@@ -162,8 +162,8 @@ async fn follow(
     let mut collected = 0;
     // A line that is not UTF-8 ends the reports but not the installation: the pipe is drained below.
     while let Ok(Some(line)) = lines.next_line().await {
-        said.write(line.as_bytes());
-        said.write(b"\n");
+        tail.write(line.as_bytes());
+        tail.write(b"\n");
         collected += u64::from(line.trim_start().starts_with("Collecting "));
         progress(collected, line.trim());
     }

@@ -229,7 +229,7 @@ impl Helper {
             shared.path(),
         )?;
         let id = self.engine.create(&spec).await.map_err(engine_failed)?;
-        let come = async {
+        let connected = async {
             self.engine.start(&id).await.map_err(engine_failed)?;
             tokio::select! {
                 connection = listener.accept(START_TIMEOUT) => connection,
@@ -239,10 +239,10 @@ impl Helper {
                 })),
             }
         };
-        let come = come.await;
+        let connected = connected.await;
         // The folder is not needed any more, whether or not the helper has connected.
         drop(shared);
-        match come {
+        match connected {
             Ok(connection) => Ok(Running {
                 connection: Arc::new(connection),
                 id,
