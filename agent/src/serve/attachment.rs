@@ -155,7 +155,9 @@ async fn attach_and_serve(
         epoch: session.epoch(),
     };
     tokio::select! {
-        error = run_control_stream(connection, &session, reply, table, &mut send, &mut receive) => tracing::debug!(%error, "control stream ended"),
+        error = run_control_stream(connection, &session, reply, table, &mut send, &mut receive) => {
+            tracing::debug!(%error, "control stream ended");
+        }
         () = accept_streams(window, generation, &session, shared) => {}
     }
     let detached = match connection.close_reason() {
