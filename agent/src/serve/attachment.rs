@@ -161,7 +161,9 @@ async fn attach_and_serve(
         .subscriptions()
         .updates(capabilities.has(Capabilities::SUBSCRIBE));
     tokio::select! {
-        error = run_control_stream(connection, &session, (reply, table), updates, (&mut send, &mut receive)) => tracing::debug!(%error, "control stream ended"),
+        error = run_control_stream(connection, &session, (reply, table), updates, (&mut send, &mut receive)) => {
+            tracing::debug!(%error, "control stream ended");
+        }
         () = accept_streams(window, generation, &session, shared) => {}
     }
     let detached = match connection.close_reason() {

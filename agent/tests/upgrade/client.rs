@@ -1,4 +1,4 @@
-//! A client in small: a session, kept carried by QUIC over loopback.
+//! A small client: one session over QUIC on loopback, which reconnects.
 
 use std::{
     net::{Ipv4Addr, SocketAddr, UdpSocket},
@@ -74,14 +74,14 @@ impl Client {
         self.shared.identity.fingerprint()
     }
 
-    /// Keeps the session carried by the agent from now on.
-    pub(crate) async fn keep_with(&mut self, agent: &AdmitReply) {
+    /// Keeps the session attached to the agent from now on.
+    pub(crate) async fn stay_attached_to(&mut self, agent: &AdmitReply) {
         let (shared, agent) = (self.shared.clone(), agent.clone());
         self.tasks.spawn(async move { shared.keep(&agent).await });
-        self.carried_after(0).await;
+        self.reattached_after(0).await;
     }
 
-    /// The generation of the connection that carries it.
+    /// Generation of the current connection.
     pub(crate) fn generation(&self) -> u64 {
         self.shared
             .carrier
@@ -91,7 +91,7 @@ impl Client {
     }
 
     /// Waits for a connection after that of `generation`.
-    pub(crate) async fn carried_after(&self, generation: u64) {
+    pub(crate) async fn reattached_after(&self, generation: u64) {
         let mut carrier = self.shared.carrier.subscribe();
         let newer = carrier.wait_for(|now| now.as_ref().is_some_and(|now| now.0 > generation));
         timeout(PATIENCE, newer).await.expect("a connection").unwrap();
@@ -101,7 +101,7 @@ impl Client {
         Duration::from_millis(self.shared.longest_outage.load(Ordering::Relaxed))
     }
 
-    /// A connection to a port of the host.
+    /// Opens a connection to a port of the host.
     pub(crate) fn connect(&mut self, port: u16) -> UnixStream {
         self.forward(Target::host("127.0.0.1", port))
     }
@@ -110,7 +110,7 @@ impl Client {
         self.open(&StreamHeader::forward(target))
     }
 
-    /// Starts a workload and waits until it runs.
+    /// Starts a workload and waits until it is running.
     pub(crate) async fn start(&mut self, spec: WorkloadSpec) {
         let mut events = self.request(spec);
         loop {
@@ -122,7 +122,7 @@ impl Client {
         }
     }
 
-    /// Asks for a workload. Its events follow.
+    /// Requests a workload. Its events follow on the socket.
     pub(crate) fn request(&mut self, spec: WorkloadSpec) -> UnixStream {
         self.open(&StreamHeader::Request(Request::Start(Box::new(spec))))
     }
@@ -142,13 +142,13 @@ impl Client {
                 .streams
                 .proxy(&stream, &Socket::from(theirs), &mut offers)
                 .await;
-            // A test that reads sees an end; only here it is known to be none.
+            // A reader sees an end of stream; only here a reset can be distinguished from it.
             assert_eq!(ended, Ended::Complete);
         });
         ours
     }
 
-    /// Panics if any stream was reset so far.
+    /// Panics if any stream has been reset so far.
     pub(crate) fn check(&mut self) {
         while let Some(ended) = self.tasks.try_join_next() {
             ended.expect("no stream is reset");

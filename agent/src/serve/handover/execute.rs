@@ -135,7 +135,7 @@ fn execute(successor: &Path, run_dir: &Path, format: u32, snapshot: &Snapshot) -
     if let Err(error) = signal(SignalKind::pipe()) {
         tracing::error!(%error, "cannot handle SIGPIPE");
     }
-    // The snapshot left in standard input must not keep sockets open.
+    // A snapshot that remains in standard input would keep its sockets open.
     null_stdin()?;
     Err(error)
 }

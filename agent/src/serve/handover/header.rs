@@ -78,6 +78,6 @@ pub(crate) enum WorkState {
     Tcp,
     /// A Unix connection is to be proxied.
     Unix,
-    /// The stream was reset, which the client is still to be told.
+    /// The stream was reset, and the client is still to be informed.
     Reset,
 }

@@ -140,7 +140,7 @@ impl Snapshot {
     }
 }
 
-/// Reads all of a snapshot but its descriptors.
+/// Reads a whole snapshot except its descriptors.
 #[cfg(feature = "fuzzing")]
 pub(crate) fn read(written: &mut impl Read) -> io::Result<()> {
     let (_, header) = read_header(written)?;
