@@ -31,7 +31,7 @@ use window::Window;
 
 /// Makes the controller of each path of a connection.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Congestion;
+pub(crate) struct Congestion;
 
 impl ControllerFactory for Congestion {
     fn build(self: Arc<Self>, now: Instant, current_mtu: u16) -> Box<dyn Controller> {

@@ -23,7 +23,7 @@ use sha2::{Digest, Sha256};
 /// The one choice of a cryptography provider. AES-128 comes first, as QUIC's own first packets have it (RFC 9001, section
 /// 5.2): it takes a fifth less time than AES-256, which rustls prefers.
 #[must_use]
-pub fn provider() -> Arc<CryptoProvider> {
+pub(crate) fn provider() -> Arc<CryptoProvider> {
     let mut provider = ring::default_provider();
     provider
         .cipher_suites
@@ -38,7 +38,7 @@ pub struct Fingerprint([u8; 32]);
 impl Fingerprint {
     /// The fingerprint of a certificate.
     #[must_use]
-    pub fn of(certificate: &CertificateDer<'_>) -> Self {
+    pub(crate) fn of(certificate: &CertificateDer<'_>) -> Self {
         Self(Sha256::digest(certificate.as_ref()).into())
     }
 
@@ -190,7 +190,7 @@ impl ServerCertVerifier for PinnedAgent {
 pub struct AllowedClients(Arc<RwLock<VecDeque<Fingerprint>>>);
 
 impl AllowedClients {
-    /// Lets a client in from now on. Of [`MOST_CLIENTS`] the one let in first gives way.
+    /// Lets a client in from now on. Of 256 clients, the one admitted first is dropped.
     pub fn allow(&self, client: Fingerprint) {
         let mut clients = self.0.write().unwrap_or_else(PoisonError::into_inner);
         clients.retain(|other| *other != client);
@@ -209,7 +209,7 @@ impl AllowedClients {
 
     /// Whether this client may connect.
     #[must_use]
-    pub fn contains(&self, client: &Fingerprint) -> bool {
+    pub(crate) fn contains(&self, client: &Fingerprint) -> bool {
         self.0
             .read()
             .unwrap_or_else(PoisonError::into_inner)
@@ -218,7 +218,7 @@ impl AllowedClients {
 }
 
 /// How many clients are let in at most.
-pub const MOST_CLIENTS: usize = 256;
+pub(crate) const MOST_CLIENTS: usize = 256;
 
 /// Accepts the clients of an [`AllowedClients`], and no other.
 #[derive(Debug)]

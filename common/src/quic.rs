@@ -123,14 +123,14 @@ impl AgentSettings {
     ///
     /// # Errors
     /// When the socket cannot be used. Must be called within a tokio runtime.
-    pub fn endpoint(&self, socket: UdpSocket) -> Result<Endpoint, EndpointError> {
+    pub(crate) fn endpoint(&self, socket: UdpSocket) -> Result<Endpoint, EndpointError> {
         self.endpoint_on(UdpCarrier::new(socket)?, CarrierKind::Udp)
     }
 
     /// An endpoint on a carrier of packets.
     ///
     /// # Errors
-    /// As [`AgentSettings::endpoint`].
+    /// When the carrier cannot be used. Must be called within a tokio runtime.
     pub fn endpoint_on(
         &self,
         carrier: Arc<dyn AsyncUdpSocket>,

@@ -82,7 +82,7 @@ impl RecvState {
 
     /// An inbox that goes on where another process left it: what was not delivered is asked for again.
     #[must_use]
-    pub fn resumed(delivered: u64, ended: bool) -> Self {
+    pub(crate) fn resumed(delivered: u64, ended: bool) -> Self {
         Self {
             received: delivered,
             delivered,

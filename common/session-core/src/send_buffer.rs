@@ -119,7 +119,7 @@ impl SendBuffer {
     }
 
     /// `count` bytes of the last batch went out.
-    pub fn advance(&mut self, count: u64) {
+    pub(crate) fn advance(&mut self, count: u64) {
         self.sent = (self.sent + count).min(self.end);
         self.reached = self.reached.max(self.sent);
         let (mut index, mut skip) = self.at;
@@ -144,7 +144,7 @@ impl SendBuffer {
     }
 
     /// The end went out.
-    pub fn end_sent(&mut self) {
+    pub(crate) fn end_sent(&mut self) {
         self.end_sent = true;
     }
 
@@ -152,7 +152,7 @@ impl SendBuffer {
     ///
     /// # Errors
     /// When the peer cannot have that, or has lost what it acknowledged.
-    pub fn rewind(&mut self, received: u64) -> Result<(), Violation> {
+    pub(crate) fn rewind(&mut self, received: u64) -> Result<(), Violation> {
         if received < self.acked || received > self.reached {
             return Err(Violation::Offset);
         }
@@ -226,7 +226,7 @@ impl SendBuffer {
     }
 
     /// Lets everything go: the stream was reset. Returns how many bytes that were.
-    pub fn clear(&mut self) -> u64 {
+    pub(crate) fn clear(&mut self) -> u64 {
         let held = self.held();
         self.chunks.clear();
         self.at = (0, 0);
@@ -237,7 +237,7 @@ impl SendBuffer {
     }
 
     /// What a successor of this process needs to go on: the state, and the bytes held.
-    pub fn snapshot(&self) -> (Snapshot, impl Iterator<Item = &Bytes>) {
+    pub(crate) fn snapshot(&self) -> (Snapshot, impl Iterator<Item = &Bytes>) {
         let snapshot = Snapshot {
             acked: self.acked,
             reached: self.reached,
@@ -251,7 +251,7 @@ impl SendBuffer {
 
     /// An send buffer that goes on where another process left it. None when `held` is not what was exported.
     #[must_use]
-    pub fn restore(snapshot: &Snapshot, held: Bytes) -> Option<Self> {
+    pub(crate) fn restore(snapshot: &Snapshot, held: Bytes) -> Option<Self> {
         let end = snapshot.acked.checked_add(snapshot.held)?;
         let fits = held.len() as u64 == snapshot.held
             && (snapshot.acked..=end).contains(&snapshot.reached)
@@ -283,15 +283,15 @@ pub struct Snapshot {
     /// Everything before was acknowledged.
     pub acked: u64,
     /// The highest offset that was ever sent.
-    pub reached: u64,
+    pub(crate) reached: u64,
     /// The window.
     pub window: u64,
     /// How many bytes are held.
     pub held: u64,
     /// No more follows.
-    pub finished: bool,
+    pub(crate) finished: bool,
     /// The end was acknowledged.
-    pub end_acked: bool,
+    pub(crate) end_acked: bool,
 }
 
 #[cfg(test)]

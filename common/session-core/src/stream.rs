@@ -63,7 +63,12 @@ impl StreamCore {
 
     /// A stream that goes on where another process left it.
     #[must_use]
-    pub fn resumed(id: StreamId, generation: u64, send_buffer: SendBuffer, recv_state: RecvState) -> Self {
+    pub(crate) fn resumed(
+        id: StreamId,
+        generation: u64,
+        send_buffer: SendBuffer,
+        recv_state: RecvState,
+    ) -> Self {
         Self {
             id,
             generation,
@@ -263,7 +268,7 @@ impl StreamCore {
 
     /// What the peer is to know of this stream.
     #[must_use]
-    pub fn entry(&self) -> Entry {
+    pub(crate) fn entry(&self) -> Entry {
         let StreamAck {
             stream,
             delivered,

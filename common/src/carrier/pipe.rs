@@ -23,7 +23,7 @@ use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     sync::Notify,
 };
-use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub use self::frame::{BadFrame, Deframer, HEADER, LONGEST};
 
@@ -32,7 +32,8 @@ pub use self::frame::{BadFrame, Deframer, HEADER, LONGEST};
 pub const PEER: SocketAddr = SocketAddr::new(IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2)), 2);
 
 /// The address that the near end of every pipe has for QUIC.
-pub const LOCAL: SocketAddr = SocketAddr::new(IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)), 1);
+pub(crate) const LOCAL: SocketAddr =
+    SocketAddr::new(IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)), 1);
 
 /// Bytes of packets that wait each way.
 const QUEUE: usize = 256 * 1024;
@@ -115,20 +116,6 @@ where
     (Arc::new(carrier), driver)
 }
 
-impl PipeCarrier {
-    /// How many packets were dropped since the pipe did not take them in time.
-    #[must_use]
-    pub fn dropped(&self) -> u64 {
-        self.shared.queues().dropped
-    }
-
-    /// Returns once no packet comes or goes any more. QUIC does not notice by itself: close the endpoint then. Does not
-    /// keep the pipe open.
-    pub fn closed(&self) -> WaitForCancellationFutureOwned {
-        self.shared.ended.clone().cancelled_owned()
-    }
-}
-
 impl<R, W> PipeDriver<R, W>
 where
     R: AsyncRead + Unpin,
@@ -140,10 +127,15 @@ where
     /// # Errors
     /// When the pipe ended in any other way.
     pub async fn run(mut self) -> Result<(), PipeError> {
-        tokio::select! {
+        let result = tokio::select! {
             received = self.shared.receive(&mut self.reader) => received,
-            sent = self.shared.send(&mut self.writer, &self.unused) => Ok(sent?),
+            sent = self.shared.send(&mut self.writer, &self.unused) => sent.map_err(PipeError::from),
+        };
+        let dropped = self.shared.queues().dropped;
+        if dropped > 0 {
+            tracing::debug!(dropped, "packets dropped: the pipe was slower than their sender");
         }
+        result
     }
 }
 

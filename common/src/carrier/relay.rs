@@ -30,7 +30,7 @@ const TAG: usize = 32;
 pub struct CookieKey(Key);
 
 /// A cookie: proof that its holder receives at the address it sends from.
-pub type Cookie = [u8; COOKIE];
+pub(crate) type Cookie = [u8; COOKIE];
 
 impl CookieKey {
     /// A key from 32 random bytes.

@@ -124,7 +124,7 @@ impl Receiver {
     }
 
     /// Refuses what comes, with `code`.
-    pub fn stop(&mut self, code: ResetCode) {
+    pub(crate) fn stop(&mut self, code: ResetCode) {
         // Fails only when the stream has ended already.
         let _ = self.0.stop(code.to_wire());
     }

@@ -21,7 +21,7 @@ const READ: usize = 64 * 1024;
 const COPIED: usize = READ / 8;
 
 /// Most chunks written at once.
-pub const CHUNKS: usize = 32;
+pub(crate) const CHUNKS: usize = 32;
 
 thread_local! {
     /// What the next read on this thread fills. Idle streams hold no memory.
@@ -39,7 +39,7 @@ pub enum Socket {
 
 impl From<TcpStream> for Socket {
     /// From now on it is reset (TCP RST) when it is closed, in whatever way, also when this process dies: until
-    /// [`Socket::end_on_close`].
+    /// everything was delivered in both directions.
     fn from(tcp: TcpStream) -> Self {
         reset_on_close(&tcp);
         // Small writes of an interactive program must not wait for each other. Fails only on a dead socket.
@@ -65,7 +65,7 @@ impl Socket {
     ///
     /// # Errors
     /// The socket's.
-    pub async fn readable(&self) -> io::Result<()> {
+    pub(crate) async fn readable(&self) -> io::Result<()> {
         match self {
             Self::Tcp(tcp) => tcp.readable().await,
             Self::Unix(unix) => unix.readable().await,
@@ -76,7 +76,7 @@ impl Socket {
     ///
     /// # Errors
     /// `WouldBlock` when there is nothing yet; the socket's.
-    pub fn try_read(&self, most: usize) -> io::Result<Bytes> {
+    pub(crate) fn try_read(&self, most: usize) -> io::Result<Bytes> {
         BLOCK.with_borrow_mut(|block| {
             if block.capacity() < READ {
                 block.reserve(2 * READ);
@@ -99,7 +99,7 @@ impl Socket {
     ///
     /// # Errors
     /// The socket's.
-    pub async fn writable(&self) -> io::Result<()> {
+    pub(crate) async fn writable(&self) -> io::Result<()> {
         match self {
             Self::Tcp(tcp) => tcp.writable().await,
             Self::Unix(unix) => unix.writable().await,
@@ -110,7 +110,7 @@ impl Socket {
     ///
     /// # Errors
     /// `WouldBlock` when there is no room; the socket's.
-    pub fn try_write(&self, chunks: &VecDeque<Bytes>) -> io::Result<usize> {
+    pub(crate) fn try_write(&self, chunks: &VecDeque<Bytes>) -> io::Result<usize> {
         let mut slices = [IoSlice::new(&[]); CHUNKS];
         let count = chunks.len().min(CHUNKS);
         for (slice, chunk) in slices.iter_mut().zip(chunks) {
@@ -131,7 +131,7 @@ impl Socket {
     }
 
     /// All was carried: closing may end the connection as usual.
-    pub fn end_on_close(&self) {
+    pub(crate) fn end_on_close(&self) {
         if let Self::Tcp(tcp) = self {
             // Fails only on a socket that is closed already.
             let _ = socket2::SockRef::from(tcp).set_linger(None);
@@ -140,7 +140,7 @@ impl Socket {
 
     /// Returns when the socket breaks. After the end of its data no read tells a reset, and a write only when there is
     /// something to write.
-    pub async fn broken(&self) -> io::Error {
+    pub(crate) async fn broken(&self) -> io::Error {
         loop {
             let ready = match self {
                 Self::Tcp(tcp) => tcp.ready(Interest::ERROR).await,

@@ -133,7 +133,7 @@ impl Streams {
 
     /// The stream `id`, unless it is unknown or forgotten.
     #[must_use]
-    pub fn get(&self, id: StreamId) -> Option<Arc<Stream>> {
+    pub(crate) fn get(&self, id: StreamId) -> Option<Arc<Stream>> {
         self.read().streams.get(&id).cloned()
     }
 

@@ -13,11 +13,7 @@ use jq_common::{
     },
     session::{
         buffer_budget::{BufferBudget, EACH},
-        core::{
-            Reset, Resumption, StreamCore, Violation,
-            recv_state::RecvState,
-            send_buffer::{LARGEST_WINDOW, SendBuffer},
-        },
+        core::{Reset, Resumption, StreamCore, Violation, send_buffer::LARGEST_WINDOW},
     },
 };
 
@@ -295,24 +291,10 @@ impl End {
         self.budget = BufferBudget::new(POOL);
         self.forgotten.retain(|_, stream| stream.open);
         for stream in self.known.values_mut() {
-            let (snapshot, chunks) = stream.core.send_buffer().snapshot();
-            let held = Bytes::from(chunks.flatten().copied().collect::<Vec<u8>>());
-            let send_buffer = SendBuffer::restore(&snapshot, held).expect("a valid snapshot");
-            let StreamAck {
-                stream: id,
-                delivered,
-                ended,
-            } = stream.core.ack();
-            let mut core = StreamCore::resumed(
-                id,
-                self.generation,
-                send_buffer,
-                RecvState::resumed(delivered, ended),
-            );
-            if let Some(reset) = stream.core.reset_reason() {
-                core.reset(reset.code());
-            }
-            stream.core = core;
+            let (snapshot, held) = stream.core.snapshot().expect("the peer's resets are forgotten");
+            let held = Bytes::from(held.concat());
+            let core = StreamCore::restore(stream.core.id(), self.generation, &snapshot, held);
+            stream.core = core.expect("a valid snapshot");
             stream.queued = false;
             stream.pending = Bytes::new();
             self.budget.held(0, stream.core.send_buffer().held());

@@ -51,7 +51,7 @@ impl Deframer {
 
     /// Where the next piece can be appended without a copy. There is room for at least one packet; where there is not,
     /// room is made for `batch` bytes.
-    pub fn space(&mut self, batch: usize) -> &mut BytesMut {
+    pub(crate) fn space(&mut self, batch: usize) -> &mut BytesMut {
         let room = self.buffer.capacity() - self.buffer.len();
         if room < HEADER + usize::from(LONGEST) {
             self.buffer.reserve(batch);

@@ -169,7 +169,7 @@ async fn a_pipe_ends_with_its_last_packet_when_nobody_uses_it_any_more() {
     let (near, mut far) = duplex(NARROW);
     let (reader, writer) = split(near);
     let (carrier, driver) = over(reader, writer);
-    let closed = carrier.closed();
+    let closed = carrier.shared.ended.clone().cancelled_owned();
     let packet = Transmit {
         destination: PEER,
         ecn: None,
@@ -201,7 +201,7 @@ async fn what_a_stalled_pipe_does_not_take_is_dropped_oldest_first() {
     };
     carrier.try_send(&transmit).unwrap();
     let kept = QUEUE / 1000;
-    assert_eq!(carrier.dropped(), (400 - kept) as u64);
+    assert_eq!(carrier.shared.queues().dropped, (400 - kept) as u64);
     drop(carrier);
     let (ended, first) = tokio::join!(driver.run(), async {
         let mut wire = Vec::new();
