@@ -5,7 +5,7 @@ use arbitrary::Arbitrary;
 use bytes::Bytes;
 use jq_common::{
     protocol::{session::Entry, stream::ResetCode},
-    session::core::{Reset, StreamCore, Violation, send_buffer::LARGEST_WINDOW},
+    session::core::{Reset, StreamCore, Violation, send_buffer::MAX_WINDOW},
 };
 use libfuzzer_sys::fuzz_target;
 
@@ -77,7 +77,7 @@ impl World {
                 }
             }
             Step::Finish => self.core.finish(),
-            Step::Wanted => self.core.is_wanted_more(),
+            Step::Wanted => self.core.window_blocked(),
             Step::Deliver(count) => self.core.deliver((*count).into()),
             Step::DeliverEnd => drop(self.core.deliver_end()),
             Step::Reset => drop(self.core.reset(ResetCode::ConnectionReset as u32)),
@@ -123,7 +123,7 @@ impl World {
 
     fn check(&self) {
         let (send_buffer, recv_state) = (self.core.send_buffer(), self.core.recv_state());
-        assert!(send_buffer.held() <= LARGEST_WINDOW);
+        assert!(send_buffer.held() <= MAX_WINDOW);
         assert!(
             send_buffer.acked() <= send_buffer.sent() && send_buffer.sent() <= send_buffer.end(),
             "{send_buffer:?}"

@@ -13,7 +13,7 @@ use jq_common::{
     },
     session::{
         buffer_budget::{BufferBudget, EACH},
-        core::{Reset, Resumption, StreamCore, Violation, send_buffer::LARGEST_WINDOW},
+        core::{Reset, Resumption, StreamCore, Violation, send_buffer::MAX_WINDOW},
     },
 };
 
@@ -112,7 +112,7 @@ impl End {
             return 0;
         };
         if stream.core.send_buffer().room() == 0 {
-            stream.core.is_wanted_more();
+            stream.core.window_blocked();
         }
         let send_buffer = stream.core.send_buffer();
         send_buffer.room().min(self.budget.room(send_buffer.held()))
@@ -306,7 +306,7 @@ impl End {
         let mut above = 0;
         for stream in self.known.values() {
             let send_buffer = stream.core.send_buffer();
-            assert!(send_buffer.held() <= LARGEST_WINDOW);
+            assert!(send_buffer.held() <= MAX_WINDOW);
             above += send_buffer.held().saturating_sub(EACH);
         }
         for stream in self.forgotten.values() {

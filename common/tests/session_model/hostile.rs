@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use jq_common::{
     protocol::{session::Entry, stream::ResetCode},
-    session::core::{Reset, StreamCore, send_buffer::LARGEST_WINDOW},
+    session::core::{Reset, StreamCore, send_buffer::MAX_WINDOW},
 };
 use proptest::{prelude::*, test_runner::Config};
 
@@ -75,7 +75,7 @@ fn apply(core: &mut StreamCore, step: &Step) -> bool {
         }
         Step::Finish => core.finish(),
         Step::Widen => {
-            core.is_wanted_more();
+            core.window_blocked();
         }
         Step::Deliver(count) => core.deliver(count),
         Step::DeliverEnd => {
@@ -136,7 +136,7 @@ fn apply(core: &mut StreamCore, step: &Step) -> bool {
 
 fn check(core: &StreamCore, written: u64) {
     let (send_buffer, recv_state) = (core.send_buffer(), core.recv_state());
-    assert!(send_buffer.held() <= LARGEST_WINDOW);
+    assert!(send_buffer.held() <= MAX_WINDOW);
     assert!(
         send_buffer.acked() <= send_buffer.sent() && send_buffer.sent() <= send_buffer.end(),
         "{send_buffer:?}"
