@@ -1,4 +1,4 @@
-//! One stream's state, whatever its session and its peer do with it.
+//! The state of one stream, whatever its session and its peer do.
 #![no_main]
 
 use arbitrary::Arbitrary;
@@ -48,7 +48,7 @@ enum Step {
 
 struct World {
     core: StreamCore,
-    /// What the peer has sent so far, and the end of what the socket was given.
+    /// Bytes accepted so far.
     given: u64,
 }
 
@@ -150,7 +150,7 @@ fuzz_target!(|steps: Vec<Step>| {
     let mut reset: Option<Reset> = None;
     for step in &steps {
         if world.apply(step).is_err() {
-            // What the session does then.
+            // As the session does.
             world.core.reset(ResetCode::ProtocolViolation as u32);
             assert!(world.core.reset_reason().is_some() || world.core.is_complete());
         }

@@ -1,4 +1,4 @@
-//! A stream at work: copies between its local socket and one leg after another.
+//! Copies between the local socket of a stream and one leg after another.
 
 use super::{
     leg::{Leg, LegEnd, LegSource},
@@ -64,7 +64,7 @@ async fn run_leg(stream: &Stream, leg: Leg, socket: &Socket, inbound: &mut Inbou
     };
     match end {
         LegEnd::Refused(ResetCode::ShuttingDown) => LegEnd::Lost,
-        // What is said on an attachment that was replaced has no effect.
+        // What arrives on a replaced attachment has no effect.
         LegEnd::Refused(_) | LegEnd::Violation(_) if stream.context.generation() > generation => LegEnd::Lost,
         end => end,
     }
