@@ -14,6 +14,7 @@ mod session;
 mod sessions;
 mod shared;
 mod stage;
+mod subscriptions;
 mod upgrade;
 
 #[cfg(feature = "fuzzing")]

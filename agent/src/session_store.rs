@@ -37,8 +37,10 @@ pub(crate) struct ProcessRecord {
     /// The port it listens on.
     pub(crate) port: u16,
     /// `lab` or `notebook`.
+    #[serde(default)]
     pub(crate) verb: String,
     /// Jupyter's root directory.
+    #[serde(default)]
     pub(crate) workdir: String,
 }
 

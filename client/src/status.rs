@@ -2,7 +2,7 @@
 
 use std::{io, time::Duration};
 
-use jq_common::protocol::workload::Ready;
+use jq_common::protocol::{topics::WorkloadStatus, workload::Ready};
 use serde::{Deserialize, Serialize};
 
 /// State of a session's connection.
@@ -92,6 +92,8 @@ pub(crate) struct Snapshot {
     pub(crate) container: Option<String>,
     /// GPUs that are visible in the container.
     pub(crate) gpus: Vec<String>,
+    /// Current state of the workload; none if the agent does not report it.
+    pub(crate) workload: Option<WorkloadStatus>,
     /// URL of Jupyter. The query with the token is removed before it is sent.
     pub(crate) url: Option<String>,
 }

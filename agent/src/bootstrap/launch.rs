@@ -74,11 +74,11 @@ async fn start(binary: &Path, role: Role, folder: &RunDir) -> Result<(), Failure
     };
     let mut output = tokio::process::ChildStdout::from_std(output)
         .map_err(|error| host_unfit("cannot start the agent", error))?;
-    let mut said = Vec::new();
-    let heard = timeout(START, output.read_to_end(&mut said)).await;
+    let mut report = Vec::new();
+    let read = timeout(START, output.read_to_end(&mut report)).await;
     match (
-        heard,
-        codec::read::<Result<(), Failure>>(&mut said.as_slice(), limits::BOOTSTRAP_FRAME).await,
+        read,
+        codec::read::<Result<(), Failure>>(&mut report.as_slice(), limits::BOOTSTRAP_FRAME).await,
     ) {
         (Ok(Ok(_)), Ok(result)) => result,
         _ => Err(host_unfit(

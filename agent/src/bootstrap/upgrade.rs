@@ -11,7 +11,7 @@ use jq_common::{
     },
 };
 
-use super::contract::{PREPARATION, SNAPSHOT_FORMAT, START};
+use super::contract::{PREPARATION, SNAPSHOT_FORMATS, START};
 use crate::rundir::RunDir;
 
 /// Asks the agents of other builds to upgrade to this build. Returns true when one did: it then answers in `folder`. A
@@ -40,8 +40,8 @@ async fn ask(binary: &Path, folder: &RunDir, other: &RunDir) -> Result<Bootstrap
         successor: binary.to_owned(),
         run_dir: folder.path().to_owned(),
         version: BUILD.to_owned(),
-        protocol: ALPN.to_vec(),
-        handover: SNAPSHOT_FORMAT,
+        handshake: String::from_utf8_lossy(ALPN).into_owned(),
+        formats: SNAPSHOT_FORMATS,
     });
     codec::write(&mut process, &request, limits::BOOTSTRAP_FRAME).await?;
     codec::read_within(&mut process, limits::BOOTSTRAP_FRAME, PREPARATION + START).await

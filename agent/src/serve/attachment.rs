@@ -9,8 +9,9 @@ use jq_common::{
     codec::{self, FrameError},
     identity::Fingerprint,
     protocol::{
+        capabilities::Capabilities,
         limits,
-        session::{Attach, AttachReply, Close, Entry, Open},
+        session::{Attach, AttachReply, Close, Control, Entry, Open},
         stream::ResetCode,
     },
     quic,
@@ -26,7 +27,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{session::Session, sessions::AttachResult, shared::Shared};
+use super::{session::Session, sessions::AttachResult, shared::Shared, subscriptions::Updates};
 
 /// Most streams of a connection whose first frame is being read at once. Each may take [`limits::HEADER_FRAME`] bytes
 /// of memory.
@@ -153,9 +154,16 @@ async fn attach_and_serve(
     let reply = AttachReply::Attached {
         boot: shared.sessions.boot(),
         epoch: session.epoch(),
+        capabilities: Capabilities::OURS,
     };
+    let capabilities = attach.capabilities.shared(Capabilities::OURS);
+    let updates = session
+        .subscriptions()
+        .updates(capabilities.has(Capabilities::SUBSCRIBE));
     tokio::select! {
-        error = run_control_stream(connection, &session, reply, table, &mut send, &mut receive) => tracing::debug!(%error, "control stream ended"),
+        error = run_control_stream(connection, &session, (reply, table), updates, (&mut send, &mut receive)) => {
+            tracing::debug!(%error, "control stream ended");
+        }
         () = accept_streams(window, generation, &session, shared) => {}
     }
     let detached = match connection.close_reason() {
@@ -183,23 +191,24 @@ async fn refuse<T>(mut send: SendStream, reply: &AttachReply) -> Result<T, Frame
 async fn run_control_stream(
     connection: &Connection,
     session: &Arc<Session>,
-    reply: AttachReply,
-    table: Vec<Entry>,
-    send: &mut SendStream,
-    receive: &mut RecvStream,
+    (reply, table): (AttachReply, Vec<Entry>),
+    mut updates: Updates,
+    (send, receive): (&mut SendStream, &mut RecvStream),
 ) -> FrameError {
     let send_all = async {
         codec::write(send, &reply, limits::CONTROL_FRAME).await?;
         control::send_table(send, &table).await?;
-        control::run_sender(session.streams(), send).await
+        control::run_sender(session.streams(), &mut updates, send).await
     };
     let receive_all = async {
         loop {
             let control = control::receive_frame(receive).await?;
             let path = connection.stats().path;
             session.streams().update_path(path.cwnd, path.rtt);
-            if !session.streams().on_control(&control) {
-                return Err(FrameError::Ended);
+            match control {
+                Control::Subscribe { topics } => session.subscriptions().subscribe(topics),
+                control if session.streams().on_control(&control) => {}
+                _ => return Err(FrameError::Ended),
             }
         }
     };
@@ -266,7 +275,7 @@ async fn accept_streams(
                         receive: Receiver::new(receive),
                         at: open.from,
                     };
-                    session.open(&shared.context, open, leg);
+                    session.open(&shared.context, &open, leg);
                     window.grow(session.streams().len());
                 }
                 Some(Err(error)) => {

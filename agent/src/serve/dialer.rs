@@ -8,7 +8,8 @@ use std::{
 
 use jq_common::protocol::{
     limits,
-    stream::{ResetCode, Target},
+    stream::ResetCode,
+    target::{Address, Scope, Target, Transport},
 };
 use tokio::{net::TcpStream, sync::Semaphore, time::timeout};
 
@@ -29,8 +30,16 @@ pub(super) async fn dial(
     workload: Option<&dyn RunningWorkload>,
 ) -> Result<TcpStream, ResetCode> {
     let connected = async {
-        match target {
-            Target::Workload { port } => {
+        let Target {
+            scope,
+            address,
+            transport: Transport::Tcp,
+        } = target
+        else {
+            return Err(ResetCode::Unsupported);
+        };
+        match (scope, address) {
+            (Scope::Workload, Address::Port(port)) => {
                 let workload = workload.ok_or(ResetCode::NoWorkload)?;
                 workload.dial(*port).await.map_err(|error| match error.kind() {
                     // There is no way into the container: it has stopped or is gone.
@@ -38,7 +47,10 @@ pub(super) async fn dial(
                     _ => code_of(&error),
                 })
             }
-            Target::Host { host, port } => dial_host(host, *port).await,
+            (Scope::Host, Address::Name { host, port }) => dial_host(host, *port).await,
+            // Not yet.
+            (Scope::Workload, Address::Name { .. } | Address::Unix { .. })
+            | (Scope::Host, Address::Port(_) | Address::Unix { .. }) => Err(ResetCode::Unsupported),
         }
     };
     timeout(limits::DIAL, connected)
@@ -144,6 +156,40 @@ mod tests {
             assert!(!is_host_name(host), "{host}");
         }
         assert!(is_host_name("db-1.example_x.org"));
+    }
+
+    #[tokio::test]
+    async fn a_target_that_cannot_be_dialled_yet_is_refused_as_one_of_a_newer_client() {
+        let unix = Address::Unix {
+            path: "/var/run/docker.sock".to_owned(),
+        };
+        for target in [
+            Target {
+                transport: Transport::Udp,
+                ..Target::workload(53)
+            },
+            Target {
+                address: unix.clone(),
+                ..Target::workload(1)
+            },
+            Target {
+                address: unix,
+                ..Target::host("h", 1)
+            },
+            Target {
+                scope: Scope::Host,
+                ..Target::workload(1)
+            },
+            Target {
+                scope: Scope::Workload,
+                ..Target::host("h", 1)
+            },
+        ] {
+            let refused = dial(&target, None).await;
+            assert_eq!(refused.unwrap_err(), ResetCode::Unsupported, "{target:?}");
+        }
+        let none = dial(&Target::workload(1), None).await;
+        assert_eq!(none.unwrap_err(), ResetCode::NoWorkload);
     }
 
     #[tokio::test]

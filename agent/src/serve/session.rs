@@ -3,6 +3,7 @@
 
 mod snapshot;
 mod work;
+mod workload;
 
 use std::{
     collections::HashMap,
@@ -12,16 +13,17 @@ use std::{
 };
 
 use jq_common::{
+    codec::FrameError,
     identity::Fingerprint,
     protocol::{
         session::{Close, Entry, Epoch, Open, SessionId, StreamId},
-        stream::{ResetCode, StreamHeader},
-        workload::WorkloadSpec,
+        stream::{Header, ResetCode, StreamHeader},
     },
     session::{
         buffer_budget::BufferBudget,
         leg::Leg,
         socket::Socket,
+        stream::Stream,
         streams::{Opened, Streams},
     },
 };
@@ -32,8 +34,8 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::context::Context;
-use crate::workload::RunningWorkload;
+use self::workload::Workload;
+use super::{context::Context, subscriptions::Subscriptions};
 
 /// Most requests of a session in progress at once.
 const REQUESTS: usize = 8;
@@ -50,21 +52,12 @@ pub(super) struct Session {
     /// Generation of the last connection that was attached.
     attached: watch::Sender<u64>,
     workload: watch::Sender<Workload>,
+    subscriptions: Subscriptions,
     workers: TaskTracker,
     requests: Arc<Semaphore>,
     /// Cancelled for an upgrade: workers are to suspend their work.
     freezing: CancellationToken,
     suspended: Mutex<HashMap<StreamId, Suspended>>,
-}
-
-/// The workload that the client started.
-#[derive(Default)]
-struct Workload {
-    /// Its specification, once it has started.
-    spec: Option<WorkloadSpec>,
-    running: Option<Arc<dyn RunningWorkload>>,
-    /// It is being looked up again, after an upgrade.
-    restoring: bool,
 }
 
 /// What is to be done for a stream.
@@ -111,6 +104,7 @@ impl Session {
             carrier: Mutex::default(),
             attached: watch::Sender::new(0),
             workload: watch::Sender::default(),
+            subscriptions: Subscriptions::new(),
             workers: TaskTracker::new(),
             requests: Arc::new(Semaphore::new(REQUESTS)),
             freezing: CancellationToken::new(),
@@ -132,6 +126,10 @@ impl Session {
 
     pub(super) fn streams(&self) -> &Streams {
         &self.streams
+    }
+
+    pub(super) fn subscriptions(&self) -> &Subscriptions {
+        &self.subscriptions
     }
 
     fn carrier(&self) -> MutexGuard<'_, Carrier> {
@@ -209,13 +207,13 @@ impl Session {
     }
 
     /// The client opened a QUIC stream for a stream of the session.
-    pub(super) fn open(self: &Arc<Self>, context: &Arc<Context>, open: Open, leg: Leg) {
+    pub(super) fn open(self: &Arc<Self>, context: &Arc<Context>, open: &Open, leg: Leg) {
         let from_its_start = open.header.is_some() && open.from == 0 && open.received == 0;
         let stream = match self.streams.opened(leg.generation, open.stream, from_its_start) {
             Opened::Known(stream) => stream,
             Opened::New(stream) => {
-                if let Some(header) = open.header {
-                    self.work(context, stream.clone(), Work::Start(header));
+                if let Some(header) = &open.header {
+                    self.begin(context, &stream, header);
                 }
                 stream
             }
@@ -230,6 +228,21 @@ impl Session {
         {
             // Fails only when the stream has just ended.
             let _ = legs.send(leg);
+        }
+    }
+
+    /// Begins what a stream is for, where this build understands that.
+    fn begin(self: &Arc<Self>, context: &Arc<Context>, stream: &Arc<Stream>, header: &Header) {
+        match header.read::<StreamHeader>() {
+            Ok(header) => self.work(context, stream.clone(), Work::Start(header)),
+            Err(FrameError::Unsupported(why)) => {
+                tracing::info!(%why, "a stream of a client that is newer than this agent");
+                stream.reset(ResetCode::Unsupported);
+            }
+            Err(error) => {
+                tracing::debug!(%error, "a stream without a header");
+                stream.reset(ResetCode::BadHeader);
+            }
         }
     }
 

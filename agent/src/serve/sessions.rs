@@ -9,7 +9,10 @@ use std::{
 use jq_common::{
     bootstrap::random,
     identity::Fingerprint,
-    protocol::session::{Attach, BootId, Entry, SessionId},
+    protocol::{
+        capabilities::Capabilities,
+        session::{Attach, BootId, Entry, SessionId},
+    },
     session::buffer_budget::{self, BufferBudget},
 };
 use quinn::Connection;
@@ -101,7 +104,10 @@ impl Sessions {
         let keep = Duration::from_secs(attach.keep_s).min(LONGEST_KEEP);
         match session.attach(attach.generation, keep, connection) {
             Some(table) => {
-                session.streams().allow_compression(attach.deflate);
+                let shared = attach.capabilities.shared(Capabilities::OURS);
+                session
+                    .streams()
+                    .allow_compression(shared.has(Capabilities::COMPRESSION));
                 AttachResult::Attached {
                     session,
                     table,

@@ -10,5 +10,7 @@ pub struct Upgrade {
     pub(super) requester: UnixStream,
     pub(super) successor: PathBuf,
     pub(super) run_dir: PathBuf,
+    /// Format of the snapshot that the successor reads.
+    pub(super) format: u32,
     pub(super) lock: File,
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use flate2::{Compression, read::GzDecoder, write::GzEncoder};
-use jq_common::bootstrap::hex;
+use jq_common::protocol::hex;
 use sha2::{Digest, Sha256};
 
 use crate::error::{Failure, Kind};
@@ -132,7 +132,7 @@ impl Agent {
     pub(crate) fn new(machine: &'static str, raw: Vec<u8>) -> Self {
         Self {
             machine,
-            sha256: hex(&Sha256::digest(&raw)),
+            sha256: hex::encode(&Sha256::digest(&raw)),
             length: raw.len() as u64,
             content: Content::Raw(raw.into()),
         }

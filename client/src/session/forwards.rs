@@ -8,7 +8,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use jq_common::protocol::stream::{ResetCode, Target};
+use jq_common::protocol::{stream::ResetCode, target::Target};
 use tokio::{
     net::TcpStream,
     select,
@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::core::Session;
 use crate::{
+    error::Failure,
     forward::{
         listener::Listener,
         spec::{Forward, Shown},
@@ -104,6 +105,8 @@ impl Forwards {
 /// Owns the listeners and their connections. Dropping it closes the listeners and resets the connections.
 pub(crate) struct ForwardActor {
     session: Arc<Session>,
+    /// The host, as the user writes it.
+    host: String,
     reporter: Arc<dyn Reporter>,
     requests: mpsc::Receiver<Request>,
     list: watch::Sender<Vec<Port>>,
@@ -120,13 +123,15 @@ struct Active {
 }
 
 impl ForwardActor {
-    /// The actor of `session` and a handle to it. Each cause of failed connections is reported once per port.
+    /// The actor of `session` and a handle to it. `host` is the host as the user writes it. Each cause of failed
+    /// connections is reported once per port.
     #[must_use]
-    pub(crate) fn new(session: Arc<Session>, reporter: Arc<dyn Reporter>) -> (Self, Forwards) {
+    pub(crate) fn new(session: Arc<Session>, host: String, reporter: Arc<dyn Reporter>) -> (Self, Forwards) {
         let (sender, requests) = mpsc::channel(WAITING);
         let (list, listed) = watch::channel(Vec::new());
         let actor = Self {
             session,
+            host,
             reporter,
             requests,
             list,
@@ -168,6 +173,7 @@ impl ForwardActor {
         let connections = Connections {
             name: format!("127.0.0.1:{port} -> {shown}"),
             target: forward.target,
+            host: self.host.clone(),
             session: self.session.clone(),
             reporter: self.reporter.clone(),
             reported: Mutex::default(),
@@ -222,10 +228,11 @@ async fn accept(listener: Listener, connections: Arc<Connections>, closed: Cance
 struct Connections {
     name: String,
     target: Target,
+    host: String,
     session: Arc<Session>,
     reporter: Arc<dyn Reporter>,
     /// Causes that were reported.
-    reported: Mutex<HashSet<&'static str>>,
+    reported: Mutex<HashSet<String>>,
 }
 
 impl Connections {
@@ -234,11 +241,11 @@ impl Connections {
             return;
         };
         tracing::debug!(?code, "forward reset");
-        if let Some(reason) = explain(code)
+        if let Some(reason) = explain(code, &self.host)
             && self
                 .reported
                 .lock()
-                .is_ok_and(|mut reported| reported.insert(reason))
+                .is_ok_and(|mut reported| reported.insert(reason.clone()))
         {
             self.reporter.note(&format!("{}: {reason}", self.name));
         }
@@ -246,15 +253,20 @@ impl Connections {
 }
 
 /// The cause for the user; none for an ordinary end.
-fn explain(code: ResetCode) -> Option<&'static str> {
-    match code {
-        ResetCode::Refused => Some("nothing listens there"),
-        ResetCode::Unreachable => Some("the host cannot reach it"),
-        ResetCode::TimedOut => Some("it does not answer"),
-        ResetCode::TooMany => Some("too many connections are open"),
-        ResetCode::NoWorkload => Some("the container does not run"),
-        _ => None,
-    }
+fn explain(code: ResetCode, host: &str) -> Option<String> {
+    let reason = match code {
+        ResetCode::Refused => "nothing listens there",
+        ResetCode::Unreachable => "the host cannot reach it",
+        ResetCode::TimedOut => "it does not answer",
+        ResetCode::TooMany => "too many connections are open",
+        ResetCode::NoWorkload => "the container does not run",
+        ResetCode::Unsupported => {
+            let Failure { what, hint, .. } = Failure::older_agent(host);
+            return Some(format!("{what}: {hint}"));
+        }
+        _ => return None,
+    };
+    Some(reason.to_owned())
 }
 
 #[cfg(test)]

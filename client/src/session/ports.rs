@@ -3,7 +3,7 @@
 use std::io;
 
 use jq_common::protocol::{
-    stream::Target,
+    target::Target,
     workload::{JupyterInfo, Ready},
 };
 
@@ -116,7 +116,7 @@ impl Opening<'_> {
     /// Forwards Jupyter's port: at the requested port, else at that of the last run, else at the default.
     async fn jupyter(&mut self, named: Option<u16>, jupyter: &JupyterInfo) -> Result<(), Failure> {
         let wanted = named.or(self.before.jupyter_port).unwrap_or(JUPYTER);
-        let port = self.add(wanted, Target::Workload { port: jupyter.port }).await?;
+        let port = self.add(wanted, Target::workload(jupyter.port)).await?;
         if port != wanted {
             self.reporter.warning(&format!(
                 "local port {wanted} is in use; Jupyter is on {port} instead"
@@ -203,7 +203,7 @@ mod tests {
     /// Opens and closes the ports of `plan` for a session that saves its ports in `file`.
     async fn opened(plan: &PortPlan, file: &PortsFile) -> Result<Opened, Failure> {
         let session = Session::new(Duration::from_secs(60), false).unwrap();
-        let (actor, forwards) = ForwardActor::new(session, Arc::new(Silent));
+        let (actor, forwards) = ForwardActor::new(session, "gpu".to_owned(), Arc::new(Silent));
         let mut running: JoinSet<Infallible> = JoinSet::new();
         running.spawn(actor.run());
         let ready = Ready {
@@ -236,7 +236,7 @@ mod tests {
     }
 
     fn plan(local: u16, jupyter: u16) -> PortPlan {
-        let target = Target::Workload { port: 6006 };
+        let target = Target::workload(6006);
         PortPlan {
             forwards: vec![Forward { local, target }],
             jupyter: Some(jupyter),

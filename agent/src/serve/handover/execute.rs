@@ -103,6 +103,7 @@ pub(crate) fn execute_successor(
         requester,
         successor,
         run_dir,
+        format,
         lock,
     } = upgrade;
     match requester.into_std() {
@@ -110,7 +111,7 @@ pub(crate) fn execute_successor(
         Err(error) => return (error, None),
     }
     snapshot.locks.push(lock);
-    let error = match execute(&successor, &run_dir, snapshot) {
+    let error = match execute(&successor, &run_dir, format, snapshot) {
         Ok(never) => match never {},
         Err(error) => error,
     };
@@ -123,8 +124,8 @@ pub(crate) fn execute_successor(
     (error, requester)
 }
 
-fn execute(successor: &Path, run_dir: &Path, snapshot: &Snapshot) -> io::Result<Infallible> {
-    rustix::stdio::dup2_stdin(snapshot.pack()?)?;
+fn execute(successor: &Path, run_dir: &Path, format: u32, snapshot: &Snapshot) -> io::Result<Infallible> {
+    rustix::stdio::dup2_stdin(snapshot.pack(format)?)?;
     let error = std::process::Command::new(successor)
         .args(["serve", "--inherit", "--run-dir"])
         .arg(run_dir)
@@ -134,7 +135,7 @@ fn execute(successor: &Path, run_dir: &Path, snapshot: &Snapshot) -> io::Result<
     if let Err(error) = signal(SignalKind::pipe()) {
         tracing::error!(%error, "cannot handle SIGPIPE");
     }
-    // The snapshot left in standard input must not keep sockets open.
+    // A snapshot that remains in standard input would keep its sockets open.
     null_stdin()?;
     Err(error)
 }

@@ -3,24 +3,33 @@
 use jq_common::{
     identity::Fingerprint,
     protocol::{
+        hex,
         session::{BootId, Epoch, SessionId, StreamId},
         stream::StreamHeader,
+        topics::Topic,
         workload::WorkloadSpec,
     },
     session::core::StreamSnapshot,
 };
 use serde::{Deserialize, Serialize};
 
-/// All state that can be serialised.
+/// All state that can be serialised, as JSON: a field may be added with a default.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Header {
+    #[serde(with = "hex")]
     pub(crate) certificate: Vec<u8>,
+    #[serde(with = "hex")]
     pub(crate) key: Vec<u8>,
+    #[serde(with = "hex")]
     pub(crate) reset_secret: [u8; 32],
+    #[serde(with = "hex")]
     pub(crate) boot: BootId,
     /// How long the agent keeps running without a client, in seconds.
+    #[serde(default)]
     pub(crate) linger_s: u64,
+    #[serde(default)]
     pub(crate) allowed: Vec<Fingerprint>,
+    #[serde(default)]
     pub(crate) sessions: Vec<SessionState>,
 }
 
@@ -28,14 +37,26 @@ pub(crate) struct Header {
 #[derive(Serialize, Deserialize)]
 pub(crate) struct SessionState {
     pub(crate) client: Fingerprint,
+    #[serde(with = "hex")]
     pub(crate) id: SessionId,
+    #[serde(with = "hex")]
     pub(crate) epoch: Epoch,
     /// How long the session is kept without a connection, in seconds.
+    #[serde(default)]
     pub(crate) keep_s: u64,
     /// Generation of the last connection that carried the session.
     pub(crate) generation: u64,
     /// The workload that is running for the session.
     pub(crate) workload: Option<WorkloadSpec>,
+    /// The engine that runs it, for the user.
+    #[serde(default)]
+    pub(crate) engine: String,
+    /// The name of its container.
+    pub(crate) container: Option<String>,
+    /// What the client subscribed to.
+    #[serde(default)]
+    pub(crate) topics: Vec<Topic>,
+    #[serde(default)]
     pub(crate) streams: Vec<StreamState>,
 }
 
@@ -49,6 +70,7 @@ pub(crate) struct StreamState {
 
 /// What remains to be done for a stream.
 #[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum WorkState {
     /// The request or connection was not started.
     NotStarted(StreamHeader),
@@ -56,6 +78,6 @@ pub(crate) enum WorkState {
     Tcp,
     /// A Unix connection is to be proxied.
     Unix,
-    /// The stream was reset, which the client is still to be told.
+    /// The stream was reset, and the client is still to be informed.
     Reset,
 }

@@ -9,7 +9,7 @@ use jq_common::{
 use tokio::{net::UnixStream, time::timeout};
 
 use crate::{
-    bootstrap::contract::{DRAIN, SNAPSHOT_FORMAT, VERSION_CHECK},
+    bootstrap::contract::{DRAIN, SNAPSHOT_FORMATS, VERSION_CHECK},
     host_program,
     rundir::RunDir,
     serve::{shared::Shared, stage::within, upgrade::Upgrade},
@@ -23,7 +23,7 @@ pub(crate) async fn prepare(request: UpgradeRequest, shared: &Shared) -> Result<
     if shared.upgrade_failed.load(Ordering::Relaxed) {
         return Err("an upgrade has failed before".to_owned());
     }
-    check(&request)?;
+    let format = check(&request)?;
     runs(&request.successor).await?;
     let folder = RunDir::at(request.run_dir.clone());
     let lock = folder.and_then(|folder| folder.lock());
@@ -38,12 +38,17 @@ pub(crate) async fn prepare(request: UpgradeRequest, shared: &Shared) -> Result<
         return Err("a workload is being started".to_owned());
     }
     within("helpers", shared.context.workloads.shutdown()).await;
-    Ok(Prepared { request, lock })
+    Ok(Prepared {
+        request,
+        format,
+        lock,
+    })
 }
 
 /// The result of a successful preparation.
 pub(crate) struct Prepared {
     request: UpgradeRequest,
+    format: u32,
     lock: File,
 }
 
@@ -54,22 +59,24 @@ impl Prepared {
             requester,
             successor: self.request.successor,
             run_dir: self.request.run_dir,
+            format: self.format,
             lock: self.lock,
         }
     }
 }
 
-fn check(request: &UpgradeRequest) -> Result<(), String> {
+/// The format of the snapshot that the successor is to be left.
+fn check(request: &UpgradeRequest) -> Result<u32, String> {
     let version = |text: &str| parse_version(text).ok_or_else(|| format!("`{text}` is no version"));
     if version(&request.version)? < version(BUILD)? {
         return Err(format!("this agent's version {BUILD} is newer"));
     }
-    if request.protocol != ALPN {
+    if request.handshake.as_bytes() != ALPN {
         return Err("its clients would not understand the successor".to_owned());
     }
-    if request.handover != SNAPSHOT_FORMAT {
-        return Err("the successor would not understand what this agent leaves".to_owned());
-    }
+    let format = SNAPSHOT_FORMATS
+        .newest_shared(request.formats)
+        .ok_or("the successor would not understand what this agent leaves")?;
     let file = std::fs::metadata(&request.successor);
     let file = file.map_err(|error| format!("{}: {error}", request.successor.display()))?;
     let own = rustix::process::geteuid().as_raw();
@@ -77,7 +84,7 @@ fn check(request: &UpgradeRequest) -> Result<(), String> {
         let path = request.successor.display();
         return Err(format!("{path} is not a program that only its user may change"));
     }
-    Ok(())
+    Ok(format)
 }
 
 /// Checks that the program runs here: built for this machine, complete, and not on a file system mounted noexec.

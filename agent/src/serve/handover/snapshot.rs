@@ -15,7 +15,7 @@ use rustix::fs::MemfdFlags;
 use serde::{Deserialize, Serialize};
 
 use super::header::Header;
-use crate::{bootstrap::contract::SNAPSHOT_FORMAT, fd_passing};
+use crate::{bootstrap::contract::SNAPSHOT_FORMATS, fd_passing};
 
 /// Longest header, in bytes; far more than any agent has.
 const LONGEST_HEADER: u64 = 256 * 1024 * 1024;
@@ -36,9 +36,17 @@ pub(crate) struct Snapshot {
     pub(crate) send_buffers: Vec<Vec<Bytes>>,
 }
 
-/// Written before the header.
+/// What is written before the send buffers.
 #[derive(Serialize, Deserialize)]
-struct Sizes {
+struct Head<D, A> {
+    descriptors: D,
+    agent: A,
+}
+
+/// How many descriptors there are of each kind.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Descriptors {
     locks: usize,
     controls: usize,
     sockets: usize,
@@ -60,12 +68,12 @@ impl Snapshot {
         }
     }
 
-    /// Writes everything into a socket for [`Snapshot::unpack`]. The snapshot itself is unchanged.
+    /// Writes everything in this format into a socket for [`Snapshot::unpack`]. The snapshot itself is unchanged.
     ///
     /// # Errors
     /// When the system lacks memory or descriptors.
-    pub(super) fn pack(&self) -> io::Result<OwnedFd> {
-        let written = self.write()?;
+    pub(super) fn pack(&self, format: u32) -> io::Result<OwnedFd> {
+        let written = self.write(format)?;
         let mut descriptors: Vec<BorrowedFd<'_>> = vec![written.as_fd(), self.udp.as_fd()];
         descriptors.extend(self.requester.as_ref().map(AsFd::as_fd));
         descriptors.extend(self.locks.iter().map(AsFd::as_fd));
@@ -74,17 +82,20 @@ impl Snapshot {
         fd_passing::pack(&descriptors)
     }
 
-    fn write(&self) -> io::Result<File> {
+    fn write(&self, format: u32) -> io::Result<File> {
         let file = File::from(rustix::fs::memfd_create("jq-agent", MemfdFlags::CLOEXEC)?);
         let mut writer = BufWriter::new(file);
-        writer.write_all(&SNAPSHOT_FORMAT.to_be_bytes())?;
-        let sizes = Sizes {
+        writer.write_all(&format.to_be_bytes())?;
+        let descriptors = Descriptors {
             locks: self.locks.len(),
             controls: self.controls.len(),
             sockets: self.sockets.len(),
             requester: self.requester.is_some(),
         };
-        let header = postcard::to_stdvec(&(&sizes, &self.header)).map_err(io::Error::other)?;
+        let header = serde_json::to_vec(&Head {
+            descriptors,
+            agent: &self.header,
+        })?;
         writer.write_all(&(header.len() as u64).to_be_bytes())?;
         writer.write_all(&header)?;
         for bytes in self.send_buffers.iter().flatten() {
@@ -107,13 +118,13 @@ impl Snapshot {
         let mut written = BufReader::new(File::from(next()?));
         let udp = UdpSocket::from(next()?);
         written.rewind()?;
-        let (sizes, header) = read_header(&mut written)?;
-        let requester = sizes.requester.then(&mut next).transpose()?.map(UnixStream::from);
-        let locks = (0..sizes.locks).map(|_| Ok(File::from(next()?)));
+        let (count, header) = read_header(&mut written)?;
+        let requester = count.requester.then(&mut next).transpose()?.map(UnixStream::from);
+        let locks = (0..count.locks).map(|_| Ok(File::from(next()?)));
         let locks = locks.collect::<io::Result<_>>()?;
-        let controls = (0..sizes.controls).map(|_| Ok(UnixListener::from(next()?)));
+        let controls = (0..count.controls).map(|_| Ok(UnixListener::from(next()?)));
         let controls = controls.collect::<io::Result<_>>()?;
-        let sockets = (0..sizes.sockets).map(|_| next()).collect::<io::Result<_>>()?;
+        let sockets = (0..count.sockets).map(|_| next()).collect::<io::Result<_>>()?;
         let streams = header.sessions.iter().flat_map(|session| &session.streams);
         let send_buffers = streams.map(|stream| read_send_buffer(&mut written, stream.core.send_buffer.held));
         let send_buffers = send_buffers.collect::<io::Result<_>>()?;
@@ -129,18 +140,19 @@ impl Snapshot {
     }
 }
 
-/// Reads all of a snapshot but its descriptors.
+/// Reads a whole snapshot except its descriptors.
 #[cfg(feature = "fuzzing")]
 pub(crate) fn read(written: &mut impl Read) -> io::Result<()> {
-    let (_, head) = read_header(written)?;
-    let mut streams = head.sessions.iter().flat_map(|session| &session.streams);
+    let (_, header) = read_header(written)?;
+    let mut streams = header.sessions.iter().flat_map(|session| &session.streams);
     streams.try_for_each(|stream| read_send_buffer(written, stream.core.send_buffer.held).map(drop))
 }
 
-fn read_header(written: &mut impl Read) -> io::Result<(Sizes, Header)> {
+fn read_header(written: &mut impl Read) -> io::Result<(Descriptors, Header)> {
     let mut format = [0; 4];
     written.read_exact(&mut format)?;
-    if format != SNAPSHOT_FORMAT.to_be_bytes() {
+    let format = u32::from_be_bytes(format);
+    if !(SNAPSHOT_FORMATS.oldest..=SNAPSHOT_FORMATS.newest).contains(&format) {
         return Err(invalid("another format"));
     }
     let mut length = [0; 8];
@@ -151,7 +163,8 @@ fn read_header(written: &mut impl Read) -> io::Result<(Sizes, Header)> {
     }
     let mut header = Vec::new();
     written.take(length).read_to_end(&mut header)?;
-    postcard::from_bytes(&header).map_err(io::Error::other)
+    let Head { descriptors, agent } = serde_json::from_slice(&header)?;
+    Ok((descriptors, agent))
 }
 
 fn read_send_buffer(written: &mut impl Read, length: u64) -> io::Result<Vec<Bytes>> {

@@ -103,7 +103,10 @@ impl Session {
             streams.push(StreamState { id, core, work });
             send_buffers.push(bytes);
         }
-        let workload = self.workload.borrow().spec.clone();
+        let (workload, status) = {
+            let workload = self.workload.borrow();
+            (workload.spec.clone(), workload.status())
+        };
         let carrier = self.carrier();
         let state = SessionState {
             client: self.client,
@@ -112,6 +115,9 @@ impl Session {
             keep_s: carrier.keep.as_secs(),
             generation: carrier.generation,
             workload,
+            engine: status.engine,
+            container: status.container,
+            topics: self.subscriptions.topics(),
             streams,
         };
         Exported {
@@ -134,6 +140,7 @@ impl Session {
         // None for a session that never had a connection: there is nothing to fence.
         let _ = session.streams.fence(generation);
         session.attached.send_replace(generation);
+        session.subscriptions.subscribe(state.topics);
         *session.carrier() = Carrier {
             generation,
             keep: Duration::from_secs(state.keep_s),
@@ -160,10 +167,14 @@ impl Session {
             }
         }
         if let Some(spec) = state.workload {
-            session.workload.send_replace(Workload {
-                spec: Some(spec),
-                running: None,
-                restoring: true,
+            session.change_workload(|workload| {
+                *workload = Workload {
+                    spec: Some(spec),
+                    restoring: true,
+                    engine: state.engine,
+                    container: state.container,
+                    ..Workload::default()
+                };
             });
             session.find_workload(context);
         }
@@ -190,24 +201,21 @@ impl Session {
             };
             let (events, _) = mpsc::channel(1);
             let started = context.workloads.start(&spec, &EventSink::new(events)).await;
-            let running = match started {
-                Ok(started) => Some(started.running),
-                Err(failure) => {
-                    tracing::warn!(?failure, "the workload was not found again");
-                    None
-                }
-            };
-            let found = running.is_some();
-            let kept = self.workload.send_if_modified(|workload| {
+            if let Err(failure) = &started {
+                tracing::warn!(?failure, "the workload was not found again");
+            }
+            let lacked = self.change_workload(|workload| {
                 // The client may have started a workload meanwhile.
                 let lacks = workload.running.is_none();
                 if lacks {
-                    workload.running = running;
                     workload.restoring = false;
+                    if let Ok(started) = &started {
+                        workload.runs(started);
+                    }
                 }
                 lacks
             });
-            if found || !kept {
+            if started.is_ok() || !lacked {
                 return;
             }
             sleep(pause).await;

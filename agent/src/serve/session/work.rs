@@ -6,7 +6,8 @@ use jq_common::{
     codec::{self, FrameError},
     protocol::{
         limits,
-        stream::{ResetCode, StreamHeader, Target},
+        stream::{Opened, ResetCode, StreamHeader},
+        target::{Scope, Target},
         workload::{Event, FailureKind, Request, WorkloadSpec},
     },
     session::{
@@ -20,7 +21,7 @@ use tokio::{
     sync::{OwnedSemaphorePermit, mpsc},
 };
 
-use super::{Session, Suspended, Work, Workload};
+use super::{Session, Suspended, Work};
 use crate::{
     failure::fail,
     serve::{context::Context, dialer},
@@ -42,8 +43,15 @@ impl Session {
                 Work::Start(StreamHeader::Request(Request::Start(spec))) => {
                     session.request(&context, spec, &stream, legs).await
                 }
-                Work::Start(StreamHeader::Forward(target)) => {
-                    session.forward(&context, target, &stream, legs).await
+                Work::Start(StreamHeader::Forward { target, confirm }) => {
+                    session.forward(&context, (target, confirm), &stream, legs).await
+                }
+                Work::Start(
+                    StreamHeader::Wait { .. } | StreamHeader::Exec(_) | StreamHeader::Datagrams { .. },
+                ) => {
+                    // Not announced: no client of today's asks for it.
+                    stream.reset(ResetCode::Unsupported);
+                    None
                 }
                 Work::Proxy(socket) => session.proxy(&stream, socket, legs).await,
             };
@@ -123,15 +131,17 @@ impl Session {
             let _held = (permit, turn);
             let _activity = work.idle.begin_activity();
             let sink = EventSink::new(events.clone());
-            let last = match work.workloads.start(&spec, &sink).await {
-                Ok(started) => {
-                    session.workload.send_replace(Workload {
-                        spec: Some(spec),
-                        running: Some(started.running),
-                        restoring: false,
-                    });
-                    Event::Ready(Box::new(started.ready))
+            session.change_workload(|workload| workload.starting += 1);
+            let started = work.workloads.start(&spec, &sink).await;
+            session.change_workload(|workload| {
+                workload.starting -= 1;
+                if let Ok(started) = &started {
+                    workload.spec = Some(spec);
+                    workload.runs(started);
                 }
+            });
+            let last = match started {
+                Ok(started) => Event::Ready(Box::new(started.ready)),
                 Err(failure) => Event::Failed(failure),
             };
             // Fails only when the client has left.
@@ -155,7 +165,7 @@ impl Session {
     async fn forward(
         &self,
         context: &Context,
-        target: Target,
+        (target, confirm): (Target, bool),
         stream: &Arc<Stream>,
         legs: &mut OpenedLegs,
     ) -> Option<Suspended> {
@@ -164,9 +174,18 @@ impl Session {
             // Reset by the client meanwhile, or with the session.
             () = stream.settles() => return None,
             () = self.streams.ended() => Err(ResetCode::SessionLost),
-            () = self.freezing.cancelled() => return Some(Suspended::NotStarted(StreamHeader::Forward(target))),
+            () = self.freezing.cancelled() => {
+                return Some(Suspended::NotStarted(StreamHeader::Forward { target, confirm }));
+            }
         };
-        match dialled {
+        let opened = dialled.and_then(|tcp| {
+            if confirm {
+                let opened = codec::encode(&Opened::default(), limits::REPLY_FRAME);
+                stream.send_first(opened.map_err(|_| ResetCode::Unsupported)?.into());
+            }
+            Ok(tcp)
+        });
+        match opened {
             Ok(tcp) => self.proxy(stream, tcp.into(), legs).await,
             Err(code) => {
                 tracing::debug!(?target, ?code, "connection refused");
@@ -177,7 +196,7 @@ impl Session {
     }
 
     async fn dial(&self, context: &Context, target: &Target) -> Result<TcpStream, ResetCode> {
-        if let Target::Host { .. } = target {
+        if target.scope == Scope::Host {
             return dialer::dial(target, None).await;
         }
         loop {

@@ -1,5 +1,7 @@
 use std::{os::unix::fs::PermissionsExt, path::PathBuf};
 
+use jq_common::bootstrap::FormatRange;
+
 use super::*;
 
 /// A request that is granted, and its program.
@@ -13,8 +15,8 @@ fn request() -> (UpgradeRequest, tempfile::NamedTempFile) {
         successor: program.path().to_owned(),
         run_dir: PathBuf::from("/nonexistent"),
         version: BUILD.to_owned(),
-        protocol: ALPN.to_vec(),
-        handover: SNAPSHOT_FORMAT,
+        handshake: String::from_utf8_lossy(ALPN).into_owned(),
+        formats: SNAPSHOT_FORMATS,
     };
     (request, program)
 }
@@ -34,10 +36,26 @@ fn an_incompatible_build_is_refused_with_the_reason_in_one_line() {
     assert!(older.contains("newer"), "{older}");
     let malformed = refused(&|request| request.version = "later".to_owned());
     assert!(malformed.contains("no version"), "{malformed}");
-    let protocol = refused(&|request| request.protocol = b"jq/1".to_vec());
-    assert!(protocol.contains("clients"), "{protocol}");
-    let format = refused(&|request| request.handover += 1);
-    assert!(format.contains("leaves"), "{format}");
+    let handshake = refused(&|request| request.handshake = "jq/1".to_owned());
+    assert!(handshake.contains("clients"), "{handshake}");
+    let newer = refused(&|request| {
+        request.formats = FormatRange {
+            oldest: SNAPSHOT_FORMATS.newest + 1,
+            newest: SNAPSHOT_FORMATS.newest + 3,
+        };
+    });
+    assert!(newer.contains("leaves"), "{newer}");
+}
+
+#[test]
+fn a_successor_is_left_the_newest_format_that_both_know() {
+    let (mut request, _program) = request();
+    request.formats.newest += 7;
+    assert_eq!(check(&request).unwrap(), SNAPSHOT_FORMATS.newest);
+    let range = |oldest, newest| FormatRange { oldest, newest };
+    assert_eq!(range(2, 5).newest_shared(range(4, 9)), Some(5));
+    assert_eq!(range(2, 5).newest_shared(range(1, 3)), Some(3));
+    assert_eq!(range(2, 3).newest_shared(range(4, 5)), None);
 }
 
 #[test]
