@@ -14,13 +14,13 @@ use jq_common::{
 
 use super::{
     Session,
-    streams::{GivenUp, Offers},
+    streams::{Offers, ResetOnDrop},
 };
 
 /// A connection that the agent has opened, without a local end yet. Dropped, it is reset.
 pub struct Connected {
     streams: Arc<Streams>,
-    given_up: GivenUp,
+    stream: ResetOnDrop,
     legs: Offers,
     opening: Opening,
 }
@@ -42,14 +42,14 @@ impl Session {
             target,
             confirm: true,
         };
-        let (given_up, mut legs) = self.open(&header).map_err(|_| ResetCode::BadHeader)?;
-        let first = given_up
+        let (stream, mut legs) = self.open(&header).map_err(|_| ResetCode::BadHeader)?;
+        let first = stream
             .0
             .first_frame::<Opened>(&mut legs, limits::REPLY_FRAME)
             .await?;
         Ok(Connected {
             streams: self.streams.clone(),
-            given_up,
+            stream,
             legs,
             opening: first.1,
         })
@@ -64,12 +64,12 @@ impl Connected {
     pub async fn proxy(self, socket: impl Into<Socket>) -> Result<(), ResetCode> {
         let Self {
             streams,
-            given_up,
+            stream,
             mut legs,
             opening,
         } = self;
         let socket = socket.into();
-        let carrying = streams.proxy_from(opening, &given_up.0, &socket, &mut legs);
+        let carrying = streams.proxy_from(opening, &stream.0, &socket, &mut legs);
         match carrying.await {
             Ended::Complete => Ok(()),
             Ended::Reset(code) => Err(code),

@@ -1,4 +1,4 @@
-//! A request to the agent, and its answer.
+//! Requests to the agent.
 
 use std::sync::{Arc, OnceLock};
 
@@ -15,7 +15,7 @@ use tokio::net::UnixStream;
 
 use super::Session;
 
-/// The answer to a request.
+/// The events that answer a request.
 pub(crate) struct Events {
     receive: UnixStream,
     /// Why the request's stream was reset. Set before `receive` ends.
@@ -34,20 +34,20 @@ pub(crate) enum RequestError {
 }
 
 impl Session {
-    /// Sends a request; its events follow.
+    /// Sends a request.
     ///
     /// # Errors
-    /// When this process is out of descriptors, or the request is too long.
+    /// When this process has no more descriptors, or the request is too long.
     pub(crate) fn request(self: &Arc<Self>, request: Request) -> std::io::Result<Events> {
         let (ours, theirs) = UnixStream::pair()?;
         let header = StreamHeader::Request(request);
-        let (given_up, mut legs) = self.open(&header).map_err(std::io::Error::other)?;
+        let (stream, mut legs) = self.open(&header).map_err(std::io::Error::other)?;
         let reset = Arc::new(OnceLock::new());
         let told = reset.clone();
         let streams = self.streams.clone();
         self.tasks.spawn(async move {
             let theirs = Socket::from(theirs);
-            let ended = streams.proxy(&given_up.0, &theirs, &mut legs).await;
+            let ended = streams.proxy(&stream.0, &theirs, &mut legs).await;
             tracing::debug!(?ended, "request");
             if let Ended::Reset(code) = ended {
                 // Nobody else sets it.
