@@ -26,6 +26,10 @@ pub mod cli;
 mod engine;
 pub mod failure;
 mod fd_passing;
+#[cfg(test)]
+#[path = "../../common/tests/shared/golden.rs"]
+#[allow(dead_code, reason = "the tests of the frames use the rest")]
+mod golden;
 mod host_program;
 mod keyed_mutex;
 mod log_tail;

@@ -13,6 +13,7 @@ use jq_common::{
     bootstrap::{PairId, RelaySecret},
     carrier::{pipe, udp::UdpCarrier},
     identity::{Fingerprint, Identity},
+    protocol::hex,
     quic::{self, CarrierKind},
 };
 use quinn::{Connection, ConnectionError, Endpoint};
@@ -24,6 +25,7 @@ use crate::agent::Pipe;
 
 /// One way to the agent. Holds secrets: kept in private files only.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Path {
     /// Straight to its UDP port.
     Direct(SocketAddr),
@@ -76,8 +78,10 @@ pub(crate) struct RelayHop {
     /// Its host, as the user calls it.
     pub(crate) host: String,
     /// The pair announced to it.
+    #[serde(with = "hex")]
     pub(crate) pair: PairId,
     /// What proves that the pair is ours.
+    #[serde(with = "hex")]
     pub(crate) secret: RelaySecret,
 }
 

@@ -54,6 +54,7 @@ pub(crate) struct KnownAgent {
     /// Its certificate.
     pub(crate) agent: Fingerprint,
     /// By UDP, the best first.
+    #[serde(default)]
     pub(crate) ways: Vec<Path>,
 }
 

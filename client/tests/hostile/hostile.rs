@@ -84,7 +84,7 @@ impl Random {
 }
 
 /// Something is sent by a new stream, and comes back to its end.
-async fn works(pair: &Pair, host: &mut Host) {
+pub(crate) async fn works(pair: &Pair, host: &mut Host) {
     let exchange = async {
         let mut program = Program::connect(&pair.session).await;
         program.tcp.write_all(b"hello").await.unwrap();
