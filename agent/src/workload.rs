@@ -1,11 +1,14 @@
-//! The workload that a client asked for: found or made, with Jupyter in it, and a way into its network.
+//! The workload that a client asked for: found or started, with Jupyter in it if wanted, and reachable through
+//! [`RunningWorkload`].
 //!
-//! Each of [`container`] and [`process`] holds what is known about it, how it is planned, and how it is started;
-//! [`jupyter`] and [`gpu`] are what both have in them.
+//! Each of [`container`], [`process`], [`jupyter`] and [`gpu`] has what is known about it, how it is probed, and how it
+//! is started. [`workloads`] chooses between container and process.
 
 pub(crate) mod container;
 mod events;
 mod failure;
+#[cfg(test)]
+mod fixtures;
 pub(crate) mod gpu;
 mod host;
 pub(crate) mod jupyter;
@@ -18,6 +21,6 @@ mod workloads;
 pub(crate) use self::{
     events::EventSink,
     host::HostContext,
-    running::Network,
-    workloads::{Started, Workloads},
+    running::{RunningWorkload, Started},
+    workloads::Workloads,
 };

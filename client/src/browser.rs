@@ -1,13 +1,16 @@
-//! Opening the page. The token must not stand in the browser's argument list, which every user of this machine can
-//! read: the browser is given a private file that leads to the page.
+//! Opens Jupyter's page in the browser.
+//!
+//! Every user of this machine can read a process's argument list, so the URL with its token must not stand there. The
+//! browser gets a private HTML file that redirects to the page.
 
-use std::{io, io::Write, path::Path};
+use std::{io, path::Path};
 
 use tempfile::NamedTempFile;
 
-use crate::{reporter::Reporter, state::make_private};
+use crate::{reporter::Reporter, state::temporary_private};
 
-/// Opens `url`. The file that leads there lives as long as what is returned.
+/// Opens `url`. The file that redirects there is removed when the result is dropped. A machine without a browser is no
+/// error; where the file cannot be written, `reporter` is told.
 pub(crate) fn open(
     state_dir: &Path,
     session: &str,
@@ -22,10 +25,9 @@ pub(crate) fn open(
         }
     };
     let path = page.path().to_owned();
-    // Its launchers are tried one after another, each for a while. Nobody waits for that.
+    // It tries several launchers, each of which may take a while. Nobody waits for it.
     drop(tokio::task::spawn_blocking(move || {
         if let Err(error) = open::that_detached(path) {
-            // A machine without a browser is no failure: the URL has been printed.
             tracing::info!(%error, "no browser");
         }
     }));
@@ -33,18 +35,15 @@ pub(crate) fn open(
 }
 
 fn write_page(state_dir: &Path, session: &str, url: &str) -> io::Result<NamedTempFile> {
-    let folder = state_dir.join("pages");
-    make_private(&folder)?;
-    let mut page = tempfile::Builder::new()
-        .prefix(&format!("{session}-"))
-        .suffix(".html")
-        .tempfile_in(folder)?;
     let url = url.replace('&', "&amp;").replace('"', "&quot;");
-    write!(
-        page,
+    let page = format!(
         "<!doctype html><meta charset=\"utf-8\"><title>{session}</title>\
          <meta http-equiv=\"refresh\" content=\"0;url={url}\"><a href=\"{url}\">JupyterLab</a>"
-    )?;
-    page.flush()?;
-    Ok(page)
+    );
+    temporary_private(
+        &state_dir.join("pages"),
+        &format!("{session}-"),
+        ".html",
+        page.as_bytes(),
+    )
 }

@@ -1,4 +1,4 @@
-//! What is remembered of a session from one run to the next, so that the second is like the first.
+//! Files of this client: the state of a session that is kept from run to run, and the one way to write a private file.
 
 use std::{
     collections::BTreeMap,
@@ -9,63 +9,99 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+use tempfile::NamedTempFile;
+
+/// Longest path of a Unix socket in bytes: the shortest limit of a supported system (macOS, `sun_path` in unix(4)) is 104
+/// with the final zero.
+pub(crate) const SOCKET_PATH_LIMIT: usize = 103;
 
 /// Where this client keeps its files.
 #[derive(Clone, Debug)]
-pub struct Folders {
-    /// What is kept from run to run.
-    pub state: PathBuf,
+pub(crate) struct Folders {
+    /// Files that are kept from run to run.
+    pub(crate) state: PathBuf,
     /// Sockets; private.
-    pub runtime: PathBuf,
+    pub(crate) runtime: PathBuf,
 }
 
-/// A session's memory. Missing or unreadable, it is empty.
+impl Folders {
+    /// The files of sessions.
+    pub(crate) fn sessions(&self) -> PathBuf {
+        self.state.join("sessions")
+    }
+}
+
+/// The local ports of a session, so that the next run uses the same ones.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Remembered {
+pub(crate) struct RememberedPorts {
     /// Local port of Jupyter.
-    pub jupyter_port: Option<u16>,
-    /// Local ports that `-L` got, by the one wanted: they move when that one is taken, and stay moved.
+    pub(crate) jupyter_port: Option<u16>,
+    /// Local ports that `-L` got, by the port that was asked for: a forward whose port was taken stays where it went.
     #[serde(default)]
-    pub moved_ports: BTreeMap<String, u16>,
+    pub(crate) moved_ports: BTreeMap<String, u16>,
 }
 
-/// Where a session's memory is kept.
-pub struct SessionFile(PathBuf);
+/// The file that holds the [`RememberedPorts`] of one session.
+pub(crate) struct PortsFile(PathBuf);
 
-impl SessionFile {
-    /// The file of the session `name` below `state_dir`.
-    #[must_use]
-    pub fn new(state_dir: &Path, name: &str) -> Self {
-        Self(state_dir.join("sessions").join(format!("{name}.toml")))
+impl PortsFile {
+    /// The file of the session `name`.
+    pub(crate) fn new(folders: &Folders, name: &str) -> Self {
+        Self(folders.sessions().join(format!("{name}.toml")))
     }
 
-    /// Reads it.
-    #[must_use]
-    pub fn load(&self) -> Remembered {
+    /// Reads it. A missing or damaged file counts as empty.
+    pub(crate) fn load(&self) -> RememberedPorts {
         let text = fs::read_to_string(&self.0).unwrap_or_default();
         toml::from_str(&text).unwrap_or_default()
     }
 
-    /// Writes it whole or not at all; readable by the user alone.
+    /// Replaces it.
     ///
     /// # Errors
-    /// When the folder or the file cannot be written.
-    pub fn save(&self, remembered: &Remembered) -> io::Result<()> {
-        let folder = self.0.parent().unwrap_or(Path::new("."));
-        make_private(folder)?;
+    /// As [`write_private`].
+    pub(crate) fn save(&self, remembered: &RememberedPorts) -> io::Result<()> {
         let text = toml::to_string(remembered).map_err(io::Error::other)?;
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
-        file.write_all(text.as_bytes())?;
-        file.persist(&self.0).map_err(|error| error.error)?;
-        Ok(())
+        write_private(&self.0, text.as_bytes())
     }
 }
 
-/// Makes a folder, and its missing parents, that only the user may enter.
+/// Replaces the file `path` atomically. Only the user can read it (0600). Creates its folder with [`make_private`].
 ///
 /// # Errors
-/// When it cannot be made, is a link, or is somebody else's.
-pub fn make_private(folder: &Path) -> io::Result<()> {
+/// When the folder or the file cannot be written. The old file is still there then.
+pub(crate) fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let file = temporary_private(folder, ".new-", "", content)?;
+    file.persist(path).map_err(|error| error.error)?;
+    Ok(())
+}
+
+/// Writes a file that only the user can read (0600) into `folder`, which it creates with [`make_private`]. Its name is
+/// random between `prefix` and `suffix`. Dropping the result removes the file.
+///
+/// # Errors
+/// When the folder or the file cannot be written.
+pub(crate) fn temporary_private(
+    folder: &Path,
+    prefix: &str,
+    suffix: &str,
+    content: &[u8],
+) -> io::Result<NamedTempFile> {
+    make_private(folder)?;
+    let mut file = tempfile::Builder::new()
+        .prefix(prefix)
+        .suffix(suffix)
+        .tempfile_in(folder)?;
+    file.write_all(content)?;
+    Ok(file)
+}
+
+/// Creates `folder` and its missing parents, and makes sure that only the user may enter it (0700).
+///
+/// # Errors
+/// When it cannot be created, is a symbolic link, or belongs to another user.
+pub(crate) fn make_private(folder: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     let found = fs::symlink_metadata(folder)?;
     if !found.is_dir() || found.uid() != rustix::process::geteuid().as_raw() {
@@ -82,18 +118,48 @@ pub fn make_private(folder: &Path) -> io::Result<()> {
 mod tests {
     use super::*;
 
+    fn folders(below: &Path) -> Folders {
+        Folders {
+            state: below.to_owned(),
+            runtime: below.to_owned(),
+        }
+    }
+
     #[test]
-    fn what_is_saved_is_loaded_and_damage_is_forgotten() {
+    fn what_is_saved_is_loaded_and_a_damaged_file_counts_as_empty() {
         let dir = tempfile::tempdir().unwrap();
-        let file = SessionFile::new(dir.path(), "gpu");
-        assert_eq!(file.load(), Remembered::default());
-        let remembered = Remembered {
+        let file = PortsFile::new(&folders(dir.path()), "gpu");
+        assert_eq!(file.load(), RememberedPorts::default());
+        let remembered = RememberedPorts {
             jupyter_port: Some(8890),
             moved_ports: BTreeMap::from([("6006".to_owned(), 6007)]),
         };
         file.save(&remembered).unwrap();
         assert_eq!(file.load(), remembered);
         fs::write(&file.0, "jupyter_port = \"x").unwrap();
-        assert_eq!(file.load(), Remembered::default());
+        assert_eq!(file.load(), RememberedPorts::default());
+    }
+
+    #[test]
+    fn a_private_file_and_its_folder_are_the_users_alone_and_nothing_else_is_left_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("a/b");
+        let path = folder.join("secret");
+        for content in ["first", "second"] {
+            write_private(&path, content.as_bytes()).unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), content);
+        }
+        let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
+        assert_eq!((mode(&folder), mode(&path)), (0o700, 0o600));
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_link_in_the_place_of_a_private_folder_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(dir.path(), &link).unwrap();
+        assert!(make_private(&link).is_err());
+        assert!(write_private(&link.join("file"), b"").is_err());
     }
 }

@@ -19,6 +19,7 @@ fn connect(home: &Path, arguments: &[&str]) -> Result<Client> {
     command
         .env("HOME", home)
         .env("DOCKER_HOST", "unix:///no/such/socket")
+        .env_remove("JQ_AGENT_DIR")
         .env_remove("XDG_STATE_HOME")
         .env_remove("XDG_RUNTIME_DIR")
         .env_remove("XDG_CONFIG_HOME")

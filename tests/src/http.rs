@@ -1,12 +1,12 @@
 //! Just enough of HTTP/1.1 to talk to Jupyter in a test.
 
 use std::{
-    io::{Read, Write},
+    io::{BufRead as _, BufReader, Read, Write},
     net::{Ipv4Addr, TcpStream},
     time::Duration,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use crate::lab::Host;
@@ -48,4 +48,37 @@ pub fn request(mut stream: TcpStream, method: &str, path: &str, token: Option<&s
         .map(|(_, body)| body)
         .unwrap_or_default();
     Ok((status, serde_json::from_str(body).unwrap_or(Value::Null)))
+}
+
+/// A connection that stays open from one request to the next.
+pub struct Kept(BufReader<TcpStream>);
+
+impl Kept {
+    /// Sends requests on `stream` from now on.
+    #[must_use]
+    pub fn new(stream: TcpStream) -> Self {
+        Self(BufReader::new(stream))
+    }
+
+    /// Gives the body of what is at `path`.
+    ///
+    /// # Errors
+    /// When the connection has ended, or the answer is another than 200 with JSON of a known length.
+    pub fn get(&mut self, path: &str, token: &str) -> Result<Value> {
+        let head = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: token {token}\r\n\r\n");
+        self.0.get_mut().write_all(head.as_bytes())?;
+        let (mut line, mut length) = (String::new(), None);
+        self.0.read_line(&mut line).context("no answer")?;
+        ensure!(line.starts_with("HTTP/1.1 200 "), "{line:?}");
+        while !line.trim_end().is_empty() {
+            if let Some(("content-length", value)) = line.to_lowercase().trim_end().split_once(": ") {
+                length = Some(value.parse()?);
+            }
+            line.clear();
+            self.0.read_line(&mut line).context("no whole answer")?;
+        }
+        let mut body = vec![0; length.context("no Content-Length")?];
+        self.0.read_exact(&mut body).context("no whole answer")?;
+        Ok(serde_json::from_slice(&body)?)
+    }
 }

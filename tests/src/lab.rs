@@ -3,11 +3,11 @@
 //! # Layout
 //! - `plan`: which hosts and links there are. `conditions`, `impair`, `random`: what a link does to a packet.
 //!   None of them does I/O.
-//! - `link`, `pump`, `tun`, `netns`: the network itself. `nat`, `roam`: what happens to it behind people's backs.
-//! - `host`, `user`, `ssh`, `sshd`, `trouble`: who is on it, and what can be wrong with them.
-//! - `engine`, `images`, `gpu`: dockerd of the GPU host. `registry`: where it pulls from. `browser`: who looks at
-//!   what runs there.
-//! - `builder`, `state`, `control`, `sweep`, `place`: coming up, being used from elsewhere, going away.
+//! - `link`, `pump`, `tun`, `netns`: the network itself. `nat`, `roam`: address translation, and hosts that change addresses.
+//! - `host`, `user`, `ssh`, `sshd`: the hosts. `trouble`: faults that a test sets up on them.
+//! - `engine`, `images`, `gpu`: dockerd of the GPU host. `registry`: the image registry that it pulls from. `browser`: Chromium
+//!   on the laptop.
+//! - `builder`, `state`, `control`, `sweep`, `place`: a lab's start, its use by other processes, and its removal. `watch`: panics in logs.
 //!
 //! Everything that a lab makes carries its id and is gone after its drop, or after the next lab came up on
 //! this machine if its process was killed. Nothing here reaches beyond the lab's own addresses, except the
@@ -40,12 +40,14 @@ pub mod tools;
 mod trouble;
 mod tun;
 mod user;
+mod watch;
 
 use std::fmt;
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 pub use self::browser::{Browser, Visit};
 pub use self::builder::Builder;
@@ -71,6 +73,7 @@ pub struct Lab {
     links: Vec<Link>,
     sshds: Vec<(HostName, Sshd)>,
     engine: Option<Engine>,
+    watch: Option<watch::LogWatch>,
     _owner: place::Lock,
 }
 
@@ -163,10 +166,28 @@ impl Lab {
         engine.docker(args)
     }
 
-    /// Brings the lab down and says what went wrong with that, which a drop cannot. A test that comes this
-    /// far has passed, so no logs are kept.
+    /// Calls `act` on a thread that stands in the network of a running container, as [`Host::enter`] does in a host's.
+    ///
+    /// # Panics
+    /// If the lab was made without an engine.
+    pub fn enter_container<T: Send>(&self, id: &str, act: impl FnOnce() -> T + Send) -> Result<T> {
+        let pid = self.docker(["inspect", "--format", "{{.State.Pid}}", id])?;
+        netns::enter_file(Path::new(&format!("/proc/{}/ns/net", pid.trim())), act)
+    }
+
+    /// Brings the lab down. Fails when that does, or when an agent, relay or helper panicked in the lab's life. A test
+    /// that passes keeps no logs.
     pub fn down(mut self) -> Result<()> {
-        self.take_down(false)
+        let panics = self.panics();
+        self.take_down(!panics.is_empty())?;
+        ensure!(panics.is_empty(), "the product panicked:\n{}", panics.join("\n"));
+        Ok(())
+    }
+
+    /// Ends the watch over the logs.
+    fn panics(&mut self) -> Vec<String> {
+        let found = self.watch.take().map(watch::LogWatch::finish);
+        found.into_iter().flatten().collect()
     }
 
     fn take_down(&mut self, keep_logs: bool) -> Result<()> {
@@ -213,6 +234,9 @@ impl Drop for Lab {
         reason = "a drop has no other way to say that something was left behind"
     )]
     fn drop(&mut self) {
+        for panic in self.panics() {
+            eprintln!("{panic}");
+        }
         // A second time after `down`, then with nothing left to do.
         if let Err(error) = self.take_down(true) {
             eprintln!("{error:#}");

@@ -1,10 +1,13 @@
-//! The product as its user runs it: `jq-client` as a process, its JSON events and its end.
+//! `jq-client` as a process: its JSON events and its exit.
 
 use std::{
-    io::{BufRead, BufReader, Read},
+    io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
-    sync::mpsc::{Receiver, RecvTimeoutError, channel},
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{Receiver, RecvTimeoutError, channel},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -14,13 +17,16 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::{environment, eventually_some, lab::Host};
+use crate::{environment, eventually, eventually_some, lab::Host, panics};
 
 /// How long a connect may take, with an upload and a first start of Jupyter on two busy cores.
 const CONNECT: Duration = Duration::from_secs(180);
 
 /// How long the client may take to end.
 const END: Duration = Duration::from_secs(30);
+
+/// How long the last words of a client that has ended are waited for.
+const LAST_WORDS: Duration = Duration::from_millis(200);
 
 /// How many of a client's events a failure tells.
 const STORY: usize = 30;
@@ -52,12 +58,13 @@ fn built(variable: &str, name: &str) -> PathBuf {
     path
 }
 
-/// A running `jq-client connect`. Dropped, it is killed.
+/// A running `jq-client connect`. Dropped, it is killed, and the test fails if it panicked.
 pub struct Client {
     child: Child,
     events: Receiver<Value>,
     seen: Vec<Value>,
-    stderr: Option<thread::JoinHandle<String>>,
+    stderr: Arc<Mutex<String>>,
+    reader: Option<thread::JoinHandle<()>>,
 }
 
 /// The event `ready`.
@@ -176,7 +183,7 @@ impl Client {
             .spawn()
             .context("cannot start jq-client")?;
         let stdout = child.stdout.take().context("no stdout")?;
-        let mut stderr = child.stderr.take().context("no stderr")?;
+        let from = child.stderr.take().context("no stderr")?;
         let (sender, events) = channel();
         thread::spawn(move || {
             for line in BufReader::new(stdout).lines().map_while(Result::ok) {
@@ -187,17 +194,21 @@ impl Client {
                 }
             }
         });
-        let stderr = thread::spawn(move || {
-            let mut text = String::new();
-            // What cannot be read is not there to be shown.
-            let _ = stderr.read_to_string(&mut text);
-            text
+        let stderr = Arc::<Mutex<String>>::default();
+        let said = stderr.clone();
+        let reader = thread::spawn(move || {
+            for line in BufReader::new(from).split(b'\n').map_while(Result::ok) {
+                let mut said = said.lock().unwrap_or_else(PoisonError::into_inner);
+                said.push_str(&String::from_utf8_lossy(&line));
+                said.push('\n');
+            }
         });
         Ok(Self {
             child,
             events,
             seen: Vec::new(),
-            stderr: Some(stderr),
+            stderr,
+            reader: Some(reader),
         })
     }
 
@@ -342,10 +353,21 @@ impl Client {
 
     /// What it wrote on stderr, once it has ended.
     pub fn stderr(&mut self) -> String {
-        self.stderr
-            .take()
-            .and_then(|reader| reader.join().ok())
-            .unwrap_or_default()
+        if let Some(reader) = self.reader.take() {
+            // Whatever it read before a panic is there.
+            let _ = reader.join();
+        }
+        self.stderr_so_far()
+    }
+
+    fn stderr_so_far(&self) -> String {
+        self.stderr.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The panics of the client, and those that it was told of, as far as they have been read.
+    fn panics(&mut self) -> Vec<String> {
+        let told: Vec<_> = self.events().iter().map(ToString::to_string).collect();
+        panics::in_text(&format!("{}{}", self.stderr_so_far(), told.join("\n")))
     }
 
     /// Sends a signal.
@@ -383,5 +405,15 @@ impl Drop for Client {
         // Fails only when it has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
+        // An ssh that it left behind may hold stderr open; what the client wrote is read by then.
+        let read = || self.reader.as_ref().is_none_or(thread::JoinHandle::is_finished);
+        let _ = eventually("the client's last words", LAST_WORDS, read);
+        let panics = self.panics();
+        // A test that has failed already says why itself.
+        assert!(
+            panics.is_empty() || thread::panicking(),
+            "a panic:\n{}",
+            panics.join("\n")
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! A terminal with a program in it: what its user sees there, and types.
+//! A program in a pseudo terminal: what it shows, and typed input.
 
 use std::{
     fs::File,
@@ -17,7 +17,7 @@ use rustix::{
     termios::{Winsize, tcsetwinsize},
 };
 
-use crate::{eventually, eventually_some, lab::Host};
+use crate::{eventually, eventually_some, lab::Host, panics};
 
 /// How long the program may take to end.
 const END: Duration = Duration::from_secs(30);
@@ -30,7 +30,7 @@ const SIZE: Winsize = Winsize {
     ws_ypixel: 0,
 };
 
-/// A terminal, and the program that it was opened for. Dropped, the program is killed.
+/// A terminal, and the program that it was opened for. Dropped, the program is killed, and the test fails if it panicked.
 pub struct Terminal {
     child: Child,
     keyboard: File,
@@ -128,6 +128,13 @@ impl Drop for Terminal {
         // Fails only when it has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
+        let panics = panics::in_text(&self.text());
+        // A test that has failed already says why itself.
+        assert!(
+            panics.is_empty() || thread::panicking(),
+            "a panic:\n{}",
+            panics.join("\n")
+        );
     }
 }
 

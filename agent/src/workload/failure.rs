@@ -1,30 +1,17 @@
-//! Failures in words for the user.
+//! Failures that several kinds of workloads have in common.
+
+use std::io;
 
 use jq_common::protocol::workload::{Failure, FailureKind};
 
-use crate::engine::EngineError;
+use crate::{engine::EngineError, failure::fail};
 
-/// A failure, from its four parts.
-pub(crate) fn fail(
-    kind: FailureKind,
-    what: impl Into<String>,
-    why: impl Into<String>,
-    hint: impl Into<String>,
-) -> Failure {
-    Failure {
-        kind,
-        what: what.into(),
-        why: why.into(),
-        hint: hint.into(),
-    }
-}
-
-/// The failure of a call to the engine that nothing more particular is known about.
+/// The failure of a call to the engine.
 pub(crate) fn engine(what: &str, error: &EngineError) -> Failure {
     let (kind, hint) = match error {
         EngineError::Lost(_) => (
             FailureKind::EngineStopped,
-            "see whether the engine runs (`systemctl status docker`) and try again",
+            "check that the engine is running (`systemctl status docker`) and try again",
         ),
         EngineError::NoSpace(_) => (
             FailureKind::HostUnfit,
@@ -45,4 +32,14 @@ pub(crate) fn engine(what: &str, error: &EngineError) -> Failure {
         _ => (FailureKind::StartFailed, "this is the engine's own message"),
     };
     fail(kind, what, error.to_string(), hint)
+}
+
+/// The failure to read or write the records of a session name on the host.
+pub(crate) fn state(error: &io::Error) -> Failure {
+    fail(
+        FailureKind::HostUnfit,
+        "cannot keep this session's state",
+        error.to_string(),
+        "free some space in your home on the host, or make it writable for you",
+    )
 }

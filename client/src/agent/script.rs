@@ -1,5 +1,17 @@
 //! Scripts for a host's `/bin/sh`, with values given to them.
 
+use jq_common::bootstrap::Nonce;
+
+use crate::error::{Failure, Kind};
+
+/// A new nonce for the marker line of a script.
+///
+/// # Errors
+/// When the system gives no random bytes.
+pub(super) fn nonce() -> Result<Nonce, Failure> {
+    Nonce::generate().map_err(|e| Failure::new(Kind::Local, "no randomness").because(e))
+}
+
 /// A script with values given to it as variables, each quoted.
 pub(super) fn with_variables(variables: &[(&str, &str)], script: &str) -> String {
     let mut text = String::with_capacity(script.len() + 512);

@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
-use jq_common::{bootstrap::Nonce, bootstrap::hex, text};
+use jq_common::{bootstrap::Nonce, protocol::hex, text};
 use sha2::{Digest, Sha256};
 use tokio::{io::AsyncReadExt, task::spawn_blocking, time::timeout};
 
-use super::{bundle::Agent, script::with_variables};
+use super::{
+    bundle::Agent,
+    script::{nonce, with_variables},
+};
 use crate::{
     error::{Failure, Kind},
     reporter::Reporter,
@@ -105,7 +108,7 @@ async fn confirm(host: &dyn RemoteHost, agent: &Agent, folder: &str, new: &str) 
     );
     let mut shell = shell::run(host, &script, &nonce).await?;
     let is_right = match timeout(SETTLES, read_back(&mut shell, agent.length(), &nonce)).await {
-        Ok(Ok(content)) => hex(&Sha256::digest(&content)) == agent.sha256(),
+        Ok(Ok(content)) => hex::encode(&Sha256::digest(&content)) == agent.sha256(),
         _ => false,
     };
     let _ = shell.write(if is_right { b"keep\n" } else { b"drop\n" }).await;
@@ -153,10 +156,6 @@ fn unexpected(host: &dyn RemoteHost, answer: &str) -> Failure {
     Failure::new(Kind::InstallFailed, "cannot put the agent")
         .on(host.name())
         .because(format!("the host answered: {}", text::one_line(answer, 200)))
-}
-
-pub(super) fn nonce() -> Result<Nonce, Failure> {
-    Nonce::generate().map_err(|e| Failure::new(Kind::Local, "no randomness").because(e))
 }
 
 /// Whether `why` says that there is no room.

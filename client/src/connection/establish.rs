@@ -16,6 +16,7 @@ use crate::{
     error::{Failure, Kind},
     reporter::Reporter,
     session::core::Session,
+    state::Folders,
 };
 
 /// How long what is remembered is tried before ssh is asked.
@@ -51,10 +52,12 @@ pub(crate) struct Client<'a> {
     pub(crate) session: Arc<Session>,
     /// The session's name.
     pub(crate) name: &'a str,
-    /// Where resume tickets are kept.
-    pub(crate) state_dir: &'a std::path::Path,
+    /// Where its files and sockets are kept.
+    pub(crate) folders: &'a Folders,
     /// How long the agent stays when nobody is connected.
     pub(crate) linger: Duration,
+    /// Whether standard error is a terminal.
+    pub(crate) terminal: bool,
 }
 
 /// A connection, and what is needed to find the next one.
@@ -71,10 +74,9 @@ pub(crate) struct Established {
 pub(crate) async fn establish(
     client: Client<'_>,
     route: &Route,
-    here: Here,
     reporter: Arc<dyn Reporter>,
 ) -> Result<Established, Failure> {
-    let tickets = TicketStore::open(client.state_dir, client.name, bootstrap::fingerprint(route)?);
+    let tickets = TicketStore::open(client.folders, client.name, bootstrap::fingerprint(route)?);
     let (identity, known) = match tickets.load() {
         Some((identity, known)) => (identity, Some(known)),
         None => {
@@ -84,6 +86,10 @@ pub(crate) async fn establish(
         }
     };
     let admitted = identity.fingerprint();
+    let here = Here {
+        runtime_dir: client.folders.runtime.clone(),
+        terminal: client.terminal,
+    };
     let bootstrapper = Bootstrapper::new(route.clone(), here, admitted, client.linger, reporter)?;
     let searcher = searcher(client.session, Arc::new(identity));
     let recalled = match known {

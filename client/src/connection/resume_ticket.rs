@@ -3,7 +3,7 @@
 
 use std::{
     fs::{self, File},
-    io::{self, Write},
+    io,
     path::{Path, PathBuf},
     sync::Mutex,
 };
@@ -13,10 +13,10 @@ use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 use super::race::KnownAgent;
-use crate::state::make_private;
+use crate::state::{Folders, make_private, write_private};
 
 /// A session's way back.
-pub struct TicketStore {
+pub(crate) struct TicketStore {
     path: PathBuf,
     /// What the ways depend on: the target, how ssh gets there, and the agent's binary.
     circumstances: String,
@@ -37,8 +37,8 @@ impl TicketStore {
     /// That of the session `name` below `state_dir`. Where another process has the session, or nothing can be kept,
     /// this one remembers nothing.
     #[must_use]
-    pub fn open(state_dir: &Path, name: &str, circumstances: String) -> Self {
-        let folder = state_dir.join("sessions");
+    pub(crate) fn open(folders: &Folders, name: &str, circumstances: String) -> Self {
+        let folder = folders.sessions();
         let lock = take(&folder, name).unwrap_or_else(|error| {
             tracing::info!(%error, "nothing will be remembered");
             None
@@ -53,7 +53,7 @@ impl TicketStore {
 
     /// What was kept under the same circumstances.
     #[must_use]
-    pub fn load(&self) -> Option<(Identity, KnownAgent)> {
+    pub(crate) fn load(&self) -> Option<(Identity, KnownAgent)> {
         self.lock.as_ref()?;
         let kept: Kept = serde_json::from_slice(&fs::read(&self.path).ok()?).ok()?;
         if kept.circumstances != self.circumstances {
@@ -64,7 +64,7 @@ impl TicketStore {
     }
 
     /// Keeps the way back, whole or not at all. Where that fails the next connect goes by ssh, which is no failure.
-    pub fn save(&self, identity: &Identity, known: &KnownAgent) {
+    pub(crate) fn save(&self, identity: &Identity, known: &KnownAgent) {
         let Ok(mut saved) = self.saved.lock() else { return };
         if self.lock.is_none() || saved.as_ref() == Some(known) {
             return;
@@ -76,7 +76,10 @@ impl TicketStore {
             key: key.to_vec(),
             known: known.clone(),
         };
-        match write(&self.path, &kept) {
+        match serde_json::to_vec(&kept)
+            .map_err(io::Error::from)
+            .and_then(|kept| write_private(&self.path, &kept))
+        {
             Ok(()) => *saved = Some(known.clone()),
             Err(error) => tracing::info!(%error, "the way back is not remembered"),
         }
@@ -97,19 +100,18 @@ fn take(folder: &Path, name: &str) -> io::Result<Option<File>> {
     }
 }
 
-fn write(path: &Path, kept: &Kept) -> io::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
-    file.write_all(&serde_json::to_vec(kept)?)?;
-    file.persist(path).map_err(|error| error.error)?;
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::MetadataExt;
 
     use super::*;
+
+    fn folders(state: &tempfile::TempDir) -> Folders {
+        Folders {
+            state: state.path().to_owned(),
+            runtime: state.path().to_owned(),
+        }
+    }
 
     fn known(identity: &Identity) -> KnownAgent {
         KnownAgent {
@@ -122,7 +124,7 @@ mod tests {
     fn the_way_back_is_private_and_only_for_the_same_circumstances() {
         let state = tempfile::tempdir().unwrap();
         let identity = Identity::generate().unwrap();
-        let memory = TicketStore::open(state.path(), "gpu", "a".to_owned());
+        let memory = TicketStore::open(&folders(&state), "gpu", "a".to_owned());
         assert!(memory.load().is_none());
         memory.save(&identity, &known(&identity));
         let (loaded, way) = memory.load().unwrap();
@@ -131,13 +133,13 @@ mod tests {
         assert_eq!(fs::metadata(&memory.path).unwrap().mode() & 0o777, 0o600);
         drop(memory);
         assert!(
-            TicketStore::open(state.path(), "gpu", "b".to_owned())
+            TicketStore::open(&folders(&state), "gpu", "b".to_owned())
                 .load()
                 .is_none()
         );
         fs::write(state.path().join("sessions/gpu.way"), "{").unwrap();
         assert!(
-            TicketStore::open(state.path(), "gpu", "a".to_owned())
+            TicketStore::open(&folders(&state), "gpu", "a".to_owned())
                 .load()
                 .is_none()
         );
@@ -147,9 +149,9 @@ mod tests {
     fn a_second_process_of_a_session_neither_takes_nor_changes_the_way_back() {
         let state = tempfile::tempdir().unwrap();
         let identity = Identity::generate().unwrap();
-        let first = TicketStore::open(state.path(), "gpu", "a".to_owned());
+        let first = TicketStore::open(&folders(&state), "gpu", "a".to_owned());
         first.save(&identity, &known(&identity));
-        let second = TicketStore::open(state.path(), "gpu", "a".to_owned());
+        let second = TicketStore::open(&folders(&state), "gpu", "a".to_owned());
         assert!(second.load().is_none());
         let other = Identity::generate().unwrap();
         second.save(&other, &known(&other));

@@ -3,7 +3,7 @@
 use std::io;
 
 use jq_common::protocol::{
-    stream::Target,
+    target::Target,
     workload::{JupyterInfo, Ready},
 };
 
@@ -12,7 +12,7 @@ use crate::{
     error::{Failure, Kind},
     forward::spec::{Forward, Shown},
     reporter::Reporter,
-    state::{Remembered, SessionFile},
+    state::{PortsFile, RememberedPorts},
 };
 
 /// Jupyter's own default.
@@ -20,11 +20,11 @@ const JUPYTER: u16 = 8888;
 
 /// What the user asked for.
 #[derive(Clone, Debug, Default)]
-pub struct PortPlan {
+pub(crate) struct PortPlan {
     /// The forwards of `-L`.
-    pub forwards: Vec<Forward>,
+    pub(crate) forwards: Vec<Forward>,
     /// Local port of Jupyter, where the user named one.
-    pub jupyter: Option<u16>,
+    pub(crate) jupyter: Option<u16>,
 }
 
 /// The ports that were opened.
@@ -43,7 +43,7 @@ pub(super) struct Opened {
 pub(super) async fn open(
     plan: &PortPlan,
     ready: &Ready,
-    file: &SessionFile,
+    file: &PortsFile,
     forwards: &Forwards,
     reporter: &dyn Reporter,
 ) -> Result<Opened, Failure> {
@@ -72,8 +72,8 @@ pub(super) async fn open(
 }
 
 struct Opening<'a> {
-    before: &'a Remembered,
-    after: Remembered,
+    before: &'a RememberedPorts,
+    after: RememberedPorts,
     opened: Opened,
     forwards: &'a Forwards,
     reporter: &'a dyn Reporter,
@@ -115,7 +115,7 @@ impl Opening<'_> {
     /// At the port that the user named, else where it was last time, else at Jupyter's own.
     async fn jupyter(&mut self, named: Option<u16>, jupyter: &JupyterInfo) -> Result<(), Failure> {
         let wanted = named.or(self.before.jupyter_port).unwrap_or(JUPYTER);
-        let port = self.add(wanted, Target::Workload { port: jupyter.port }).await?;
+        let port = self.add(wanted, Target::workload(jupyter.port)).await?;
         if port != wanted {
             self.reporter.warning(&format!(
                 "port {wanted} is taken here; Jupyter is on {port} instead"
@@ -176,6 +176,7 @@ mod tests {
     use crate::{
         reporter::Silent,
         session::{core::Session, forwards::ForwardActor},
+        state::Folders,
     };
 
     fn jupyter(token: &str, path: &str) -> JupyterInfo {
@@ -199,9 +200,9 @@ mod tests {
     }
 
     /// Opens `plan` for a session whose memory is in `file`, and closes it again. Returns the ports.
-    async fn opened(plan: &PortPlan, file: &SessionFile) -> Result<Opened, Failure> {
+    async fn opened(plan: &PortPlan, file: &PortsFile) -> Result<Opened, Failure> {
         let session = Session::new(Duration::from_secs(60), false).unwrap();
-        let (actor, forwards) = ForwardActor::new(session, Arc::new(Silent));
+        let (actor, forwards) = ForwardActor::new(session, "gpu".to_owned(), Arc::new(Silent));
         let mut running: JoinSet<Infallible> = JoinSet::new();
         running.spawn(actor.run());
         let ready = Ready {
@@ -220,6 +221,13 @@ mod tests {
         opened
     }
 
+    fn folders(below: &std::path::Path) -> Folders {
+        Folders {
+            state: below.to_owned(),
+            runtime: below.to_owned(),
+        }
+    }
+
     /// A port that was free a moment ago.
     async fn free() -> u16 {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -227,7 +235,7 @@ mod tests {
     }
 
     fn plan(local: u16, jupyter: u16) -> PortPlan {
-        let target = Target::Workload { port: 6006 };
+        let target = Target::workload(6006);
         PortPlan {
             forwards: vec![Forward { local, target }],
             jupyter: Some(jupyter),
@@ -237,7 +245,7 @@ mod tests {
     #[tokio::test]
     async fn a_forward_that_moved_once_is_at_the_same_port_the_next_time() {
         let state = tempfile::tempdir().unwrap();
-        let file = SessionFile::new(state.path(), "gpu");
+        let file = PortsFile::new(&folders(state.path()), "gpu");
         let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let plan = plan(taken.local_addr().unwrap().port(), free().await);
         let first = opened(&plan, &file).await.unwrap();
@@ -250,10 +258,10 @@ mod tests {
     #[tokio::test]
     async fn when_one_port_cannot_be_had_none_is_opened_and_none_is_remembered() {
         let state = tempfile::tempdir().unwrap();
-        let file = SessionFile::new(state.path(), "gpu");
+        let file = PortsFile::new(&folders(state.path()), "gpu");
         let _last = TcpListener::bind(("127.0.0.1", u16::MAX)).await;
         let failure = opened(&plan(free().await, u16::MAX), &file).await.unwrap_err();
         assert_eq!(failure.kind, Kind::Local);
-        assert_eq!(file.load(), Remembered::default());
+        assert_eq!(file.load(), RememberedPorts::default());
     }
 }

@@ -10,10 +10,10 @@ use jq_common::{
     },
 };
 
-use crate::error::{Failure, Kind};
-
-/// Longest session name in bytes; it becomes part of a container's name.
-const LONGEST_NAME: usize = 48;
+use crate::{
+    error::{Failure, Kind},
+    session::name::{LONGEST, is_name},
+};
 
 /// Room for what stands beside the workload in a request, in bytes.
 const BESIDES: usize = 64;
@@ -48,46 +48,14 @@ pub(super) fn checked_length(workload: &WorkloadSpec) -> Result<(), Failure> {
     .hint("put long values into a file on the host, and mount it with `-v`"))
 }
 
-fn is_name(text: &str) -> bool {
-    (1..=LONGEST_NAME).contains(&text.len())
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
-        && text.as_bytes()[0].is_ascii_alphanumeric()
-}
-
 pub(super) fn checked_name(name: String) -> Result<String, Failure> {
     if is_name(&name) {
         return Ok(name);
     }
     let why = format!(
-        "a name begins with a letter or digit and has letters, digits, `_`, `.` and `-`, {LONGEST_NAME} at most"
+        "a name begins with a letter or digit and has letters, digits, `_`, `.` and `-`, {LONGEST} at most"
     );
     Err(usage(format!("--name {name}"), why))
-}
-
-/// A session's name made from its target: the host's part, without what a name may not have.
-pub(super) fn default_name(target: &str) -> String {
-    let rest = target.strip_prefix("ssh://").unwrap_or(target);
-    let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
-    let host = if rest.len() < target.len() {
-        host.rsplit_once(':').map_or(host, |(host, _)| host)
-    } else {
-        host
-    };
-    let name: String = host
-        .chars()
-        .map(|c| {
-            if c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-') {
-                c
-            } else {
-                '-'
-            }
-        })
-        .skip_while(|c| !c.is_ascii_alphanumeric())
-        .take(LONGEST_NAME)
-        .collect();
-    if name.is_empty() { "jq".to_owned() } else { name }
 }
 
 /// Reads `SRC:DST[:ro]`. A shell replaces a leading `~` by the home on this machine, where the host's home was meant:
@@ -281,19 +249,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sessions_are_named_after_their_host() {
-        for (target, name) in [
-            ("gpu", "gpu"),
-            ("ann@gpu.lan", "gpu.lan"),
-            ("ssh://ann@gpu:2222", "gpu"),
-            ("fe80::1%eth0", "fe80--1-eth0"),
-            ("@", "jq"),
-        ] {
-            assert_eq!(default_name(target), name, "{target}");
-        }
-    }
-
-    #[test]
     fn gpus_are_all_none_a_number_or_a_list() {
         assert_eq!(parse_gpus("all"), Ok(GpuAsk::All));
         assert_eq!(parse_gpus("none"), Ok(GpuAsk::None));
@@ -325,7 +280,6 @@ mod tests {
         fn no_text_panics(text: String) {
             let _ = parse_volume(&text, Some(Path::new("/home/ann")));
             let _ = (parse_gpus(&text), parse_size(&text), parse_user(&text), parse_time(&text));
-            proptest::prop_assert!(is_name(&default_name(&text)));
         }
     }
 }

@@ -9,14 +9,16 @@ use std::{
 
 use tempfile::TempDir;
 
-use crate::error::{Failure, Kind};
+use crate::{
+    error::{Failure, Kind},
+    state::SOCKET_PATH_LIMIT,
+};
 
 /// A private folder for the control sockets of one chain. Dropping removes it.
 pub(super) struct Sockets(TempDir);
 
-/// Longest path of a control socket. The shortest limit of a system is 104 bytes with the final zero, and ssh first
-/// makes the socket under a name that is 17 bytes longer.
-const LONGEST: usize = 104 - 1 - 17;
+/// Longest path of a control socket in bytes: ssh creates it under a temporary name that is 17 bytes longer.
+const LONGEST: usize = SOCKET_PATH_LIMIT - 17;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 

@@ -22,10 +22,14 @@ extern crate alloc;
 
 pub mod recv_state;
 pub mod send_buffer;
+mod snapshot;
 mod stream;
+mod violation;
 mod wire;
 
 pub use self::{
-    stream::{Reset, Resumption, StreamCore, StreamSnapshot, Violation},
+    snapshot::StreamSnapshot,
+    stream::{Reset, Resumption, StreamCore},
+    violation::Violation,
     wire::{Entry, StreamAck, StreamId},
 };

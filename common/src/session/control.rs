@@ -1,4 +1,4 @@
-//! The control stream of an attachment, after its first frames: progress and resets both ways.
+//! The control stream of an attachment: the agent's table, then acknowledgements and resets in both directions.
 
 use std::{collections::HashMap, convert::Infallible, time::Duration};
 
@@ -17,49 +17,78 @@ use crate::{
     },
 };
 
-/// How long progress that is not urgent waits for more of it.
-const GATHER: Duration = Duration::from_millis(50);
+/// How long an acknowledgement that is not urgent waits for others.
+const ACK_DELAY: Duration = Duration::from_millis(50);
 
-/// The priority of a control stream: above every other stream's. What it tells makes room for what they send.
+/// The priority of a control stream: above every other stream's. Its acknowledgements make room for what those send.
 pub const CONTROL_PRIORITY: i32 = 1;
 
-/// Tells the peer what there is to tell, for as long as the attachment lives. Says nothing more once the session is over.
+/// Frames of one attachment, besides the session's: this attachment's peer is sent them, or nobody.
+pub trait FrameSource {
+    /// The next frame. Dropping the future loses nothing.
+    fn next(&mut self) -> impl Future<Output = Control> + Send;
+}
+
+/// No such frames.
+pub struct NoFrames;
+
+impl FrameSource for NoFrames {
+    async fn next(&mut self) -> Control {
+        std::future::pending().await
+    }
+}
+
+/// Sends what is in the control queue, and what `source` gives, for as long as the attachment lives. Sends nothing more once
+/// the session is over.
 ///
 /// # Errors
 /// When the stream is lost.
-pub async fn tell(streams: &Streams, send: &mut (impl AsyncWrite + Unpin)) -> Result<Infallible, FrameError> {
+pub async fn run_sender(
+    streams: &Streams,
+    source: &mut impl FrameSource,
+    send: &mut (impl AsyncWrite + Unpin),
+) -> Result<Infallible, FrameError> {
     tokio::select! {
         biased;
         () = streams.ended() => std::future::pending().await,
-        told = tell_all(streams, send) => told,
+        result = send_all(streams, source, send) => result,
     }
 }
 
-async fn tell_all(streams: &Streams, send: &mut (impl AsyncWrite + Unpin)) -> Result<Infallible, FrameError> {
-    let control_queue = &streams.control_queue;
-    let _turn = control_queue.teller.lock().await;
+async fn send_all(
+    streams: &Streams,
+    source: &mut impl FrameSource,
+    send: &mut (impl AsyncWrite + Unpin),
+) -> Result<Infallible, FrameError> {
+    let mut queue = streams.lock_control_queue().await;
     loop {
-        control_queue.some().await;
-        if control_queue.may_wait() {
+        tokio::select! {
+            () = queue.wait() => {}
+            frame = source.next() => {
+                send.write_all(&codec::encode(&frame, limits::SESSION_FRAME)?).await?;
+                continue;
+            }
+        }
+        if queue.may_wait() {
             tokio::select! {
-                () = sleep(GATHER) => {}
-                () = control_queue.is_urgent() => {}
+                () = sleep(ACK_DELAY) => {}
+                () = queue.urgent() => {}
             }
         }
         let mut wire = Vec::new();
-        for frame in control_queue.frames() {
+        for frame in queue.frames(|id| streams.state(id)) {
             wire.extend_from_slice(&codec::encode(&frame, limits::SESSION_FRAME)?);
         }
         send.write_all(&wire).await?;
-        control_queue.told();
+        queue.sent();
     }
 }
 
-/// Reads the next frame of the peer's.
+/// Receives the next frame of the peer's.
 ///
 /// # Errors
-/// When the stream is lost or ends, or the frame is none.
-pub async fn hear(receive: &mut (impl AsyncRead + Unpin)) -> Result<Control, FrameError> {
+/// When the stream is lost or ends, or the frame is unreadable.
+pub async fn receive_frame(receive: &mut (impl AsyncRead + Unpin)) -> Result<Control, FrameError> {
     codec::read(receive, limits::SESSION_FRAME).await
 }
 
@@ -88,7 +117,7 @@ pub async fn read_table(receive: &mut (impl AsyncRead + Unpin)) -> Result<HashMa
     let mut table = HashMap::new();
     let mut count = 0;
     loop {
-        match hear(receive).await? {
+        match receive_frame(receive).await? {
             // Only a table of nothing has a part without an entry, and none has a stream twice: it has an end.
             Control::Table { entries, last } if last || !entries.is_empty() => {
                 count += entries.len();
@@ -108,7 +137,7 @@ pub async fn read_table(receive: &mut (impl AsyncRead + Unpin)) -> Result<HashMa
 
 #[cfg(test)]
 mod tests {
-    use std::pin::pin;
+    use std::{pin::pin, sync::Arc};
 
     use super::*;
     use crate::session::buffer_budget::{self, BufferBudget};
@@ -158,23 +187,25 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_session_is_cleared_while_its_news_wait_for_a_peer_that_does_not_read() {
+    async fn dropping_the_registry_frees_it_while_frames_wait_for_a_peer_that_does_not_read() {
         let streams = Streams::new(BufferBudget::new(buffer_budget::SESSION));
         let stream = streams.open();
         stream.reset(crate::protocol::stream::ResetCode::Refused);
         let (mut send, _peer) = tokio::io::duplex(1);
-        let mut telling = pin!(tell(&streams, &mut send));
-        tokio::select! {
-            biased;
-            _ = &mut telling => panic!("it goes on"),
-            () = std::future::ready(()) => {}
+        {
+            let mut none = NoFrames;
+            let mut sending = pin!(run_sender(&streams, &mut none, &mut send));
+            tokio::select! {
+                biased;
+                _ = &mut sending => panic!("it goes on"),
+                () = std::future::ready(()) => {}
+            }
         }
-        streams.end();
-        // Nobody polls `telling` any more.
-        tokio::time::timeout(Duration::from_secs(10), streams.clear())
-            .await
-            .expect("it waits for nobody");
+        let (weak, context) = (Arc::downgrade(&stream), Arc::downgrade(&streams.context));
         drop(stream);
-        assert_eq!(std::sync::Arc::strong_count(&streams), 1, "nothing keeps it");
+        assert_eq!(weak.strong_count(), 1, "the registry has it");
+        drop(streams);
+        assert_eq!(weak.strong_count(), 0, "nothing keeps the stream");
+        assert_eq!(context.strong_count(), 0, "nothing keeps what the streams shared");
     }
 }

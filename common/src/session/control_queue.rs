@@ -1,168 +1,164 @@
-//! What waits to be told to the peer, until it was told for certain.
+//! The queue of frames for the control stream. Entries stay in it until an attachment has sent them.
+//!
+//! Streams are named by id, so the queue keeps no stream alive.
 
 use std::{
     future::poll_fn,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicUsize, Ordering},
     },
     task::{Context, Poll, ready},
 };
 
-use tokio::sync::{self, Notify, mpsc};
+use tokio::sync::{Notify, mpsc};
 
-use super::stream::Stream;
+use super::core::{StreamAck, StreamId};
 use crate::protocol::{
     limits,
     session::{Control, MOST_ENTRIES},
 };
 
-/// Most that waits to be told to a peer that does not listen. An honest one may have as many resets answered as it has
+/// Most entries that wait for a peer that does not read. An honest peer may cause as many reset acknowledgements as it has
 /// streams.
-const MOST_WAITING: usize = 8 * limits::STREAMS as usize;
+const MOST_PENDING: usize = 8 * limits::STREAMS as usize;
 
-/// What waits. It is told by one attachment after another.
-#[derive(Debug)]
-pub(super) struct ControlQueue {
-    pending: mpsc::UnboundedSender<Pending>,
-    taken: Mutex<Taken>,
-    /// Held by the attachment that tells. It may be asleep for long.
-    pub(super) teller: sync::Mutex<()>,
-    /// There is something that the peer should hear at once.
-    urgent: Notify,
-    /// How many are not told yet for certain.
-    waiting: AtomicUsize,
-}
-
-#[derive(Debug)]
-struct Taken {
-    pending: mpsc::UnboundedReceiver<Pending>,
-    /// Taken from `pending` and not yet told for certain.
-    held: Vec<Pending>,
-}
-
-/// Something to tell.
+/// An entry of the queue.
 #[derive(Debug)]
 enum Pending {
-    /// Whatever there is to tell of this stream. Each stream stands in the queue once at most.
-    Look(Arc<Stream>),
-    /// This.
-    Tell(Control),
+    /// The state of this stream: an acknowledgement, or its reset. Each stream stands in the queue once at most.
+    Stream(StreamId),
+    /// This frame.
+    Frame(Control),
+}
+
+#[derive(Debug, Default)]
+struct Signals {
+    /// An entry should be sent at once.
+    urgent: Notify,
+    /// Entries that are not sent yet.
+    pending: AtomicUsize,
+}
+
+/// The end of the queue that entries are put into.
+#[derive(Debug)]
+pub(super) struct ControlSender {
+    queue: mpsc::UnboundedSender<Pending>,
+    signals: Arc<Signals>,
+}
+
+/// The end of the queue that one attachment after another sends from.
+#[derive(Debug)]
+pub(super) struct ControlQueue {
+    queue: mpsc::UnboundedReceiver<Pending>,
+    /// Taken from `queue`, and not sent for certain.
+    unsent: Vec<Pending>,
+    signals: Arc<Signals>,
+}
+
+pub(super) fn channel() -> (ControlSender, ControlQueue) {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    let signals = Arc::<Signals>::default();
+    let sender = ControlSender {
+        queue: sender,
+        signals: signals.clone(),
+    };
+    let queue = ControlQueue {
+        queue: receiver,
+        unsent: Vec::new(),
+        signals,
+    };
+    (sender, queue)
+}
+
+impl ControlSender {
+    fn push(&self, pending: Pending) {
+        self.signals.pending.fetch_add(1, Ordering::Relaxed);
+        // Fails only when the session is being dropped.
+        let _ = self.queue.send(pending);
+    }
+
+    /// The state of `stream` is to be sent, soon.
+    pub(super) fn push_stream(&self, stream: StreamId) {
+        self.push(Pending::Stream(stream));
+    }
+
+    /// `frame` is to be sent at once, or on the next attachment.
+    pub(super) fn push_frame(&self, frame: Control) {
+        self.push(Pending::Frame(frame));
+        self.flush();
+    }
+
+    /// What is in the queue is to be sent at once.
+    pub(super) fn flush(&self) {
+        self.signals.urgent.notify_one();
+    }
+
+    /// Whether the queue is too long: the peer does not read its control stream.
+    pub(super) fn is_full(&self) -> bool {
+        self.signals.pending.load(Ordering::Relaxed) >= MOST_PENDING
+    }
 }
 
 impl ControlQueue {
-    pub(super) fn new() -> Self {
-        let (pending, waiting) = mpsc::unbounded_channel();
-        Self {
-            pending,
-            taken: Mutex::new(Taken {
-                pending: waiting,
-                held: Vec::new(),
-            }),
-            teller: sync::Mutex::new(()),
-            urgent: Notify::new(),
-            waiting: AtomicUsize::new(0),
-        }
+    /// Waits until there is an entry. Those that the attachment before did not send for certain come first.
+    pub(super) async fn wait(&mut self) {
+        poll_fn(|cx| self.poll_wait(cx)).await;
     }
 
-    fn push(&self, pending: Pending) {
-        self.waiting.fetch_add(1, Ordering::Relaxed);
-        // Fails only when the session is being dropped.
-        let _ = self.pending.send(pending);
-    }
-
-    /// Whatever there is to tell of `stream` is to be told.
-    pub(super) fn look(&self, stream: &Arc<Stream>) {
-        self.push(Pending::Look(stream.clone()));
-    }
-
-    /// `control` is to be told, now or on the next attachment.
-    pub(super) fn tell(&self, control: Control) {
-        self.push(Pending::Tell(control));
-        self.hurry();
-    }
-
-    /// What waits should be told at once.
-    pub(super) fn hurry(&self) {
-        self.urgent.notify_one();
-    }
-
-    /// Returns when something should be told at once.
-    pub(super) async fn is_urgent(&self) {
-        self.urgent.notified().await;
-    }
-
-    /// Whether the peer hears what it is told, or still may.
-    pub(super) fn is_listened_to(&self) -> bool {
-        self.waiting.load(Ordering::Relaxed) < MOST_WAITING
-    }
-
-    fn taken(&self) -> MutexGuard<'_, Taken> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Waits until there is something to tell. What an earlier attachment could not tell for certain comes first.
-    pub(super) async fn some(&self) {
-        poll_fn(|cx| self.taken().poll_some(cx)).await;
-    }
-
-    /// Whether nothing of that is urgent.
-    pub(super) fn may_wait(&self) -> bool {
-        self.taken()
-            .held
-            .iter()
-            .all(|pending| matches!(pending, Pending::Look(_)))
-    }
-
-    /// Everything that there is to tell now.
-    pub(super) fn frames(&self) -> Vec<Control> {
-        let mut taken = self.taken();
-        while let Ok(pending) = taken.pending.try_recv() {
-            taken.held.push(pending);
-        }
-        frames(&taken.held)
-    }
-
-    /// It was told for certain.
-    pub(super) fn told(&self) {
-        let told = std::mem::take(&mut self.taken().held);
-        self.waiting.fetch_sub(told.len(), Ordering::Relaxed);
-    }
-
-    /// There is nobody to tell it to any more.
-    pub(super) fn clear(&self) {
-        let mut taken = self.taken();
-        // What is looked at keeps the streams, and they keep this.
-        drop(std::mem::take(&mut taken.held));
-        while taken.pending.try_recv().is_ok() {}
-        self.waiting.store(0, Ordering::Relaxed);
-    }
-}
-
-impl Taken {
-    /// For ever once the session is being dropped.
-    fn poll_some(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.held.is_empty() && ready!(self.pending.poll_recv_many(cx, &mut self.held, MOST_ENTRIES)) == 0
+    /// Pending for ever once the session is being dropped.
+    fn poll_wait(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.unsent.is_empty()
+            && ready!(self.queue.poll_recv_many(cx, &mut self.unsent, MOST_ENTRIES)) == 0
         {
             return Poll::Pending;
         }
         Poll::Ready(())
     }
-}
 
-fn frames(pending: &[Pending]) -> Vec<Control> {
-    let mut frames = Vec::new();
-    let mut acks = Vec::new();
-    for pending in pending {
-        match pending {
-            Pending::Look(stream) => match stream.control_frame() {
-                Ok(ack) => acks.push(ack),
-                Err(reset) => frames.push(reset),
-            },
-            Pending::Tell(Control::Acks(more)) if !more.is_empty() => acks.extend_from_slice(more),
-            Pending::Tell(control) => frames.push(control.clone()),
-        }
+    /// Whether none of the entries taken is urgent.
+    pub(super) fn may_wait(&self) -> bool {
+        let mut all = self.unsent.iter();
+        all.all(|pending| matches!(pending, Pending::Stream(_)))
     }
-    frames.extend(acks.chunks(MOST_ENTRIES).map(|part| Control::Acks(part.to_vec())));
-    frames
+
+    /// Returns when an entry should be sent at once.
+    pub(super) async fn urgent(&self) {
+        self.signals.urgent.notified().await;
+    }
+
+    /// Everything there is to send now. `state` gives the frame of a stream: its acknowledgement, or its reset; none for a
+    /// stream that was forgotten meanwhile.
+    pub(super) fn frames(
+        &mut self,
+        state: impl Fn(StreamId) -> Option<Result<StreamAck, Control>>,
+    ) -> Vec<Control> {
+        while let Ok(pending) = self.queue.try_recv() {
+            self.unsent.push(pending);
+        }
+        let mut frames = Vec::new();
+        let mut acks = Vec::new();
+        for pending in &self.unsent {
+            match pending {
+                Pending::Stream(id) => match state(*id) {
+                    Some(Ok(ack)) => acks.push(ack),
+                    Some(Err(reset)) => frames.push(reset),
+                    None => {}
+                },
+                Pending::Frame(Control::Acks(more)) if !more.is_empty() => acks.extend_from_slice(more),
+                Pending::Frame(frame) => frames.push(frame.clone()),
+            }
+        }
+        let acks = acks.chunks(MOST_ENTRIES);
+        frames.extend(acks.map(|part| Control::Acks(part.to_vec())));
+        frames
+    }
+
+    /// Those frames were sent.
+    pub(super) fn sent(&mut self) {
+        self.signals
+            .pending
+            .fetch_sub(self.unsent.len(), Ordering::Relaxed);
+        self.unsent.clear();
+    }
 }

@@ -1,11 +1,10 @@
-//! The way inbound: from one leg after another to the local socket.
+//! The receiving direction: from one leg after another to the local socket.
 
 use std::{
     collections::VecDeque,
     future::poll_fn,
     io,
     pin::pin,
-    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -14,38 +13,42 @@ use quinn::ReadError;
 
 use super::{
     block::{BadBlock, BlockDecoder, LARGEST},
-    leg::{LegEnd, LegViolation, Receiver},
+    first_frame::FirstFrame,
+    leg::{Leg, LegEnd, LegViolation, Receiver},
     socket::{self, Socket},
     stream::Stream,
 };
+use crate::protocol::stream::ResetCode;
 
-/// What arrived and is being written to the socket, from one leg to the next.
+/// Data on its way to the socket. It outlives a leg: what was accepted is delivered, whatever becomes of the attachment.
 #[derive(Default)]
 pub(super) struct Inbound {
+    /// Accepted by the core, and not delivered.
     pending: VecDeque<Bytes>,
     arrived: Arrived,
 }
 
-/// What came on the leg that there is.
+/// What arrived on the current leg.
 #[derive(Default)]
 struct Arrived {
-    /// Not taken apart yet.
+    /// Not decoded.
     chunks: VecDeque<Bytes>,
-    block_decoder: BlockDecoder,
+    decoder: BlockDecoder,
     /// Offset of the next byte.
     at: u64,
 }
 
 impl Inbound {
-    /// Without a leg: writes what is pending, and waits. Returns when the socket breaks.
-    pub(super) async fn starve(&mut self, stream: &Arc<Stream>, socket: &Socket) {
+    /// Between two legs: delivers what is pending, and waits. Returns when the socket breaks.
+    pub(super) async fn run_detached(&mut self, stream: &Stream, socket: &Socket) {
         self.arrived = Arrived::default();
         if self.flush(stream, socket).await.is_ok() {
             std::future::pending::<()>().await;
         }
     }
 
-    async fn flush(&mut self, stream: &Arc<Stream>, socket: &Socket) -> Result<(), LegEnd> {
+    /// Delivers what is pending, and the end when it is due.
+    async fn flush(&mut self, stream: &Stream, socket: &Socket) -> Result<(), LegEnd> {
         while !self.pending.is_empty() {
             match socket.try_write(&self.pending) {
                 Ok(count) => {
@@ -67,7 +70,7 @@ impl Inbound {
         if end {
             socket.end();
             stream.settled.notify_one();
-            stream.tell_peer(true);
+            stream.queue(true);
         }
         Ok(())
     }
@@ -82,20 +85,55 @@ impl Inbound {
         }
     }
 
-    pub(super) async fn receive(
-        &mut self,
-        stream: &Arc<Stream>,
-        generation: u64,
-        receive: &mut Receiver,
-        at: u64,
-        socket: &Socket,
-    ) -> LegEnd {
+    /// A new leg begins, whose first byte has the offset `at`.
+    pub(super) fn begin(&mut self, at: u64) {
         self.arrived = Arrived {
             at,
             ..Arrived::default()
         };
+    }
+
+    /// Gives `first` what comes on `leg`. Returns once that has all of its own.
+    ///
+    /// # Errors
+    /// How the leg ended before.
+    pub(super) async fn run_first(
+        &mut self,
+        stream: &Stream,
+        leg: &mut Leg,
+        first: &mut FirstFrame,
+    ) -> Result<(), LegEnd> {
+        let violation = || LegEnd::Refused(ResetCode::ProtocolViolation);
         loop {
-            // Neither reading from QUIC nor writing to a socket with room gives way to other tasks by itself.
+            tokio::task::coop::consume_budget().await;
+            while let Some(chunk) = self.pending.front_mut() {
+                let count = first.take(chunk).ok_or_else(violation)?;
+                stream.delivered(count as u64);
+                if first.is_complete() {
+                    return Ok(());
+                }
+                self.pending.pop_front();
+            }
+            if !self.arrived.chunks.is_empty() {
+                self.accept(stream, leg.generation).map_err(LegEnd::Violation)?;
+                continue;
+            }
+            if !poll_fn(|cx| self.arrived.poll_take(&mut leg.receive, cx)).await? {
+                return Err(violation());
+            }
+        }
+    }
+
+    /// Receives from the leg that began. Returns when the leg ends or the socket breaks.
+    pub(super) async fn run(
+        &mut self,
+        stream: &Stream,
+        generation: u64,
+        receive: &mut Receiver,
+        socket: &Socket,
+    ) -> LegEnd {
+        loop {
+            // Neither reading from QUIC nor writing to a socket with room yields to other tasks by itself.
             tokio::task::coop::consume_budget().await;
             if let Err(end) = self.flush(stream, socket).await {
                 return end;
@@ -105,7 +143,7 @@ impl Inbound {
                     return LegEnd::Violation(violation);
                 }
                 if !self.arrived.chunks.is_empty() {
-                    // Few bytes that become many take their time, which is everybody's.
+                    // A few bytes may decompress to many, which takes a while: other tasks share this thread.
                     tokio::task::yield_now().await;
                 }
                 continue;
@@ -119,7 +157,7 @@ impl Inbound {
                     if let Err(end) = self.flush(stream, socket).await {
                         return end;
                     }
-                    // The other way goes on.
+                    // The sending direction continues.
                     std::future::pending::<()>().await;
                 }
                 Err(error) => return error.into(),
@@ -127,14 +165,14 @@ impl Inbound {
         }
     }
 
-    /// Takes apart what arrived, as much as one write passes on: a peer's few bytes may become many, and in many pieces.
+    /// Decodes what arrived, as much as one write delivers: a few bytes of the peer's may decompress to many, in many pieces.
     fn accept(&mut self, stream: &Stream, generation: u64) -> Result<(), LegViolation> {
         let mut core = stream.core();
-        stream.heard(&core);
+        stream.received_data(&core);
         let mut taken = 0;
         while taken < LARGEST
             && self.pending.len() < socket::CHUNKS
-            && let Some(bytes) = self.arrived.block_decoder.next(&mut self.arrived.chunks)?
+            && let Some(bytes) = self.arrived.decoder.next(&mut self.arrived.chunks)?
         {
             let offset = self.arrived.at;
             self.arrived.at += bytes.len() as u64;
@@ -145,7 +183,7 @@ impl Inbound {
     }
 }
 
-/// Makes one chunk of what waits: each keeps a whole batch of packets in memory.
+/// Joins chunks that wait: each keeps a whole batch of packets in memory.
 fn gather(waiting: &mut VecDeque<Bytes>) {
     if waiting.len() > 1 {
         let all = waiting.make_contiguous().concat().into();
@@ -155,7 +193,7 @@ fn gather(waiting: &mut VecDeque<Bytes>) {
 }
 
 impl Arrived {
-    /// Takes in what there is. False at the end.
+    /// Takes what QUIC has. False at the end.
     fn poll_take(&mut self, receive: &mut Receiver, cx: &mut Context<'_>) -> Poll<Result<bool, ReadError>> {
         let mut chunks: [Bytes; socket::CHUNKS] = Default::default();
         let count = ready!(pin!(receive.stream().read_chunks(&mut chunks)).poll(cx))?;
@@ -165,7 +203,7 @@ impl Arrived {
 
     /// The end arrived.
     fn end(&self, stream: &Stream, generation: u64) -> Result<(), LegViolation> {
-        if !self.block_decoder.is_between_blocks() {
+        if !self.decoder.is_between_blocks() {
             return Err(BadBlock.into());
         }
         Ok(stream.core().accept_end(generation, self.at)?)

@@ -1,4 +1,4 @@
-//! A stream at work: between its local socket and whatever attachment there is.
+//! A logical stream of a session at this end: its state, and who is woken when that changes.
 
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,
@@ -8,61 +8,57 @@ use std::sync::{
 use tokio::sync::Notify;
 
 use super::{
-    core::{Reset, Resumption, StreamCore},
-    leg::{Leg, LegEnd, LegSource},
-    recv::Inbound,
-    socket::Socket,
-    streams::Streams,
+    context::StreamContext,
+    core::{Entry, Reset, Resumption, StreamAck, StreamCore, StreamId, Violation},
+    leg::LegEnd,
 };
-use crate::protocol::{
-    session::{Control, Entry, StreamAck, StreamId},
-    stream::ResetCode,
-};
+use crate::protocol::{session::Control, stream::ResetCode};
 
-/// Progress of this many bytes is told at once, less soon.
-const STEP: u64 = 64 * 1024;
+/// Bytes delivered after which an acknowledgement is sent at once; it is delayed for fewer.
+const ACK_AT_ONCE: u64 = 64 * 1024;
 
-/// What is sent first after the peer spoke is not deflated, in bytes: an answer's head with its cookies, a page with its
-/// tokens, the next request. What an earlier answer still has to send by then is not either.
-const HEAD: u64 = 16 * 1024;
+/// Bytes that are sent uncompressed after the peer sent something: a response header with cookies, a page with tokens, the
+/// next request. That includes what an earlier response still has to send by then.
+const UNCOMPRESSED_HEAD: u64 = 16 * 1024;
 
 /// A logical stream of a session at this end.
 #[derive(Debug)]
 pub struct Stream {
     id: StreamId,
     core: Mutex<StreamCore>,
-    pub(super) streams: Arc<Streams>,
+    pub(super) context: Arc<StreamContext>,
     /// The send buffer may have room.
     pub(super) room: Notify,
     /// There may be something to send.
     pub(super) ready: Notify,
     /// It may be complete or reset.
     pub(super) settled: Notify,
-    /// Nothing before this offset is deflated.
-    plain_until: AtomicU64,
-    /// It stands in the queue of what the peer is to be told.
+    /// Offset before which nothing is compressed.
+    uncompressed_until: AtomicU64,
+    /// It stands in the control queue.
     queued: AtomicBool,
-    /// How much the peer was told to be delivered.
-    told: AtomicU64,
+    /// Bytes delivered, as the last acknowledgement said.
+    acked: AtomicU64,
 }
 
-/// How a stream's work ended.
+/// How the proxying of a stream ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
-    /// Everything was carried both ways.
+    /// Everything was delivered in both directions.
     Complete,
-    /// It was reset; the local socket is to be reset too.
+    /// The stream was reset; the local socket is to be reset too.
     Reset(ResetCode),
 }
 
 impl Stream {
-    pub(super) fn new(core: StreamCore, streams: Arc<Streams>) -> Self {
+    pub(super) fn new(core: StreamCore, context: Arc<StreamContext>) -> Self {
+        context.budget.held(0, core.send_buffer().held());
         Self {
             id: core.id(),
-            told: AtomicU64::new(core.recv_state().delivered()),
-            plain_until: AtomicU64::new(core.send_buffer().end() + HEAD),
+            acked: AtomicU64::new(core.recv_state().delivered()),
+            uncompressed_until: AtomicU64::new(core.send_buffer().end() + UNCOMPRESSED_HEAD),
             core: Mutex::new(core),
-            streams,
+            context,
             room: Notify::new(),
             ready: Notify::new(),
             settled: Notify::new(),
@@ -70,18 +66,18 @@ impl Stream {
         }
     }
 
-    /// Which stream.
+    /// Its id.
     #[must_use]
     pub fn id(&self) -> StreamId {
         self.id
     }
 
-    /// Its state. Held for moments only.
+    /// Its state. The lock is held for moments only.
     pub fn core(&self) -> MutexGuard<'_, StreamCore> {
         self.core.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes the state, and keeps the pool's account of what the send buffer holds.
+    /// Changes the state, and accounts for the bytes that the send buffer holds.
     pub(super) fn change<T>(&self, change: impl FnOnce(&mut StreamCore) -> T) -> T {
         let mut core = self.core();
         let before = core.send_buffer().held();
@@ -89,23 +85,9 @@ impl Stream {
         let after = core.send_buffer().held();
         drop(core);
         if before != after {
-            self.streams.budget().held(before, after);
+            self.context.budget.held(before, after);
         }
         result
-    }
-
-    /// Carries `socket` until everything was carried both ways, or the stream is reset. `socket` stays with the caller,
-    /// who resets it unless the stream is complete. Dropping the future leaves the stream as it is.
-    pub async fn proxy(self: &Arc<Self>, socket: &Socket, legs: &mut impl LegSource) -> Ended {
-        let mut inbound = Inbound::default();
-        tokio::select! {
-            biased;
-            () = self.settles() => {}
-            () = self.streams.ended() => self.reset(ResetCode::SessionLost),
-            () = self.fill(socket) => self.reset(ResetCode::ConnectionReset),
-            () = self.work(socket, legs, &mut inbound) => {}
-        }
-        self.settle(socket)
     }
 
     /// Returns when the stream is complete or reset.
@@ -121,71 +103,64 @@ impl Stream {
         }
     }
 
-    fn settle(self: &Arc<Self>, socket: &Socket) -> Ended {
-        let (ack, reset) = {
-            let core = self.core();
-            (core.ack(), core.reset_reason())
-        };
-        match reset {
-            None => {
-                socket.end_on_close();
-                // The peer waits for this, and nothing else will tell it.
-                self.streams.tell(Control::Acks(vec![ack]));
-                self.streams.forget(self.id);
-                Ended::Complete
-            }
-            Some(reset) => Ended::Reset(ResetCode::from_wire(reset.code().into())),
-        }
+    /// Resets the stream at this end, and queues the reset for the peer. Has no effect on a stream that is complete or was reset.
+    pub fn reset(&self, code: ResetCode) {
+        self.change(|core| core.reset(code as u32));
+        self.settled.notify_one();
+        self.queue(true);
     }
 
-    /// On one leg after another. Returns when the socket breaks or the stream is reset.
-    async fn work(self: &Arc<Self>, socket: &Socket, legs: &mut impl LegSource, inbound: &mut Inbound) {
-        let mut next = None;
-        loop {
-            let leg = match next.take() {
-                Some(leg) => leg,
-                None => tokio::select! {
-                    leg = legs.next() => leg,
-                    () = inbound.starve(self, socket) => return self.reset(ResetCode::ConnectionReset),
-                },
-            };
-            tokio::select! {
-                newer = legs.next() => next = Some(newer),
-                end = self.on(leg, socket, inbound) => match end {
-                    LegEnd::Lost => {}
-                    LegEnd::Refused(code) => return self.reset(code),
-                    LegEnd::Violation(violation) => return self.violated(&violation),
-                    LegEnd::Socket => return self.reset(ResetCode::ConnectionReset),
-                },
-            }
-        }
+    /// The peer violated the protocol: resets the stream.
+    pub(super) fn violated(&self, violation: &dyn std::error::Error) {
+        tracing::debug!(stream = self.id, %violation, "protocol violation of the peer");
+        self.reset(ResetCode::ProtocolViolation);
     }
 
-    async fn on(self: &Arc<Self>, leg: Leg, socket: &Socket, inbound: &mut Inbound) -> LegEnd {
-        let Leg {
-            generation,
-            mut send,
-            mut receive,
-            at,
-        } = leg;
-        let end = tokio::select! {
-            end = self.send(generation, &mut send) => end,
-            end = inbound.receive(self, generation, &mut receive, at, socket) => end,
-        };
+    /// What the end of the leg of `generation` means.
+    pub(super) fn leg_end(&self, generation: u64, end: LegEnd) -> LegEnd {
         match end {
             LegEnd::Refused(ResetCode::ShuttingDown) => LegEnd::Lost,
-            // Whatever an attachment says that counts no more.
-            LegEnd::Refused(_) | LegEnd::Violation(_) if self.streams.generation() > generation => {
+            // What is said on an attachment that was replaced has no effect.
+            LegEnd::Refused(_) | LegEnd::Violation(_) if self.context.generation() > generation => {
                 LegEnd::Lost
             }
             end => end,
         }
     }
 
-    /// The peer tells what was delivered there.
-    pub fn acknowledge(self: &Arc<Self>, ack: &StreamAck) {
-        let result = self.change(|core| core.acknowledge(ack.delivered, ack.ended));
-        match result {
+    /// A leg has ended. False when the stream goes on with the next; else it was reset.
+    pub(super) fn leg_ended(&self, end: &LegEnd) -> bool {
+        match end {
+            LegEnd::Lost => return false,
+            LegEnd::Refused(code) => self.reset(*code),
+            LegEnd::Violation(violation) => self.violated(violation),
+            LegEnd::Socket => self.reset(ResetCode::ConnectionReset),
+        }
+        true
+    }
+
+    /// Whether and why it was reset.
+    #[must_use]
+    pub fn reset_reason(&self) -> Option<Reset> {
+        self.core().reset_reason()
+    }
+
+    /// At the agent: the client opened the stream on the attachment of `generation`, and has everything before `received`.
+    /// False when that attachment is no longer the current one.
+    pub fn opened(&self, generation: u64, received: u64) -> bool {
+        match self.change(|core| core.opened(generation, received)) {
+            Ok(is_current) => is_current,
+            Err(violation) => {
+                self.violated(&violation);
+                false
+            }
+        }
+    }
+
+    // Receiving on the control stream, for the registry.
+
+    pub(super) fn acknowledge(&self, ack: &StreamAck) {
+        match self.change(|core| core.acknowledge(ack.delivered, ack.ended)) {
             Ok(freed) => {
                 if freed > 0 {
                     self.room.notify_one();
@@ -198,89 +173,59 @@ impl Stream {
         }
     }
 
-    /// The stream is given up at this end, and the peer will hear of it.
-    pub fn reset(self: &Arc<Self>, code: ResetCode) {
-        self.change(|core| core.reset(code as u32));
-        self.settled.notify_one();
-        self.tell_peer(true);
-    }
-
-    /// The peer gave the stream up.
     pub(super) fn reset_by_peer(&self, code: u32) {
         self.change(|core| core.reset_by_peer(code));
         self.settled.notify_one();
     }
 
-    /// Whether and why it was reset.
-    #[must_use]
-    pub fn reset_reason(&self) -> Option<Reset> {
-        self.core().reset_reason()
-    }
-
-    /// Whether the peer may know the stream.
-    #[must_use]
-    pub fn is_offered(&self) -> bool {
-        self.core().is_offered()
-    }
-
-    /// The peer violated the protocol.
-    fn violated(self: &Arc<Self>, violation: &dyn std::error::Error) {
-        tracing::debug!(stream = self.id, %violation, "protocol violation of the peer");
-        self.reset(ResetCode::ProtocolViolation);
+    /// The peer has forgotten the stream.
+    ///
+    /// # Errors
+    /// When it was not complete. It is reset then.
+    pub(super) fn forgotten_by_peer(&self) -> Result<(), Violation> {
+        let result = self.change(StreamCore::forgotten);
+        if let Err(violation) = &result {
+            self.violated(violation);
+        }
+        self.settled.notify_one();
+        result
     }
 
     pub(super) fn fence(&self, generation: u64) -> Entry {
         self.core().fence(generation)
     }
 
-    pub(super) fn resume(self: &Arc<Self>, generation: u64, theirs: Option<&Entry>) {
+    /// At the client: a new attachment stands, and this is the agent's entry. What becomes of the stream.
+    pub(super) fn resume(&self, generation: u64, theirs: Option<&Entry>) -> Resumption {
         let result = self.change(|core| core.resume(generation, theirs));
         self.room.notify_one();
         self.settled.notify_one();
         if theirs.is_some_and(|theirs| theirs.reset.is_some()) {
-            self.streams.forget(self.id);
-            return self.streams.tell(Control::ResetAck { stream: self.id });
+            return Resumption::Forget;
         }
         match result {
-            Ok(Resumption::Resume) => self.tell_peer(false),
-            Ok(Resumption::Forget) => self.streams.forget(self.id),
+            Ok(Resumption::Resume) => self.queue(false),
+            Ok(Resumption::Forget) => return Resumption::Forget,
             Err(violation) => self.violated(&violation),
         }
+        Resumption::Resume
     }
 
-    pub(super) fn forgotten_by_peer(self: &Arc<Self>) {
-        if let Err(violation) = self.change(StreamCore::forgotten) {
-            self.violated(&violation);
-        }
-        self.settled.notify_one();
-        self.streams.forget(self.id);
-    }
+    // Sending on the control stream.
 
-    /// At the agent: the client opened it on the attachment of `generation` and has everything before `received`. False
-    /// when that is no longer what counts.
-    pub fn opened(self: &Arc<Self>, generation: u64, received: u64) -> bool {
-        match self.change(|core| core.opened(generation, received)) {
-            Ok(counts) => counts,
-            Err(violation) => {
-                self.violated(&violation);
-                false
-            }
-        }
-    }
-
-    /// Has the peer be told how this stream stands, soon or at once.
-    pub(super) fn tell_peer(self: &Arc<Self>, at_once: bool) {
+    /// Queues the state of this stream for the control stream. `at_once`: without delay.
+    pub(super) fn queue(&self, at_once: bool) {
         if !self.queued.swap(true, Ordering::AcqRel) {
-            self.streams.control_queue.look(self);
+            self.context.control.push_stream(self.id);
         }
         if at_once {
-            self.streams.control_queue.hurry();
+            self.context.control.flush();
         }
     }
 
-    /// What there is to tell.
-    pub(super) fn control_frame(&self) -> Result<StreamAck, Control> {
-        // Before looking: whatever changes afterwards is told again.
+    /// The state of this stream for the control stream: an acknowledgement, or a reset by this end.
+    pub(super) fn state(&self) -> Result<StreamAck, Control> {
+        // Before looking: a later change queues the stream again.
         self.queued.store(false, Ordering::Release);
         let core = self.core();
         if let Some(Reset::Local(code)) = core.reset_reason() {
@@ -288,37 +233,40 @@ impl Stream {
             return Err(Control::Reset { stream, code });
         }
         let ack = core.ack();
-        self.told.store(ack.delivered, Ordering::Relaxed);
+        self.acked.store(ack.delivered, Ordering::Relaxed);
         Ok(ack)
     }
 
-    /// The peer said something. What it is answered with may have secrets at its head.
-    pub(super) fn heard(&self, core: &StreamCore) {
-        self.plain_until
-            .store(core.send_buffer().end() + HEAD, Ordering::Relaxed);
-    }
-
-    /// What may be deflated of it now: nothing before this offset.
-    pub(super) fn deflates_from(&self) -> Option<u64> {
-        self.streams
-            .deflates()
-            .then(|| self.plain_until.load(Ordering::Relaxed))
-    }
-
-    pub(super) fn delivered(self: &Arc<Self>, count: u64) {
-        self.streams.count(0, count);
+    /// The local socket took `count` bytes.
+    pub(super) fn delivered(&self, count: u64) {
+        self.context.count_received(count);
         let delivered = {
             let mut core = self.core();
             core.deliver(count);
             core.recv_state().delivered()
         };
-        self.tell_peer(delivered - self.told.load(Ordering::Relaxed) >= STEP);
+        self.queue(delivered - self.acked.load(Ordering::Relaxed) >= ACK_AT_ONCE);
+    }
+
+    // Compression.
+
+    /// The peer sent something. The head of what answers it may contain secrets.
+    pub(super) fn received_data(&self, core: &StreamCore) {
+        let until = core.send_buffer().end() + UNCOMPRESSED_HEAD;
+        self.uncompressed_until.store(until, Ordering::Relaxed);
+    }
+
+    /// Offset from which bytes may be compressed now; none where nothing is.
+    pub(super) fn compressible_from(&self) -> Option<u64> {
+        self.context
+            .compresses()
+            .then(|| self.uncompressed_until.load(Ordering::Relaxed))
     }
 }
 
 impl Drop for Stream {
     fn drop(&mut self) {
         let held = self.core().send_buffer().held();
-        self.streams.budget().held(held, 0);
+        self.context.budget.held(held, 0);
     }
 }

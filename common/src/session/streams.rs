@@ -1,61 +1,43 @@
-//! All streams of a session at one end.
+//! The registry of a session's streams at one end: the only one who owns them.
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{
-        Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
     time::Duration,
 };
 
-use tokio_util::sync::CancellationToken;
+use tokio::sync::{Mutex, MutexGuard};
 
+pub use super::context::Moved;
 use super::{
     buffer_budget::BufferBudget,
-    control_queue::ControlQueue,
-    core::{Reset, StreamCore, send_buffer::FIRST_WINDOW},
-    stream::Stream,
+    context::StreamContext,
+    control_queue::{self, ControlQueue},
+    core::{Entry, Reset, Resumption, StreamAck, StreamCore, StreamId},
+    leg::LegSource,
+    opening::Opening,
+    proxy,
+    socket::Socket,
+    stream::{Ended, Stream},
 };
-use crate::protocol::{
-    limits,
-    session::{Control, Entry, StreamId},
-    stream::ResetCode,
-};
+use crate::protocol::{limits, session::Control, stream::ResetCode};
 
-/// Most resets of streams that are not known yet which are remembered.
+/// Most resets of streams not known yet that are remembered.
 const MOST_EARLY: usize = 1024;
 
-/// How many windows of the attachment a stream may hold: one is under way, and while what was lost comes again, the others
-/// wait behind it at the peer.
-const WINDOWS_HELD: u64 = 4;
-
-/// A path that carries this much, in bytes a second, is not made faster by deflating: it would take a processor.
-const FAST: u64 = 25_000_000;
-
-/// The streams that an end has not forgotten, and what their peer is to be told.
+/// The streams that an end has not forgotten.
 #[derive(Debug)]
 pub struct Streams {
     all: RwLock<All>,
-    budget: Arc<BufferBudget>,
-    /// What a stream may hold to some use, in bytes.
-    of_use: AtomicU64,
-    /// The client wants bulk to be deflated where that helps.
-    may_deflate: AtomicBool,
-    /// The attachment's path is slow enough for that.
-    is_slow: AtomicBool,
-    pub(super) control_queue: ControlQueue,
-    over: CancellationToken,
-    /// Bytes read from and written to local sockets.
-    moved: [AtomicU64; 2],
+    pub(super) context: Arc<StreamContext>,
+    /// Locked by the attachment that sends from it, which may be asleep for long.
+    control_queue: Mutex<ControlQueue>,
 }
 
 #[derive(Debug, Default)]
 struct All {
     streams: HashMap<StreamId, Arc<Stream>>,
     next: StreamId,
-    /// Of the attachment that counts. It and the streams change together: each stream is either in a table or newer.
-    generation: u64,
     /// Streams whose reset overtook their opening on this attachment.
     early_resets: HashSet<StreamId>,
 }
@@ -67,35 +49,22 @@ pub enum Opened {
     Known(Arc<Stream>),
     /// It is new.
     New(Arc<Stream>),
-    /// Nothing is to be done: it was reset or is complete, or the attachment counts no more.
+    /// Nothing is to be done: it was reset or is complete, or the attachment is no longer the current one.
     Over,
     /// There are too many.
     TooMany,
 }
 
-/// Bytes moved since the session began.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Moved {
-    /// Read from local sockets.
-    pub sent: u64,
-    /// Written to local sockets.
-    pub received: u64,
-}
-
 impl Streams {
-    /// None yet. Their send buffers hold what `pool` has.
+    /// No streams yet. Their send buffers will take memory from `budget`.
     #[must_use]
-    pub fn new(budget: Arc<BufferBudget>) -> Arc<Self> {
-        Arc::new(Self {
+    pub fn new(budget: Arc<BufferBudget>) -> Self {
+        let (sender, queue) = control_queue::channel();
+        Self {
             all: RwLock::default(),
-            budget,
-            of_use: AtomicU64::new(u64::MAX),
-            may_deflate: AtomicBool::new(false),
-            is_slow: AtomicBool::new(false),
-            control_queue: ControlQueue::new(),
-            over: CancellationToken::new(),
-            moved: Default::default(),
-        })
+            context: Arc::new(StreamContext::new(budget, sender)),
+            control_queue: Mutex::new(queue),
+        }
     }
 
     fn read(&self) -> RwLockReadGuard<'_, All> {
@@ -106,20 +75,22 @@ impl Streams {
         self.all.write().unwrap_or_else(PoisonError::into_inner)
     }
 
+    // New streams.
+
     /// A new stream of this end.
-    pub fn open(self: &Arc<Self>) -> Arc<Stream> {
+    pub fn open(&self) -> Arc<Stream> {
         let mut all = self.write();
-        let core = StreamCore::new(all.next, all.generation);
+        let core = StreamCore::new(all.next, self.generation());
         all.next += 1;
         self.insert(&mut all, core)
     }
 
-    /// The peer opened stream `id` on the attachment of `generation`. It may begin one only from the very beginning:
-    /// `is_new`.
+    /// The peer opened stream `id` on the attachment of `generation`. A stream that is not known is accepted only at its very
+    /// beginning: `is_new`.
     #[must_use]
-    pub fn opened(self: &Arc<Self>, generation: u64, id: StreamId, is_new: bool) -> Opened {
+    pub fn opened(&self, generation: u64, id: StreamId, is_new: bool) -> Opened {
         let mut all = self.write();
-        if generation != all.generation || all.early_resets.remove(&id) {
+        if generation != self.generation() || all.early_resets.remove(&id) {
             return Opened::Over;
         }
         if let Some(stream) = all.streams.get(&id) {
@@ -134,22 +105,47 @@ impl Streams {
         Opened::New(self.insert(&mut all, StreamCore::new(id, generation)))
     }
 
-    /// Takes in a stream that another process left.
-    pub fn adopt(self: &Arc<Self>, core: StreamCore) -> Arc<Stream> {
-        self.budget.held(0, core.send_buffer().held());
+    /// Takes over a stream from another process.
+    pub fn adopt(&self, core: StreamCore) -> Arc<Stream> {
         self.insert(&mut self.write(), core)
     }
 
-    fn insert(self: &Arc<Self>, all: &mut All, core: StreamCore) -> Arc<Stream> {
+    fn insert(&self, all: &mut All, core: StreamCore) -> Arc<Stream> {
         let id = core.id();
-        let stream = Arc::new(Stream::new(core, self.clone()));
+        let stream = Arc::new(Stream::new(core, self.context.clone()));
         all.streams.insert(id, stream.clone());
         stream
     }
 
+    // Use.
+
+    /// Copies between `stream` and `socket` in both directions until the stream is complete or reset. `socket` stays with the
+    /// caller, who resets it unless the stream is complete. Dropping the future leaves the stream as it is.
+    pub async fn proxy(&self, stream: &Stream, socket: &Socket, legs: &mut impl LegSource) -> Ended {
+        self.proxy_from(Opening::default(), stream, socket, legs).await
+    }
+
+    /// As [`Streams::proxy`], from where `opening` stands.
+    pub async fn proxy_from(
+        &self,
+        opening: Opening,
+        stream: &Stream,
+        socket: &Socket,
+        legs: &mut impl LegSource,
+    ) -> Ended {
+        let ended = proxy::run(opening, stream, socket, legs).await;
+        if ended == Ended::Complete {
+            // The peer waits for this acknowledgement, and nothing else will send it.
+            let ack = stream.core().ack();
+            self.context.control.push_frame(Control::Acks(vec![ack]));
+            self.forget(stream.id());
+        }
+        ended
+    }
+
     /// The stream `id`, unless it is unknown or forgotten.
     #[must_use]
-    pub fn get(&self, id: StreamId) -> Option<Arc<Stream>> {
+    pub(crate) fn get(&self, id: StreamId) -> Option<Arc<Stream>> {
         self.read().streams.get(&id).cloned()
     }
 
@@ -171,80 +167,49 @@ impl Streams {
         self.read().streams.values().cloned().collect()
     }
 
-    pub(super) fn forget(&self, id: StreamId) {
+    fn forget(&self, id: StreamId) {
         self.write().streams.remove(&id);
-    }
-
-    /// The generation of the attachment that counts.
-    #[must_use]
-    pub fn generation(&self) -> u64 {
-        self.read().generation
-    }
-
-    /// What the send buffers may hold.
-    #[must_use]
-    pub fn budget(&self) -> &BufferBudget {
-        &self.budget
-    }
-
-    /// The attachment has this many bytes under way at most (its congestion window), for a round trip: streams that hold
-    /// many times that gain nothing by it.
-    pub fn carried(&self, window: u64, round_trip: Duration) {
-        let of_use = window.saturating_mul(WINDOWS_HELD).saturating_add(FIRST_WINDOW);
-        self.of_use.store(of_use, Ordering::Relaxed);
-        let is_slow = (window as f64) < FAST as f64 * round_trip.as_secs_f64();
-        self.is_slow.store(is_slow, Ordering::Relaxed);
-    }
-
-    /// Whether bulk may be deflated where the path is what holds it up. Not at first.
-    pub fn let_deflate(&self, may: bool) {
-        self.may_deflate.store(may, Ordering::Relaxed);
-    }
-
-    pub(super) fn deflates(&self) -> bool {
-        self.may_deflate.load(Ordering::Relaxed) && self.is_slow.load(Ordering::Relaxed)
-    }
-
-    /// What a stream may hold to some use, in bytes.
-    pub(super) fn of_use(&self) -> u64 {
-        self.of_use.load(Ordering::Relaxed)
     }
 
     /// Bytes moved so far.
     #[must_use]
     pub fn moved(&self) -> Moved {
-        Moved {
-            sent: self.moved[0].load(Ordering::Relaxed),
-            received: self.moved[1].load(Ordering::Relaxed),
-        }
+        self.context.moved()
     }
 
-    pub(super) fn count(&self, sent: u64, received: u64) {
-        self.moved[0].fetch_add(sent, Ordering::Relaxed);
-        self.moved[1].fetch_add(received, Ordering::Relaxed);
+    // The path.
+
+    /// The current attachment's path has a congestion window of `window` bytes and this round-trip time. Bounds the send
+    /// buffers by what is of use there, and decides whether compression is.
+    pub fn update_path(&self, window: u64, round_trip: Duration) {
+        self.context.update_path(window, round_trip);
     }
 
-    /// Has the peer be told `control`, now or on the next attachment.
-    pub fn tell(&self, control: Control) {
-        self.control_queue.tell(control);
+    /// Whether bulk data may be compressed where the path is the bottleneck. Not at first.
+    pub fn allow_compression(&self, may: bool) {
+        self.context.allow_compression(may);
     }
 
-    /// At the agent: from now on only input of the attachment of `generation` counts. The agent's table; none when an
-    /// attachment of this or a higher generation was there before.
+    // Attachments.
+
+    /// The generation of the current attachment.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.context.generation()
+    }
+
+    /// At the agent: makes the attachment of `generation` the current one; input of older ones has no effect from now on. The
+    /// agent's table; none when an attachment of this or a higher generation was there before.
     #[must_use]
     pub fn fence(&self, generation: u64) -> Option<Vec<Entry>> {
         let mut all = self.write();
-        if generation <= all.generation {
+        if generation <= self.generation() {
             return None;
         }
-        all.generation = generation;
+        self.context.set_generation(generation);
         all.early_resets.clear();
-        Some(
-            all.streams
-                .values()
-                .map(|stream| stream.fence(generation))
-                .collect(),
-        )
+        let streams = all.streams.values();
+        Some(streams.map(|stream| stream.fence(generation)).collect())
     }
 
     /// At the client: a new attachment stands, and this is the agent's table. What was never sent is new to the agent;
@@ -252,32 +217,38 @@ impl Streams {
     #[must_use]
     pub fn resume(&self, generation: u64, mut table: HashMap<StreamId, Entry>) -> bool {
         let streams: Vec<_> = {
-            let mut all = self.write();
-            if generation <= all.generation {
+            let all = self.write();
+            if generation <= self.generation() {
                 return false;
             }
-            all.generation = generation;
+            self.context.set_generation(generation);
             all.streams.values().cloned().collect()
         };
         for stream in streams {
-            stream.resume(generation, table.remove(&stream.id()).as_ref());
+            self.resume_stream(&stream, generation, table.remove(&stream.id()).as_ref());
         }
         for stream in table.into_keys() {
-            // What is left out is told on the next attachment.
-            if self.control_queue.is_listened_to() {
-                self.tell(Control::Forgotten { stream });
+            // The others follow on the next attachment.
+            if !self.context.control.is_full() {
+                self.send_control(Control::Forgotten { stream });
             }
         }
         true
     }
 
-    /// At the client: the agent does not know the session. Streams that it may have known are reset. Returns how many.
+    fn resume_stream(&self, stream: &Stream, generation: u64, theirs: Option<&Entry>) {
+        if stream.resume(generation, theirs) == Resumption::Forget {
+            self.forget(stream.id());
+        }
+        if theirs.is_some_and(|theirs| theirs.reset.is_some()) {
+            self.send_control(Control::ResetAck { stream: stream.id() });
+        }
+    }
+
+    /// At the client: the agent does not know the session. Resets the streams that it may have known. Returns how many.
     pub fn lose(&self) -> usize {
-        let lost: Vec<_> = self
-            .all()
-            .into_iter()
-            .filter(|stream| stream.is_offered())
-            .collect();
+        let mut lost = self.all();
+        lost.retain(|stream| stream.core().is_offered());
         for stream in &lost {
             stream.reset_by_peer(ResetCode::SessionLost as u32);
             self.forget(stream.id());
@@ -285,25 +256,37 @@ impl Streams {
         lost.len()
     }
 
-    /// The session is over: all streams are reset.
+    /// The session is over: all streams that are being proxied are reset, and nothing more is sent on the control stream.
     pub fn end(&self) {
-        self.over.cancel();
+        self.context.end();
     }
 
     /// Returns when the session is over.
     pub async fn ended(&self) {
-        self.over.cancelled().await;
+        self.context.ended().await;
     }
 
-    /// After the end, when no stream is at work any more: forgets them all.
-    pub async fn clear(&self) {
-        self.write().streams.clear();
-        self.control_queue.clear();
+    // The control stream.
+
+    /// Sends `frame` on the control stream, now or on the next attachment.
+    pub fn send_control(&self, frame: Control) {
+        self.context.control.push_frame(frame);
     }
 
-    /// What the peer says on the control stream. False when that may not be said there, or the peer itself does not listen.
-    pub fn hear(&self, control: &Control) -> bool {
-        match control {
+    /// The queue of frames for the control stream. Waits until no other attachment sends from it.
+    pub(super) async fn lock_control_queue(&self) -> MutexGuard<'_, ControlQueue> {
+        self.control_queue.lock().await
+    }
+
+    /// The state of stream `id` for the control stream: its acknowledgement, or its reset.
+    pub(super) fn state(&self, id: StreamId) -> Option<Result<StreamAck, Control>> {
+        self.get(id).map(|stream| stream.state())
+    }
+
+    /// Handles a frame from the control stream. False when it is not allowed there, or when the peer does not read its own
+    /// control stream.
+    pub fn on_control(&self, frame: &Control) -> bool {
+        match frame {
             Control::Acks(all) => {
                 for ack in all {
                     if let Some(stream) = self.get(ack.stream) {
@@ -311,33 +294,44 @@ impl Streams {
                     }
                 }
             }
-            Control::Reset { stream: id, code } => {
-                let (id, code) = (*id, *code);
-                if let Some(stream) = self.get(id) {
-                    stream.reset_by_peer(code);
-                    self.forget(id);
-                } else {
-                    let mut all = self.write();
-                    if all.early_resets.len() < MOST_EARLY {
-                        all.early_resets.insert(id);
-                    }
-                }
-                self.tell(Control::ResetAck { stream: id });
-            }
+            Control::Reset { stream, code } => self.on_reset(*stream, *code),
             Control::ResetAck { stream: id } => {
-                if let Some(stream) = self.get(*id)
-                    && matches!(stream.reset_reason(), Some(Reset::Local(_)))
-                {
+                let reset = self.get(*id).and_then(|stream| stream.reset_reason());
+                if matches!(reset, Some(Reset::Local(_))) {
                     self.forget(*id);
                 }
             }
-            Control::Forgotten { stream: id } => {
-                if let Some(stream) = self.get(*id) {
-                    stream.forgotten_by_peer();
-                }
-            }
-            Control::Table { .. } | Control::Restarting => return false,
+            Control::Forgotten { stream } => self.on_forgotten(*stream),
+            Control::Unknown => tracing::debug!("a frame of a newer peer on the control stream"),
+            Control::Table { .. }
+            | Control::Restarting
+            | Control::Subscribe { .. }
+            | Control::Update { .. } => return false,
         }
-        self.control_queue.is_listened_to()
+        !self.context.control.is_full()
+    }
+
+    fn on_reset(&self, id: StreamId, code: u32) {
+        if let Some(stream) = self.get(id) {
+            stream.reset_by_peer(code);
+            self.forget(id);
+        } else {
+            let mut all = self.write();
+            if all.early_resets.len() < MOST_EARLY {
+                all.early_resets.insert(id);
+            }
+        }
+        self.send_control(Control::ResetAck { stream: id });
+    }
+
+    fn on_forgotten(&self, id: StreamId) {
+        let Some(stream) = self.get(id) else { return };
+        let result = stream.forgotten_by_peer();
+        self.forget(id);
+        if result.is_err()
+            && let Err(reset) = stream.state()
+        {
+            self.send_control(reset);
+        }
     }
 }

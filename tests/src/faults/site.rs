@@ -1,15 +1,15 @@
-//! A lab with a client connected, and oracles on both ends of its forward.
+//! A lab with a connected client, and oracles at both ends of its forward.
 
-use std::{fmt::Write as _, time::Duration};
+use std::{fmt::Write as _, process::Command, time::Duration};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 use serde_json::Value;
 
 use super::process::Process;
 use crate::{
     eventually,
-    lab::{Conditions, Host, HostName, Lab, Nat, Topology, netns},
+    lab::{Conditions, Host, HostName, Lab, Nat, Topology, images, netns, tools},
     oracle::{Caller, Ledger, Room, Server},
     product::{Client, Ready},
 };
@@ -23,7 +23,18 @@ const TIDY: Duration = Duration::from_secs(20);
 /// By how many descriptors a process may differ from before: another path has other sockets, and ssh has pipes.
 const OTHER_PATH: usize = 8;
 
-/// What a site shall be like.
+/// The workload on the GPU host, which decides where the oracle's forward leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Work {
+    /// No container: to the host's loopback.
+    Process,
+    /// A container that needs no start: to its loopback, which the agent's helper dials.
+    Container,
+    /// A container with a Jupyter that the agent starts: to its loopback as well.
+    Jupyter,
+}
+
+/// The configuration of a site.
 #[derive(Clone)]
 pub(super) struct Plan {
     pub(super) topology: Topology,
@@ -31,8 +42,9 @@ pub(super) struct Plan {
     pub(super) link: Conditions,
     /// Whether the gateway passes the laptop's packets on under its own address.
     pub(super) nat: bool,
-    /// Whether the work is a container's, with an image that needs no start.
-    pub(super) engine: bool,
+    pub(super) work: Work,
+    /// What settles the link's dice.
+    pub(super) seed: u64,
     pub(super) arguments: Vec<String>,
 }
 
@@ -48,7 +60,8 @@ impl Default for Plan {
             rtt: Duration::from_millis(20),
             link,
             nat: false,
-            engine: false,
+            work: Work::Process,
+            seed: 1,
             arguments: Vec::new(),
         }
     }
@@ -58,6 +71,13 @@ impl Plan {
     pub(super) fn gateway() -> Self {
         Self {
             topology: Topology::Gateway,
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn container() -> Self {
+        Self {
+            work: Work::Container,
             ..Self::default()
         }
     }
@@ -89,22 +109,23 @@ impl Plan {
         link.delay = self.rtt / 2;
         Lab::builder()
             .topology(self.topology)
-            .docker(self.engine)
+            .docker(self.work != Work::Process)
+            .seed(self.seed)
             .far(|far| *far = link)
             .up()
     }
 
     /// The arguments of `jq-client connect`.
     pub(super) fn words(&self) -> Vec<String> {
-        let mut words = vec!["gpu".to_owned(), "--jupyter".into(), "none".into()];
-        if self.engine {
-            words.extend(["--image".into(), "jq-lab/static".into()]);
-        } else {
-            words.extend(["--engine".into(), "process".into()]);
-        }
-        words.extend(["-L".into(), format!("{PORT}:127.0.0.1:{PORT}")]);
-        words.extend(self.arguments.iter().cloned());
-        words
+        let (host, container) = (format!("{PORT}:127.0.0.1:{PORT}"), PORT.to_string());
+        let work = match self.work {
+            Work::Process => vec!["--engine", "process", "--jupyter", "none", "-L", &host],
+            Work::Container => vec!["--image", images::STATIC, "--jupyter", "none", "-L", &container],
+            Work::Jupyter => vec!["--image", images::JUPYTER, "-L", &container],
+        };
+        let work = work.into_iter().map(str::to_owned);
+        let words = std::iter::once("gpu".to_owned()).chain(work);
+        words.chain(self.arguments.iter().cloned()).collect()
     }
 
     pub(super) fn connect(&self, lab: &Lab) -> Result<(Client, Ready)> {
@@ -125,9 +146,13 @@ impl Plan {
             .then(|| Nat::start(lab.laptop(), lab.gateway(), lab.gpu()))
             .transpose()?;
         let ledger = Ledger::default();
-        let server = Server::start(Room::on(lab.gpu())?, &ledger, PORT)?;
         let caller = Caller::new(Room::on(lab.laptop())?, &ledger, PORT);
         let (client, ready) = self.connect(&lab)?;
+        let served = match &ready.container {
+            Some(container) => Room::in_container(&lab, &container.id)?,
+            None => Room::on(lab.gpu())?,
+        };
+        let server = Server::start(served, &ledger, PORT)?;
         caller
             .try_once(TIDY)
             .context("the forward does not work even before the fault")?;
@@ -193,7 +218,7 @@ impl Site {
         Ok(())
     }
 
-    /// Fails if anything was seen so far that must never be.
+    /// Fails if the oracle has seen a violation.
     pub(super) fn no_violation(&self) -> Result<()> {
         let found = self.ledger.violations();
         let mut text = String::new();
@@ -230,23 +255,19 @@ impl Site {
                 .with_context(|| format!("{process:?} had {before} descriptors and now has {now:?}"))?;
         }
         for host in [self.lab.laptop(), self.lab.gpu()] {
-            let left = || host.run_as_root("ss -Htan state close-wait").unwrap_or_default();
-            eventually("no CLOSE_WAIT", TIDY, || left().is_empty())
-                .with_context(|| format!("on {}: {}", host.name, left()))?;
+            let list = || host.enter(half_closed)?;
+            none_left(list).with_context(|| format!("on {}", host.name))?;
+        }
+        if let Some(container) = &self.ready.container {
+            let list = || self.lab.enter_container(&container.id, half_closed)?;
+            none_left(list).context("in the container")?;
         }
         Ok(())
     }
 
-    /// That nobody panicked, and that all processes end when they are asked to.
+    /// That all processes end when they are asked to.
     fn nobody_left(&mut self) -> Result<()> {
-        let said = self.client.stderr();
-        ensure!(!said.contains("panicked"), "the client panicked: {said}");
         for host in hosts(&self.lab) {
-            let logs = "cat \"$HOME\"/.cache/jq/run/*/*/log 2>/dev/null || true";
-            let log = host.run(logs)?;
-            if let Some(line) = log.lines().find(|line| line.contains("panicked")) {
-                bail!("a panic on {}: {line}", host.name);
-            }
             for role in ["serve", "relay"] {
                 for agent in Process::agents(host, role) {
                     // Ended by itself in the meantime: as well.
@@ -281,6 +302,16 @@ impl Site {
         };
         Ok(vec![counted(self.client_process())?, counted(self.agent()?)?])
     }
+}
+
+/// The sockets of the caller's network whose peer has ended and whose own end has not.
+fn half_closed() -> Result<String> {
+    tools::output(Command::new("ss").args(["-Htan", "state", "close-wait"]))
+}
+
+fn none_left(list: impl Fn() -> Result<String>) -> Result<()> {
+    let none = || list().is_ok_and(|left| left.is_empty());
+    eventually("no CLOSE_WAIT", TIDY, none).with_context(|| format!("{:?}", list()))
 }
 
 fn describe(host: &Host) -> String {

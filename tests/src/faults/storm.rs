@@ -1,4 +1,4 @@
-//! A large transfer under one fault after the other, settled by a seed.
+//! A large transfer under a sequence of faults that a seed determines.
 
 mod download;
 
@@ -105,7 +105,7 @@ impl Storm {
         })
     }
 
-    /// One fault after the other until `over`.
+    /// Injects faults until `over` holds.
     fn rage(&mut self, site: &mut Site, over: &mut dyn FnMut() -> bool) -> Result<()> {
         let end = Instant::now() + LONGEST;
         while Instant::now() < end {
@@ -192,12 +192,17 @@ impl Storm {
     }
 }
 
+#[expect(
+    clippy::print_stderr,
+    reason = "whoever sees a storm fail, or hang, must be able to repeat it"
+)]
 /// Runs `once` with each seed. All of them, whatever becomes of the first: one that fails says little about the rest.
 fn each_seed(bench: &Bench, once: impl Fn(&Bench, u64) -> Result<Outcome>) -> Result<Outcome> {
     let mut outcome = Outcome::default();
     let mut failed = Vec::new();
     for seed in (bench.first_seed..).take(bench.seeds as usize) {
         let start = Instant::now();
+        eprintln!("storm of seed {seed}; `jq-faults run F30 --first-seed {seed}` repeats it");
         match once(bench, seed) {
             Ok(told) => {
                 outcome = outcome
@@ -217,10 +222,14 @@ fn each_seed(bench: &Bench, once: impl Fn(&Bench, u64) -> Result<Outcome>) -> Re
     Ok(outcome)
 }
 
+fn plan(seed: u64) -> Plan {
+    Plan { seed, ..Plan::nat() }
+}
+
 fn both_ways(bench: &Bench) -> Result<Outcome> {
     each_seed(bench, |bench, seed| {
         let amount = if bench.long { 1_000_000_000 } else { 150_000_000 };
-        let mut site = Plan::nat().up()?;
+        let mut site = plan(seed).up()?;
         let mut storm = Storm::new(seed, bench, &site)?;
         let stream = site.caller.open(Job::Bulk {
             up: amount,
@@ -239,7 +248,7 @@ fn curl(bench: &Bench) -> Result<Outcome> {
     each_seed(bench, |bench, seed| {
         let amount = if bench.long { 1_000_000_000 } else { 150_000_000 };
         let forward = format!("{0}:127.0.0.1:{0}", download::PORT);
-        let mut site = Plan::nat().with("-L").with(&forward).up()?;
+        let mut site = plan(seed).with("-L").with(&forward).up()?;
         let mut storm = Storm::new(1000 + seed, bench, &site)?;
         let mut download = Download::start(&site.lab, seed, amount)?;
         storm.rage(&mut site, &mut || download.is_over())?;

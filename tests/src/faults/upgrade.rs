@@ -1,4 +1,4 @@
-//! Agents of other builds: in place of the one that runs, or beside it.
+//! Agents of other builds: upgrades in place, and agents that are refused.
 
 use std::{
     fs,
@@ -13,11 +13,12 @@ use anyhow::{Context as _, Result, ensure};
 use super::{
     Bench, Outcome, Scenario,
     process::Process,
-    site::{Plan, Site},
+    site::{Plan, Site, Work},
     trio::Trio,
 };
 use crate::{
     eventually_some,
+    http::{self, Kept},
     product::{Client, agent_binary},
 };
 
@@ -31,6 +32,14 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         run: taken_over,
     },
     Scenario {
+        id: "F12-jupyter",
+        name: "another build of the agent takes over, with streams into a container and a Jupyter in it",
+        bar: "no reset, pause < 2 s; container, Jupyter and kernel stay, and new connections reach them",
+        quick: true,
+        engine: true,
+        run: taken_over_with_jupyter,
+    },
+    Scenario {
         id: "F22",
         name: "agents that do not fit: another version, garbage, nothing",
         bar: "works or is refused within 45 s",
@@ -39,6 +48,9 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         run: unfit,
     },
 ];
+
+/// How long a new connection may take.
+const SOON: Duration = Duration::from_secs(10);
 
 /// A folder of the laptop's with an agent that `make` has written.
 fn folder(site: &Site, name: &str, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
@@ -78,14 +90,21 @@ fn another(site: &Site, name: &str, agents: &Path) -> Result<Client> {
 
 fn taken_over(_: &Bench) -> Result<Outcome> {
     let site = Plan::default().up()?;
-    let trio = Trio::start(&site)?;
-    let (agent, agents) = (site.agent()?, other_build(&site, "another build")?);
+    let outcome = take_over(&site)?;
+    site.finish()?;
+    Ok(outcome)
+}
+
+/// Brings another build of the agent in the middle of three transfers, which must all go on.
+fn take_over(site: &Site) -> Result<Outcome> {
+    let trio = Trio::start(site)?;
+    let (agent, agents) = (site.agent()?, other_build(site, "another build")?);
     let old = agent.program()?;
     for stream in [&trio.down, &trio.up, &trio.echo] {
         stream.near().forget_silence();
         stream.far().forget_silence();
     }
-    let mut client = another(&site, "second", &agents)?;
+    let mut client = another(site, "second", &agents)?;
     client.ready()?;
     let new = eventually_some(
         "the agent's process to run another program",
@@ -108,13 +127,55 @@ fn taken_over(_: &Bench) -> Result<Outcome> {
     );
     client.disconnect()?;
     trio.end()?;
-    site.finish()?;
     let name = Path::new(&new)
         .file_name()
         .map(|name| name.to_string_lossy().into_owned());
     Ok(Outcome::default()
         .seconds("pause", pause.into_iter().max().unwrap_or_default(), 2.0)
         .noting(format!("runs now: {}", name.unwrap_or_default())))
+}
+
+fn taken_over_with_jupyter(_: &Bench) -> Result<Outcome> {
+    let plan = Plan {
+        work: Work::Jupyter,
+        ..Plan::default()
+    };
+    let site = plan.up()?;
+    let (token, port) = (site.ready.token()?, site.ready.jupyter_port()?);
+    let dial = || http::dial(site.lab.laptop(), port);
+    let (status, kernel) = http::request(dial()?, "POST", "/api/kernels", Some(token))?;
+    ensure!(status == 201, "no kernel: {status} {kernel}");
+    let mut open = Kept::new(dial()?);
+    let started = open.get("/api/status", token)?["started"].clone();
+    let container = container_start(&site)?;
+
+    let outcome = take_over(&site)?;
+
+    let same = open
+        .get("/api/status", token)
+        .context("on the connection from before")?;
+    ensure!(same["started"] == started, "Jupyter was started again: {same}");
+    let kernels = Kept::new(dial()?).get("/api/kernels", token)?;
+    ensure!(
+        kernels[0]["id"] == kernel["id"],
+        "the kernel is another: {kernels}"
+    );
+    ensure!(
+        container_start(&site)? == container,
+        "the container was started again"
+    );
+    site.caller
+        .try_once(SOON)
+        .context("a new connection into the container")?;
+    site.finish()?;
+    Ok(outcome)
+}
+
+/// Which container there is, and when it was started.
+fn container_start(site: &Site) -> Result<String> {
+    let id = &site.ready.container.as_ref().context("no container")?.id;
+    site.lab
+        .docker(["inspect", "-f", "{{.Id}} {{.State.StartedAt}}", id])
 }
 
 fn unfit(_: &Bench) -> Result<Outcome> {

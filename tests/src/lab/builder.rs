@@ -1,4 +1,4 @@
-//! What a lab shall be like, and how it comes up.
+//! Builds a lab.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -16,6 +16,7 @@ use super::place::{LabId, Lock};
 use super::plan::{HostName, Topology, Wire};
 use super::sshd::Sshd;
 use super::state::State;
+use super::watch::LogWatch;
 use super::{Lab, netns, ssh, sweep, tools, user};
 
 /// What a lab shall be like. [`Self::up`] makes it.
@@ -114,6 +115,7 @@ impl Builder {
             links: Vec::new(),
             sshds: Vec::new(),
             engine: None,
+            watch: None,
             _owner: owner,
         };
         let id = lab.state.id.clone();
@@ -127,6 +129,7 @@ impl Builder {
             let host = self.make_host(&id, *name)?;
             lab.state.hosts.push(host);
         }
+        lab.watch = Some(LogWatch::start(&lab.state.hosts, self.docker));
         for (wire, salt) in self.topology.wires().iter().zip(1..) {
             let conditions = if wire.ends[0] == HostName::Laptop {
                 &self.far

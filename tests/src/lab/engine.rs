@@ -1,4 +1,4 @@
-//! A real dockerd that belongs to the GPU host.
+//! The GPU host's dockerd.
 //!
 //! Its images are in the cache and outlive labs, so one engine runs at a time on a machine. Everything else
 //! that it holds belongs to the lab.
@@ -189,7 +189,8 @@ fn turn() -> Result<Lock> {
     eventually_some("another lab's engine to stop", TURN, || Lock::try_take(&file))
 }
 
-fn data_root() -> PathBuf {
+/// Where dockerd keeps images and containers.
+pub(super) fn data_root() -> PathBuf {
     place::cache().join("docker")
 }
 

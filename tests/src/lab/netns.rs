@@ -1,8 +1,8 @@
-//! Network namespaces: making them, standing in one, finding who is in one, removing them.
+//! Network namespaces: create, enter, list their processes, remove.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread;
 
 use anyhow::{Context as _, Result, anyhow};
@@ -61,18 +61,23 @@ pub(crate) fn allow_cubic() -> Result<()> {
 /// Runs `act` on a thread of its own that stands in the namespace. What it opens there (sockets, TUN devices)
 /// stays there.
 pub(crate) fn enter<T: Send>(netns: &str, act: impl FnOnce() -> T + Send) -> Result<T> {
-    let path = file(netns);
+    enter_file(&file(netns), act)
+}
+
+/// As [`enter`], for the namespace that a file stands for: a named one, or that of a process (`/proc/PID/ns/net`).
+pub(crate) fn enter_file<T: Send>(netns: &Path, act: impl FnOnce() -> T + Send) -> Result<T> {
+    let name = netns.display();
     thread::scope(|scope| {
         let inside = scope.spawn(|| -> Result<T> {
-            let handle = fs::File::open(&path).with_context(|| format!("no network namespace {netns}"))?;
+            let handle = fs::File::open(netns).with_context(|| format!("no network namespace {name}"))?;
             let network = Some(LinkNameSpaceType::Network);
             move_into_link_name_space(std::os::fd::AsFd::as_fd(&handle), network)
-                .with_context(|| format!("cannot enter the network namespace {netns}"))?;
+                .with_context(|| format!("cannot enter the network namespace {name}"))?;
             Ok(act())
         });
         inside.join().map_err(|panic| match panic.downcast::<String>() {
-            Ok(message) => anyhow!("panicked in {netns}: {message}"),
-            Err(_) => anyhow!("panicked in {netns}"),
+            Ok(message) => anyhow!("panicked in {name}: {message}"),
+            Err(_) => anyhow!("panicked in {name}"),
         })?
     })
 }

@@ -1,11 +1,11 @@
-//! What can be wrong with a host, to be set up by a test.
+//! Faults of a host that a test sets up.
 
 use std::{fs, path::Path};
 
 use anyhow::{Context as _, Result};
 
 use super::host::Host;
-use super::{ssh, sweep, tools};
+use super::{ssh, sweep, tools, user};
 
 impl Host {
     /// Makes the shell print `text` whenever it reads its start-up files, for logins and for commands over
@@ -68,6 +68,7 @@ impl Host {
 
     /// Gives the user another login shell.
     pub fn set_shell(&self, shell: &Path) -> Result<()> {
+        let _turn = user::accounts_lock()?;
         tools::run("usermod", ["--shell", &*shell.to_string_lossy(), &self.user.name]).map(drop)
     }
 
@@ -92,6 +93,7 @@ impl Host {
 
     /// Gives the user a password for this host, without quotes in it. Its sshd takes none unless told to.
     pub fn set_password(&self, password: &str) -> Result<()> {
+        let _turn = user::accounts_lock()?;
         self.run_as_root(&format!("echo '{}:{password}' | chpasswd", self.user.name))
             .map(drop)
     }

@@ -158,6 +158,6 @@ pub(crate) fn accounts(prefix: &str) -> Result<Vec<String>> {
 }
 
 /// useradd and its kin give up when another of them holds the system's lock, so labs take turns.
-fn accounts_lock() -> Result<place::Lock> {
+pub(super) fn accounts_lock() -> Result<place::Lock> {
     place::Lock::wait(&place::cache().join("accounts.lock"))
 }

@@ -1,4 +1,4 @@
-//! A thread that stands in a host's network and runs tasks there.
+//! A thread in a host's or container's network namespace that runs tasks there.
 
 use std::{future::Future, pin::Pin, thread};
 
@@ -8,7 +8,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use crate::lab::Host;
+use crate::lab::{Host, Lab};
 
 type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -26,6 +26,14 @@ impl Room {
     pub fn on(host: &Host) -> Result<Self> {
         // A thread stays in the network of the one that started it.
         host.enter(Self::here)?
+    }
+
+    /// One whose sockets belong to the network of a running container: its loopback is the container's.
+    ///
+    /// # Errors
+    /// When there is no such container, or its network cannot be entered.
+    pub fn in_container(lab: &Lab, id: &str) -> Result<Self> {
+        lab.enter_container(id, Self::here)?
     }
 
     /// One in the network that the caller stands in.

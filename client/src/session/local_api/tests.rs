@@ -26,6 +26,7 @@ fn snapshot() -> Snapshot {
         engine: "Docker".to_owned(),
         container: None,
         gpus: Vec::new(),
+        workload: None,
         url: Some("http://127.0.0.1:8888/lab?token=secret".to_owned()),
     }
 }
@@ -151,6 +152,6 @@ fn a_long_runtime_folder_is_replaced_by_a_short_one() {
     let long = PathBuf::from(format!("/home/{}", "x".repeat(60)));
     let short = folder(&long);
     assert!(short.starts_with("/tmp"));
-    let name = "n".repeat(LONGEST_NAME);
-    assert!(socket(&short, &name).as_os_str().len() <= LONGEST_PATH);
+    let name = "n".repeat(name::LONGEST);
+    assert!(socket(&short, &name).as_os_str().len() <= SOCKET_PATH_LIMIT);
 }

@@ -36,9 +36,9 @@ enum Command {
         /// How many seeds to try where dice settle what happens.
         #[arg(long, default_value_t = 1)]
         seeds: u64,
-        /// The first of them.
-        #[arg(long, value_name = "SEED", default_value_t = 1)]
-        first_seed: u64,
+        /// The first of them, to repeat a run that told it. Another one each time by default.
+        #[arg(long, value_name = "SEED")]
+        first_seed: Option<u64>,
         /// Only show what there is.
         #[arg(long)]
         list: bool,
@@ -83,7 +83,7 @@ fn main() -> Result<ExitCode> {
     let bench = Bench {
         long,
         seeds,
-        first_seed,
+        first_seed: first_seed.unwrap_or_else(faults::random_seed),
     };
     let mut rows = Vec::new();
     for scenario in chosen {

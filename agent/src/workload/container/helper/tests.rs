@@ -1,13 +1,18 @@
-//! Helpers on an engine in memory, with the real role on this machine's own network.
+//! Network helpers on an engine in memory, with the real role in this machine's own network namespace.
 
+use std::{io, sync::Arc};
+
+use jq_common::protocol::workload::Failure;
+use tempfile::TempDir;
 use tokio::{io::AsyncReadExt, net::TcpListener, task::JoinSet};
 
 use super::*;
 use crate::{
-    engine::{Exit, ImageFacts},
-    workload::container::{
-        fake_engine::Fake,
-        spec::tests::{engine, host},
+    engine::{ContainerEngine, Exit, ImageFacts, Phase},
+    workload::{
+        RunningWorkload,
+        container::fake_engine::Fake,
+        fixtures::{engine, host},
     },
 };
 
@@ -33,10 +38,10 @@ impl Bench {
         }
     }
 
-    async fn network(&self) -> Result<Arc<Network>, Failure> {
+    async fn open(&self) -> Result<Arc<dyn RunningWorkload>, Failure> {
         let engine: Arc<dyn ContainerEngine> = self.engine.clone();
         let state = engine.container("box").await.unwrap().unwrap();
-        self.helpers.of(&engine, &state, "gpu").await
+        self.helpers.open(&engine, &state, "gpu").await
     }
 
     fn helper_ids(&self) -> Vec<String> {
@@ -46,7 +51,7 @@ impl Bench {
     }
 }
 
-/// Greets whoever connects; its port.
+/// Greets whoever connects; returns its port.
 async fn service(tasks: &mut JoinSet<()>) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -58,8 +63,8 @@ async fn service(tasks: &mut JoinSet<()>) -> u16 {
     port
 }
 
-async fn greeted(network: &Network, port: u16) -> bool {
-    let Ok(mut stream) = network.dial(port).await else {
+async fn greeted(workload: &dyn RunningWorkload, port: u16) -> bool {
+    let Ok(mut stream) = workload.dial(port).await else {
         return false;
     };
     let mut heard = String::new();
@@ -68,13 +73,13 @@ async fn greeted(network: &Network, port: u16) -> bool {
 }
 
 #[tokio::test]
-async fn one_helper_a_container_confined_and_gone_at_the_end() {
+async fn each_container_has_one_confined_helper_that_is_removed_at_the_end() {
     let bench = Bench::new();
     let mut tasks = JoinSet::new();
     let port = service(&mut tasks).await;
-    let network = bench.network().await.unwrap();
-    assert!(greeted(&network, port).await);
-    assert!(greeted(&bench.network().await.unwrap(), port).await);
+    let workload = bench.open().await.unwrap();
+    assert!(greeted(&*workload, port).await);
+    assert!(greeted(&*bench.open().await.unwrap(), port).await);
     let ids = bench.helper_ids();
     assert_eq!(ids.len(), 1);
     {
@@ -90,35 +95,35 @@ async fn one_helper_a_container_confined_and_gone_at_the_end() {
     bench.helpers.remove_all().await;
     assert!(bench.helper_ids().is_empty());
     assert_eq!(bench.engine.state().containers.len(), 1, "the target stays");
-    assert!(!greeted(&network, port).await, "none is started again");
+    assert!(!greeted(&*workload, port).await, "none is started again");
 }
 
 #[tokio::test]
-async fn a_helper_that_died_is_started_anew() {
+async fn a_helper_that_died_is_started_again() {
     let bench = Bench::new();
     let mut tasks = JoinSet::new();
     let port = service(&mut tasks).await;
-    let network = bench.network().await.unwrap();
+    let workload = bench.open().await.unwrap();
     bench.engine.end(&bench.helper_ids()[0], Exit::default());
-    assert!(greeted(&network, port).await);
+    assert!(greeted(&*workload, port).await);
 }
 
 #[tokio::test]
 async fn a_restarted_container_gets_a_new_helper_once_a_port_is_refused() {
     let bench = Bench::new();
-    let network = bench.network().await.unwrap();
+    let workload = bench.open().await.unwrap();
     let first = bench.helper_ids();
-    // A port that nobody listens on.
+    // A port without a listener.
     let port = {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         listener.local_addr().unwrap().port()
     };
-    let refused = network.dial(port).await.unwrap_err();
+    let refused = workload.dial(port).await.unwrap_err();
     assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
     assert_eq!(bench.helper_ids(), first, "the container is the same");
 
     bench.engine.state().containers.get_mut("box").unwrap().starts += 1;
-    bench.network().await.unwrap();
+    bench.open().await.unwrap();
     assert_ne!(bench.helper_ids(), first);
     assert_eq!(bench.helper_ids().len(), 1);
 }
@@ -135,7 +140,7 @@ async fn an_image_of_the_same_name_that_is_not_ours_is_neither_used_nor_replaced
     };
     let name = format!("jq-inside:{hash}");
     bench.engine.state().images.insert(name.clone(), theirs);
-    bench.network().await.unwrap();
+    bench.open().await.unwrap();
     let state = bench.engine.state();
     assert_eq!(state.images[&name].id, "theirs");
     let helper = state.containers.values().find(|it| it.spec.confined).unwrap();
@@ -146,7 +151,7 @@ async fn an_image_of_the_same_name_that_is_not_ours_is_neither_used_nor_replaced
 async fn a_container_that_does_not_run_has_no_network() {
     let bench = Bench::new();
     bench.engine.end("box", Exit::default());
-    let failure = bench.network().await.err().unwrap();
-    assert!(failure.why.contains("does not run"));
+    let failure = bench.open().await.err().unwrap();
+    assert!(failure.why.contains("is not running"));
     assert!(bench.helper_ids().is_empty());
 }

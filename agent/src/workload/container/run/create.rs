@@ -1,36 +1,40 @@
-//! Making a container and starting it, and trying again without what the engine cannot give.
+//! Creates a container and starts it; retries without what the engine cannot provide.
 
 use jq_common::protocol::workload::{Failure, FailureKind, JupyterKind};
 
 use super::Run;
 use crate::{
-    engine::{ContainerSpec, EngineError, GpuRequest, ImageFacts, Limit},
+    engine::{ContainerSpec, EngineError, GpuRequest, ImageFacts},
+    failure::fail,
+    random_hex::random_hex,
     run_blocking::run_blocking,
-    session_store::{ContainerRecord, random_hex},
+    session_store::ContainerRecord,
     workload::{
         container::{
-            etc_passwd,
+            etc_passwd::{self, is_root},
+            files::{injected_user_entries, token_entries},
+            limits::{HardLimits, remove_refused},
             options::Options,
-            spec::{ContainerInputs, HardLimits, container, injected_user_entries, is_root, token_entries},
+            spec::{self, ContainerInputs},
             user::{self, UserPlan},
             volumes,
         },
-        failure::{self, fail},
+        failure,
         gpu::{self, GpuPlan},
         jupyter::readiness,
     },
 };
 
-/// A container that was made and started.
-pub(crate) struct Made {
+/// A container that was created and started.
+pub(crate) struct Created {
     pub(crate) id: String,
-    /// GPUs were asked for in the end.
+    /// Whether it got GPUs.
     pub(crate) with_gpus: bool,
 }
 
 impl Run<'_> {
-    /// Makes the session's container and starts it. What cannot be started is removed again.
-    pub(crate) async fn create(&self, token: &str) -> Result<Made, Failure> {
+    /// Creates the workload's container and starts it. Removes one that cannot be started.
+    pub(crate) async fn create(&self, token: &str) -> Result<Created, Failure> {
         let reference = self.spec.image.as_deref().unwrap_or_default();
         let options = Options::of(self.spec, reference, &self.host.home)?;
         let facts = self.engine.facts();
@@ -45,9 +49,9 @@ impl Run<'_> {
         }
         let mounts = volumes::resolve(&self.spec.volumes, &self.host.home)?;
         let (wanted, home) = (mounts.clone(), self.host.home.clone());
-        for made in run_blocking(move || volumes::prepare(&wanted, &home)).await? {
+        for created in run_blocking(move || volumes::prepare(&wanted, &home)).await? {
             self.events
-                .note(format!("made {} on the host", made.display()))
+                .note(format!("created {} on the host", created.display()))
                 .await;
         }
         let image = self.image(reference).await?;
@@ -55,8 +59,8 @@ impl Run<'_> {
         if let Some(note) = &user.note {
             self.events.note(note.clone()).await;
         }
-        let nonce = random_hex::<16>().map_err(|error| state_failure(&error))?;
-        let spec = container(ContainerInputs {
+        let nonce = random_hex::<16>().map_err(|error| failure::state(&error))?;
+        let spec = spec::build(ContainerInputs {
             spec: self.spec,
             options: &options,
             host: self.host,
@@ -83,13 +87,13 @@ impl Run<'_> {
                 fail(
                     FailureKind::ImageUnavailable,
                     format!("the engine has no image `{reference}`"),
-                    "it was pulled, and is not there",
-                    "check the image's name, and that it is made for this host's architecture",
+                    "it was pulled but is missing",
+                    "check the image's name, and that it is for this host's architecture",
                 )
             })
     }
 
-    /// Each refusal takes one thing out of the specification, so this ends.
+    /// Tries to start the container. Each refusal removes something from the specification, so this terminates.
     async fn attempts(
         &self,
         mut spec: ContainerSpec,
@@ -98,7 +102,7 @@ impl Run<'_> {
         gpus: &GpuPlan,
         nonce: &str,
         token: &str,
-    ) -> Result<Made, Failure> {
+    ) -> Result<Created, Failure> {
         let mut refused: Vec<String> = Vec::new();
         loop {
             let error = match self.attempt(&spec, user, image, nonce, token).await? {
@@ -106,12 +110,10 @@ impl Run<'_> {
                     if !refused.is_empty() {
                         let names = refused.join(", ");
                         self.events
-                            .note(format!(
-                                "the engine may not raise these limits on this host: {names}"
-                            ))
+                            .note(format!("these limits cannot be raised on this host: {names}"))
                             .await;
                     }
-                    return Ok(Made {
+                    return Ok(Created {
                         id,
                         with_gpus: spec.gpus.is_some(),
                     });
@@ -119,12 +121,12 @@ impl Run<'_> {
                 Err(error) => error,
             };
             match error {
-                EngineError::GpuRefused(why) if spec.gpus.is_some() && !gpus.insists => {
+                EngineError::GpuRefused(why) if spec.gpus.is_some() && !gpus.required => {
                     spec.gpus = None;
                     self.events
                         .warning(format!(
-                            "the engine cannot give GPUs, the container runs without: {why}; \
-                             the NVIDIA Container Toolkit on the host makes it able to"
+                            "the engine cannot provide GPUs, so the container runs without: {why}; \
+                             install the NVIDIA Container Toolkit on the host to use them"
                         ))
                         .await;
                 }
@@ -135,12 +137,12 @@ impl Run<'_> {
                     spec.init = false;
                     self.events
                         .note(format!(
-                            "the engine has no init to give, so the container runs without: {why}"
+                            "the engine has no init program, so the container runs without one: {why}"
                         ))
                         .await;
                 }
                 EngineError::LimitRefused(why) if !spec.limits.is_empty() => {
-                    refused.push(take_refused(&mut spec.limits, &why));
+                    refused.push(remove_refused(&mut spec.limits, &why));
                 }
                 EngineError::Conflict(why) => {
                     return Err(fail(
@@ -158,7 +160,7 @@ impl Run<'_> {
         }
     }
 
-    /// One container, made, filled and started. The outer error is ours, the inner one the engine's; either way nothing
+    /// Creates, fills and starts one container. The outer error is ours, the inner one the engine's; on either, nothing
     /// is left.
     async fn attempt(
         &self,
@@ -168,7 +170,7 @@ impl Run<'_> {
         nonce: &str,
         token: &str,
     ) -> Result<Result<String, EngineError>, Failure> {
-        // Before the container is there, so that one whose making is cut off is known again.
+        // Recorded before the container exists, so that one whose creation is interrupted can be identified.
         self.record(nonce, None).await?;
         let id = match self.engine.create(spec).await {
             Ok(id) => id,
@@ -196,10 +198,10 @@ impl Run<'_> {
             id: id.map(str::to_owned),
         };
         let kept = self.store.set_container(&self.spec.session, &record).await;
-        kept.map_err(|error| state_failure(&error))
+        kept.map_err(|error| failure::state(&error))
     }
 
-    /// Puts in the token, and a home and a name for a user whom the image does not know.
+    /// Writes the token, and a home and a name for a user that the image does not know.
     async fn fill(
         &self,
         id: &str,
@@ -210,9 +212,10 @@ impl Run<'_> {
     ) -> Result<(), EngineError> {
         let passwd = self.list(id, "/etc/passwd").await?;
         let mut entries = Vec::new();
-        if user.injected_user.is_some() {
+        if let Some(injected_user) = &user.injected_user {
             let group = self.list(id, "/etc/group").await?;
-            entries = injected_user_entries(user, &spec.mounts, (passwd.as_deref(), group.as_deref()));
+            entries =
+                injected_user_entries(injected_user, &spec.mounts, (passwd.as_deref(), group.as_deref()));
         }
         if self.spec.jupyter != JupyterKind::None {
             let owner = user.runs_as.or_else(|| {
@@ -234,55 +237,4 @@ impl Run<'_> {
         let list = self.engine.read(id, path).await?;
         Ok(list.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
     }
-}
-
-impl HardLimits {
-    /// This host's and this process's.
-    pub(crate) fn read() -> Self {
-        use rustix::process::{Resource, getrlimit};
-        let kernel_files = std::fs::read_to_string("/proc/sys/fs/nr_open")
-            .ok()
-            .and_then(|text| text.trim().parse().ok());
-        Self {
-            kernel_files: kernel_files.unwrap_or(1 << 20),
-            own_files: getrlimit(Resource::Nofile).maximum,
-            own_stack: getrlimit(Resource::Stack).maximum,
-            own_memlock: getrlimit(Resource::Memlock).maximum,
-        }
-    }
-}
-
-/// Takes the limits out that the engine names by their number (`rlimit type 8`), or all, and returns their names.
-fn take_refused(limits: &mut Vec<Limit>, why: &str) -> String {
-    let number = why
-        .split_once("rlimit type ")
-        .and_then(|(_, rest)| rest.split(|c: char| !c.is_ascii_digit()).next());
-    // setrlimit(2)'s numbers on Linux.
-    let name = match number {
-        Some("3") => "stack",
-        Some("7") => "nofile",
-        Some("8") => "memlock",
-        _ => "",
-    };
-    let (refused, kept) = std::mem::take(limits)
-        .into_iter()
-        .partition(|limit| limit.name == name);
-    let refused: Vec<Limit> = refused;
-    let refused = if refused.is_empty() {
-        kept
-    } else {
-        *limits = kept;
-        refused
-    };
-    let names: Vec<&str> = refused.iter().map(|limit| limit.name).collect();
-    names.join(", ")
-}
-
-fn state_failure(error: &std::io::Error) -> Failure {
-    fail(
-        FailureKind::HostUnfit,
-        "cannot keep this session's state",
-        error.to_string(),
-        "free some space in your home on the host, or make it writable for you",
-    )
 }

@@ -1,58 +1,20 @@
 //! The defaults, one by one.
 
-use std::path::Path;
-
 use super::*;
-use crate::{
-    engine::{EngineKind, MountSource},
-    workload::{
-        container::{user, volumes},
-        validate,
-    },
+use crate::workload::{
+    container::{user, volumes},
+    fixtures::{self, engine, host},
 };
 use jq_common::protocol::workload::{JupyterKind, Volume};
 
-/// Ada, an ordinary user.
-pub(crate) fn host() -> HostContext {
-    HostContext {
-        home: "/home/ada".into(),
-        uid: 1234,
-        gid: 1235,
-        user: "ada".into(),
-        path: "/nonexistent".into(),
-        docker_host: None,
-        docker_config: None,
-        xdg_runtime_dir: None,
-        state_dir: "/nonexistent/state".into(),
-        run_dir: "/nonexistent/run".into(),
-        agent_binary: "/nonexistent/agent".into(),
-    }
-}
-
-/// An ordinary Docker Engine.
-pub(crate) fn engine() -> EngineFacts {
-    EngineFacts {
-        kind: EngineKind::Docker,
-        version: "20.10.24".into(),
-        socket: "/var/run/docker.sock".into(),
-        found_by: "default socket".into(),
-        rootless: false,
-        remapped: false,
-        memory: 8 << 30,
-        cdi_devices: Vec::new(),
-        cdi: false,
-        nvidia_runtime: false,
-    }
-}
-
 fn made(change: impl FnOnce(&mut WorkloadSpec, &mut ImageFacts)) -> ContainerSpec {
-    let mut spec = validate::tests::spec();
+    let mut spec = fixtures::spec();
     let mut image = ImageFacts::default();
     change(&mut spec, &mut image);
     let (host, engine) = (host(), engine());
     let options = Options::of(&spec, "image:1", &host.home).unwrap();
     let user = user::plan(spec.user, &host, &engine, &image, !spec.volumes.is_empty());
-    container(ContainerInputs {
+    build(ContainerInputs {
         mounts: volumes::resolve(&spec.volumes, &host.home).unwrap(),
         spec: &spec,
         options: &options,
@@ -102,7 +64,7 @@ fn no_secret_is_in_arguments_or_environment() {
 }
 
 #[test]
-fn a_volume_that_is_only_read_is_no_place_to_work_in() {
+fn a_read_only_volume_is_not_the_working_directory() {
     let volume = |source: &str, destination: &str, read_only| Volume {
         source: source.into(),
         destination: destination.into(),
@@ -115,7 +77,7 @@ fn a_volume_that_is_only_read_is_no_place_to_work_in() {
 }
 
 #[test]
-fn a_folder_of_the_host_in_place_of_jovyans_home_keeps_its_owner() {
+fn a_host_folder_mounted_at_jovyans_home_keeps_its_owner() {
     let made = made(|spec, image| {
         image.entrypoint = vec!["start.sh".into()];
         spec.volumes = vec![Volume {
@@ -129,7 +91,7 @@ fn a_folder_of_the_host_in_place_of_jovyans_home_keeps_its_owner() {
 }
 
 #[test]
-fn older_stacks_images_get_the_command_by_way_of_their_starter() {
+fn older_stacks_images_get_the_command_through_their_start_script() {
     let made = made(|_, image| {
         image.env = vec![
             ("NB_USER".into(), "jovyan".into()),
@@ -143,7 +105,7 @@ fn older_stacks_images_get_the_command_by_way_of_their_starter() {
 }
 
 #[test]
-fn the_users_own_choices_win() {
+fn the_users_own_options_take_precedence() {
     let made = made(|spec, _| {
         spec.env = vec![("HOME".into(), "/work".into())];
         spec.volumes = vec![Volume {
@@ -161,72 +123,14 @@ fn the_users_own_choices_win() {
 }
 
 #[test]
-fn without_jupyter_the_image_runs_what_it_runs() {
+fn without_jupyter_the_image_runs_its_own_command() {
     let made = made(|spec, _| spec.jupyter = JupyterKind::None);
     assert_eq!(made.command, None);
     assert!(!made.env.iter().any(|(key, _)| key == "JUPYTER_TOKEN_FILE"));
 }
 
 #[test]
-fn an_image_with_an_init_gets_no_second_one() {
+fn an_image_with_an_init_gets_no_second_init() {
     let made = made(|_, image| image.entrypoint = vec!["/usr/bin/tini".into(), "--".into()]);
     assert!(!made.init);
-}
-
-#[test]
-fn limits_stay_within_what_the_host_allows() {
-    let own = HardLimits {
-        kernel_files: 4096,
-        own_files: Some(2000),
-        own_stack: Some(8 << 20),
-        own_memlock: Some(1 << 20),
-    };
-    let as_pairs = |limits: Vec<Limit>| {
-        limits
-            .into_iter()
-            .map(|limit| (limit.name, limit.hard))
-            .collect::<Vec<_>>()
-    };
-    assert_eq!(
-        as_pairs(limits(false, own)),
-        [("memlock", -1), ("stack", 64 << 20), ("nofile", 4096)]
-    );
-    assert_eq!(
-        as_pairs(limits(true, own)),
-        [("stack", 8 << 20), ("nofile", 2000)]
-    );
-}
-
-#[test]
-fn a_newcomer_gets_a_home_that_no_mount_covers_and_a_name() {
-    let user = user::plan(None, &host(), &engine(), &ImageFacts::default(), false);
-    let paths = |mounts: &[Mount]| {
-        injected_user_entries(
-            &user,
-            mounts,
-            (Some("root:x:0:0::/root:/bin/sh\n"), Some("root:x:0:\n")),
-        )
-        .into_iter()
-        .map(|entry| entry.path)
-        .collect::<Vec<_>>()
-    };
-    assert_eq!(paths(&[]), ["/home/jq", "/etc/passwd", "/etc/group"]);
-    let covering = Mount {
-        source: MountSource::Volume("homes".into()),
-        destination: "/home".into(),
-        read_only: false,
-    };
-    assert_eq!(paths(&[covering]), ["/etc/passwd", "/etc/group"]);
-    assert!(Path::new(HOME).is_absolute());
-    // One line alone in place of a list that could not be read would take root's away.
-    let unreadable = injected_user_entries(&user, &[], (None, None));
-    assert!(unreadable.iter().all(|entry| entry.path == HOME));
-}
-
-#[test]
-fn the_token_is_readable_by_who_needs_it_only() {
-    let entries = token_entries("secret", (1234, 1235));
-    let file = &entries[1];
-    assert_eq!((file.mode, file.uid, file.gid), (0o400, 1234, 1235));
-    assert_eq!(file.content.as_deref(), Some(b"secret".as_slice()));
 }

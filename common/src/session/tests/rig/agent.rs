@@ -1,4 +1,4 @@
-//! The agent's end: it dials the target for every stream.
+//! The agent's end: dials the target for every stream.
 
 use std::{
     collections::HashMap,
@@ -28,7 +28,7 @@ use crate::{
 
 /// The agent's end.
 pub(super) struct Agent {
-    pub(super) streams: Arc<Streams>,
+    pub(super) streams: Streams,
     pub(super) legs: Mutex<HashMap<StreamId, mpsc::UnboundedSender<Leg>>>,
     target: std::net::SocketAddr,
     pub(super) connection: Mutex<Option<Connection>>,
@@ -57,18 +57,20 @@ impl Agent {
 
     pub(super) async fn serve(self: Arc<Self>, connection: Connection) {
         let (mut send, mut receive) = connection.accept_bi().await.unwrap();
-        let generation: u64 = codec::read(&mut receive, limits::CONTROL_FRAME).await.unwrap();
+        let mut generation = [0; 8];
+        receive.read_exact(&mut generation).await.unwrap();
+        let generation = u64::from_be_bytes(generation);
         if let Some(old) = self.connection.lock().unwrap().replace(connection.clone()) {
             old.close(1u8.into(), b"");
         }
         let table = self.streams.fence(generation).expect("a higher generation");
         let told = async {
             control::send_table(&mut send, &table).await?;
-            control::tell(&self.streams, &mut send).await
+            control::run_sender(&self.streams, &mut control::NoFrames, &mut send).await
         };
         let heard = async {
-            while let Ok(control) = control::hear(&mut receive).await {
-                assert!(self.streams.hear(&control));
+            while let Ok(control) = control::receive_frame(&mut receive).await {
+                assert!(self.streams.on_control(&control));
             }
         };
         let accepted = async {
@@ -130,7 +132,8 @@ impl Agent {
             };
             match dialled {
                 Some(Ok(tcp)) => {
-                    stream.proxy(&Socket::from(tcp), &mut Arriving(legs)).await;
+                    let (socket, mut legs) = (Socket::from(tcp), Arriving(legs));
+                    agent.streams.proxy(&stream, &socket, &mut legs).await;
                 }
                 Some(Err(_)) => stream.reset(ResetCode::Refused),
                 None => {}

@@ -1,0 +1,113 @@
+//! Checks whether this agent can upgrade to another build. A refusal changes nothing.
+
+use std::{fs::File, os::unix::fs::MetadataExt, path::Path, sync::atomic::Ordering};
+
+use jq_common::{
+    bootstrap::UpgradeRequest,
+    protocol::version::{ALPN, BUILD},
+};
+use tokio::{net::UnixStream, time::timeout};
+
+use crate::{
+    bootstrap::contract::{DRAIN, SNAPSHOT_FORMATS, VERSION_CHECK},
+    host_program,
+    rundir::RunDir,
+    serve::{shared::Shared, stage::within, upgrade::Upgrade},
+};
+
+/// Prepares an upgrade while the streams continue.
+///
+/// # Errors
+/// The reason for a refusal, in one line. Nothing has changed then.
+pub(crate) async fn prepare(request: UpgradeRequest, shared: &Shared) -> Result<Prepared, String> {
+    if shared.upgrade_failed.load(Ordering::Relaxed) {
+        return Err("an upgrade has failed before".to_owned());
+    }
+    let format = check(&request)?;
+    runs(&request.successor).await?;
+    let folder = RunDir::at(request.run_dir.clone());
+    let lock = folder.and_then(|folder| folder.lock());
+    let lock = lock
+        .map_err(|error| format!("{}: {error}", request.run_dir.display()))?
+        .ok_or("the successor runs already")?;
+    if !shared.context.quiesce.start() {
+        return Err("an upgrade is under way".to_owned());
+    }
+    if timeout(DRAIN, shared.context.quiesce.drained()).await.is_err() {
+        shared.context.quiesce.resume();
+        return Err("a workload is being started".to_owned());
+    }
+    within("helpers", shared.context.workloads.shutdown()).await;
+    Ok(Prepared {
+        request,
+        format,
+        lock,
+    })
+}
+
+/// The result of a successful preparation.
+pub(crate) struct Prepared {
+    request: UpgradeRequest,
+    format: u32,
+    lock: File,
+}
+
+impl Prepared {
+    /// Turns it into an upgrade whose result is sent to `requester`.
+    pub(crate) fn requested_by(self, requester: UnixStream) -> Upgrade {
+        Upgrade {
+            requester,
+            successor: self.request.successor,
+            run_dir: self.request.run_dir,
+            format: self.format,
+            lock: self.lock,
+        }
+    }
+}
+
+/// The format of the snapshot that the successor is to be left.
+fn check(request: &UpgradeRequest) -> Result<u32, String> {
+    let version = |text: &str| parse_version(text).ok_or_else(|| format!("`{text}` is no version"));
+    if version(&request.version)? < version(BUILD)? {
+        return Err(format!("this agent's version {BUILD} is newer"));
+    }
+    if request.handshake.as_bytes() != ALPN {
+        return Err("its clients would not understand the successor".to_owned());
+    }
+    let format = SNAPSHOT_FORMATS
+        .newest_shared(request.formats)
+        .ok_or("the successor would not understand what this agent leaves")?;
+    let file = std::fs::metadata(&request.successor);
+    let file = file.map_err(|error| format!("{}: {error}", request.successor.display()))?;
+    let own = rustix::process::geteuid().as_raw();
+    if !file.is_file() || file.uid() != own || file.mode() & 0o022 != 0 || file.mode() & 0o100 == 0 {
+        let path = request.successor.display();
+        return Err(format!("{path} is not a program that only its user may change"));
+    }
+    Ok(format)
+}
+
+/// Checks that the program runs here: built for this machine, complete, and not on a file system mounted noexec.
+async fn runs(program: &Path) -> Result<(), String> {
+    match host_program::output(program, &["--version"], VERSION_CHECK).await {
+        Ok(output) if output.status.success() => Ok(()),
+        Ok(output) => Err(format!("{}: {}", program.display(), output.status)),
+        Err(error) => Err(format!("{}: {error}", program.display())),
+    }
+}
+
+/// Parses a version into its numbers and whether it is a release, so that the results compare as the versions do
+/// (Semantic Versioning 2.0.0, section 11). Pre-releases of the same version count as equal.
+fn parse_version(text: &str) -> Option<([u64; 3], bool)> {
+    let text = text.split('+').next()?;
+    let (numbers, release) = match text.split_once('-') {
+        Some((numbers, _)) => (numbers, false),
+        None => (text, true),
+    };
+    let mut parts = numbers.split('.').map(|part| part.parse().ok());
+    let version = [parts.next()??, parts.next()??, parts.next()??];
+    parts.next().is_none().then_some((version, release))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,100 @@
+//! Files that are put into a container before it starts.
+
+use super::{
+    etc_passwd,
+    injected_user::{HOME, InjectedUser},
+};
+use crate::{
+    engine::{Entry, Mount},
+    workload::jupyter,
+};
+
+/// The token's file, owned by the user that Jupyter runs as.
+pub(crate) fn token_entries(token: &str, (uid, gid): (u32, u32)) -> Vec<Entry> {
+    let (folder, _) = jupyter::TOKEN_FILE.rsplit_once('/').unwrap_or_default();
+    vec![
+        folder_entry(folder, 0o755, (0, 0)),
+        file_entry(jupyter::TOKEN_FILE, token, 0o400, (uid, gid)),
+    ]
+}
+
+/// What an injected user needs: a home, unless a mount covers it, and a name.
+pub(crate) fn injected_user_entries(
+    injected_user: &InjectedUser,
+    mounts: &[Mount],
+    lists: (Option<&str>, Option<&str>),
+) -> Vec<Entry> {
+    let mut entries = Vec::new();
+    if !mounts.iter().any(|mount| mount.covers(HOME)) {
+        entries.push(folder_entry(HOME, 0o700, (injected_user.uid, injected_user.gid)));
+    }
+    let (passwd, group) = lists;
+    // A list that cannot be read (a link, or missing) is left alone: a list with only our line would lose root.
+    if let Some(list) = passwd.and_then(|list| etc_passwd::with_user(list, injected_user)) {
+        entries.push(file_entry("/etc/passwd", &list, 0o644, (0, 0)));
+    }
+    if let Some(list) = group.and_then(|list| etc_passwd::with_group(list, injected_user)) {
+        entries.push(file_entry("/etc/group", &list, 0o644, (0, 0)));
+    }
+    entries
+}
+
+fn folder_entry(path: &str, mode: u32, (uid, gid): (u32, u32)) -> Entry {
+    Entry {
+        path: path.to_owned(),
+        content: None,
+        mode,
+        uid,
+        gid,
+    }
+}
+
+fn file_entry(path: &str, content: &str, mode: u32, owner: (u32, u32)) -> Entry {
+    Entry {
+        content: Some(content.to_owned().into()),
+        ..folder_entry(path, mode, owner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::MountSource;
+
+    #[test]
+    fn an_injected_user_gets_a_name_and_a_home_unless_a_mount_covers_it() {
+        let user = InjectedUser {
+            name: "ada".into(),
+            uid: 1234,
+            gid: 1235,
+        };
+        let paths = |mounts: &[Mount]| {
+            injected_user_entries(
+                &user,
+                mounts,
+                (Some("root:x:0:0::/root:/bin/sh\n"), Some("root:x:0:\n")),
+            )
+            .into_iter()
+            .map(|entry| entry.path)
+            .collect::<Vec<_>>()
+        };
+        assert_eq!(paths(&[]), ["/home/jq", "/etc/passwd", "/etc/group"]);
+        let covering = Mount {
+            source: MountSource::Volume("homes".into()),
+            destination: "/home".into(),
+            read_only: false,
+        };
+        assert_eq!(paths(&[covering]), ["/etc/passwd", "/etc/group"]);
+        // A list with only our line, in place of one that could not be read, would lose root.
+        let unreadable = injected_user_entries(&user, &[], (None, None));
+        assert!(unreadable.iter().all(|entry| entry.path == HOME));
+    }
+
+    #[test]
+    fn the_token_is_readable_only_by_the_user_of_jupyter() {
+        let entries = token_entries("secret", (1234, 1235));
+        let file = &entries[1];
+        assert_eq!((file.mode, file.uid, file.gid), (0o400, 1234, 1235));
+        assert_eq!(file.content.as_deref(), Some(b"secret".as_slice()));
+    }
+}

@@ -1,0 +1,263 @@
+//! The network helper of one container: started on demand, and again when it is gone or in an outdated network.
+
+use std::{io, sync::Arc, time::Duration};
+
+use futures_util::future::BoxFuture;
+use tokio::{
+    net::TcpStream,
+    sync::OnceCell,
+    time::{Instant, timeout},
+};
+use tokio_util::task::TaskTracker;
+
+use super::{
+    error::{engine_failed, not_connected},
+    image, spec,
+};
+use crate::{
+    engine::{ContainerEngine, Phase},
+    netns_helper::{HelperConnection, HelperListener},
+    workload::{HostContext, RunningWorkload},
+};
+
+/// Time limit for a helper to connect after its start.
+const START_TIMEOUT: Duration = Duration::from_secs(20);
+/// Time before another attempt after a failed start.
+const RETRY_AFTER: Duration = Duration::from_secs(2);
+/// Least time between two checks, after refused connections, whether the container was restarted.
+const RESTART_CHECK: Duration = Duration::from_secs(1);
+
+/// A running container, reached through its network helper.
+pub(super) struct ContainerWorkload(pub(super) Arc<Helper>);
+
+impl RunningWorkload for ContainerWorkload {
+    fn dial(&self, port: u16) -> BoxFuture<'_, io::Result<TcpStream>> {
+        Box::pin(self.0.dial(port))
+    }
+}
+
+/// The network helper of one container, running or to be started.
+pub(crate) struct Helper {
+    host: Arc<HostContext>,
+    hash: Arc<OnceCell<String>>,
+    engine: Arc<dyn ContainerEngine>,
+    target: String,
+    session: String,
+    state: tokio::sync::Mutex<State>,
+    tasks: TaskTracker,
+}
+
+#[derive(Default)]
+struct State {
+    running: Option<Running>,
+    ended: bool,
+    /// Time and reason of the last failed start.
+    failed: Option<(Instant, String)>,
+    /// Time of the last check whether the container was restarted.
+    restart_checked: Option<Instant>,
+}
+
+struct Running {
+    connection: Arc<HelperConnection>,
+    id: String,
+    /// Start time of the container whose network the helper is in.
+    target_started_at: String,
+}
+
+impl Helper {
+    /// A helper that is not running yet, for the container and session of `target`.
+    pub(super) fn new(
+        host: Arc<HostContext>,
+        hash: Arc<OnceCell<String>>,
+        engine: Arc<dyn ContainerEngine>,
+        (target, session): (String, String),
+        tasks: TaskTracker,
+    ) -> Self {
+        Self {
+            host,
+            hash,
+            engine,
+            target,
+            session,
+            state: tokio::sync::Mutex::default(),
+            tasks,
+        }
+    }
+
+    pub(crate) async fn dial(self: &Arc<Self>, port: u16) -> io::Result<TcpStream> {
+        let connection = self.running().await?;
+        let error = match connection.dial(port).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => error,
+        };
+        let again = match error.kind() {
+            io::ErrorKind::BrokenPipe => {
+                self.forget(&connection).await;
+                true
+            }
+            // A restarted container has a new network, while the helper is still in the old one.
+            io::ErrorKind::ConnectionRefused => self.target_restarted().await,
+            _ => false,
+        };
+        if again {
+            self.running().await?.dial(port).await
+        } else {
+            Err(error)
+        }
+    }
+
+    /// Returns the running helper, and starts it if there is none. The start is a task of its own, so that it completes
+    /// even if the caller gives up.
+    pub(super) async fn running(self: &Arc<Self>) -> io::Result<Arc<HelperConnection>> {
+        if let Some(running) = &self.state.lock().await.running {
+            return Ok(running.connection.clone());
+        }
+        let helper = self.clone();
+        self.tasks
+            .spawn(async move {
+                let mut state = helper.state.lock().await;
+                if let Some(running) = &state.running {
+                    return Ok(running.connection.clone());
+                }
+                if state.ended {
+                    return Err(not_connected("the agent is shutting down".into()));
+                }
+                if let Some((when, why)) = &state.failed
+                    && when.elapsed() < RETRY_AFTER
+                {
+                    return Err(not_connected(why.clone()));
+                }
+                match helper.start().await {
+                    Ok(running) => {
+                        let connection = running.connection.clone();
+                        state.failed = None;
+                        state.running = Some(running);
+                        Ok(connection)
+                    }
+                    Err(error) => {
+                        tracing::info!(container = %helper.target, %error, "no network helper");
+                        state.failed = Some((Instant::now(), error.to_string()));
+                        Err(error)
+                    }
+                }
+            })
+            .await
+            .map_err(io::Error::other)?
+    }
+
+    /// Forgets this connection if it is still the current one.
+    async fn forget(&self, gone: &Arc<HelperConnection>) {
+        let mut state = self.state.lock().await;
+        if state
+            .running
+            .as_ref()
+            .is_some_and(|running| Arc::ptr_eq(&running.connection, gone))
+        {
+            state.running = None;
+        }
+    }
+
+    /// Removes the helper if it was started for an earlier run of the container.
+    pub(super) async fn remove_outdated(&self, started_at: &str) {
+        let mut state = self.state.lock().await;
+        // A new request does not wait for the time after a failed start.
+        state.failed = None;
+        if state
+            .running
+            .as_ref()
+            .is_some_and(|running| running.target_started_at != started_at)
+            && let Some(old) = state.running.take()
+        {
+            self.remove(old).await;
+        }
+    }
+
+    async fn target_restarted(&self) -> bool {
+        {
+            let mut state = self.state.lock().await;
+            if state
+                .restart_checked
+                .is_some_and(|checked| checked.elapsed() < RESTART_CHECK)
+            {
+                return false;
+            }
+            state.restart_checked = Some(Instant::now());
+        }
+        let Ok(Some(target)) = self.engine.container(&self.target).await else {
+            return false;
+        };
+        if target.phase != Phase::Running {
+            return false;
+        }
+        self.remove_outdated(&target.started_at).await;
+        self.state.lock().await.running.is_none()
+    }
+
+    pub(super) async fn end(&self) {
+        let mut state = self.state.lock().await;
+        state.ended = true;
+        if let Some(running) = state.running.take() {
+            self.remove(running).await;
+        }
+    }
+
+    async fn remove(&self, running: Running) {
+        match timeout(START_TIMEOUT, self.engine.remove(&running.id)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(%error, helper = %running.id, "a network helper could not be removed");
+            }
+            Err(_) => tracing::warn!(helper = %running.id, "a network helper was not removed in time"),
+        }
+        // Not earlier: a helper removes itself when its connection ends, which would race with the removal.
+        drop(running);
+    }
+
+    async fn start(&self) -> io::Result<Running> {
+        let target = self.engine.container(&self.target).await.map_err(engine_failed)?;
+        let target = target
+            .filter(|target| target.phase == Phase::Running)
+            .ok_or_else(|| not_connected("the container is not running".into()))?;
+        let image = image::find_or_import(&*self.engine, &self.host, &self.hash).await?;
+        let shared = spec::shared_folder(&self.host)?;
+        let listener = HelperListener::bind(shared.path())?;
+        let spec = spec::spec(
+            &self.host,
+            self.engine.facts(),
+            (&self.target, &self.session),
+            &image,
+            shared.path(),
+        )?;
+        let id = self.engine.create(&spec).await.map_err(engine_failed)?;
+        let connected = async {
+            self.engine.start(&id).await.map_err(engine_failed)?;
+            tokio::select! {
+                connection = listener.accept(START_TIMEOUT) => connection,
+                exit = self.engine.exited(&id) => Err(io::Error::other(match exit {
+                    Ok(exit) => format!("the network helper exited immediately{}", code(exit.code)),
+                    Err(error) => error.to_string(),
+                })),
+            }
+        };
+        let connected = connected.await;
+        // The folder is not needed any more, whether or not the helper has connected.
+        drop(shared);
+        match connected {
+            Ok(connection) => Ok(Running {
+                connection: Arc::new(connection),
+                id,
+                target_started_at: target.started_at,
+            }),
+            Err(error) => {
+                if let Err(left) = self.engine.remove(&id).await {
+                    tracing::warn!(error = %left, helper = %id, "a network helper could not be removed");
+                }
+                Err(error)
+            }
+        }
+    }
+}
+
+fn code(code: Option<i64>) -> String {
+    code.map_or_else(String::new, |code| format!(" with exit code {code}"))
+}
