@@ -13,6 +13,7 @@ use jq_common::{
     bootstrap::{PairId, RelaySecret},
     carrier::{pipe, udp::UdpCarrier},
     identity::{Fingerprint, Identity},
+    protocol::hex,
     quic::{self, CarrierKind},
 };
 use quinn::{Connection, ConnectionError, Endpoint};
@@ -24,6 +25,7 @@ use crate::agent::Pipe;
 
 /// A path to the agent. Contains secrets: to be stored in private files only.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Path {
     /// Direct UDP to the agent.
     Direct(SocketAddr),
@@ -76,8 +78,10 @@ pub(crate) struct RelayHop {
     /// Its host, as the user writes it.
     pub(crate) host: String,
     /// The pair that was announced to it.
+    #[serde(with = "hex")]
     pub(crate) pair: PairId,
     /// Secret that authenticates the client for the pair.
+    #[serde(with = "hex")]
     pub(crate) secret: RelaySecret,
 }
 

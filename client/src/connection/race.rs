@@ -53,7 +53,7 @@ pub(crate) struct KnownAgent {
     /// Fingerprint of its certificate.
     pub(crate) agent: Fingerprint,
     /// UDP paths, the best first. The name in files is that of earlier versions.
-    #[serde(rename = "ways")]
+    #[serde(default, rename = "ways")]
     pub(crate) paths: Vec<Path>,
 }
 

@@ -9,7 +9,7 @@ use std::{
     sync::Mutex,
 };
 
-use jq_common::identity::Identity;
+use jq_common::{identity::Identity, protocol::hex};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
@@ -30,7 +30,9 @@ pub(crate) struct TicketStore {
 struct Ticket {
     #[serde(rename = "circumstances")]
     route: String,
+    #[serde(with = "hex")]
     certificate: Vec<u8>,
+    #[serde(with = "hex")]
     key: Vec<u8>,
     known: KnownAgent,
 }
@@ -106,7 +108,13 @@ fn take(folder: &Path, name: &str) -> io::Result<Option<File>> {
 mod tests {
     use std::os::unix::fs::MetadataExt;
 
+    use jq_common::identity::Fingerprint;
+
     use super::*;
+    use crate::{
+        connection::paths::{Path, RelayHop},
+        golden::{Golden, pretty},
+    };
 
     fn folders(state: &tempfile::TempDir) -> Folders {
         Folders {
@@ -177,5 +185,45 @@ mod tests {
         let other = Identity::generate().unwrap();
         second.save(&other, &known(&other));
         assert_eq!(first.load().unwrap().1, known(&identity));
+    }
+
+    #[test]
+    fn a_ticket_is_what_its_golden_file_says() {
+        let relay = RelayHop {
+            host: "gw".to_owned(),
+            pair: [1; 16],
+            secret: [2; 32],
+        };
+        let agent = Fingerprint::of(&b"a certificate".as_slice().into());
+        let kept = Ticket {
+            route: "ada@gpu through gw".to_owned(),
+            certificate: vec![3; 8],
+            key: vec![4; 8],
+            known: KnownAgent {
+                agent,
+                paths: vec![
+                    Path::Direct(([192, 0, 2, 1], 60_000).into()),
+                    Path::Relay {
+                        address: ([192, 0, 2, 2], 60_001).into(),
+                        hops: vec![relay],
+                    },
+                ],
+            },
+        };
+        // It has secrets, and therefore no words of its own.
+        let text = |kept: &Ticket| pretty(&serde_json::to_vec(kept).unwrap());
+        let read = |json: &str| serde_json::from_str(json).ok().map(|kept| text(&kept));
+        let mut golden = Golden::open(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/resume_ticket"));
+        golden.check("ticket.json", &text(&kept), &text(&kept), read);
+        let older = Ticket {
+            known: KnownAgent {
+                agent,
+                paths: Vec::new(),
+            },
+            ..kept
+        };
+        golden.is_read_as("older_ticket.json", &text(&older), read);
+        golden.is_read_as("newer_ticket.json", &text(&older), read);
+        golden.finish();
     }
 }

@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_workload_that_is_not_running_is_shown_in_the_list_too() {
+    fn the_list_shows_a_workload_that_is_not_simply_running() {
         let mut restoring = snapshot("gpu", State::Connected);
         if let Some(workload) = &mut restoring.workload {
             workload.state = WorkloadState::Restoring;

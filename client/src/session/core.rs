@@ -45,7 +45,7 @@ pub struct Session {
     attaching: tokio::sync::Mutex<()>,
     /// The connection that carries the session, or that was offered its streams early.
     carrier: watch::Sender<Option<Carrier>>,
-    /// The agent that knows the session.
+    /// The agent process that knows the session.
     agent: watch::Sender<Option<Agent>>,
     subscriptions: Subscriptions,
     /// Whether the workload runs: false from the loss of an agent until the workload is restarted.
@@ -73,7 +73,7 @@ struct Agent {
 
 impl Session {
     /// A session without a connection. The agent keeps it for `keep` without a connection. With `compression`, bulk data is
-    /// deflated on slow paths.
+    /// compressed on slow paths.
     ///
     /// # Errors
     /// When the system gives no random bytes.

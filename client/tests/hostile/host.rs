@@ -75,10 +75,20 @@ impl Pair {
 
     /// Attaches the session to a new connection whose agent sends `table`.
     pub(crate) async fn carry(&self, epoch: u8, table: Vec<Entry>) -> Result<(Talk, Host), AttachError> {
+        self.carry_as(Capabilities::OURS, epoch, table).await
+    }
+
+    /// As [`carry`](Self::carry), with an agent that can do so much.
+    pub(crate) async fn carry_as(
+        &self,
+        capabilities: Capabilities,
+        epoch: u8,
+        table: Vec<Entry>,
+    ) -> Result<(Talk, Host), AttachError> {
         let (client, agent) = self.connect().await;
         let host = async {
             let mut host = Host::begin(agent).await;
-            host.attached(epoch, table).await;
+            host.attached(capabilities, epoch, table).await;
             host
         };
         let (attached, host) = tokio::join!(self.session.attach(client, ATTACH), host);
@@ -132,11 +142,11 @@ impl Host {
     }
 
     /// Answers it.
-    pub(crate) async fn attached(&mut self, epoch: u8, table: Vec<Entry>) {
+    async fn attached(&mut self, capabilities: Capabilities, epoch: u8, table: Vec<Entry>) {
         let reply = AttachReply::Attached {
             boot: [1; 16],
             epoch: [epoch; 16],
-            capabilities: Capabilities::OURS,
+            capabilities,
         };
         self.connection
             .set_max_concurrent_bi_streams(VarInt::from_u32(limits::STREAMS));

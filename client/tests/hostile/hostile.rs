@@ -84,7 +84,7 @@ impl Random {
 }
 
 /// Sends data over a new stream, and expects it back to the end.
-async fn works(pair: &Pair, host: &mut Host) {
+pub(crate) async fn works(pair: &Pair, host: &mut Host) {
     let exchange = async {
         let mut program = Program::connect(&pair.session).await;
         program.tcp.write_all(b"hello").await.unwrap();

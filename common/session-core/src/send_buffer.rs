@@ -284,15 +284,15 @@ pub struct Snapshot {
     /// Offset before which everything was acknowledged.
     pub acked: u64,
     /// The highest offset that was sent.
-    pub(crate) highest_sent: u64,
+    pub highest_sent: u64,
     /// The window.
     pub window: u64,
     /// Bytes held.
     pub held: u64,
     /// Nothing more will be written.
-    pub(crate) finished: bool,
+    pub finished: bool,
     /// The end was acknowledged.
-    pub(crate) end_acked: bool,
+    pub end_acked: bool,
 }
 
 #[cfg(test)]

@@ -79,3 +79,42 @@ impl Events {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+
+    fn events() -> (UnixStream, Events) {
+        let (ours, agent) = UnixStream::pair().unwrap();
+        let events = Events {
+            receive: ours,
+            reset: Arc::default(),
+        };
+        (agent, events)
+    }
+
+    #[tokio::test]
+    async fn an_event_that_this_version_does_not_know_is_skipped() {
+        let (mut agent, mut events) = events();
+        for json in [r#"{"fireworks":{}}"#, r#"{"note":"hello"}"#] {
+            agent.write_u32(json.len() as u32).await.unwrap();
+            agent.write_all(json.as_bytes()).await.unwrap();
+        }
+        assert_eq!(events.next().await.unwrap(), Event::Note("hello".to_owned()));
+        drop(agent);
+        assert!(matches!(
+            events.next().await,
+            Err(RequestError::Frame(FrameError::Ended))
+        ));
+    }
+
+    #[tokio::test]
+    async fn an_agent_without_support_for_the_request_is_not_taken_for_a_lost_session() {
+        let (agent, mut events) = events();
+        events.reset.set(ResetCode::Unsupported).unwrap();
+        drop(agent);
+        assert!(matches!(events.next().await, Err(RequestError::Unsupported)));
+    }
+}

@@ -1,7 +1,12 @@
 use tempfile::TempDir;
 
+use jq_common::protocol::topics::{WorkloadState, WorkloadStatus};
+
 use super::*;
-use crate::status::{Port, State, Status};
+use crate::{
+    golden::{Golden, pretty},
+    status::{Port, State, Status},
+};
 
 fn snapshot() -> Snapshot {
     Snapshot {
@@ -154,4 +159,28 @@ fn a_long_runtime_folder_is_replaced_by_a_short_one() {
     assert!(short.starts_with("/tmp"));
     let name = "n".repeat(name::LONGEST);
     assert!(socket(&short, &name).as_os_str().len() <= SOCKET_PATH_LIMIT);
+}
+
+#[test]
+fn an_answer_is_what_its_golden_file_says() {
+    let newest = Snapshot {
+        pid: 4242,
+        workload: Some(WorkloadStatus {
+            state: WorkloadState::Running,
+            engine: "Docker 28".to_owned(),
+            container: Some("jq-ann-gpu".to_owned()),
+        }),
+        ..snapshot()
+    };
+    let text = pretty(&serde_json::to_vec(&newest).unwrap());
+    let read = |json: &str| serde_json::from_str(json).ok();
+    let mut golden = Golden::open(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/local_api"));
+    golden.check("status.json", &newest, &text, read);
+    let older = Snapshot {
+        workload: None,
+        ..newest.clone()
+    };
+    golden.is_read_as("older_status.json", &older, read);
+    golden.is_read_as("newer_status.json", &newest, read);
+    golden.finish();
 }
