@@ -1,5 +1,6 @@
-//! Descriptors that wait in a socket for the next program of this process (SCM_RIGHTS, unix(7)). Numbers would do as well,
-//! but nothing safe makes an open descriptor of a number.
+//! Passes open file descriptors over Unix sockets (SCM_RIGHTS, unix(7)): to another process, or in a socket pair to the
+//! next program of this process. Across execve(2) the bare numbers would do as well, but safe Rust cannot turn a number
+//! into an open descriptor.
 
 use std::{
     io::{self, IoSlice, IoSliceMut},
@@ -12,13 +13,14 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair, sockopt,
 };
 
-/// Most descriptors of one message (`SCM_MAX_FD`, unix(7)).
+/// Most descriptors in one message (`SCM_MAX_FD`, unix(7)).
 const MOST: usize = 253;
 
-/// Kernel memory asked for; the system may give less. A message takes about 1 KiB of it: 200 KiB are 50,000 descriptors.
+/// Requested socket buffer; the kernel may grant less. A message takes about 1 KiB of it: 200 KiB hold 50,000
+/// descriptors.
 const BUFFER: usize = 1024 * 1024;
 
-/// A socket in which `descriptors` lie, to be taken out once by [`unpack`].
+/// Creates a socket that holds `descriptors`, to be taken out once by [`unpack`].
 ///
 /// # Errors
 /// When the system does not hold as many: they count against the user's descriptors (`ETOOMANYREFS`) and the socket's
@@ -30,44 +32,24 @@ pub(crate) fn pack(descriptors: &[BorrowedFd<'_>]) -> io::Result<OwnedFd> {
         SocketFlags::CLOEXEC,
         None,
     )?;
-    // Best effort: what the system gives by itself is enough for most.
+    // Best effort: the system's default is enough for most.
     let _ = sockopt::set_socket_send_buffer_size(&write, BUFFER);
     for part in descriptors.chunks(MOST) {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
-        let mut ancillary = SendAncillaryBuffer::new(&mut space);
-        ancillary.push(SendAncillaryMessage::ScmRights(part));
-        sendmsg(
-            &write,
-            &[IoSlice::new(&[0])],
-            &mut ancillary,
-            SendFlags::DONTWAIT | SendFlags::NOSIGNAL,
-        )?;
+        send(&write, &[0], part)?;
     }
     Ok(read)
 }
 
-/// The descriptors in a socket that [`pack`] made, in their order.
+/// Takes the descriptors out of a socket that [`pack`] created, in their order.
 ///
 /// # Errors
-/// When it is no such socket, or this process may not hold as many.
+/// When the socket was not created by `pack`, or the descriptors exceed this process's limit.
 pub(crate) fn unpack(socket: impl AsFd) -> io::Result<Vec<OwnedFd>> {
     let mut descriptors = Vec::new();
     loop {
-        let mut byte = [0];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
-        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-        let received = recvmsg(
-            &socket,
-            &mut [IoSliceMut::new(&mut byte)],
-            &mut ancillary,
-            RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT,
-        )?;
-        for message in ancillary.drain() {
-            if let RecvAncillaryMessage::ScmRights(part) = message {
-                descriptors.extend(part);
-            }
-        }
-        if received.flags.contains(ReturnFlags::CTRUNC) {
+        let received = receive(&socket, &mut [0])?;
+        descriptors.extend(received.descriptors);
+        if received.truncated {
             return Err(io::Error::other("too many descriptors"));
         }
         if received.bytes == 0 {
@@ -76,39 +58,16 @@ pub(crate) fn unpack(socket: impl AsFd) -> io::Result<Vec<OwnedFd>> {
     }
 }
 
-/// Receives into `into` from a stream socket, without waiting. Returns how many bytes came, and the last descriptor that
-/// came with them.
+/// Sends `bytes` on a stream socket without blocking, with `descriptors` (at most [`MOST`]) attached to the first byte.
+/// Returns how many bytes were taken.
 ///
 /// # Errors
 /// The socket's own.
-pub(crate) fn receive(stream: impl AsFd, into: &mut [u8]) -> io::Result<(usize, Option<OwnedFd>)> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-    let received = recvmsg(
-        stream,
-        &mut [IoSliceMut::new(into)],
-        &mut ancillary,
-        RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT,
-    )?;
-    let mut socket = None;
-    for message in ancillary.drain() {
-        if let RecvAncillaryMessage::ScmRights(sockets) = message {
-            socket = sockets.last();
-        }
-    }
-    Ok((received.bytes, socket))
-}
-
-/// Sends `bytes` on a stream socket, without waiting, and a descriptor with the first of them. Returns how many bytes were
-/// taken.
-///
-/// # Errors
-/// The socket's own.
-pub(crate) fn send(stream: impl AsFd, bytes: &[u8], descriptor: Option<BorrowedFd<'_>>) -> io::Result<usize> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+pub(crate) fn send(stream: impl AsFd, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<usize> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
-    if let Some(descriptor) = &descriptor {
-        ancillary.push(SendAncillaryMessage::ScmRights(std::slice::from_ref(descriptor)));
+    if !descriptors.is_empty() {
+        ancillary.push(SendAncillaryMessage::ScmRights(descriptors));
     }
     Ok(sendmsg(
         stream,
@@ -116,6 +75,42 @@ pub(crate) fn send(stream: impl AsFd, bytes: &[u8], descriptor: Option<BorrowedF
         &mut ancillary,
         SendFlags::DONTWAIT | SendFlags::NOSIGNAL,
     )?)
+}
+
+/// What one call of [`receive`] brought.
+pub(crate) struct Received {
+    /// How many bytes; 0 at the end of the stream.
+    pub(crate) bytes: usize,
+    /// The descriptors that were attached to them.
+    pub(crate) descriptors: Vec<OwnedFd>,
+    /// The kernel dropped descriptors because they exceed this process's limit (`MSG_CTRUNC`, recvmsg(2)).
+    pub(crate) truncated: bool,
+}
+
+/// Receives into `into` from a stream socket without blocking.
+///
+/// # Errors
+/// The socket's own; `WouldBlock` when nothing is there.
+pub(crate) fn receive(stream: impl AsFd, into: &mut [u8]) -> io::Result<Received> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let received = recvmsg(
+        stream,
+        &mut [IoSliceMut::new(into)],
+        &mut ancillary,
+        RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT,
+    )?;
+    let mut descriptors = Vec::new();
+    for message in ancillary.drain() {
+        if let RecvAncillaryMessage::ScmRights(part) = message {
+            descriptors.extend(part);
+        }
+    }
+    Ok(Received {
+        bytes: received.bytes,
+        descriptors,
+        truncated: received.flags.contains(ReturnFlags::CTRUNC),
+    })
 }
 
 #[cfg(test)]
@@ -131,7 +126,7 @@ mod tests {
     fn ten_thousand_descriptors_come_out_as_they_went_in() {
         jq_common::descriptors::raise_limit();
         let all = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-        // Each is there twice for a moment.
+        // Each exists twice for a moment.
         let count = all.map_or(10_000, |all| (all.saturating_sub(100) / 2).min(10_000));
         let path = tempfile::NamedTempFile::new().unwrap();
         let descriptors: Vec<OwnedFd> = (0..count)
@@ -144,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn the_order_is_kept_over_messages() {
+    fn the_order_is_kept_across_messages() {
         let files: Vec<File> = (0..MOST + 2)
             .map(|at| {
                 let mut file = tempfile::tempfile().unwrap();
@@ -164,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_parcel_is_refused() {
+    fn a_descriptor_that_is_no_socket_is_refused() {
         assert!(unpack(File::open("/dev/null").unwrap()).is_err());
     }
 }

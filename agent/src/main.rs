@@ -8,12 +8,13 @@ use jq_agent::{
     cli::{self, Cli, Command},
     failure::host_unfit,
     netns_helper,
-    relay::{self, Relay},
+    relay::Relay,
+    role_start::StartError,
     rundir::RunDir,
-    serve::{self, Served, Server},
+    serve::{Served, Server},
 };
 use tokio::{
-    runtime::{Builder, Runtime},
+    runtime::Builder,
     signal::unix::{SignalKind, signal},
 };
 use tracing_subscriber::{layer::SubscriberExt, util::SubscriberInitExt};
@@ -38,71 +39,79 @@ fn main() -> ExitCode {
     }
 }
 
-/// A runtime with one thread for all that moves: several would wake each other for each packet.
-fn runtime() -> std::io::Result<Runtime> {
-    Builder::new_current_thread().enable_all().build()
+/// Runs `work` on a single thread: with several, the tasks of a connection would wake each other for each packet.
+/// Returns without waiting for a blocked read of standard input.
+fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let result = runtime.block_on(work);
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    result
 }
 
 fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Bootstrap { role, nonce } => {
-            let runtime = runtime()?;
-            let result = runtime.block_on(bootstrap::run(cli::bootstrap(role, &nonce)?));
-            end(runtime);
-            Ok(result?)
+            let bootstrap = cli::bootstrap(role, &nonce)?;
+            block_on(async { Ok(bootstrap::run(bootstrap).await?) })
         }
         Command::Serve { run_dir, inherit } => {
             leave_ssh();
-            let runtime = runtime()?;
-            let result = if inherit {
-                runtime.block_on(inherit_and_serve(&run_dir))
-            } else {
-                runtime.block_on(serve(&run_dir))
-            };
-            end(runtime);
-            result
+            block_on(async {
+                if inherit {
+                    inherit_and_serve(&run_dir).await
+                } else {
+                    serve(&run_dir).await
+                }
+            })
         }
         Command::Relay { run_dir } => {
             leave_ssh();
-            let runtime = runtime()?;
-            let result = runtime.block_on(relay(&run_dir));
-            end(runtime);
-            result
+            block_on(relay(&run_dir))
         }
-        Command::Inside { socket } => {
-            let runtime = runtime()?;
-            let result = runtime.block_on(async {
-                tokio::select! {
-                    result = netns_helper::run(&socket) => result,
-                    result = asked_to_end() => result,
-                }
-            });
-            end(runtime);
-            Ok(result?)
-        }
+        Command::Inside { socket } => block_on(async {
+            tokio::select! {
+                result = netns_helper::run(&socket) => Ok(result?),
+                result = termination_requested() => Ok(result?),
+            }
+        }),
     }
 }
 
 async fn serve(run_dir: &Path) -> anyhow::Result<()> {
-    let bound = RunDir::at(run_dir.to_owned())
-        .map_err(serve::BindError::Folder)
-        .and_then(|folder| {
-            let host = cli::host_context(run_dir).map_err(serve::BindError::Folder)?;
-            Server::bind(&folder, host)
-        });
-    let server = match bound {
-        Ok(server) => server,
-        Err(serve::BindError::Running) => return Ok(bootstrap::report_start(&Ok(())).await?),
-        Err(error) => {
-            bootstrap::report_start(&Err(host_unfit("the agent cannot start", &error))).await?;
-            return Err(error.into());
-        }
-    };
-    bootstrap::report_start(&Ok(())).await?;
-    keep_serving(server).await
+    let bound = folder(run_dir).and_then(|folder| {
+        let host = cli::host_context(run_dir).map_err(StartError::Folder)?;
+        Server::bind(&folder, host)
+    });
+    match report(bound, "the agent cannot start").await? {
+        Some(server) => keep_serving(server).await,
+        None => Ok(()),
+    }
 }
 
-/// The program that ran in this process before has made way for this one.
+fn folder(run_dir: &Path) -> Result<RunDir, StartError> {
+    RunDir::at(run_dir.to_owned()).map_err(StartError::Folder)
+}
+
+/// Reports to the bootstrap how the start went. Returns None when another process of the role is already running; that
+/// one then answers.
+async fn report<T>(bound: Result<T, StartError>, what: &str) -> anyhow::Result<Option<T>> {
+    match bound {
+        Ok(role) => {
+            bootstrap::report_start(&Ok(())).await?;
+            Ok(Some(role))
+        }
+        Err(StartError::Running) => {
+            bootstrap::report_start(&Ok(())).await?;
+            Ok(None)
+        }
+        Err(error) => {
+            bootstrap::report_start(&Err(host_unfit(what, &error))).await?;
+            Err(error.into())
+        }
+    }
+}
+
+/// Takes over from the program that ran in this process before (execve(2)).
 async fn inherit_and_serve(run_dir: &Path) -> anyhow::Result<()> {
     let server = {
         let folder = RunDir::at(run_dir.to_owned())?;
@@ -116,14 +125,14 @@ async fn keep_serving(mut server: Server) -> anyhow::Result<()> {
     loop {
         let served = tokio::select! {
             served = server.join() => served,
-            result = asked_to_end() => {
+            result = termination_requested() => {
                 result?;
-                Served::Alone
+                Served::Idle
             }
         };
         match served {
-            Served::Replaced(upgrade) => server = Box::pin(server.make_way(upgrade)).await?,
-            Served::Alone => break,
+            Served::Upgrade(upgrade) => server = Box::pin(server.hand_over(upgrade)).await?,
+            Served::Idle => break,
         }
     }
     server.shutdown().await;
@@ -131,33 +140,25 @@ async fn keep_serving(mut server: Server) -> anyhow::Result<()> {
 }
 
 async fn relay(run_dir: &Path) -> anyhow::Result<()> {
-    let bound = RunDir::at(run_dir.to_owned())
-        .map_err(relay::BindError::Folder)
-        .and_then(|folder| Relay::bind(&folder));
-    let relay = match bound {
-        Ok(relay) => relay,
-        Err(relay::BindError::Running) => return Ok(bootstrap::report_start(&Ok(())).await?),
-        Err(error) => {
-            bootstrap::report_start(&Err(host_unfit("the relay cannot start", &error))).await?;
-            return Err(error.into());
-        }
+    let bound = folder(run_dir).and_then(|folder| Relay::bind(&folder));
+    let Some(relay) = report(bound, "the relay cannot start").await? else {
+        return Ok(());
     };
-    bootstrap::report_start(&Ok(())).await?;
     tokio::select! {
         () = relay.join() => {}
-        result = asked_to_end() => result?,
+        result = termination_requested() => result?,
     }
     relay.shutdown().await;
     Ok(())
 }
 
-/// Makes this process its own session, so that the end of the SSH login does not end it.
+/// Starts a new session, so that the end of the SSH login does not end this process.
 fn leave_ssh() {
-    // Fails only for a process that leads a group already, and then there is nothing to leave.
+    // Fails only for a process group leader, which already has its own session.
     let _ = rustix::process::setsid();
 }
 
-async fn asked_to_end() -> std::io::Result<()> {
+async fn termination_requested() -> std::io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     tokio::select! {
@@ -165,9 +166,4 @@ async fn asked_to_end() -> std::io::Result<()> {
         _ = interrupt.recv() => {}
     }
     Ok(())
-}
-
-/// Ends without waiting for a blocked read of standard input.
-fn end(runtime: Runtime) {
-    runtime.shutdown_timeout(Duration::from_millis(100));
 }

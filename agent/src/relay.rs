@@ -1,15 +1,15 @@
-//! The role on a gateway: passes sealed QUIC packets between a client and an agent.
+//! The role on a gateway: forwards sealed QUIC packets between a client and an agent.
 //!
-//! It sees packets that it can neither read nor forge. In the agent's place there may be the next relay of a chain. Whom
-//! it serves comes over SSH (the control socket); a stranger's packet gets no answer at all. The wire format and its
-//! rules are in [`jq_common::carrier::relay`].
+//! It can neither read nor forge these packets. In place of the agent there may be the next relay of a chain. The pairs
+//! that it serves are announced over SSH, through the control socket; packets of unknown senders get no answer. The
+//! wire format and its rules are in [`jq_common::carrier::relay`].
 
 mod batch;
 mod forward;
 mod pairs;
 mod socket;
 
-use std::{fs::File, io, sync::Arc, time::Duration};
+use std::{fs::File, sync::Arc, time::Duration};
 
 use jq_common::{
     bootstrap::{BootstrapReply, BootstrapRequest, RelayReply, Started},
@@ -25,30 +25,17 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{forward::Forwarder, pairs::Pairs, socket::Socket};
-use crate::{failure::host_unfit, rundir::RunDir, udp};
+use crate::{
+    failure::host_unfit,
+    role_start::{RoleSockets, StartError, random},
+    rundir::RunDir,
+};
 
 /// How long a pair is kept without a packet, and the process without a pair.
 const IDLE: Duration = Duration::from_secs(300);
 
-/// How often idle pairs are looked for.
+/// Interval between checks for idle pairs.
 const SWEEP: Duration = Duration::from_secs(10);
-
-/// Why the role cannot start.
-#[derive(Debug, thiserror::Error)]
-pub enum BindError {
-    /// Another process of this role runs; it will answer.
-    #[error("this relay runs already")]
-    Running,
-    /// The private folder, its lock or its socket.
-    #[error("private folder: {0}")]
-    Folder(#[source] io::Error),
-    /// The UDP socket.
-    #[error("UDP port: {0}")]
-    Udp(#[source] io::Error),
-    /// The system gives no randomness.
-    #[error("randomness: {0}")]
-    Random(String),
-}
 
 /// The running role.
 pub struct Relay {
@@ -59,51 +46,45 @@ pub struct Relay {
     _lock: File,
 }
 
-/// What every task of the role needs.
+/// State that all tasks of the role share.
 struct Shared {
     forwarder: Forwarder,
     port: u16,
 }
 
 impl Relay {
-    /// Takes the lock, the control socket and a UDP port.
+    /// Starts the role: takes the lock, a UDP port and the control socket.
     ///
     /// # Errors
-    /// Any [`BindError`]. Must be called within a tokio runtime.
-    pub fn bind(folder: &RunDir) -> Result<Self, BindError> {
-        let lock = folder
-            .lock()
-            .map_err(BindError::Folder)?
-            .ok_or(BindError::Running)?;
-        let socket = udp::bind().map_err(BindError::Udp)?;
-        let port = socket.local_addr().map_err(BindError::Udp)?.port();
-        let key = jq_common::bootstrap::random().map_err(|error| BindError::Random(error.to_string()))?;
+    /// Any [`StartError`]. Must be called within a tokio runtime.
+    pub fn bind(folder: &RunDir) -> Result<Self, StartError> {
+        let sockets = RoleSockets::bind(folder)?;
         let forwarder = Forwarder {
-            socket: Socket::new(socket).map_err(BindError::Udp)?,
+            socket: Socket::new(sockets.udp).map_err(StartError::Udp)?,
             pairs: Pairs::default(),
-            cookies: CookieKey::new(&key),
+            cookies: CookieKey::new(&random()?),
         };
-        let control = folder.listen().map_err(BindError::Folder)?;
+        let port = sockets.port;
         tracing::info!(port, "relaying");
         Ok(Self {
             shared: Arc::new(Shared { forwarder, port }),
-            control,
+            control: sockets.control,
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
-            _lock: lock,
+            _lock: sockets.lock,
         })
     }
 
-    /// Relays until there has been no pair for five minutes. A pair goes when it was not used for as long.
+    /// Relays until there has been no pair for five minutes. A pair that was idle for as long is removed.
     pub async fn join(&self) {
         tokio::select! {
             () = self.shared.forwarder.to_agents() => {}
             () = self.accept_bootstraps() => {}
-            () = self.idle() => tracing::info!("nobody used the relay for long enough"),
+            () = self.idle() => tracing::info!("no pair was in use for five minutes"),
         }
     }
 
-    /// Ends: every pair is forgotten.
+    /// Shuts down and drops all pairs.
     pub async fn shutdown(self) {
         drop(self.control);
         self.stop.cancel();
@@ -121,7 +102,7 @@ impl Relay {
                     .run_until_cancelled_owned(answer(stream, shared, tasks, stop))
                     .await;
                 if let Some(Err(error)) = answered {
-                    tracing::info!(%error, "a bootstrap ended early");
+                    tracing::info!(%error, "a bootstrap failed");
                 }
             });
         }
@@ -132,7 +113,7 @@ impl Relay {
         let mut last_used = Instant::now();
         while last_used.elapsed() < IDLE {
             sweep.tick().await;
-            if self.shared.forwarder.pairs.forget_idle(IDLE) > 0 {
+            if self.shared.forwarder.pairs.remove_idle(IDLE) > 0 {
                 last_used = Instant::now();
             }
         }
@@ -152,15 +133,15 @@ async fn answer(
                 let port = shared.port;
                 if let Some(pair) = announced {
                     tasks.spawn(async move {
-                        let gone = pair.gone();
+                        let removed = pair.removed();
                         tokio::select! {
                             () = shared.forwarder.to_client(&pair) => {}
-                            () = gone.cancelled() => {}
+                            () = removed.cancelled() => {}
                             () = stop.cancelled() => {}
                         }
                     });
                 }
-                // Only the bootstrap knows by which address ssh came.
+                // Only the bootstrap knows the address of the ssh connection.
                 Ok(Started::Relay(RelayReply { port, address: None }))
             }
             Err(error) => Err(host_unfit("the gateway cannot send to the next host", error)),

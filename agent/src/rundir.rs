@@ -1,22 +1,19 @@
 //! The private folder of a running role: its control socket, its lock and its log.
 //!
-//! It lies beside the agent's binary, under the host's name (homes are shared between hosts) and the binary's (builds
-//! run side by side). Nobody else may enter it; that, and the peer's user id, is what guards the control socket.
+//! It is located beside the agent's binary, under the host's name (homes may be shared between hosts) and the binary's
+//! name (builds run side by side). Only this user may enter it; that and the peer's user id guard the control socket.
 
 use std::{
-    fs::{DirBuilder, File, OpenOptions},
+    fs::File,
     io,
-    os::{
-        fd::{AsFd, AsRawFd, OwnedFd},
-        unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
-    },
+    os::fd::{AsFd, AsRawFd, OwnedFd},
     path::{Path, PathBuf},
 };
 
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use tokio::net::{UnixListener, UnixStream};
 
-use crate::role::Role;
+use crate::{private_files, role::Role};
 
 /// A role's private folder, held open.
 pub struct RunDir {
@@ -25,11 +22,11 @@ pub struct RunDir {
 }
 
 impl RunDir {
-    /// Opens the folder of `role` of the agent at `binary`, making it where it is missing.
+    /// Opens the folder of `role` for the agent at `binary`, and creates it if it is missing.
     ///
     /// # Errors
-    /// When it cannot be made, or is not a folder of ours alone.
-    pub fn open(binary: &Path, role: Role) -> io::Result<Self> {
+    /// When it cannot be created, belongs to another user, or is a symbolic link.
+    pub(crate) fn open(binary: &Path, role: Role) -> io::Result<Self> {
         let (Some(base), Some(name)) = (binary.parent(), binary.file_name()) else {
             return Err(io::Error::other(format!("{} has no folder", binary.display())));
         };
@@ -40,29 +37,30 @@ impl RunDir {
         Self::at(base.join("run").join(host).join(folder))
     }
 
-    /// Opens this very folder, making it where it is missing.
+    /// Opens exactly this folder, and creates it if it is missing.
     ///
     /// # Errors
-    /// As [`RunDir::open`].
+    /// When it cannot be created, belongs to another user, or is a symbolic link.
     pub fn at(path: PathBuf) -> io::Result<Self> {
-        make_private(&path)?;
+        private_files::create_folder(&path)?;
         let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY;
         let handle = rustix::fs::open(&path, flags, Mode::empty())?;
         Ok(Self { path, handle })
     }
 
-    /// Where it is.
+    /// The folder's path.
     #[must_use]
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Takes the lock that one process of a role holds while it lives. None when another has it.
+    /// Takes the lock that a role's process holds for as long as it runs, and empties the log. None when another
+    /// process holds it.
     ///
     /// # Errors
-    /// When the lock file cannot be made.
-    pub fn lock(&self) -> io::Result<Option<File>> {
-        let file = private_file(&self.path.join("lock"))?;
+    /// When the lock file cannot be created.
+    pub(crate) fn lock(&self) -> io::Result<Option<File>> {
+        let file = private_files::open_append(&self.path.join("lock"))?;
         match flock(file.as_fd(), FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {
                 self.log()?.set_len(0)?;
@@ -73,19 +71,19 @@ impl RunDir {
         }
     }
 
-    /// The log file, to append to. Whoever gets the lock empties it.
+    /// Opens the log file for appending. The process that gets the lock empties it.
     ///
     /// # Errors
-    /// When it cannot be made.
+    /// When it cannot be created.
     pub fn log(&self) -> io::Result<File> {
-        private_file(&self.path.join("log"))
+        private_files::open_append(&self.path.join("log"))
     }
 
-    /// Listens on the control socket. Call it with the lock held: a socket left by a dead process is replaced.
+    /// Listens on the control socket. Call it with the lock held: the socket of a dead process is replaced.
     ///
     /// # Errors
-    /// When the socket cannot be made.
-    pub fn listen(&self) -> io::Result<UnixListener> {
+    /// When the socket cannot be created.
+    pub(crate) fn listen(&self) -> io::Result<UnixListener> {
         let socket = self.socket();
         match std::fs::remove_file(&socket) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -94,9 +92,9 @@ impl RunDir {
         UnixListener::bind(socket)
     }
 
-    /// The folders of other builds in this role, of this user on this host.
+    /// The folders of other builds in the same role, of this user on this host.
     #[must_use]
-    pub fn others(&self) -> Vec<Self> {
+    pub(crate) fn others(&self) -> Vec<Self> {
         let role = self.path.extension();
         let Some(Ok(entries)) = self.path.parent().map(std::fs::read_dir) else {
             return Vec::new();
@@ -115,35 +113,19 @@ impl RunDir {
     /// Connects to the control socket.
     ///
     /// # Errors
-    /// `NotFound` or `ConnectionRefused` when no process of the role runs.
+    /// `NotFound` or `ConnectionRefused` when no process of the role is running.
     pub async fn connect(&self) -> io::Result<UnixStream> {
         UnixStream::connect(self.socket()).await
     }
 
-    /// The socket's path by way of the open folder: a home's path may be longer than a socket's may be (unix(7)).
+    /// The socket's path through the open folder: the path of a home may be longer than the limit for socket addresses
+    /// (unix(7)).
     fn socket(&self) -> PathBuf {
         PathBuf::from(format!("/proc/self/fd/{}/control", self.handle.as_raw_fd()))
     }
 }
 
-/// Makes `path` and its missing parents, 0700, and checks that the folder is ours alone.
-///
-/// # Errors
-/// When it cannot be made, or belongs to someone else, or is a link.
-pub fn make_private(path: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(path)?;
-    let found = std::fs::symlink_metadata(path)?;
-    if !found.is_dir() || found.uid() != rustix::process::geteuid().as_raw() {
-        let message = format!("{} is not a folder of this user", path.display());
-        return Err(io::Error::new(io::ErrorKind::PermissionDenied, message));
-    }
-    if found.mode() & 0o077 != 0 {
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700))?;
-    }
-    Ok(())
-}
-
-/// This host's name as the kernel has it, safe as a file name.
+/// The host's name from the kernel, with only characters that are safe in a file name.
 #[must_use]
 pub fn host_name() -> String {
     let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
@@ -160,17 +142,10 @@ pub fn host_name() -> String {
     if name.is_empty() { "host".to_owned() } else { name }
 }
 
-fn private_file(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o600)
-        .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
-        .open(path)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt;
+
     use super::*;
 
     #[tokio::test]
@@ -185,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn the_folder_is_ours_alone_and_one_process_holds_its_lock() {
+    fn the_folder_is_private_and_one_process_holds_its_lock() {
         let base = tempfile::tempdir().unwrap();
         let folder = RunDir::open(&base.path().join("agent-0123"), Role::Serve).unwrap();
         assert_eq!(std::fs::metadata(folder.path()).unwrap().mode() & 0o777, 0o700);
@@ -197,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_put_in_our_place_is_refused() {
+    fn a_symbolic_link_in_the_folders_place_is_refused() {
         let base = tempfile::tempdir().unwrap();
         let link = base.path().join("link");
         std::os::unix::fs::symlink(base.path(), &link).unwrap();

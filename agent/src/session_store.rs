@@ -1,17 +1,16 @@
-//! What outlives an agent: each session's token and the records by which its container or process is known again.
+//! State that outlives an agent: each session name's token, and the records that identify its container or process.
 //!
-//! Files are 0600 and replaced whole.
+//! Files have mode 0600 and are replaced atomically.
 
 use std::{
-    fs::{self, DirBuilder, File},
-    io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    fs::{self, File},
+    io,
     path::{Path, PathBuf},
 };
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::run_blocking::run_blocking;
+use crate::{private_files, random_hex::random_hex, run_blocking::run_blocking};
 
 /// The state folder.
 #[derive(Clone, Debug)]
@@ -19,31 +18,33 @@ pub(crate) struct SessionStore {
     dir: PathBuf,
 }
 
-/// How a session's container is known again.
+/// Identifies the container of a session name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ContainerRecord {
-    /// The random value that the container carries as a label.
+    /// Random value that the container carries as a label.
     pub(crate) nonce: String,
-    /// Its full id; none while it is being made.
+    /// The container's full id; none while it is being created.
     pub(crate) id: Option<String>,
 }
 
-/// How a session's process is known again.
+/// Identifies the process of a session name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ProcessRecord {
     /// Process id.
     pub(crate) pid: u32,
-    /// When it was started, in the kernel's ticks since boot; with the pid it names one process.
+    /// Start time in the kernel's ticks since boot; together with the pid it identifies a process.
     pub(crate) start_time: u64,
     /// The port it listens on.
     pub(crate) port: u16,
     /// `lab` or `notebook`.
+    #[serde(default)]
     pub(crate) verb: String,
-    /// Its root folder.
+    /// Jupyter's root directory.
+    #[serde(default)]
     pub(crate) workdir: String,
 }
 
-/// Held while a session is being started.
+/// Held while a session's workload is being started.
 pub(crate) struct SessionLock(#[expect(dead_code, reason = "the lock goes with the file")] File);
 
 impl SessionStore {
@@ -53,27 +54,25 @@ impl SessionStore {
         }
     }
 
-    /// Waits until no other agent of this user on this host starts the same session.
+    /// Waits until no other agent of this user on this host is starting the same session's workload.
     pub(crate) async fn lock(&self, session: &str) -> io::Result<SessionLock> {
         let (store, path) = (self.clone(), self.file(session, "lock"));
         run_blocking(move || {
-            store.prepare()?;
-            let file = File::options().create(true).append(true).mode(0o600).open(path)?;
-            file.lock()?;
-            Ok(SessionLock(file))
+            private_files::create_folder(&store.dir)?;
+            Ok(SessionLock(private_files::lock(&path)?))
         })
         .await
     }
 
-    /// The session's token, made when it has none yet.
+    /// The session's token; creates it on first use.
     pub(crate) async fn token(&self, session: &str) -> io::Result<String> {
         let (store, path) = (self.clone(), self.token_file(session));
-        run_blocking(move || store.read_or_make_token(&path)).await
+        run_blocking(move || store.read_or_create_token(&path)).await
     }
 
-    fn read_or_make_token(&self, path: &Path) -> io::Result<String> {
+    fn read_or_create_token(&self, path: &Path) -> io::Result<String> {
         match fs::read_to_string(path) {
-            // An empty token would switch Jupyter's check off.
+            // An empty token would disable Jupyter's authentication.
             Ok(token) if is_token(&token) => return Ok(token),
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -89,7 +88,7 @@ impl SessionStore {
         self.file(session, "token")
     }
 
-    /// Where a process of the session writes what it says.
+    /// The file that a process of the session writes its output to.
     pub(crate) fn log_file(&self, session: &str) -> PathBuf {
         self.file(session, "log")
     }
@@ -99,7 +98,7 @@ impl SessionStore {
     }
 
     pub(crate) async fn set_container(&self, session: &str, record: &ContainerRecord) -> io::Result<()> {
-        self.keep(self.file(session, "container"), record).await
+        self.write_record(self.file(session, "container"), record).await
     }
 
     pub(crate) fn process(&self, session: &str) -> Option<ProcessRecord> {
@@ -107,7 +106,7 @@ impl SessionStore {
     }
 
     pub(crate) async fn set_process(&self, session: &str, record: &ProcessRecord) -> io::Result<()> {
-        self.keep(self.file(session, "process"), record).await
+        self.write_record(self.file(session, "process"), record).await
     }
 
     fn file(&self, session: &str, kind: &str) -> PathBuf {
@@ -118,31 +117,14 @@ impl SessionStore {
         serde_json::from_slice(&fs::read(path).ok()?).ok()
     }
 
-    async fn keep(&self, path: PathBuf, record: &(impl Serialize + Sync)) -> io::Result<()> {
+    async fn write_record(&self, path: PathBuf, record: &(impl Serialize + Sync)) -> io::Result<()> {
         let (store, bytes) = (self.clone(), serde_json::to_vec(record)?);
         run_blocking(move || store.write(&path, &bytes)).await
     }
 
     fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
-        self.prepare()?;
-        // 0600 from the start; renamed over the old one when it is whole.
-        let mut file = tempfile::NamedTempFile::new_in(&self.dir)?;
-        file.write_all(bytes)?;
-        file.as_file().sync_all()?;
-        file.persist(path)?;
-        Ok(())
-    }
-
-    fn prepare(&self) -> io::Result<()> {
-        DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
-        let metadata = fs::symlink_metadata(&self.dir)?;
-        if !metadata.is_dir() {
-            return Err(io::Error::other("not a folder"));
-        }
-        if metadata.permissions().mode() & 0o077 != 0 {
-            fs::set_permissions(&self.dir, fs::Permissions::from_mode(0o700))?;
-        }
-        Ok(())
+        private_files::create_folder(&self.dir)?;
+        private_files::replace(path, bytes)
     }
 }
 
@@ -150,33 +132,16 @@ fn is_token(text: &str) -> bool {
     text.len() >= 32 && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }
 
-/// `N` random bytes in hex.
-pub(crate) fn random_hex<const N: usize>() -> io::Result<String> {
-    let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).map_err(io::Error::other)?;
-    Ok(hex(&bytes))
-}
-
-/// Bytes in hex.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing into a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
-
 #[cfg(test)]
 mod tests {
-    use std::{fs::TryLockError, pin::pin};
+    use std::{fs::TryLockError, os::unix::fs::PermissionsExt, pin::pin};
 
     use futures_util::poll;
 
     use super::*;
 
     #[tokio::test]
-    async fn a_sessions_token_stays_and_is_private() {
+    async fn a_sessions_token_is_kept_and_private() {
         let dir = tempfile::tempdir().unwrap();
         let store = SessionStore::new(dir.path());
         let token = store.token("a").await.unwrap();
@@ -190,7 +155,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_session_is_started_by_one_at_a_time() {
+    async fn only_one_agent_at_a_time_starts_a_session() {
         let dir = tempfile::tempdir().unwrap();
         let store = SessionStore::new(dir.path());
         let first = store.lock("a").await.unwrap();
@@ -213,7 +178,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn records_come_back_and_junk_is_no_record() {
+    async fn records_are_read_back_and_damaged_ones_are_ignored() {
         let dir = tempfile::tempdir().unwrap();
         let store = SessionStore::new(dir.path());
         assert_eq!(store.container("a"), None);

@@ -1,26 +1,26 @@
-//! The agent on a host: is it there, which one fits, how it gets there, how it starts. Needs `sh`, `cat`, `mkdir`, `chmod`,
-//! `mv` and `uname` on the host; uses gzip and sha256sum where they are.
+//! The agent on a host: probe, upload, start. The host needs `sh`, `cat`, `mkdir`, `chmod`, `mv` and `uname`; `gzip` and
+//! `sha256sum` are used where they exist.
 //!
 //! # Layout
 //!
-//! - [`bundle`]: the agent's binaries, built into this one or beside it
-//! - [`probe`]: the first exchange: start the agent that is there, or say where one could be
-//! - `install`: into which folder, and what is said when none takes it; `upload`: one agent into one folder, verified
-//!   before it has its name
-//! - [`start`]: the agent's start, and the one message each way over SSH
+//! - `bundle`: the agent's binaries, built into the client or beside it
+//! - `probe`: the first exchange: starts the agent if it is there, else reports where it could be put
+//! - `install`: uploads to one folder, with a second attempt; `upload`: one attempt, verified before the file gets its name
+//! - `start`: the whole sequence, then one message each way over the shell's stdin and stdout
+//! - `script`: shell scripts with quoted values
 //!
-//! The scripts are given to the host's `/bin/sh` on its standard input, never as arguments. An agent's file carries its
-//! hash in its name and gets that name last, so that whatever has the name is whole, and any number of clients can
-//! install at once.
+//! Scripts go to the standard input of the host's `/bin/sh`, never into its arguments. An agent's file name carries its
+//! hash, and the file is renamed to it last: a file with that name is complete, and any number of clients can install at
+//! once.
 
-pub mod bundle;
+pub(crate) mod bundle;
 mod install;
-pub mod probe;
+pub(crate) mod probe;
 mod script;
-pub mod start;
+pub(crate) mod start;
 mod upload;
 
-pub use self::{
+pub(crate) use self::{
     bundle::{Agent, Bundle},
     probe::Role,
     start::{Pipe, Prepared, prepare},

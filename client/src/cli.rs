@@ -1,16 +1,17 @@
-//! The command line: types for clap and nothing else. What they mean is in `settings`.
+//! The command line as clap parses it. `settings` gives the flags their meaning.
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-/// Jupyter, and any other port, in a container on a GPU host.
+/// Forward Jupyter and any other port of a container on a GPU host to this machine.
 ///
-/// One command logs in over ssh, starts the container and JupyterLab in it, and brings its ports here.
+/// One command logs in over ssh, starts the container with JupyterLab, and forwards its ports. Connections survive
+/// suspend, network changes and outages.
 #[derive(Debug, Parser)]
 #[command(name = "jq-client", version, propagate_version = true, max_term_width = 100)]
 pub struct Cli {
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub command: Command,
 }
@@ -18,68 +19,68 @@ pub struct Cli {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Connect to a host, start the container and Jupyter in it, and bring its ports here until Ctrl-C.
+    /// Connect to a host, start its container with Jupyter, and forward its ports until Ctrl-C.
     Connect(Box<ConnectArgs>),
-    /// Show the sessions that run on this machine: state, path, round-trip time, rates, ports, container.
+    /// Show the sessions of this machine: state, path, round-trip time, rates, ports, container.
     Status(StatusArgs),
 }
 
 /// Flags of `connect`.
 #[derive(Debug, Args)]
 pub struct ConnectArgs {
-    /// Where: an ssh destination (alias, [user@]host, ssh://user@host:port), or `local` for this machine.
+    /// Host: an ssh destination (alias, `[user@]host` or `ssh://user@host:port`), or `local` for this machine.
     pub target: String,
 
-    /// Image of the container. Not needed when the session's container is there already.
+    /// Image of the container. Optional if the session's container exists already.
     #[arg(short, long, value_name = "IMAGE", help_heading = "Container")]
     pub image: Option<String>,
 
-    /// Use this container, which runs already, as it is.
+    /// Use this running container as it is.
     #[arg(short, long, value_name = "NAME", help_heading = "Container",
           conflicts_with_all = ["image", "gpus", "volume", "env", "workdir", "shm_size", "user", "pull"])]
     pub container: Option<String>,
 
-    /// What runs the container; `process` runs Jupyter without one.
+    /// Container engine; `process` runs Jupyter without a container.
     #[arg(long, value_enum, default_value_t = Engine::Auto, help_heading = "Container")]
     pub engine: Engine,
 
-    /// GPUs: all, none, a number, or a list of indices or UUIDs. Default: all there are.
+    /// GPUs of the container: all, none, a number, or a list of indices or UUIDs. Default: all.
     #[arg(long, value_name = "all|none|N|ID,ID", help_heading = "Container")]
     pub gpus: Option<String>,
 
-    /// A folder of the host in the container; `~/` is your home on the host. May be repeated.
+    /// Mount a folder of the host into the container; `~/` is your home on the host. Repeatable.
     #[arg(short, long, value_name = "SRC:DST[:ro]", help_heading = "Container")]
     pub volume: Vec<String>,
 
-    /// An environment variable of the container; without a value, this machine's. May be repeated.
+    /// Set an environment variable in the container; without a value, take it from this machine. Repeatable.
     #[arg(short, long, value_name = "NAME[=VALUE]", help_heading = "Container")]
     pub env: Vec<String>,
 
-    /// Working directory in the container. Default: the first volume's, else the image's.
+    /// Working directory in the container. Default: the first volume, else the image's own.
     #[arg(short, long, value_name = "DIR", help_heading = "Container")]
     pub workdir: Option<String>,
 
-    /// Size of /dev/shm, such as 8g. Default: half of the host's memory, 16g at most.
+    /// Size of /dev/shm, for example 8g. Default: half of the host's memory, at most 16g.
     #[arg(long, value_name = "SIZE", help_heading = "Container")]
     pub shm_size: Option<String>,
 
-    /// User in the container. Default: you, where the image allows it.
+    /// User in the container. Default: your uid on the host, if the image allows it.
     #[arg(long, value_name = "UID[:GID]", help_heading = "Container")]
     pub user: Option<String>,
 
-    /// When to pull the image.
+    /// When to pull the image. Default: missing.
     #[arg(long, value_enum, value_name = "WHEN", help_heading = "Container")]
     pub pull: Option<Pull>,
 
-    /// Name of the session, and of its container. Default: the target's.
+    /// Name of the session and its container. Default: the host's name.
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
 
-    /// Which Jupyter to start.
+    /// Jupyter server to start.
     #[arg(long, value_enum, default_value_t = Jupyter::Lab, help_heading = "Jupyter")]
     pub jupyter: Jupyter,
 
-    /// Local port of Jupyter. Default: the same as last time, else 8888.
+    /// Local port of Jupyter. Default: the port of the last run, else 8888.
     #[arg(long, value_name = "PORT", help_heading = "Jupyter", value_parser = clap::value_parser!(u16).range(1..))]
     pub port: Option<u16>,
 
@@ -87,40 +88,40 @@ pub struct ConnectArgs {
     #[arg(long, help_heading = "Jupyter")]
     pub no_browser: bool,
 
-    /// Bring a port here: PORT or LPORT:PORT of the container, LPORT:HOST:PORT of what the host reaches. May be
-    /// repeated.
+    /// Forward a local port: PORT or LPORT:PORT to the container, LPORT:HOST:PORT to an address that the host can
+    /// reach. Repeatable.
     #[arg(short = 'L', value_name = "SPEC", help_heading = "Ports")]
     pub forward: Vec<String>,
 
-    /// Configuration file for ssh.
+    /// Configuration file for ssh, as `ssh -F`.
     #[arg(short = 'F', value_name = "FILE", help_heading = "SSH")]
     pub ssh_config: Option<PathBuf>,
 
-    /// Jump hosts for ssh.
+    /// Jump hosts for ssh, as `ssh -J`.
     #[arg(short = 'J', value_name = "HOST", help_heading = "SSH")]
     pub jump: Option<String>,
 
-    /// Option for ssh. May be repeated.
+    /// Option for ssh, as `ssh -o`. Repeatable.
     #[arg(short = 'o', value_name = "KEY=VALUE", help_heading = "SSH")]
     pub ssh_option: Vec<String>,
 
-    /// How packets go.
+    /// Network path to the host.
     #[arg(long, value_enum, default_value_t = Path::Auto, help_heading = "Connection")]
     pub path: Path,
 
-    /// Compress nothing. Else large answers are, where the network is what holds them up.
+    /// Disable compression. By default large responses are compressed when the network is the bottleneck.
     #[arg(long, help_heading = "Connection")]
     pub no_compression: bool,
 
-    /// How long the agent stays on the host when nobody is connected, such as 90s, 30m, 24h.
+    /// How long the agent keeps running on the host without a client, for example 90s, 30m, 24h.
     #[arg(long, value_name = "TIME", default_value = "24h", help_heading = "Connection")]
     pub linger: String,
 
-    /// Folder with agents (jq-agent-ARCH) to use instead of the bundled ones.
+    /// Folder with agent binaries (jq-agent-ARCH) that take precedence over the bundled ones.
     #[arg(long, env = "JQ_AGENT_DIR", value_name = "DIR", hide = true)]
     pub agent_dir: Option<PathBuf>,
 
-    /// Print events as JSON, one a line, on standard output.
+    /// Print events as JSON lines on standard output.
     #[arg(long)]
     pub json: bool,
 }
@@ -128,10 +129,10 @@ pub struct ConnectArgs {
 /// Flags of `status`.
 #[derive(Debug, Args)]
 pub struct StatusArgs {
-    /// Session, or its target, to show in detail. Default: all, in short.
+    /// Show this session (or the session of this host) in detail. Default: list all sessions.
     pub name: Option<String>,
 
-    /// Print sessions as JSON, one a line, on standard output.
+    /// Print sessions as JSON lines on standard output.
     #[arg(long)]
     pub json: bool,
 }
@@ -139,24 +140,24 @@ pub struct StatusArgs {
 /// `--engine`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Engine {
-    /// The first that works.
+    /// The first engine that works: Docker, Podman, then no container.
     Auto,
     /// Docker.
     Docker,
     /// Podman.
     Podman,
-    /// No container.
+    /// No container: a process on the host.
     Process,
 }
 
 /// `--pull`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Pull {
-    /// When the host does not have it.
+    /// Only if the host does not have it.
     Missing,
-    /// Before every new container.
+    /// Before a container is created.
     Always,
-    /// Not at all.
+    /// Never.
     Never,
 }
 
@@ -167,19 +168,19 @@ pub enum Jupyter {
     Lab,
     /// Jupyter Notebook.
     Notebook,
-    /// None: the container runs what its image runs.
+    /// No Jupyter: the container runs its own command.
     None,
 }
 
 /// `--path`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Path {
-    /// The best that works: straight to the host, through relays on the jump hosts, else in the ssh connection.
+    /// The best path that works: direct UDP, UDP through relays on the jump hosts, else the ssh connection.
     Auto,
-    /// Straight to the host by UDP, and no other way.
+    /// Only direct UDP.
     Direct,
-    /// Through relays on the jump hosts, and no other way.
+    /// Only UDP through relays on the jump hosts.
     Relay,
-    /// In the ssh connection, where UDP is not wanted: slower, and UDP is not tried.
+    /// Only the ssh connection: slower, but needs no UDP.
     Ssh,
 }

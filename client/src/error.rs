@@ -135,6 +135,16 @@ impl Failure {
             .hint(failure.hint)
     }
 
+    /// The agent on `host` does not understand what it was asked for.
+    #[must_use]
+    pub fn older_agent(host: &str) -> Self {
+        Self::new(
+            Kind::AgentFailed,
+            format!("the agent on {host} is older than this command"),
+        )
+        .hint("end the other sessions there and connect again")
+    }
+
     /// On which host.
     #[must_use]
     pub fn on(mut self, host: impl Into<String>) -> Self {

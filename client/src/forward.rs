@@ -1,4 +1,4 @@
-//! Forwarded ports: what `-L` means, and the listeners.
+//! Forwarded ports: `spec` parses `-L`, `listener` accepts connections on the loopback.
 
-pub mod listener;
+pub(crate) mod listener;
 pub mod spec;

@@ -1,33 +1,35 @@
-//! The part of jq on the laptop.
+//! The client: the part of jq that runs on the laptop.
 //!
-//! # Layout
+//! # Rooms
 //!
-//! - [`cli`]: the command line; [`settings`]: flags and environment as typed settings, the only reader of either
-//! - [`commands`]: one verb a file: settings and printer in, an end out
-//! - [`session`]: what a running session owns: streams, workload, forwards, local API
-//! - [`connection`]: paths to the agent, the race between them, a connection kept
-//! - [`agent`]: the agent on a host: bundle, probe, upload, start
-//! - [`ssh`]: the user's own ssh; nothing outside of that folder starts it
-//! - [`forward`]: what `-L` means, and listeners
-//! - [`output`]: the only printing; [`reporter`]: how the rooms tell it of steps; [`browser`]: opens the page
-//! - [`error`]: what a failure tells the user; [`status`]: how a session is
-//! - [`state`]: files that are kept from one run to the next
-//! - [`ticker`]: what is looked at once a second is looked at together
+//! A room imports only from rooms below it. The one exception: `connection` uses `session::core`, the session without
+//! anything that it owns.
+//!
+//! - [`commands`]: one file a command: settings and printer in, exit status out
+//! - [`cli`], [`settings`]: flags; what flags and environment mean, as input of the rooms below
+//! - [`session`]: what a running session owns: streams, workload, forwards, the local API
+//! - `connection`: paths to the agent, the race between them, the supervisor that keeps one
+//! - `agent`: the agent on a host: bundle, probe, upload, start
+//! - [`ssh`]: the user's own ssh: configuration, jump chain, masters, shells, diagnosis. Nothing else starts ssh
+//! - [`forward`]: what `-L` means; listeners
+//! - [`output`]: the only printing. The rooms report to it through `reporter`; `browser` opens Jupyter's page
+//! - [`error`], `status`, `state`, `ticker`: failures; how a session is; private files; one timer for all that looks once
+//!   a second
 
-pub mod agent;
-pub mod browser;
+mod agent;
+mod browser;
 pub mod cli;
 pub mod commands;
-pub mod connection;
+mod connection;
 pub mod error;
 pub mod forward;
 pub mod output;
-pub mod reporter;
+mod reporter;
 pub mod session;
 pub mod settings;
 pub mod ssh;
-pub mod state;
-pub mod status;
+mod state;
+mod status;
 #[cfg(test)]
 mod testing;
-pub mod ticker;
+mod ticker;

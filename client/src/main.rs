@@ -75,7 +75,7 @@ async fn connect(settings: &ConnectSettings, printer: &Printer) -> Result<(), Fa
         ended = &mut running => ended?,
         () = signals.next() => return Err(Failure::interrupted()),
     }
-    printer.closed(&settings.session.route.target.to_string());
+    printer.closed(&settings.host());
     Ok(())
 }
 

@@ -7,7 +7,7 @@ use crate::status::Status;
 /// Something that the user may want to see. Texts may come from another machine and hold control characters: the receiver
 /// sanitises them.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Event<'a> {
+pub(crate) enum Event<'a> {
     /// A step began on `host`. It ends when the next one on that host begins, or with [`Event::Done`].
     Step {
         /// The host's name, as the user writes it.
@@ -40,13 +40,13 @@ pub enum Event<'a> {
 }
 
 /// Receives events for the user.
-pub trait Reporter: Send + Sync {
+pub(crate) trait Reporter: Send + Sync {
     /// Shows `event`. Must not block.
     fn report(&self, event: Event<'_>);
 }
 
 /// Shows nothing: for work in the background.
-pub struct Silent;
+pub(crate) struct Silent;
 
 impl Reporter for Silent {
     fn report(&self, _: Event<'_>) {}
@@ -54,17 +54,17 @@ impl Reporter for Silent {
 
 impl dyn Reporter + '_ {
     /// Reports [`Event::Step`].
-    pub fn step(&self, host: &str, text: &str) {
+    pub(crate) fn step(&self, host: &str, text: &str) {
         self.report(Event::Step { host, text });
     }
 
     /// Reports [`Event::Done`].
-    pub fn done(&self, host: &str) {
+    pub(crate) fn done(&self, host: &str) {
         self.report(Event::Done { host });
     }
 
     /// Reports [`Event::Progress`]: `done` of `total` bytes.
-    pub fn bytes(&self, host: &str, done: u64, total: u64) {
+    pub(crate) fn bytes(&self, host: &str, done: u64, total: u64) {
         let progress = Progress {
             done,
             total: Some(total),
@@ -78,27 +78,27 @@ impl dyn Reporter + '_ {
     }
 
     /// Reports [`Event::Note`].
-    pub fn note(&self, text: &str) {
+    pub(crate) fn note(&self, text: &str) {
         self.report(Event::Note(text));
     }
 
     /// Reports [`Event::Warning`].
-    pub fn warning(&self, text: &str) {
+    pub(crate) fn warning(&self, text: &str) {
         self.report(Event::Warning(text));
     }
 
     /// Reports [`Event::Abandoned`].
-    pub fn abandon(&self) {
+    pub(crate) fn abandon(&self) {
         self.report(Event::Abandoned);
     }
 
     /// Reports [`Event::Status`].
-    pub fn status(&self, status: &Status) {
+    pub(crate) fn status(&self, status: &Status) {
         self.report(Event::Status(status));
     }
 
     /// Reports [`Event::Prompting`].
-    pub fn prompting(&self, may_ask: bool) {
+    pub(crate) fn prompting(&self, may_ask: bool) {
         self.report(Event::Prompting(may_ask));
     }
 }

@@ -25,13 +25,13 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Environment {
     /// The user's home, where there is one.
-    pub home: Option<PathBuf>,
+    pub(crate) home: Option<PathBuf>,
     /// Where files and sockets are kept (XDG base directories).
-    pub folders: Folders,
+    pub(crate) folders: Folders,
     /// Standard error.
     pub terminal: Terminal,
     /// A person is in front of standard output.
-    pub attended: bool,
+    pub(crate) attended: bool,
 }
 
 impl Environment {
@@ -96,14 +96,20 @@ pub fn log_filter() -> String {
 #[derive(Clone, Debug)]
 pub struct ConnectSettings {
     /// The session.
-    pub session: SessionPlan,
+    pub(crate) session: SessionPlan,
     /// What the user should know about how flags were read.
-    pub notes: Vec<String>,
+    pub(crate) notes: Vec<String>,
     /// The browser is opened.
-    pub browser: bool,
+    pub(crate) browser: bool,
 }
 
 impl ConnectSettings {
+    /// The host, as the user writes it.
+    #[must_use]
+    pub fn host(&self) -> String {
+        self.session.route.target.to_string()
+    }
+
     /// Understands the flags.
     ///
     /// # Errors

@@ -1,30 +1,30 @@
-//! The user's own ssh, and the shells that it opens on hosts. Nothing outside of this folder starts ssh.
+//! The user's own ssh: hosts, connections to them, and shells on them. No other room starts ssh.
 //!
 //! # Layout
 //!
-//! - [`destination`]: what a user may write for a host, and what may not pass as one
-//! - [`config`]: what ssh's own configuration says about a host; [`chain`]: the hosts on the way to it
-//! - [`master`]: the connections to them, the only file that starts ssh; `command` makes its
-//!   arguments from [`SshOptions`], `socket` has its control sockets
-//! - [`local`]: this machine, without ssh
-//! - [`shell`]: a running `/bin/sh`; `stderr` collects what it and ssh complain about, [`diagnose`] makes a failure of it
+//! - `destination`: a host as the user writes it, validated; `config`: what `ssh -G` says about a host; `chain`: the jump
+//!   hosts on the way to it
+//! - `master`: one ControlMaster connection for each host of a chain; `command` builds ssh's arguments from `options`,
+//!   `socket` creates and removes the control sockets
+//! - `shell`: a running `/bin/sh` on a host; `local`: the same on this machine, without ssh
+//! - `stderr`: collects what ssh and the shell write there; `diagnose`: turns that into a failure with a hint
 //!
-//! ssh asks for passwords and codes on the controlling terminal by itself. This folder never touches that terminal.
+//! ssh asks for passwords and codes on the controlling terminal by itself. This room never reads or writes the terminal.
 
-pub mod chain;
+pub(crate) mod chain;
 mod command;
 pub mod config;
-pub mod destination;
-pub mod diagnose;
-pub mod local;
-pub mod master;
+pub(crate) mod destination;
+pub(crate) mod diagnose;
+pub(crate) mod local;
+pub(crate) mod master;
 mod options;
-pub mod shell;
+pub(crate) mod shell;
 mod socket;
 mod stderr;
 
 pub use destination::Destination;
-pub use local::Local;
-pub use master::{Connection, SshHost};
-pub use options::SshOptions;
-pub use shell::{RemoteHost, Shell};
+pub(crate) use local::Local;
+pub(crate) use master::{Connection, SshHost};
+pub(crate) use options::SshOptions;
+pub(crate) use shell::{RemoteHost, Shell};

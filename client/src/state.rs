@@ -17,11 +17,11 @@ pub(crate) const SOCKET_PATH_LIMIT: usize = 103;
 
 /// Where this client keeps its files.
 #[derive(Clone, Debug)]
-pub struct Folders {
+pub(crate) struct Folders {
     /// Files that are kept from run to run.
-    pub state: PathBuf,
+    pub(crate) state: PathBuf,
     /// Sockets; private.
-    pub runtime: PathBuf,
+    pub(crate) runtime: PathBuf,
 }
 
 impl Folders {

@@ -2,13 +2,13 @@
 
 use std::{io, time::Duration};
 
-use jq_common::protocol::workload::Ready;
+use jq_common::protocol::{topics::WorkloadStatus, workload::Ready};
 use serde::{Deserialize, Serialize};
 
 /// How a connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum State {
+pub(crate) enum State {
     /// Bytes travel.
     Connected,
     /// Nothing was heard for longer than there should be.
@@ -24,7 +24,7 @@ pub enum State {
 /// Why the connections that were open are reset, although there is a connection again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Loss {
+pub(crate) enum Loss {
     /// The agent on the host is another run than before.
     AgentRestarted,
     /// It is the same, and has given the session up: nothing had carried it for as long as it was to be kept.
@@ -33,81 +33,83 @@ pub enum Loss {
 
 /// How a connection is, with what a user wants to know of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Status {
+pub(crate) struct Status {
     /// The host, as the user calls it.
-    pub host: String,
+    pub(crate) host: String,
     /// How the connection is.
-    pub state: State,
+    pub(crate) state: State,
     /// The way that packets take, or took last: `direct`, `ssh`, `through gateway`.
-    pub path: Option<String>,
+    pub(crate) path: Option<String>,
     /// Its round-trip time.
-    pub round_trip: Option<Duration>,
+    pub(crate) round_trip: Option<Duration>,
     /// Bytes a second that come from the host.
-    pub down_per_s: u64,
+    pub(crate) down_per_s: u64,
     /// Bytes a second that go to it.
-    pub up_per_s: u64,
+    pub(crate) up_per_s: u64,
     /// Forwarded connections that are open.
-    pub connections: usize,
+    pub(crate) connections: usize,
     /// How long nothing has come through. In the first status that is connected again: how long that was, by default
     /// what the status before said.
-    pub outage: Option<Duration>,
+    pub(crate) outage: Option<Duration>,
     /// The connections that were open are reset, and why. Set in the first status that is connected again; it may stay
     /// until the next outage begins.
-    pub lost: Option<Loss>,
+    pub(crate) lost: Option<Loss>,
 }
 
 /// What stands once a session is open.
 #[derive(Clone, Debug)]
-pub struct Opened {
+pub(crate) struct Opened {
     /// Jupyter's page with its token; none without Jupyter.
-    pub url: Option<String>,
+    pub(crate) url: Option<String>,
     /// What the agent says of the workload.
-    pub ready: Ready,
+    pub(crate) ready: Ready,
     /// The path that packets take.
-    pub path: String,
+    pub(crate) path: String,
     /// Its round-trip time.
-    pub round_trip: Duration,
+    pub(crate) round_trip: Duration,
     /// Local port of Jupyter; none without Jupyter.
-    pub jupyter_port: Option<u16>,
+    pub(crate) jupyter_port: Option<u16>,
     /// The forwarded ports besides Jupyter's.
-    pub ports: Vec<Port>,
+    pub(crate) ports: Vec<Port>,
 }
 
 /// How a session is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Snapshot {
+pub(crate) struct Snapshot {
     /// Its name.
-    pub session: String,
+    pub(crate) session: String,
     /// Where it goes, as the user wrote it.
-    pub target: String,
+    pub(crate) target: String,
     /// The process that holds it.
-    pub pid: u32,
+    pub(crate) pid: u32,
     /// How its connection is.
-    pub status: Status,
+    pub(crate) status: Status,
     /// The ports that it brings here.
-    pub ports: Vec<Port>,
+    pub(crate) ports: Vec<Port>,
     /// The engine, for the user.
-    pub engine: String,
+    pub(crate) engine: String,
     /// The container's name; none for a process.
-    pub container: Option<String>,
+    pub(crate) container: Option<String>,
     /// GPUs seen inside.
-    pub gpus: Vec<String>,
+    pub(crate) gpus: Vec<String>,
+    /// How the workload is now. None while the agent does not tell.
+    pub(crate) workload: Option<WorkloadStatus>,
     /// Jupyter's page. Its query, which has the token, is never sent.
-    pub url: Option<String>,
+    pub(crate) url: Option<String>,
 }
 
 /// A forwarded port.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Port {
+pub(crate) struct Port {
     /// The port on this machine's loopback.
-    pub local: u16,
+    pub(crate) local: u16,
     /// Where it leads, for the user.
-    pub target: String,
+    pub(crate) target: String,
 }
 
 /// Why a session did not say how it is.
 #[derive(Debug, thiserror::Error)]
-pub enum AskError {
+pub(crate) enum AskError {
     /// No process holds it.
     #[error("it does not run")]
     NotRunning,
@@ -131,7 +133,7 @@ pub enum AskError {
 impl AskError {
     /// The process that holds the session, where it is known.
     #[must_use]
-    pub fn pid(&self) -> Option<i32> {
+    pub(crate) fn pid(&self) -> Option<i32> {
         match self {
             Self::Silent { pid } | Self::Unreadable { pid } => *pid,
             Self::NotRunning | Self::Io(_) => None,
@@ -144,9 +146,9 @@ fn process(pid: Option<i32>) -> String {
 }
 
 /// A session of this machine: what it answered, or why it did not.
-pub struct Found {
+pub(crate) struct Found {
     /// Its name.
-    pub session: String,
+    pub(crate) session: String,
     /// Its answer.
-    pub answer: Result<Snapshot, AskError>,
+    pub(crate) answer: Result<Snapshot, AskError>,
 }

@@ -5,11 +5,11 @@ use std::{sync::LazyLock, time::Duration};
 use tokio::time::Instant;
 
 /// From one to the next.
-pub const TICK: Duration = Duration::from_secs(1);
+pub(crate) const TICK: Duration = Duration::from_secs(1);
 
 /// When the next one is due: a [`TICK`] away at most, and the same for everybody who asks before it.
 #[must_use]
-pub fn next() -> Instant {
+pub(crate) fn next() -> Instant {
     static FIRST: LazyLock<Instant> = LazyLock::new(Instant::now);
     let passed = Instant::now().saturating_duration_since(*FIRST);
     *FIRST + Duration::from_secs(passed.as_secs()) + TICK

@@ -9,11 +9,12 @@ use std::{
     path::PathBuf,
 };
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
+    codec::{Frame, FrameError},
     identity::Fingerprint,
-    protocol::{limits, workload::Failure},
+    protocol::{hex, limits, list::first, message::Message, workload::Failure},
 };
 
 /// Marks where our output begins on a shell's standard output. Not a secret.
@@ -26,7 +27,7 @@ impl Nonce {
     /// # Errors
     /// Only when the system gives no randomness.
     pub fn generate() -> Result<Self, getrandom::Error> {
-        Ok(Self(hex(&random::<16>()?)))
+        Ok(Self(hex::encode(&random::<16>()?)))
     }
 
     /// Parses a nonce: 32 lower-case hexadecimal digits, as an argument of the agent.
@@ -126,6 +127,7 @@ const SHOWN: usize = 400;
 
 /// The client's message, sent once the agent has printed the nonce. A frame of at most [`limits::BOOTSTRAP_FRAME`] bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum BootstrapRequest {
     /// To the agent on the GPU host: admit this client.
     Admit(AdmitRequest),
@@ -148,10 +150,28 @@ pub struct UpgradeRequest {
     pub run_dir: PathBuf,
     /// The successor's version, as users see it.
     pub version: String,
-    /// The [protocol](crate::protocol::version::ALPN) that the successor speaks with clients.
-    pub protocol: Vec<u8>,
-    /// The format of the handover snapshot that the successor reads.
-    pub handover: u32,
+    /// The [handshake](crate::protocol::version::ALPN) that the successor speaks with clients.
+    pub handshake: String,
+    /// The formats of the handover snapshot that the successor reads.
+    pub formats: FormatRange,
+}
+
+/// Formats of a handover, from the oldest that is read to the newest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FormatRange {
+    /// The oldest.
+    pub oldest: u32,
+    /// The newest.
+    pub newest: u32,
+}
+
+impl FormatRange {
+    /// The newest format of both ranges. None when they have none in common.
+    #[must_use]
+    pub fn newest_shared(self, other: Self) -> Option<u32> {
+        let newest = self.newest.min(other.newest);
+        (newest >= self.oldest.max(other.oldest)).then_some(newest)
+    }
 }
 
 /// Admit this client.
@@ -160,6 +180,7 @@ pub struct AdmitRequest {
     /// The client's certificate.
     pub client: Fingerprint,
     /// How long the agent keeps running while nobody is connected, in seconds.
+    #[serde(default)]
     pub linger_s: u64,
 }
 
@@ -170,8 +191,10 @@ pub struct AdmitRequest {
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RelayRequest {
     /// Id of the pair; random.
+    #[serde(with = "hex")]
     pub pair: PairId,
     /// The secret that proves to the relay who may use it.
+    #[serde(with = "hex")]
     pub secret: RelaySecret,
     /// Address of the agent or the next relay, as the gateway reaches it.
     pub agent: SocketAddr,
@@ -194,8 +217,40 @@ pub type RelaySecret = [u8; 32];
 /// The agent's message. A frame of at most [`limits::BOOTSTRAP_FRAME`] bytes.
 pub type BootstrapReply = Result<Started, Failure>;
 
+impl Message for BootstrapRequest {}
+
+/// A reply on the wire.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Wire<S, F> {
+    Started(S),
+    Failed(F),
+}
+
+impl<T: Serialize + DeserializeOwned> Message for Wire<T, Failure> {}
+
+/// `{"started": …}` or `{"failed": …}`.
+impl<T: Serialize + DeserializeOwned> Frame for Result<T, Failure> {
+    fn append_to(&self, mut frame: Vec<u8>) -> Result<Vec<u8>, FrameError> {
+        let wire = match self {
+            Ok(started) => Wire::Started(started),
+            Err(failure) => Wire::Failed(failure),
+        };
+        serde_json::to_writer(&mut frame, &wire).map_err(FrameError::MalformedJson)?;
+        Ok(frame)
+    }
+
+    fn decode(body: &[u8]) -> Result<Self, FrameError> {
+        Ok(match Wire::decode(body)? {
+            Wire::Started(started) => Ok(started),
+            Wire::Failed(failure) => Err(failure),
+        })
+    }
+}
+
 /// The role runs and has accepted the request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Started {
     /// The agent on the GPU host.
     Serve(AdmitReply),
@@ -216,6 +271,7 @@ pub struct AdmitReply {
     /// The host's address that SSH connected to (`SSH_CONNECTION`, sshd(8)); none without SSH.
     pub address: Option<IpAddr>,
     /// Further addresses of the host, at most [`MOST_ADDRESSES`].
+    #[serde(default, deserialize_with = "first::<MOST_ADDRESSES, _, _>")]
     pub others: Vec<IpAddr>,
 }
 
@@ -236,16 +292,6 @@ pub fn random<const N: usize>() -> Result<[u8; N], getrandom::Error> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes)?;
     Ok(bytes)
-}
-
-/// Lower-case hexadecimal digits of `bytes`.
-#[must_use]
-pub fn hex(bytes: &[u8]) -> String {
-    bytes
-        .iter()
-        .flat_map(|b| [b >> 4, b & 15])
-        .map(|d| char::from_digit(d.into(), 16).unwrap_or('0'))
-        .collect()
 }
 
 #[cfg(test)]

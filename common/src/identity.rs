@@ -20,6 +20,8 @@ use rustls::{
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::protocol::hex;
+
 /// The cryptography provider of both ends. AES-128 comes first, as in QUIC's own initial packets (RFC 9001, section 5.2): it
 /// takes a fifth less time than AES-256, which rustls prefers.
 #[must_use]
@@ -33,12 +35,12 @@ pub(crate) fn provider() -> Arc<CryptoProvider> {
 
 /// SHA-256 of a certificate's DER.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Fingerprint([u8; 32]);
+pub struct Fingerprint(#[serde(with = "hex")] [u8; 32]);
 
 impl Fingerprint {
     /// The fingerprint of a certificate.
     #[must_use]
-    pub(crate) fn of(certificate: &CertificateDer<'_>) -> Self {
+    pub fn of(certificate: &CertificateDer<'_>) -> Self {
         Self(Sha256::digest(certificate.as_ref()).into())
     }
 

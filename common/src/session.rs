@@ -10,7 +10,8 @@
 //! - [`buffer_budget`]: memory that all send buffers of a session may take
 //! - `control_queue`: frames for the control stream; `context`: that, the budget and the counters, shared by all streams
 //! - [`stream`]: a stream's state, and who is woken when it changes
-//! - `send`, `recv`: the two directions between socket and leg; `proxy`: both, on one leg after another
+//! - `send`, `recv`: the two directions between socket and leg; `first_frame`, [`opening`]: what this end itself reads or
+//!   sends before there is a socket; `proxy`: both directions, on one leg after another
 //! - [`streams`]: the registry, which alone owns the streams
 //! - [`control`]: the control stream of an attachment: the tables, then acknowledgements and resets in both directions
 //!
@@ -24,7 +25,9 @@ pub mod buffer_budget;
 mod context;
 pub mod control;
 mod control_queue;
+mod first_frame;
 pub mod leg;
+pub mod opening;
 mod proxy;
 mod recv;
 mod send;

@@ -1,4 +1,4 @@
-//! The agent as one file: it runs where nothing else is.
+//! The agent is one static file that runs in an empty root.
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command, time::Duration};
 
@@ -52,8 +52,9 @@ fn the_agent_needs_no_library_and_no_interpreter() -> Result<()> {
         headers.into_iter().all(|kind| kind != PT_INTERP),
         "it asks for an interpreter"
     );
+    // Of a build with assertions and without link-time optimisation; deploy/build-agent has the bar of the one that is shipped.
     ensure!(
-        file.len() < 8_000_000,
+        file.len() < 13_000_000,
         "{} bytes are too much to upload",
         file.len()
     );

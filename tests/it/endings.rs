@@ -1,4 +1,4 @@
-//! How things end, and what goes on.
+//! How client, agent and helper end, and what stays.
 
 use std::{
     io::Write,
@@ -16,6 +16,9 @@ use jq_tests::{
 use rustix::process::Signal;
 
 const IMAGE: &str = "jq-lab/jupyter";
+
+/// What needs neither an engine nor a Jupyter.
+const PROCESS: [&str; 5] = ["gpu", "--engine", "process", "--jupyter", "none"];
 
 /// How long an ending may take to show.
 const SOON: Duration = Duration::from_secs(20);
@@ -59,15 +62,14 @@ fn ctrl_c_and_a_polite_kill_close_the_listeners_and_leave_the_container_running(
 
 #[test]
 fn an_interrupt_before_the_connection_stands_ends_with_130() -> Result<()> {
-    if !require::docker() {
+    if !require::lab() {
         return Ok(());
     }
     let lab = Lab::builder()
         .topology(Topology::Gateway)
         .rtt(Duration::from_millis(200))
-        .docker(true)
         .up()?;
-    let mut client = Client::connect(lab.laptop(), &["gpu", "--image", IMAGE])?;
+    let mut client = Client::connect(lab.laptop(), &PROCESS)?;
     client.wait_for(&["step"], SOON)?;
     client.signal(Signal::INT)?;
     ensure!(client.wait()?.code() == Some(130));
@@ -138,15 +140,14 @@ fn a_killed_agent_takes_its_helper_along_and_the_client_finds_another() -> Resul
 
 #[test]
 fn a_killed_client_leaves_no_ssh_behind() -> Result<()> {
-    if !require::docker() {
+    if !require::lab() {
         return Ok(());
     }
     let lab = Lab::builder()
         .topology(Topology::Gateway)
         .rtt(Duration::from_millis(200))
-        .docker(true)
         .up()?;
-    let mut client = Client::connect(lab.laptop(), &["gpu", "--image", IMAGE])?;
+    let mut client = Client::connect(lab.laptop(), &PROCESS)?;
     client.wait_for(&["step_done"], SOON)?;
     client.signal(Signal::KILL)?;
     client.wait()?;
@@ -177,17 +178,17 @@ fn a_connect_while_the_agent_is_ending_gets_another() -> Result<()> {
 
 #[test]
 fn streams_that_a_dead_client_left_half_closed_or_stalled_do_not_keep_the_agent() -> Result<()> {
-    if !require::docker() {
+    if !require::lab() {
         return Ok(());
     }
-    let lab = Lab::builder().topology(Topology::Direct).docker(true).up()?;
+    let lab = Lab::builder().topology(Topology::Direct).up()?;
     let service = lab.gpu().enter(|| TcpListener::bind("127.0.0.1:9000"))??;
     let mut client = Client::connect(
         lab.laptop(),
         &[
             "gpu",
-            "--image",
-            "jq-lab/static",
+            "--engine",
+            "process",
             "--jupyter",
             "none",
             "--linger",

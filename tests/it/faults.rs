@@ -1,4 +1,4 @@
-//! What is survived: the quick scenarios of the fault table, each with its bar, and what always must hold.
+//! The quick rows of the fault table, each with its limit and what must hold after every fault.
 
 mod alone;
 mod container;

@@ -1,4 +1,4 @@
-//! The lab itself: that its hosts, links and daemons are what they say, and that nothing of them stays.
+//! The lab itself: its hosts, links and daemons work as documented, and nothing of them remains.
 
 mod engine;
 mod links;

@@ -1,5 +1,4 @@
-//! The user at the terminal. Where ssh needs them, they are asked there, never behind somebody's back, and again only when
-//! they want it.
+//! Logins that need the user: ssh asks at the terminal, and asks again only when the user wants it.
 
 use std::{
     fs,

@@ -1,4 +1,4 @@
-//! The lab's hosts that move, and the router between them that forgets: that these faults are what they say.
+//! The lab's address changes, NAT and silenced flows work as documented.
 
 use std::{
     io::ErrorKind,

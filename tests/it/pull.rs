@@ -1,4 +1,4 @@
-//! Images that the host does not have yet: from a registry, with what can go wrong on the way.
+//! Image pulls from a registry, with faults.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Bad input and bad days: each a message that says what, where, why and what to do, and an exit status.
+//! Errors: each has a message that says what, where, why and what to do, and an exit status.
 
 mod engine;
 mod host;
@@ -54,10 +54,10 @@ fn says(failure: &Failure, kind: &str, status: i32, host: &str, words: &[&str]) 
 
 #[test]
 fn no_free_local_port_in_a_hundred_is_an_error_that_names_them() -> Result<()> {
-    if !require::docker() {
+    if !require::lab() {
         return Ok(());
     }
-    let lab = with_engine()?;
+    let lab = hosts(Topology::Direct)?;
     let taken: Vec<TcpListener> = lab.laptop().enter(|| {
         (20_000..=20_100)
             .map(|port| TcpListener::bind(("127.0.0.1", port)))
@@ -67,8 +67,8 @@ fn no_free_local_port_in_a_hundred_is_an_error_that_names_them() -> Result<()> {
         lab.laptop(),
         &[
             "gpu",
-            "--image",
-            "jq-lab/static",
+            "--engine",
+            "process",
             "--jupyter",
             "none",
             "-L",

@@ -1,4 +1,4 @@
-//! How fast the product is, beside what a user could take instead: the same work by each in the same lab, by turns.
+//! Performance of the product and of its alternatives: the same workload on each, in the same lab, in turns.
 //! `jq-bench` runs it by hand.
 //!
 //! # Layout
@@ -50,7 +50,7 @@ pub struct Work {
     pub bar: &'static str,
     /// What is wished.
     pub aim: &'static str,
-    /// Does it.
+    /// Runs it.
     pub run: fn(&Bench) -> Result<Sheet>,
 }
 

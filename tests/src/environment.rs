@@ -1,4 +1,4 @@
-//! The only reader of the process's environment.
+//! The only file that reads the process's environment.
 #![expect(clippy::disallowed_methods, reason = "this is the one place that may")]
 
 use std::ffi::OsString;

@@ -1,4 +1,4 @@
-//! Waiting for something to become true, with a deadline and a reason.
+//! Waits for a condition, with a deadline.
 
 use std::thread;
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! What the product must survive, a scenario each: real processes in a lab, a fault, and a bar.
+//! The fault table: each row is a scenario with real processes in a lab, a fault, and a limit.
 //!
 //! For every scenario holds, whatever its own bar: no byte lost, doubled, moved or changed, no end of data on truncated
 //! data, no reset that the fault does not explain, no panic, and no descriptor, socket or process left
@@ -36,24 +36,24 @@ use anyhow::{Context as _, Result, ensure};
 pub use self::outcome::{Limit, Measure, Outcome};
 use crate::require;
 
-/// A fault and what must come of it.
+/// A row of the fault table.
 #[derive(Clone, Copy)]
 pub struct Scenario {
     /// `F` and a number, with a variant behind a dash where there are several.
     pub id: &'static str,
     /// The fault.
     pub name: &'static str,
-    /// What must hold beside what always must.
+    /// The limits of this row, besides what holds for every row.
     pub bar: &'static str,
     /// Whether it takes less than 40 s; the others run only when asked for long ones.
     pub quick: bool,
     /// Whether it needs an engine on the GPU host.
     pub engine: bool,
-    /// Does it.
+    /// Runs it.
     pub run: fn(&Bench) -> Result<Outcome>,
 }
 
-/// How thoroughly to test.
+/// How long to test.
 #[derive(Clone, Copy, Debug)]
 pub struct Bench {
     /// Whether it may take long.

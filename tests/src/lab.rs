@@ -3,11 +3,11 @@
 //! # Layout
 //! - `plan`: which hosts and links there are. `conditions`, `impair`, `random`: what a link does to a packet.
 //!   None of them does I/O.
-//! - `link`, `pump`, `tun`, `netns`: the network itself. `nat`, `roam`: what happens to it behind people's backs.
-//! - `host`, `user`, `ssh`, `sshd`, `trouble`: who is on it, and what can be wrong with them.
-//! - `engine`, `images`, `gpu`: dockerd of the GPU host. `registry`: where it pulls from. `browser`: who looks at
-//!   what runs there.
-//! - `builder`, `state`, `control`, `sweep`, `place`: coming up, being used from elsewhere, going away. `watch`: panics in logs.
+//! - `link`, `pump`, `tun`, `netns`: the network itself. `nat`, `roam`: address translation, and hosts that change addresses.
+//! - `host`, `user`, `ssh`, `sshd`: the hosts. `trouble`: faults that a test sets up on them.
+//! - `engine`, `images`, `gpu`: dockerd of the GPU host. `registry`: the image registry that it pulls from. `browser`: Chromium
+//!   on the laptop.
+//! - `builder`, `state`, `control`, `sweep`, `place`: a lab's start, its use by other processes, and its removal. `watch`: panics in logs.
 //!
 //! Everything that a lab makes carries its id and is gone after its drop, or after the next lab came up on
 //! this machine if its process was killed. Nothing here reaches beyond the lab's own addresses, except the

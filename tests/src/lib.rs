@@ -7,12 +7,12 @@
 //! # Layout
 //! - [`lab`]: hosts, links, daemons, images, and their removal.
 //! - [`eventually`]: waiting for a condition with a deadline, instead of sleeping.
-//! - [`product`]: `jq-client` as a process; [`terminal`]: one with its user in front of it; [`http`]: enough of it to
+//! - [`product`]: `jq-client` as a process; [`terminal`]: the same in a terminal; [`http`]: enough of it to
 //!   talk to Jupyter.
-//! - [`panics`]: what no process of the product may print.
-//! - [`oracle`]: streams whose every byte is known; [`faults`]: what must be survived, each as a scenario with a bar.
-//! - [`bench`]: how fast that is, beside others.
-//! - [`require`]: what a test needs of the machine, said aloud when it is missing.
+//! - [`panics`]: finds panics in output and logs.
+//! - [`oracle`]: streams whose every byte is verified; [`faults`]: the fault table, each row a scenario with a limit.
+//! - [`bench`]: performance, compared with other tools.
+//! - [`require`]: what a test needs of the machine.
 
 pub mod bench;
 mod environment;

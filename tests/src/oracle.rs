@@ -1,10 +1,10 @@
-//! The judge of what a forward does to bytes: TCP streams whose every byte is known beforehand.
+//! Verifies what a forward does to bytes: TCP streams with known content.
 //!
 //! What flows is a function of stream, direction and offset, so a byte that is lost, doubled, moved or changed is
 //! found where it happened, and a SHA-256 of all of it is compared at the end. Both ends of every stream live in
 //! this process and write into one [`Ledger`]: a reader that sees an end of data knows whether the writer had
-//! reached its end, which no protocol could tell it. An end that comes too early is the one fault that looks like
-//! success, so it is a violation wherever it is seen; a reset is for the scenario to judge.
+//! reached its end, which no protocol could tell it. An early end looks like
+//! success to any program, so it always is a violation; the scenario judges resets.
 //!
 //! # Layout
 //! - `pattern`: the bytes. `header`: the first 48 of a connection, which say what it is for. Neither does I/O.

@@ -1,4 +1,4 @@
-//! The product as its user runs it: `jq-client` as a process, its JSON events and its end.
+//! `jq-client` as a process: its JSON events and its exit.
 
 use std::{
     io::{BufRead, BufReader},

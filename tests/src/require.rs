@@ -1,5 +1,5 @@
-//! What a test needs of the machine. A need that is not met is an error under `CI=true`, and elsewhere a line
-//! on stderr and `false`, upon which the test returns early.
+//! What a test needs of the machine. A missing requirement is an error under `CI=true`. Elsewhere it is a line
+//! on stderr and `false`, and the test returns early.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! A terminal with a program in it: what its user sees there, and types.
+//! A program in a pseudo terminal: what it shows, and typed input.
 
 use std::{
     fs::File,

@@ -1,4 +1,4 @@
-//! The helper's own process.
+//! The helper process.
 
 use std::{io, os::fd::AsFd, path::Path};
 
@@ -12,7 +12,7 @@ use tokio::{
 use super::{loopback::dial_loopback, message::MESSAGE};
 use crate::fd_passing;
 
-/// Runs the role until the agent lets go of the socket at `path`.
+/// Runs the role until the agent closes the socket at `path`.
 ///
 /// # Errors
 /// When the agent cannot be reached, or its socket fails.
@@ -66,7 +66,7 @@ async fn reply(stream: &UnixStream, id: u32, result: io::Result<TcpStream>) -> i
         let socket = result.as_ref().ok().filter(|_| sent == 0).map(AsFd::as_fd);
         sent += stream
             .async_io(Interest::WRITABLE, || {
-                fd_passing::send(stream, &message[sent..], socket)
+                fd_passing::send(stream, &message[sent..], socket.as_slice())
             })
             .await?;
     }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use flate2::{Compression, read::GzDecoder, write::GzEncoder};
-use jq_common::bootstrap::hex;
+use jq_common::protocol::hex;
 use sha2::{Digest, Sha256};
 
 use crate::error::{Failure, Kind};
@@ -28,11 +28,11 @@ const MACHINES: [(&str, &str); 2] = [("x86_64", "amd64"), ("aarch64", "arm64")];
 
 /// The agents that this client can put on a host.
 #[derive(Clone, Debug, Default)]
-pub struct Bundle(Vec<Agent>);
+pub(crate) struct Bundle(Vec<Agent>);
 
 /// An agent's binary for one kind of machine.
 #[derive(Clone)]
-pub struct Agent {
+pub(crate) struct Agent {
     machine: &'static str,
     sha256: String,
     length: u64,
@@ -51,7 +51,7 @@ impl Bundle {
     ///
     /// # Errors
     /// When `folder` holds none, or a file cannot be read.
-    pub fn find(folder: Option<&Path>, executable: Option<&Path>) -> Result<Self, Failure> {
+    pub(crate) fn find(folder: Option<&Path>, executable: Option<&Path>) -> Result<Self, Failure> {
         let mut bundle = Self::default();
         if let Some(folder) = folder {
             bundle.add_files(folder)?;
@@ -80,11 +80,6 @@ impl Bundle {
         Ok(bundle)
     }
 
-    /// These agents and no others.
-    pub fn of(agents: impl IntoIterator<Item = Agent>) -> Self {
-        Self(agents.into_iter().collect())
-    }
-
     fn add(&mut self, agent: Agent) {
         if self.0.iter().all(|other| other.machine != agent.machine) {
             self.0.push(agent);
@@ -105,7 +100,7 @@ impl Bundle {
 
     /// The agent for a machine that calls itself `name` (`uname -m`).
     #[must_use]
-    pub fn for_machine(&self, name: &str) -> Option<&Agent> {
+    pub(crate) fn for_machine(&self, name: &str) -> Option<&Agent> {
         let (machine, _) = MACHINES
             .iter()
             .find(|(machine, other)| name == *machine || name == *other)?;
@@ -114,8 +109,16 @@ impl Bundle {
 
     /// All of them.
     #[must_use]
-    pub fn agents(&self) -> &[Agent] {
+    pub(crate) fn agents(&self) -> &[Agent] {
         &self.0
+    }
+}
+
+#[cfg(test)]
+impl Bundle {
+    /// These agents and no others.
+    pub(crate) fn of(agents: impl IntoIterator<Item = Agent>) -> Self {
+        Self(agents.into_iter().collect())
     }
 }
 
@@ -126,10 +129,10 @@ fn unreadable(path: &Path, error: &io::Error) -> Failure {
 impl Agent {
     /// One that runs on `machine` (`x86_64` or `aarch64`).
     #[must_use]
-    pub fn new(machine: &'static str, raw: Vec<u8>) -> Self {
+    pub(crate) fn new(machine: &'static str, raw: Vec<u8>) -> Self {
         Self {
             machine,
-            sha256: hex(&Sha256::digest(&raw)),
+            sha256: hex::encode(&Sha256::digest(&raw)),
             length: raw.len() as u64,
             content: Content::Raw(raw.into()),
         }
@@ -144,25 +147,25 @@ impl Agent {
 
     /// The machine, as `uname -m` calls it.
     #[must_use]
-    pub fn machine(&self) -> &'static str {
+    pub(crate) fn machine(&self) -> &'static str {
         self.machine
     }
 
     /// SHA-256 of the binary in lower-case hexadecimal digits.
     #[must_use]
-    pub fn sha256(&self) -> &str {
+    pub(crate) fn sha256(&self) -> &str {
         &self.sha256
     }
 
     /// Length of the binary in bytes.
     #[must_use]
-    pub fn length(&self) -> u64 {
+    pub(crate) fn length(&self) -> u64 {
         self.length
     }
 
     /// Name of its file on a host: it carries the hash, so that agents of several versions stand side by side.
     #[must_use]
-    pub fn file_name(&self) -> String {
+    pub(crate) fn file_name(&self) -> String {
         format!("agent-{}", &self.sha256[..16])
     }
 
@@ -170,7 +173,7 @@ impl Agent {
     ///
     /// # Errors
     /// Only when compression itself fails.
-    pub fn packed(&self) -> io::Result<Vec<u8>> {
+    pub(crate) fn packed(&self) -> io::Result<Vec<u8>> {
         match &self.content {
             Content::Packed(bytes) => Ok(bytes.to_vec()),
             Content::Raw(raw) => {
@@ -185,7 +188,7 @@ impl Agent {
     ///
     /// # Errors
     /// When what was built in is damaged.
-    pub fn raw(&self) -> io::Result<Vec<u8>> {
+    pub(crate) fn raw(&self) -> io::Result<Vec<u8>> {
         match &self.content {
             Content::Packed(bytes) => {
                 let mut raw = Vec::new();

@@ -10,7 +10,7 @@ use crate::error::{Failure, Kind};
 
 /// What an agent is started for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
+pub(crate) enum Role {
     /// To serve this client on the GPU host.
     Serve,
     /// To pass packets on, on a gateway.
@@ -20,7 +20,7 @@ pub enum Role {
 impl Role {
     /// Its name as an argument of the agent.
     #[must_use]
-    pub fn word(self) -> &'static str {
+    pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Serve => "serve",
             Self::Relay => "relay",
@@ -30,21 +30,21 @@ impl Role {
 
 /// What a host says about itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Report {
+pub(crate) struct Report {
     /// `uname -s`; empty where there is no uname.
-    pub system: String,
+    pub(crate) system: String,
     /// `uname -m`.
-    pub machine: String,
+    pub(crate) machine: String,
     /// The folder whose agent is being started.
-    pub found: Option<String>,
+    pub(crate) found: Option<String>,
     /// The first folder that can hold an agent.
-    pub folder: Option<String>,
+    pub(crate) folder: Option<String>,
     /// Folders that cannot, and why.
-    pub unfit: Vec<(String, String)>,
+    pub(crate) unfit: Vec<(String, String)>,
     /// Whether it can unpack.
-    pub gzip: bool,
+    pub(crate) gzip: bool,
     /// Whether it can verify.
-    pub sha256sum: bool,
+    pub(crate) sha256sum: bool,
 }
 
 /// What earlier tries have shown about the folders of a host.

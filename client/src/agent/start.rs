@@ -34,17 +34,15 @@ const LINE: Duration = Duration::from_secs(30);
 const ANSWER: Duration = Duration::from_secs(30);
 
 /// An agent that waits for its request. Dropping it ends the shell it runs in, and the agent with it.
-pub struct Prepared {
+pub(crate) struct Prepared {
     shell: Shell,
-    /// Whether the agent had to be put on the host first.
-    installed: bool,
 }
 
 /// Starts the agent on `host`, putting it there first where it is not, up to where it waits for its request.
 ///
 /// # Errors
 /// When no shell can be had, the host is not supported, no folder takes the agent, or it does not start.
-pub async fn prepare(
+pub(crate) async fn prepare(
     host: &dyn RemoteHost,
     role: Role,
     bundle: &Bundle,
@@ -57,7 +55,7 @@ pub async fn prepare(
         let (mut shell, nonce, report) = look(host, role, bundle, &experience).await?;
         if let Some(folder) = report.found {
             match shell.marker(&nonce).await {
-                Ok(()) => return Ok(Prepared { shell, installed }),
+                Ok(()) => return Ok(Prepared { shell }),
                 Err(no) if may_try_again(&experience, &no, installed) && cannot_run(&mut shell).await => {
                     experience.distrusted.push(folder);
                     continue;
@@ -134,17 +132,11 @@ async fn does_not_start(shell: &mut Shell, no: &NoMarker) -> Failure {
 }
 
 impl Prepared {
-    /// Whether the agent had to be put on the host first.
-    #[must_use]
-    pub fn installed(&self) -> bool {
-        self.installed
-    }
-
     /// Lets a client in.
     ///
     /// # Errors
     /// As [`Prepared::exchange`].
-    pub async fn serve(self, request: AdmitRequest) -> Result<AdmitReply, Failure> {
+    pub(crate) async fn serve(self, request: AdmitRequest) -> Result<AdmitReply, Failure> {
         let host = self.shell.host().to_owned();
         match self.exchange(&BootstrapRequest::Admit(request)).await? {
             Started::Serve(reply) => Ok(reply),
@@ -156,7 +148,7 @@ impl Prepared {
     ///
     /// # Errors
     /// As [`Prepared::exchange`].
-    pub async fn relay(self, request: RelayRequest) -> Result<RelayReply, Failure> {
+    pub(crate) async fn relay(self, request: RelayRequest) -> Result<RelayReply, Failure> {
         let host = self.shell.host().to_owned();
         match self.exchange(&BootstrapRequest::Relay(request)).await? {
             Started::Relay(reply) => Ok(reply),
@@ -168,7 +160,7 @@ impl Prepared {
     ///
     /// # Errors
     /// As [`Prepared::exchange`].
-    pub async fn carry(mut self, request: AdmitRequest) -> Result<(AdmitReply, Pipe), Failure> {
+    pub(crate) async fn carry(mut self, request: AdmitRequest) -> Result<(AdmitReply, Pipe), Failure> {
         match self.ask(&BootstrapRequest::AdmitAndTunnel(request)).await? {
             Started::Serve(reply) => Ok((reply, Pipe { shell: self.shell })),
             Started::Relay(_) => Err(nonsense(self.shell.host(), "it started as a relay")),
@@ -179,7 +171,7 @@ impl Prepared {
     ///
     /// # Errors
     /// The agent's own failure; or that it ended, answered nonsense, or did not answer within 30 s.
-    pub async fn exchange(mut self, request: &BootstrapRequest) -> Result<Started, Failure> {
+    pub(crate) async fn exchange(mut self, request: &BootstrapRequest) -> Result<Started, Failure> {
         self.ask(request).await
     }
 
@@ -209,24 +201,17 @@ impl Prepared {
 }
 
 /// A pipe of packets to an agent, through a shell on its host. Dropping it ends the shell.
-pub struct Pipe {
+pub(crate) struct Pipe {
     shell: Shell,
 }
 
 impl Pipe {
-    /// The host's name, for messages.
-    #[must_use]
-    pub fn host(&self) -> &str {
-        self.shell.host()
-    }
-
     /// What a [carrier](jq_common::carrier::pipe::over) reads from and writes to, and the shell's local process, which
-    /// must be kept for as long as the carrier is used: dropping it ends the pipe, and it knows
-    /// [why](Process::failure) a pipe ended by itself.
+    /// must be kept for as long as the carrier is used: dropping it ends the pipe.
     ///
     /// # Errors
     /// When the shell's input was ended before.
-    pub fn into_parts(
+    pub(crate) fn into_parts(
         self,
     ) -> io::Result<(
         impl AsyncRead + Send + Unpin,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use jq_common::{bootstrap::Nonce, bootstrap::hex, text};
+use jq_common::{bootstrap::Nonce, protocol::hex, text};
 use sha2::{Digest, Sha256};
 use tokio::{io::AsyncReadExt, task::spawn_blocking, time::timeout};
 
@@ -108,7 +108,7 @@ async fn confirm(host: &dyn RemoteHost, agent: &Agent, folder: &str, new: &str) 
     );
     let mut shell = shell::run(host, &script, &nonce).await?;
     let is_right = match timeout(SETTLES, read_back(&mut shell, agent.length(), &nonce)).await {
-        Ok(Ok(content)) => hex(&Sha256::digest(&content)) == agent.sha256(),
+        Ok(Ok(content)) => hex::encode(&Sha256::digest(&content)) == agent.sha256(),
         _ => false,
     };
     let _ = shell.write(if is_right { b"keep\n" } else { b"drop\n" }).await;

@@ -5,8 +5,7 @@ use std::time::{Duration, Instant};
 /// Waits that double up to a cap, each drawn evenly from zero to the current limit ("full jitter"), so that clients which
 /// lost the same host do not come back together.
 #[derive(Clone, Debug)]
-pub struct Backoff {
-    first: Duration,
+pub(crate) struct Backoff {
     cap: Duration,
     limit: Duration,
 }
@@ -14,25 +13,18 @@ pub struct Backoff {
 impl Backoff {
     /// The first wait is at most `first`, no wait is longer than `cap`.
     #[must_use]
-    pub fn new(first: Duration, cap: Duration) -> Self {
-        let first = first.min(cap);
+    pub(crate) fn new(first: Duration, cap: Duration) -> Self {
         Self {
-            first,
             cap,
-            limit: first,
+            limit: first.min(cap),
         }
     }
 
     /// The next wait. `random` is drawn evenly from all of `u32`.
-    pub fn next(&mut self, random: u32) -> Duration {
+    pub(crate) fn next(&mut self, random: u32) -> Duration {
         let limit = self.limit;
         self.limit = limit.saturating_mul(2).min(self.cap);
         part(limit, random)
-    }
-
-    /// Starts anew: something worked, or there is news.
-    pub fn reset(&mut self) {
-        self.limit = self.first;
     }
 }
 
@@ -46,36 +38,36 @@ fn part(whole: Duration, random: u32) -> Duration {
 /// The pace of attempts that the other side counts: sshd holds fast retries against their source
 /// (`PerSourcePenalties` in sshd_config(5)).
 #[derive(Clone, Debug)]
-pub struct Attempts {
+pub(crate) struct Attempts {
     apart: Duration,
     last: Option<Instant>,
 }
 
 impl Attempts {
     /// How far apart the starts of two attempts with ssh are at least.
-    pub const SSH: Duration = Duration::from_secs(15);
+    pub(crate) const SSH: Duration = Duration::from_secs(15);
 
     /// The first attempt may start at once, each other `apart` after the start of the one before.
     #[must_use]
-    pub fn new(apart: Duration) -> Self {
+    pub(crate) fn new(apart: Duration) -> Self {
         Self { apart, last: None }
     }
 
     /// How long after `now` the next attempt may start.
     #[must_use]
-    pub fn wait(&self, now: Instant) -> Duration {
+    pub(crate) fn wait(&self, now: Instant) -> Duration {
         self.last.map_or(Duration::ZERO, |last| {
             self.apart.saturating_sub(now.saturating_duration_since(last))
         })
     }
 
     /// An attempt starts.
-    pub fn start(&mut self, now: Instant) {
+    pub(crate) fn start(&mut self, now: Instant) {
         self.last = Some(now);
     }
 
     /// Lets one attempt start at once: the user asked, or this machine woke.
-    pub fn skip(&mut self) {
+    pub(crate) fn skip(&mut self) {
         self.last = None;
     }
 }
@@ -91,14 +83,11 @@ mod tests {
     }
 
     #[test]
-    fn waits_double_up_to_the_cap_and_start_anew_after_a_reset() {
+    fn waits_double_up_to_the_cap() {
         let mut backoff = Backoff::new(millis(250), millis(10_000));
         let half = 1 << 31;
         let mut waits = |n| -> Vec<_> { (0..n).map(|_| backoff.next(half).as_millis()).collect() };
         assert_eq!(waits(8), [125, 250, 500, 1000, 2000, 4000, 5000, 5000]);
-        backoff.reset();
-        assert_eq!(backoff.next(half), millis(125));
-        assert_eq!(backoff.next(half), millis(250));
     }
 
     #[test]

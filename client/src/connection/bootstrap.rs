@@ -74,11 +74,11 @@ pub(crate) struct Bootstrapper {
 
 /// What this machine contributes to a bootstrap.
 #[derive(Clone, Debug)]
-pub struct Here {
+pub(crate) struct Here {
     /// Where control sockets of ssh may be put; private.
-    pub runtime_dir: PathBuf,
+    pub(crate) runtime_dir: PathBuf,
     /// Whether standard error is a terminal.
-    pub terminal: bool,
+    pub(crate) terminal: bool,
 }
 
 /// What the agent on the target said.

@@ -19,7 +19,7 @@ const PAUSE: Duration = Duration::from_millis(600);
 
 /// What has been seen of a connection. Pure.
 #[derive(Debug)]
-pub struct SilenceDetector {
+pub(crate) struct SilenceDetector {
     sent: u64,
     heard: u64,
     heard_at: Instant,
@@ -31,7 +31,7 @@ pub struct SilenceDetector {
 
 /// What a look showed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Seen {
+pub(crate) enum Seen {
     /// It was heard, or owes nothing.
     Healthy,
     /// It has paused: ask it for a sign.
@@ -44,7 +44,7 @@ impl SilenceDetector {
     /// A connection that has just been heard from, with these counts of frames that its peer has to acknowledge, and of
     /// frames that came from it.
     #[must_use]
-    pub fn new(sent: u64, heard: u64, now: Instant) -> Self {
+    pub(crate) fn new(sent: u64, heard: u64, now: Instant) -> Self {
         Self {
             sent,
             heard,
@@ -55,7 +55,7 @@ impl SilenceDetector {
     }
 
     /// Takes the counts as they are at `now`.
-    pub fn look(&mut self, sent: u64, heard: u64, now: Instant) -> Seen {
+    pub(crate) fn look(&mut self, sent: u64, heard: u64, now: Instant) -> Seen {
         if heard != self.heard {
             // The answer to the question itself asks for no further one.
             let answered = self.asked && heard - self.heard <= 2;
@@ -80,13 +80,13 @@ impl SilenceDetector {
 
     /// Whether a closer look is worth it: something has just come, or is due.
     #[must_use]
-    pub fn is_beating(&self) -> bool {
+    pub(crate) fn is_beating(&self) -> bool {
         self.waiting.is_some() || !self.asked
     }
 }
 
 /// Watches the connection that carries a session.
-pub struct Liveness {
+pub(crate) struct Liveness {
     session: Arc<Session>,
     connection: Connection,
     pulse: SilenceDetector,
@@ -98,7 +98,7 @@ pub struct Liveness {
 impl Liveness {
     /// Of a connection that has just been made.
     #[must_use]
-    pub fn new(session: Arc<Session>, connection: Connection) -> Self {
+    pub(crate) fn new(session: Arc<Session>, connection: Connection) -> Self {
         let (sent, heard) = counts(&connection);
         Self {
             session,
@@ -110,14 +110,14 @@ impl Liveness {
     }
 
     /// Returns when the peer falls silent (true) or is heard again (false). Dropping the future loses nothing.
-    pub async fn changed(&mut self) -> bool {
+    pub(crate) async fn changed(&mut self) -> bool {
         loop {
             sleep_until(self.look_at).await;
             let (sent, heard) = counts(&self.connection);
             let silent = match self.pulse.look(sent, heard, Instant::now()) {
                 Seen::Healthy => false,
                 Seen::Probe => {
-                    self.session.ask_for_a_sign();
+                    self.session.probe();
                     self.silent
                 }
                 Seen::Overdue(silence) => silence > PATIENCE.max(self.connection.rtt() * 3),

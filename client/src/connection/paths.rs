@@ -24,7 +24,7 @@ use crate::agent::Pipe;
 
 /// One way to the agent. Holds secrets: kept in private files only.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Path {
+pub(crate) enum Path {
     /// Straight to its UDP port.
     Direct(SocketAddr),
     /// Through relays on the jump hosts.
@@ -40,7 +40,7 @@ pub enum Path {
 
 /// A path's place on the ladder, the best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Rank {
+pub(crate) enum Rank {
     /// Straight to the agent.
     Direct,
     /// Through relays.
@@ -52,7 +52,7 @@ pub enum Rank {
 impl Path {
     /// Its place on the ladder.
     #[must_use]
-    pub fn rank(&self) -> Rank {
+    pub(crate) fn rank(&self) -> Rank {
         match self {
             Self::Direct(_) => Rank::Direct,
             Self::Relay { .. } => Rank::Relay,
@@ -62,7 +62,7 @@ impl Path {
 
     /// Where its UDP packets are sent.
     #[must_use]
-    pub fn address(&self) -> Option<SocketAddr> {
+    pub(crate) fn address(&self) -> Option<SocketAddr> {
         match self {
             Self::Direct(address) | Self::Relay { address, .. } => Some(*address),
             Self::Ssh => None,
@@ -72,13 +72,13 @@ impl Path {
 
 /// One relay of a [`Path`].
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RelayHop {
+pub(crate) struct RelayHop {
     /// Its host, as the user calls it.
-    pub host: String,
+    pub(crate) host: String,
     /// The pair announced to it.
-    pub pair: PairId,
+    pub(crate) pair: PairId,
     /// What proves that the pair is ours.
-    pub secret: RelaySecret,
+    pub(crate) secret: RelaySecret,
 }
 
 impl fmt::Debug for RelayHop {
@@ -104,7 +104,7 @@ impl fmt::Display for Path {
 
 /// Why one way did not work.
 #[derive(Debug, thiserror::Error)]
-pub enum PathError {
+pub(crate) enum PathError {
     /// The socket, or the endpoint on it.
     #[error("{0}")]
     Endpoint(#[from] quic::EndpointError),
@@ -129,15 +129,15 @@ pub enum PathError {
 }
 
 /// A connection, and the way it takes.
-pub struct Connected {
+pub(crate) struct Connected {
     /// The connection.
-    pub connection: Connection,
+    pub(crate) connection: Connection,
     /// Its endpoint; closed last.
-    pub endpoint: Endpoint,
+    pub(crate) endpoint: Endpoint,
     /// The way its packets take.
-    pub path: Path,
+    pub(crate) path: Path,
     /// Returns when the way is known to lead nowhere any more.
-    pub gone: BoxFuture<'static, ()>,
+    pub(crate) gone: BoxFuture<'static, ()>,
 }
 
 /// Connects over UDP by `path`, within `deadline`. A relay takes a later try of the same pair only with a higher
@@ -145,7 +145,7 @@ pub struct Connected {
 ///
 /// # Errors
 /// A [`PathError`].
-pub async fn connect(
+pub(crate) async fn connect(
     path: Path,
     generation: u64,
     identity: &Identity,
@@ -206,7 +206,7 @@ pub async fn connect(
 ///
 /// # Errors
 /// A [`PathError`].
-pub async fn connect_by_pipe(
+pub(crate) async fn connect_by_pipe(
     pipe: Pipe,
     identity: &Identity,
     agent: Fingerprint,

@@ -32,7 +32,7 @@ use crate::{
 const HEAD_START: Duration = Duration::from_millis(50);
 
 /// Head start of UDP over ssh at the beginning.
-pub const OVER_SSH: Duration = Duration::from_millis(700);
+pub(crate) const OVER_SSH: Duration = Duration::from_millis(700);
 
 /// How long a try takes at least before it is given up for the next.
 const TRY: Duration = Duration::from_millis(1200);
@@ -50,11 +50,11 @@ const BETTER: [(Duration, Duration); 2] = [
 
 /// An agent, and the ways to it. Holds secrets.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KnownAgent {
+pub(crate) struct KnownAgent {
     /// Its certificate.
-    pub agent: Fingerprint,
+    pub(crate) agent: Fingerprint,
     /// By UDP, the best first.
-    pub ways: Vec<Path>,
+    pub(crate) ways: Vec<Path>,
 }
 
 impl KnownAgent {
@@ -83,20 +83,20 @@ impl KnownAgent {
 }
 
 /// A connection that carries the session at the agent.
-pub struct Carried {
+pub(crate) struct Carried {
     /// To be installed.
-    pub attached: Attached,
+    pub(crate) attached: Attached,
     /// Its endpoint; closed last.
-    pub endpoint: Endpoint,
+    pub(crate) endpoint: Endpoint,
     /// The way its packets take.
-    pub path: Path,
+    pub(crate) path: Path,
     /// Returns when the way is known to lead nowhere any more.
-    pub gone: BoxFuture<'static, ()>,
+    pub(crate) gone: BoxFuture<'static, ()>,
 }
 
 /// Why a way is of no use.
 #[derive(Debug, thiserror::Error)]
-pub enum SearchError {
+pub(crate) enum SearchError {
     /// The connection.
     #[error(transparent)]
     Path(#[from] PathError),
@@ -108,7 +108,7 @@ pub enum SearchError {
 impl SearchError {
     /// The other end speaks another version.
     #[must_use]
-    pub fn is_version(&self) -> bool {
+    pub(crate) fn is_version(&self) -> bool {
         matches!(self, Self::Path(PathError::Refused(error)) if quic::is_version_mismatch(error))
     }
 
@@ -120,22 +120,22 @@ impl SearchError {
 
 /// Tries ways to one agent.
 #[derive(Clone)]
-pub struct Searcher {
+pub(crate) struct Searcher {
     /// What is to be carried.
-    pub session: Arc<Session>,
+    pub(crate) session: Arc<Session>,
     /// Who this client is.
-    pub identity: Arc<Identity>,
+    pub(crate) identity: Arc<Identity>,
     /// Who the agent is.
-    pub agent: Fingerprint,
+    pub(crate) agent: Fingerprint,
     /// The round-trip time to expect.
-    pub round_trip: Duration,
+    pub(crate) round_trip: Duration,
     /// Counts the tries through relays.
-    pub tries: Arc<AtomicU64>,
+    pub(crate) tries: Arc<AtomicU64>,
 }
 
 /// A counter of tries for [`Searcher::tries`]: its numbers are higher than those of any earlier process.
 #[must_use]
-pub fn tries() -> Arc<AtomicU64> {
+pub(crate) fn tries() -> Arc<AtomicU64> {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let micros = since.map_or(0, |since| u64::try_from(since.as_micros()).unwrap_or(0));
     Arc::new(AtomicU64::new(micros))
@@ -146,7 +146,7 @@ impl Searcher {
     ///
     /// # Errors
     /// Each way with why it is of no use, when there is none that may come to work.
-    pub async fn search(self, ways: Vec<Path>) -> Result<Carried, Vec<(Path, SearchError)>> {
+    pub(crate) async fn search(self, ways: Vec<Path>) -> Result<Carried, Vec<(Path, SearchError)>> {
         first(ways, |path| self.keep_trying(path)).await
     }
 
@@ -166,7 +166,7 @@ impl Searcher {
     ///
     /// # Errors
     /// Each way with why it does not work.
-    pub async fn race(
+    pub(crate) async fn race(
         &self,
         ways: Vec<Path>,
         deadline: Duration,
@@ -179,7 +179,7 @@ impl Searcher {
     }
 
     /// Looks now and then, while something works, whether one of these better `ways` does.
-    pub async fn improve(self, ways: Vec<Path>, current: Rank) -> Carried {
+    pub(crate) async fn improve(self, ways: Vec<Path>, current: Rank) -> Carried {
         let (first, cap) = BETTER[usize::from(current != Rank::Ssh)];
         let mut pause = Backoff::new(first, cap);
         loop {
@@ -199,7 +199,7 @@ impl Searcher {
     ///
     /// # Errors
     /// Why it does not work.
-    pub async fn by_pipe(self, pipe: Pipe, head_start: Duration) -> Result<Carried, SearchError> {
+    pub(crate) async fn by_pipe(self, pipe: Pipe, head_start: Duration) -> Result<Carried, SearchError> {
         sleep(head_start).await;
         let deadline = self.patience() * 8;
         let connected = paths::connect_by_pipe(pipe, &self.identity, self.agent, deadline).await?;

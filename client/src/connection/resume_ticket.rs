@@ -16,7 +16,7 @@ use super::race::KnownAgent;
 use crate::state::{Folders, make_private, write_private};
 
 /// A session's way back.
-pub struct TicketStore {
+pub(crate) struct TicketStore {
     path: PathBuf,
     /// What the ways depend on: the target, how ssh gets there, and the agent's binary.
     circumstances: String,
@@ -37,7 +37,7 @@ impl TicketStore {
     /// That of the session `name` below `state_dir`. Where another process has the session, or nothing can be kept,
     /// this one remembers nothing.
     #[must_use]
-    pub fn open(folders: &Folders, name: &str, circumstances: String) -> Self {
+    pub(crate) fn open(folders: &Folders, name: &str, circumstances: String) -> Self {
         let folder = folders.sessions();
         let lock = take(&folder, name).unwrap_or_else(|error| {
             tracing::info!(%error, "nothing will be remembered");
@@ -53,7 +53,7 @@ impl TicketStore {
 
     /// What was kept under the same circumstances.
     #[must_use]
-    pub fn load(&self) -> Option<(Identity, KnownAgent)> {
+    pub(crate) fn load(&self) -> Option<(Identity, KnownAgent)> {
         self.lock.as_ref()?;
         let kept: Kept = serde_json::from_slice(&fs::read(&self.path).ok()?).ok()?;
         if kept.circumstances != self.circumstances {
@@ -64,7 +64,7 @@ impl TicketStore {
     }
 
     /// Keeps the way back, whole or not at all. Where that fails the next connect goes by ssh, which is no failure.
-    pub fn save(&self, identity: &Identity, known: &KnownAgent) {
+    pub(crate) fn save(&self, identity: &Identity, known: &KnownAgent) {
         let Ok(mut saved) = self.saved.lock() else { return };
         if self.lock.is_none() || saved.as_ref() == Some(known) {
             return;

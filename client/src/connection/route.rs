@@ -4,7 +4,7 @@ use std::{fmt, path::PathBuf};
 
 /// The host.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Target {
+pub(crate) enum Target {
     /// This machine, without ssh.
     Local,
     /// An ssh destination, as the user wrote it.
@@ -22,7 +22,7 @@ impl fmt::Display for Target {
 
 /// Which paths may carry packets (`--path`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PathChoice {
+pub(crate) enum PathChoice {
     /// The best that works.
     Auto,
     /// Only UDP straight to the host.
@@ -35,19 +35,19 @@ pub enum PathChoice {
 
 /// A target, and what the user said about the way to it.
 #[derive(Clone, Debug)]
-pub struct Route {
+pub(crate) struct Route {
     /// The host.
-    pub target: Target,
+    pub(crate) target: Target,
     /// Configuration file for ssh (`-F`).
-    pub ssh_config: Option<PathBuf>,
+    pub(crate) ssh_config: Option<PathBuf>,
     /// Jump hosts for ssh (`-J`).
-    pub jump: Option<String>,
+    pub(crate) jump: Option<String>,
     /// Options for ssh (`-o`), `KEY=VALUE` each.
-    pub ssh_options: Vec<String>,
+    pub(crate) ssh_options: Vec<String>,
     /// Which paths may be used.
-    pub path: PathChoice,
+    pub(crate) path: PathChoice,
     /// A folder with agents, besides the bundled ones.
-    pub agent_dir: Option<PathBuf>,
+    pub(crate) agent_dir: Option<PathBuf>,
 }
 
 impl Route {

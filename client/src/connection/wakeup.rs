@@ -6,10 +6,10 @@
 //! - [`network`]: the address that this machine uses towards each peer
 //! - [`keys`]: Enter, on the terminal that this process was started from
 
-pub mod clock;
+pub(crate) mod clock;
 mod descriptor;
-pub mod keys;
-pub mod network;
+pub(crate) mod keys;
+pub(crate) mod network;
 
 use std::{
     net::SocketAddr,
@@ -30,8 +30,8 @@ use self::{
 
 /// A reason to try again now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Trigger {
-    /// The user pressed Enter, or ran a command that pokes.
+pub(crate) enum Trigger {
+    /// The user pressed Enter.
     UserAsked,
     /// This machine, or this process alone, stood still and goes on.
     Woke {
@@ -43,7 +43,7 @@ pub enum Trigger {
 }
 
 /// Hears of all that is noticed. Dropped, it stops looking.
-pub struct Triggers {
+pub(crate) struct Triggers {
     told: Arc<Told>,
     peers: watch::Sender<Vec<SocketAddr>>,
     keys: Keys,
@@ -59,7 +59,7 @@ impl Triggers {
     /// # Panics
     /// Outside of a tokio runtime with time and I/O.
     #[must_use]
-    pub fn start(peers: Vec<SocketAddr>) -> Self {
+    pub(crate) fn start(peers: Vec<SocketAddr>) -> Self {
         let told = Arc::new(Told::default());
         let keys = Keys::default();
         let (peers, network) = watch::channel(peers);
@@ -79,12 +79,12 @@ impl Triggers {
 
     /// Waits for the next notice. What happens several times before it is asked for comes once; a user's wish comes
     /// first. Nothing is lost when this future is dropped.
-    pub async fn next(&mut self) -> Trigger {
+    pub(crate) async fn next(&mut self) -> Trigger {
         self.told.next().await
     }
 
     /// Watches the ways to other peers from now on. That they are others is no notice.
-    pub fn set_peers(&self, peers: Vec<SocketAddr>) {
+    pub(crate) fn set_peers(&self, peers: Vec<SocketAddr>) {
         self.peers.send_if_modified(|known| {
             let differ = *known != peers;
             *known = peers;
@@ -92,27 +92,10 @@ impl Triggers {
         });
     }
 
-    /// A handle by which another part of the client says that the user asked.
-    #[must_use]
-    pub fn poke(&self) -> Poke {
-        Poke(self.told.clone())
-    }
-
     /// The handle that keeps this from reading the terminal while something else asks the user there.
     #[must_use]
-    pub fn keys(&self) -> Keys {
+    pub(crate) fn keys(&self) -> Keys {
         self.keys.clone()
-    }
-}
-
-/// Says that the user asked.
-#[derive(Clone)]
-pub struct Poke(Arc<Told>);
-
-impl Poke {
-    /// Has the next notice be [`Trigger::UserAsked`].
-    pub fn ask(&self) {
-        self.0.tell(Trigger::UserAsked);
     }
 }
 
@@ -210,11 +193,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_poke_is_heard_by_who_already_waits() {
-        let mut notices = Triggers::start(Vec::new());
-        let poke = notices.poke();
-        let (heard, ()) = tokio::join!(notices.next(), async { poke.ask() });
-        assert_eq!(heard, Trigger::UserAsked);
+    async fn what_happens_is_heard_by_who_already_waits() {
+        let told = Told::default();
+        let (heard, ()) = tokio::join!(told.next(), async { told.tell(Trigger::NetworkChanged) });
+        assert_eq!(heard, Trigger::NetworkChanged);
     }
 
     #[tokio::test]

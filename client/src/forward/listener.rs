@@ -19,7 +19,7 @@ const TRIES: u16 = 100;
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// A port on 127.0.0.1 and, where this machine has it, ::1.
-pub struct Listener {
+pub(crate) struct Listener {
     v4: TcpListener,
     v6: Option<TcpListener>,
     port: u16,
@@ -30,7 +30,7 @@ impl Listener {
     ///
     /// # Errors
     /// When a hundred ports in a row are taken or may not be used.
-    pub async fn bind(wanted: u16) -> io::Result<Self> {
+    pub(crate) async fn bind(wanted: u16) -> io::Result<Self> {
         let mut last = io::Error::from(io::ErrorKind::AddrInUse);
         for port in wanted..=wanted.saturating_add(TRIES) {
             match Self::on(port).await {
@@ -56,13 +56,13 @@ impl Listener {
 
     /// The port it got.
     #[must_use]
-    pub fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         self.port
     }
 
     /// The next connection from this machine. It is reset when it is closed before all was carried. Dropping the future
     /// loses no connection.
-    pub async fn accept(&self) -> TcpStream {
+    pub(crate) async fn accept(&self) -> TcpStream {
         loop {
             let accepted = match &self.v6 {
                 Some(v6) => tokio::select! {

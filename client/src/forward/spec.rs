@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use jq_common::protocol::stream::Target;
+use jq_common::protocol::target::{Address, Scope, Target};
 
 /// One forwarded port: a listener here, a target there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,26 +41,14 @@ impl Forward {
     pub fn parse(spec: &str) -> Result<Self, ForwardError> {
         let parts = split(spec);
         let (local, target) = match parts.as_slice() {
-            [both] => (port(both)?, Target::Workload { port: port(both)? }),
-            [local, remote] => (port(local)?, Target::Workload { port: port(remote)? }),
-            [local, name, remote] => (
-                port(local)?,
-                Target::Host {
-                    host: host(name)?,
-                    port: port(remote)?,
-                },
-            ),
+            [both] => (port(both)?, Target::workload(port(both)?)),
+            [local, remote] => (port(local)?, Target::workload(port(remote)?)),
+            [local, name, remote] => (port(local)?, Target::host(host(name)?, port(remote)?)),
             [bind, local, name, remote] => {
                 if !matches!(*bind, "" | "localhost" | "127.0.0.1" | "[::1]") {
                     return Err(ForwardError::Bind((*bind).to_owned()));
                 }
-                (
-                    port(local)?,
-                    Target::Host {
-                        host: host(name)?,
-                        port: port(remote)?,
-                    },
-                )
+                (port(local)?, Target::host(host(name)?, port(remote)?))
             }
             more => return Err(ForwardError::Parts(more.len())),
         };
@@ -73,10 +61,12 @@ pub struct Shown<'a>(pub &'a Target);
 
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Target::Workload { port } => write!(f, "port {port}"),
-            Target::Host { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
-            Target::Host { host, port } => write!(f, "{host}:{port}"),
+        match (&self.0.address, self.0.scope) {
+            (Address::Port(port), Scope::Workload) => write!(f, "port {port}"),
+            (Address::Port(port), Scope::Host) => write!(f, "localhost:{port}"),
+            (Address::Name { host, port }, _) if host.contains(':') => write!(f, "[{host}]:{port}"),
+            (Address::Name { host, port }, _) => write!(f, "{host}:{port}"),
+            (Address::Unix { path }, _) => f.write_str(path),
         }
     }
 }
@@ -128,17 +118,14 @@ mod tests {
     fn workload(local: u16, port: u16) -> Result<Forward, ForwardError> {
         Ok(Forward {
             local,
-            target: Target::Workload { port },
+            target: Target::workload(port),
         })
     }
 
     fn on_host(local: u16, host: &str, port: u16) -> Result<Forward, ForwardError> {
         Ok(Forward {
             local,
-            target: Target::Host {
-                host: host.to_owned(),
-                port,
-            },
+            target: Target::host(host, port),
         })
     }
 

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{
     text::{clean, clean_lines},
-    words::milliseconds,
+    words::{self, milliseconds},
     writer::print,
 };
 use crate::{
@@ -104,6 +104,13 @@ pub(super) fn session(snapshot: &Snapshot) {
     value["url"] = snapshot.url.as_deref().map(clean).into();
     value["engine"] = clean(&snapshot.engine).into();
     value["container"] = snapshot.container.as_deref().map(clean).into();
+    value["workload"] = snapshot.workload.as_ref().map_or(Value::Null, |workload| {
+        json!({
+            "state": words::workload(workload.state),
+            "engine": clean(&workload.engine),
+            "container": workload.container.as_deref().map(clean),
+        })
+    });
     value["gpus"] = snapshot.gpus.iter().map(|gpu| clean(gpu)).collect();
     value["forwards"] = snapshot.ports.iter().map(forward).collect();
     emit("session", value);

@@ -30,9 +30,9 @@ const MOST_LINES: usize = 20;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Terminal {
     /// A terminal that can redraw a line.
-    pub draws: bool,
+    pub(crate) draws: bool,
     /// It shows colours.
-    pub colours: bool,
+    pub(crate) colours: bool,
 }
 
 /// Prints. Cheap to clone; all clones share one terminal.
@@ -79,7 +79,7 @@ impl Printer {
     }
 
     /// A step on `host` has begun; its last one is done.
-    pub fn begin(&self, host: &str, text: &str) {
+    pub(crate) fn begin(&self, host: &str, text: &str) {
         let text = clean(text);
         let inner = &mut *self.inner();
         let done = inner.steps.begin(host, &text);
@@ -91,7 +91,7 @@ impl Printer {
     }
 
     /// The last step on `host` is done.
-    pub fn end(&self, host: &str) {
+    pub(crate) fn end(&self, host: &str) {
         let inner = &mut *self.inner();
         let done = inner.steps.end(host);
         inner.step_done(done);
@@ -99,7 +99,7 @@ impl Printer {
     }
 
     /// How far the step on `host` has come.
-    pub fn progressed(&self, host: &str, progress: &Progress) {
+    pub(crate) fn progressed(&self, host: &str, progress: &Progress) {
         let inner = &mut *self.inner();
         let detail = one_line(&progress.detail, 60);
         let line = inner.steps.progress(host, progress, &detail);
@@ -112,7 +112,7 @@ impl Printer {
     }
 
     /// Something worth knowing.
-    pub fn note(&self, text: &str) {
+    pub(crate) fn note(&self, text: &str) {
         let text = clean(text);
         let inner = &mut *self.inner();
         if inner.json {
@@ -123,7 +123,7 @@ impl Printer {
     }
 
     /// Something that the user would not expect.
-    pub fn warning(&self, text: &str) {
+    pub(crate) fn warning(&self, text: &str) {
         let text = clean(text);
         let inner = &mut *self.inner();
         if inner.json {
@@ -135,7 +135,7 @@ impl Printer {
     }
 
     /// All steps are done: the terminal is as it was, whatever comes next.
-    pub fn settle(&self) {
+    pub(crate) fn settle(&self) {
         let inner = &mut *self.inner();
         let done = inner.steps.end_all();
         for step in done {
@@ -145,14 +145,14 @@ impl Printer {
     }
 
     /// Steps that will never be done are dropped from the terminal.
-    pub fn abandon(&self) {
+    pub(crate) fn abandon(&self) {
         let inner = &mut *self.inner();
         inner.steps.abandon();
         inner.redraw();
     }
 
     /// The connection stands.
-    pub fn opened(&self, opened: &Opened) {
+    pub(crate) fn opened(&self, opened: &Opened) {
         self.settle();
         let inner = self.inner();
         if inner.json {
@@ -184,8 +184,8 @@ impl Printer {
 
     /// The connection is now so. To be called on every change, and about once a second for the numbers.
     ///
-    /// While ssh may ask its user ([`Event::Prompting`](crate::reporter::Event::Prompting)) nothing is drawn.
-    pub fn status(&self, status: &Status) {
+    /// While ssh may ask its user ([`Event::Prompting`]) nothing is drawn.
+    pub(crate) fn status(&self, status: &Status) {
         let mut next = status.cleaned();
         let inner = &mut *self.inner();
         let previous = inner.status.take();
@@ -214,7 +214,7 @@ impl Printer {
     }
 
     /// All sessions that run here, and their ports.
-    pub fn sessions(&self, found: &[Found]) {
+    pub(crate) fn sessions(&self, found: &[Found]) {
         if self.inner().json {
             for one in found {
                 match &one.answer {
@@ -233,7 +233,7 @@ impl Printer {
     }
 
     /// One session with all that is known of it.
-    pub fn session(&self, snapshot: &Snapshot) {
+    pub(crate) fn session(&self, snapshot: &Snapshot) {
         if self.inner().json {
             return json::session(snapshot);
         }

@@ -2,6 +2,19 @@
 
 use std::time::Duration;
 
+use jq_common::protocol::topics::WorkloadState;
+
+/// How a workload is, also in `--json`.
+pub(super) fn workload(state: WorkloadState) -> &'static str {
+    match state {
+        WorkloadState::None => "none",
+        WorkloadState::Starting => "starting",
+        WorkloadState::Running => "running",
+        WorkloadState::Restoring => "restoring",
+        WorkloadState::Unknown => "unknown",
+    }
+}
+
 /// Bytes a second: `0 B/s`, `1.2 MB/s`, `3 kB/s`, `35 kB/s`.
 pub(super) fn rate(bytes_per_s: u64) -> String {
     let rounded = |unit: u64| bytes_per_s.saturating_add(unit / 2) / unit;

@@ -8,7 +8,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use jq_common::protocol::stream::{ResetCode, Target};
+use jq_common::protocol::{stream::ResetCode, target::Target};
 use tokio::{
     net::TcpStream,
     select,
@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::core::Session;
 use crate::{
+    error::Failure,
     forward::{
         listener::Listener,
         spec::{Forward, Shown},
@@ -35,7 +36,7 @@ const WAITING: usize = 16;
 
 /// Why a request was refused. Nothing has changed then.
 #[derive(Debug, thiserror::Error)]
-pub enum ForwardError {
+pub(crate) enum ForwardError {
     /// Neither the port nor one of the next hundred can be bound.
     #[error("cannot listen on port {port} or any of the next hundred: {source}")]
     Bind {
@@ -62,7 +63,7 @@ enum Request {
 
 /// Sends requests to the actor. Cheap to clone.
 #[derive(Clone)]
-pub struct Forwards {
+pub(crate) struct Forwards {
     requests: mpsc::Sender<Request>,
     list: watch::Receiver<Vec<Port>>,
 }
@@ -73,7 +74,7 @@ impl Forwards {
     ///
     /// # Errors
     /// [`ForwardError::Bind`], [`ForwardError::TooMany`], or [`ForwardError::Ended`].
-    pub async fn add(&self, forward: Forward) -> Result<u16, ForwardError> {
+    pub(crate) async fn add(&self, forward: Forward) -> Result<u16, ForwardError> {
         self.ask(|answer| Request::Add(forward, answer)).await
     }
 
@@ -81,13 +82,13 @@ impl Forwards {
     ///
     /// # Errors
     /// [`ForwardError::NotForwarded`] or [`ForwardError::Ended`].
-    pub async fn remove(&self, port: u16) -> Result<(), ForwardError> {
+    pub(crate) async fn remove(&self, port: u16) -> Result<(), ForwardError> {
         self.ask(|answer| Request::Remove(port, answer)).await
     }
 
     /// The forwarded ports in the order in which they were added, now and after each change.
     #[must_use]
-    pub fn list(&self) -> watch::Receiver<Vec<Port>> {
+    pub(crate) fn list(&self) -> watch::Receiver<Vec<Port>> {
         self.list.clone()
     }
 
@@ -103,8 +104,10 @@ impl Forwards {
 }
 
 /// Owns the listeners and what connects to them. Dropped, it closes the listeners and resets the connections.
-pub struct ForwardActor {
+pub(crate) struct ForwardActor {
     session: Arc<Session>,
+    /// The host, as the user writes it.
+    host: String,
     reporter: Arc<dyn Reporter>,
     requests: mpsc::Receiver<Request>,
     list: watch::Sender<Vec<Port>>,
@@ -121,13 +124,14 @@ struct Active {
 }
 
 impl ForwardActor {
-    /// The actor of `session`, and a handle to it. `reporter` is told, once for each reason, why connections fail.
+    /// The actor of `session` with the agent on `host`, and a handle to it. `reporter` is told, once for each reason, why connections fail.
     #[must_use]
-    pub fn new(session: Arc<Session>, reporter: Arc<dyn Reporter>) -> (Self, Forwards) {
+    pub(crate) fn new(session: Arc<Session>, host: String, reporter: Arc<dyn Reporter>) -> (Self, Forwards) {
         let (sender, requests) = mpsc::channel(WAITING);
         let (list, listed) = watch::channel(Vec::new());
         let actor = Self {
             session,
+            host,
             reporter,
             requests,
             list,
@@ -142,7 +146,7 @@ impl ForwardActor {
     }
 
     /// Serves requests for as long as it is polled. Forwarding itself goes on in tasks of its own.
-    pub async fn run(mut self) -> Infallible {
+    pub(crate) async fn run(mut self) -> Infallible {
         while let Some(request) = self.requests.recv().await {
             // Who asked may have gone meanwhile.
             match request {
@@ -169,6 +173,7 @@ impl ForwardActor {
         let connections = Connections {
             name: format!("127.0.0.1:{port} -> {shown}"),
             target: forward.target,
+            host: self.host.clone(),
             session: self.session.clone(),
             reporter: self.reporter.clone(),
             reported: Mutex::default(),
@@ -223,10 +228,11 @@ async fn accept(listener: Listener, connections: Arc<Connections>, closed: Cance
 struct Connections {
     name: String,
     target: Target,
+    host: String,
     session: Arc<Session>,
     reporter: Arc<dyn Reporter>,
     /// Reasons that were reported.
-    reported: Mutex<HashSet<&'static str>>,
+    reported: Mutex<HashSet<String>>,
 }
 
 impl Connections {
@@ -235,11 +241,11 @@ impl Connections {
             return;
         };
         tracing::debug!(?code, "forward reset");
-        if let Some(reason) = explain(code)
+        if let Some(reason) = explain(code, &self.host)
             && self
                 .reported
                 .lock()
-                .is_ok_and(|mut reported| reported.insert(reason))
+                .is_ok_and(|mut reported| reported.insert(reason.clone()))
         {
             self.reporter.note(&format!("{}: {reason}", self.name));
         }
@@ -247,15 +253,20 @@ impl Connections {
 }
 
 /// What a refused forward means, for the user. None for an ordinary end.
-fn explain(code: ResetCode) -> Option<&'static str> {
-    match code {
-        ResetCode::Refused => Some("nothing listens there"),
-        ResetCode::Unreachable => Some("the host cannot reach it"),
-        ResetCode::TimedOut => Some("it does not answer"),
-        ResetCode::TooMany => Some("too many connections are open"),
-        ResetCode::NoWorkload => Some("the container does not run"),
-        _ => None,
-    }
+fn explain(code: ResetCode, host: &str) -> Option<String> {
+    let reason = match code {
+        ResetCode::Refused => "nothing listens there",
+        ResetCode::Unreachable => "the host cannot reach it",
+        ResetCode::TimedOut => "it does not answer",
+        ResetCode::TooMany => "too many connections are open",
+        ResetCode::NoWorkload => "the container does not run",
+        ResetCode::Unsupported => {
+            let Failure { what, hint, .. } = Failure::older_agent(host);
+            return Some(format!("{what}: {hint}"));
+        }
+        _ => return None,
+    };
+    Some(reason.to_owned())
 }
 
 #[cfg(test)]

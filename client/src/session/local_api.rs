@@ -63,7 +63,7 @@ enum Answer {
 /// The folder of the control sockets: `runtime_dir`, or a private one in /tmp where a session's socket in `runtime_dir`
 /// could have too long a path.
 #[must_use]
-pub fn folder(runtime_dir: &Path) -> PathBuf {
+pub(crate) fn folder(runtime_dir: &Path) -> PathBuf {
     if runtime_dir.as_os_str().len() + 1 + name::LONGEST + SUFFIX.len() <= SOCKET_PATH_LIMIT {
         runtime_dir.to_owned()
     } else {
@@ -73,7 +73,7 @@ pub fn folder(runtime_dir: &Path) -> PathBuf {
 
 /// The names that have a socket in this folder, in order. Their processes may be dead.
 #[must_use]
-pub fn sessions(folder: &Path) -> Vec<String> {
+pub(crate) fn sessions(folder: &Path) -> Vec<String> {
     let entries = folder.read_dir().into_iter().flatten().flatten();
     let mut names: Vec<_> = entries
         .filter_map(|entry| Some(entry.file_name().to_str()?.strip_suffix(SUFFIX)?.to_owned()))
@@ -86,7 +86,7 @@ pub fn sessions(folder: &Path) -> Vec<String> {
 ///
 /// # Errors
 /// An [`AskError`] when it does not tell.
-pub async fn ask(folder: &Path, session: &str) -> Result<Snapshot, AskError> {
+pub(crate) async fn ask(folder: &Path, session: &str) -> Result<Snapshot, AskError> {
     let mut pid = None;
     let asked = timeout(DEADLINE, async {
         let mut stream = match UnixStream::connect(socket(folder, session)).await {
@@ -114,7 +114,7 @@ pub async fn ask(folder: &Path, session: &str) -> Result<Snapshot, AskError> {
 }
 
 /// A control socket that waits for its session to stand. Dropping it removes it.
-pub struct LocalApi {
+pub(crate) struct LocalApi {
     listener: UnixListener,
     path: PathBuf,
     /// Device and number of the socket's file: another process's socket of the same name is not ours to remove.
@@ -127,7 +127,7 @@ impl LocalApi {
     ///
     /// # Errors
     /// When the folder or the socket cannot be made.
-    pub fn bind(folder: &Path, session: &str) -> io::Result<Option<Self>> {
+    pub(crate) fn bind(folder: &Path, session: &str) -> io::Result<Option<Self>> {
         make_private(folder)?;
         let path = socket(folder, session);
         // Two that find the same dead socket must not remove each other's new one.
@@ -150,7 +150,7 @@ impl LocalApi {
     }
 
     /// Answers with the newest snapshot for as long as it is polled, and notifies `poke` of every request.
-    pub async fn serve(self, snapshot: watch::Receiver<Snapshot>, poke: Arc<Notify>) -> Infallible {
+    pub(crate) async fn serve(self, snapshot: watch::Receiver<Snapshot>, poke: Arc<Notify>) -> Infallible {
         let mut peers = JoinSet::new();
         loop {
             while peers.len() >= AT_ONCE {

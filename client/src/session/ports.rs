@@ -3,7 +3,7 @@
 use std::io;
 
 use jq_common::protocol::{
-    stream::Target,
+    target::Target,
     workload::{JupyterInfo, Ready},
 };
 
@@ -20,11 +20,11 @@ const JUPYTER: u16 = 8888;
 
 /// What the user asked for.
 #[derive(Clone, Debug, Default)]
-pub struct PortPlan {
+pub(crate) struct PortPlan {
     /// The forwards of `-L`.
-    pub forwards: Vec<Forward>,
+    pub(crate) forwards: Vec<Forward>,
     /// Local port of Jupyter, where the user named one.
-    pub jupyter: Option<u16>,
+    pub(crate) jupyter: Option<u16>,
 }
 
 /// The ports that were opened.
@@ -115,7 +115,7 @@ impl Opening<'_> {
     /// At the port that the user named, else where it was last time, else at Jupyter's own.
     async fn jupyter(&mut self, named: Option<u16>, jupyter: &JupyterInfo) -> Result<(), Failure> {
         let wanted = named.or(self.before.jupyter_port).unwrap_or(JUPYTER);
-        let port = self.add(wanted, Target::Workload { port: jupyter.port }).await?;
+        let port = self.add(wanted, Target::workload(jupyter.port)).await?;
         if port != wanted {
             self.reporter.warning(&format!(
                 "port {wanted} is taken here; Jupyter is on {port} instead"
@@ -202,7 +202,7 @@ mod tests {
     /// Opens `plan` for a session whose memory is in `file`, and closes it again. Returns the ports.
     async fn opened(plan: &PortPlan, file: &PortsFile) -> Result<Opened, Failure> {
         let session = Session::new(Duration::from_secs(60), false).unwrap();
-        let (actor, forwards) = ForwardActor::new(session, Arc::new(Silent));
+        let (actor, forwards) = ForwardActor::new(session, "gpu".to_owned(), Arc::new(Silent));
         let mut running: JoinSet<Infallible> = JoinSet::new();
         running.spawn(actor.run());
         let ready = Ready {
@@ -235,7 +235,7 @@ mod tests {
     }
 
     fn plan(local: u16, jupyter: u16) -> PortPlan {
-        let target = Target::Workload { port: 6006 };
+        let target = Target::workload(6006);
         PortPlan {
             forwards: vec![Forward { local, target }],
             jupyter: Some(jupyter),

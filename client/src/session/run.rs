@@ -9,7 +9,10 @@ use std::{
     time::Duration,
 };
 
-use jq_common::protocol::workload::{Ready, WorkloadSpec};
+use jq_common::protocol::{
+    topics::WorkloadStatus,
+    workload::{Ready, WorkloadSpec},
+};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -35,27 +38,27 @@ use crate::{
 
 /// What a session is to be.
 #[derive(Clone, Debug)]
-pub struct SessionPlan {
+pub(crate) struct SessionPlan {
     /// Its name.
-    pub name: String,
+    pub(crate) name: String,
     /// The host, and the way to it.
-    pub route: Route,
+    pub(crate) route: Route,
     /// How long the agent stays when nobody is connected, and keeps the session when nothing carries it.
-    pub linger: Duration,
+    pub(crate) linger: Duration,
     /// Whether streams are compressed where that helps.
-    pub compression: bool,
+    pub(crate) compression: bool,
     /// The container and Jupyter.
-    pub workload: WorkloadSpec,
+    pub(crate) workload: WorkloadSpec,
     /// The ports on this machine.
-    pub ports: PortPlan,
+    pub(crate) ports: PortPlan,
     /// Where files and sockets are kept.
-    pub folders: Folders,
+    pub(crate) folders: Folders,
     /// Whether standard error is a terminal.
-    pub terminal: bool,
+    pub(crate) terminal: bool,
 }
 
 /// A session with a connection, whose workload has been requested.
-pub struct RunningSession {
+pub(crate) struct RunningSession {
     plan: SessionPlan,
     session: Arc<Session>,
     connection: SupervisedConnection,
@@ -70,7 +73,7 @@ impl RunningSession {
     ///
     /// # Errors
     /// What failed, on which host, and what to do.
-    pub async fn connect(plan: SessionPlan, reporter: Arc<dyn Reporter>) -> Result<Self, Failure> {
+    pub(crate) async fn connect(plan: SessionPlan, reporter: Arc<dyn Reporter>) -> Result<Self, Failure> {
         let session = Session::new(plan.linger, plan.compression)
             .map_err(|error| Failure::new(Kind::Local, "cannot begin a session").because(error))?;
         let workload = Workload {
@@ -111,7 +114,11 @@ impl RunningSession {
     ///
     /// # Errors
     /// Why the session cannot go on; [`Kind::Interrupted`] when it is stopped before `opened` was called.
-    pub async fn run(self, stop: &CancellationToken, opened: impl FnOnce(&Opened)) -> Result<(), Failure> {
+    pub(crate) async fn run(
+        self,
+        stop: &CancellationToken,
+        opened: impl FnOnce(&Opened),
+    ) -> Result<(), Failure> {
         let Self {
             plan,
             session,
@@ -120,7 +127,9 @@ impl RunningSession {
             requested,
             reporter,
         } = self;
-        let (actor, forwards) = ForwardActor::new(session, reporter.clone());
+        let updates = session.subscriptions().workload();
+        let host = plan.route.target.to_string();
+        let (actor, forwards) = ForwardActor::new(session, host, reporter.clone());
         let (status, poke, workload_gone) =
             (connection.status(), connection.poke(), connection.workload_gone());
         let is_open = AtomicBool::new(false);
@@ -129,7 +138,12 @@ impl RunningSession {
             let summary = open(&plan, ready, &status, &forwards, &*reporter).await?;
             opened(&summary);
             is_open.store(true, Ordering::Relaxed);
-            let api = api(&plan, &summary, status.clone(), &forwards, poke, &*reporter);
+            let newest = Newest {
+                status: status.clone(),
+                workload: updates,
+                ports: forwards.list(),
+            };
+            let api = api(&plan, &summary, newest, poke, &*reporter);
             tokio::select! {
                 () = show(status.clone(), &*reporter) => {
                     Err(Failure::new(Kind::Local, "the connection is no longer watched"))
@@ -194,8 +208,7 @@ async fn show(mut status: watch::Receiver<Status>, reporter: &dyn Reporter) {
 async fn api(
     plan: &SessionPlan,
     opened: &Opened,
-    mut status: watch::Receiver<Status>,
-    forwards: &Forwards,
+    mut newest: Newest,
     poke: Arc<Notify>,
     reporter: &dyn Reporter,
 ) {
@@ -212,21 +225,10 @@ async fn api(
             return reporter.note(&format!("`jq-client status` will not show this session: {error}"));
         }
     };
-    let mut ports = forwards.list();
-    let (newest, snapshots) = watch::channel(snapshot(plan, opened, &status.borrow()));
+    let (told, snapshots) = watch::channel(newest.snapshot(plan, opened));
     let update = async {
-        loop {
-            let changed = tokio::select! {
-                changed = status.changed() => changed,
-                changed = ports.changed() => changed,
-            };
-            if changed.is_err() {
-                return;
-            }
-            newest.send_modify(|newest| {
-                newest.status = status.borrow_and_update().clone();
-                newest.ports = others(&ports.borrow_and_update(), opened.jupyter_port);
-            });
+        while newest.changed().await.is_ok() {
+            told.send_replace(newest.snapshot(plan, opened));
         }
     };
     tokio::select! {
@@ -235,17 +237,36 @@ async fn api(
     }
 }
 
-fn snapshot(plan: &SessionPlan, opened: &Opened, status: &Status) -> Snapshot {
-    let ready = &opened.ready;
-    Snapshot {
-        session: plan.name.clone(),
-        target: plan.route.target.to_string(),
-        pid: std::process::id(),
-        status: status.clone(),
-        ports: opened.ports.clone(),
-        engine: ready.engine.clone(),
-        container: ready.container.as_ref().map(|container| container.name.clone()),
-        gpus: ready.gpus.clone(),
-        url: opened.url.clone(),
+/// What changes while a session runs.
+struct Newest {
+    status: watch::Receiver<Status>,
+    workload: watch::Receiver<Option<WorkloadStatus>>,
+    ports: watch::Receiver<Vec<Port>>,
+}
+
+impl Newest {
+    /// Returns when some of it has changed; an error when it will not any more.
+    async fn changed(&mut self) -> Result<(), watch::error::RecvError> {
+        tokio::select! {
+            changed = self.status.changed() => changed,
+            changed = self.workload.changed() => changed,
+            changed = self.ports.changed() => changed,
+        }
+    }
+
+    fn snapshot(&mut self, plan: &SessionPlan, opened: &Opened) -> Snapshot {
+        let ready = &opened.ready;
+        Snapshot {
+            session: plan.name.clone(),
+            target: plan.route.target.to_string(),
+            pid: std::process::id(),
+            status: self.status.borrow_and_update().clone(),
+            ports: others(&self.ports.borrow_and_update(), opened.jupyter_port),
+            engine: ready.engine.clone(),
+            container: ready.container.as_ref().map(|container| container.name.clone()),
+            gpus: ready.gpus.clone(),
+            workload: self.workload.borrow_and_update().clone(),
+            url: opened.url.clone(),
+        }
     }
 }

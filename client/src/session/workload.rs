@@ -2,13 +2,10 @@
 
 use std::sync::Arc;
 
-use jq_common::{
-    codec::FrameError,
-    protocol::workload::{Event, Ready, Request, WorkloadSpec},
-};
+use jq_common::protocol::workload::{Event, Ready, Request, WorkloadSpec};
 use tokio::sync::Notify;
 
-use super::core::{Events, Session};
+use super::core::{Events, RequestError, Session};
 use crate::{
     error::{Failure, Kind},
     reporter::{self, Reporter},
@@ -73,7 +70,10 @@ impl Workload {
         }
     }
 
-    fn broken(&self, error: &FrameError) -> Failure {
+    fn broken(&self, error: &RequestError) -> Failure {
+        if matches!(error, RequestError::Unsupported) {
+            return Failure::older_agent(&self.host);
+        }
         Failure::new(
             Kind::ConnectionLost,
             "the session was lost while the container was being started",

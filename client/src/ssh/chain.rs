@@ -5,27 +5,27 @@ use crate::error::{Failure, Kind};
 
 /// One host of a chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Hop {
+pub(crate) struct Hop {
     /// As its user or the configuration calls it.
-    pub destination: Destination,
+    pub(crate) destination: Destination,
     /// What ssh's configuration says about it.
-    pub resolved: Resolved,
+    pub(crate) resolved: Resolved,
     /// Options of the user (`KEY=VALUE`) that apply to it: those of the command line reach the last hop alone, as with
     /// ssh itself.
-    pub options: Vec<String>,
+    pub(crate) options: Vec<String>,
 }
 
 /// Most hosts in a chain.
 const LONGEST: usize = 8;
 
 /// Looks a host up with further options (`KEY=VALUE`).
-pub type Resolve<'a> = dyn FnMut(&Destination, &[String]) -> Result<Resolved, Failure> + 'a;
+pub(crate) type Resolve<'a> = dyn FnMut(&Destination, &[String]) -> Result<Resolved, Failure> + 'a;
 
 /// The hosts to go through, the target last. `options` are the user's for the target.
 ///
 /// # Errors
 /// What `resolve` returns; a malformed ProxyJump; a chain that leads back to itself or is longer than 8 hosts.
-pub fn chain(
+pub(crate) fn chain(
     target: &Destination,
     options: &[String],
     resolve: &mut Resolve<'_>,

@@ -9,26 +9,26 @@ use crate::error::{Failure, Kind};
 
 mod shell;
 pub(super) use shell::is_refused_session;
-pub use shell::{shell, silent, too_loud};
+pub(crate) use shell::{shell, silent, too_loud};
 
 /// The host whose connection failed, and its place.
 #[derive(Clone, Copy, Debug)]
-pub struct Place<'a> {
+pub(crate) struct Place<'a> {
     /// As the user or the configuration calls it.
-    pub name: &'a str,
+    pub(crate) name: &'a str,
     /// What a user can type to try the same.
-    pub by_hand: &'a str,
+    pub(crate) by_hand: &'a str,
     /// The name or address that ssh connects to.
-    pub hostname: &'a str,
+    pub(crate) hostname: &'a str,
     /// The host before it in the chain, and what that host's connection has complained about since.
-    pub through: Option<(&'a str, &'a [String])>,
+    pub(crate) through: Option<(&'a str, &'a [String])>,
     /// The host that is reached through it in the end, where it is not the target itself.
-    pub on_the_way_to: Option<&'a str>,
+    pub(crate) on_the_way_to: Option<&'a str>,
 }
 
 /// Why a connection could not be made, from the lines that ssh wrote before it ended.
 #[must_use]
-pub fn connection(place: Place<'_>, lines: &[String], status: Option<ExitStatus>) -> Failure {
+pub(crate) fn connection(place: Place<'_>, lines: &[String], status: Option<ExitStatus>) -> Failure {
     let mut failure = by_a_gateway(place, lines)
         .or_else(|| by_key(place, lines))
         .or_else(|| by_login(place, lines))

@@ -8,7 +8,7 @@ use super::shell::{self, RemoteHost, Shell};
 use crate::error::Failure;
 
 /// This machine, by its own `/bin/sh`.
-pub struct Local {
+pub(crate) struct Local {
     program: OsString,
     arguments: Vec<OsString>,
     environment: Vec<(OsString, OsString)>,
@@ -16,18 +16,19 @@ pub struct Local {
 
 impl Local {
     /// The machine this process runs on, as the user this process runs as.
-    #[must_use]
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             program: "/bin/sh".into(),
             arguments: vec!["-s".into()],
             environment: Vec::new(),
         }
     }
+}
 
+#[cfg(test)]
+impl Local {
     /// Another shell than `/bin/sh`: the words that start it.
-    #[must_use]
-    pub fn with_shell<S: Into<OsString>>(mut self, words: impl IntoIterator<Item = S>) -> Self {
+    pub(crate) fn with_shell<S: Into<OsString>>(mut self, words: impl IntoIterator<Item = S>) -> Self {
         let mut words = words.into_iter().map(Into::into);
         if let Some(program) = words.next() {
             self.program = program;
@@ -37,16 +38,9 @@ impl Local {
     }
 
     /// One more variable in the shell's environment, in place of this process's.
-    #[must_use]
-    pub fn with_variable(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
+    pub(crate) fn with_variable(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
         self.environment.push((name.into(), value.into()));
         self
-    }
-}
-
-impl Default for Local {
-    fn default() -> Self {
-        Self::new()
     }
 }
 

@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// Connections to every host of a chain, each made through the one before. However this process ends, they end.
-pub struct Connection {
+pub(crate) struct Connection {
     hosts: Vec<SshHost>,
     /// Removed after the last connection that has its socket there.
     _sockets: Sockets,
@@ -38,7 +38,7 @@ impl Connection {
     /// # Errors
     /// When ssh is missing or refuses its configuration, and when one of the connections fails: the failure names the
     /// host where.
-    pub async fn open(
+    pub(crate) async fn open(
         target: &Destination,
         options: &SshOptions,
         reporter: &Arc<dyn Reporter>,
@@ -61,27 +61,29 @@ impl Connection {
         })
     }
 
-    /// The hosts in the order in which they are reached, the target last. Never empty.
-    #[must_use]
-    pub fn hosts(&self) -> &[SshHost] {
-        &self.hosts
-    }
-
     /// The target.
     #[must_use]
-    pub fn target(&self) -> &SshHost {
+    pub(crate) fn target(&self) -> &SshHost {
         &self.hosts[self.hosts.len() - 1]
     }
 
     /// The hosts on the way to the target, the one that this machine connects to first. Empty where that is the target
     /// itself.
     #[must_use]
-    pub fn gateways(&self) -> &[SshHost] {
+    pub(crate) fn gateways(&self) -> &[SshHost] {
         &self.hosts[..self.hosts.len() - 1]
+    }
+}
+
+#[cfg(test)]
+impl Connection {
+    /// The hosts in the order in which they are reached, the target last. Never empty.
+    pub(crate) fn hosts(&self) -> &[SshHost] {
+        &self.hosts
     }
 
     /// Ends all of them, the target's first. Dropping does the same without waiting.
-    pub async fn close(mut self) {
+    pub(crate) async fn close(mut self) {
         while let Some(host) = self.hosts.pop() {
             host.close().await;
         }
@@ -108,7 +110,7 @@ impl Drop for Prompting<'_> {
 ///
 /// # Errors
 /// When ssh is missing, refuses its configuration, or has a chain without an end.
-pub async fn resolve(target: &Destination, options: &SshOptions) -> Result<Vec<Hop>, Failure> {
+pub(crate) async fn resolve(target: &Destination, options: &SshOptions) -> Result<Vec<Hop>, Failure> {
     let (target, options) = (target.clone(), options.clone());
     let mut asked = options
         .jump
@@ -148,7 +150,7 @@ fn configuration(options: &SshOptions, asked: &[String], host: &Destination) -> 
 }
 
 /// A host with a connection to it.
-pub struct SshHost {
+pub(crate) struct SshHost {
     hop: Hop,
     by_hand: String,
     program: OsString,
@@ -291,13 +293,13 @@ impl SshHost {
 
     /// The name or address that ssh connects to.
     #[must_use]
-    pub fn hostname(&self) -> &str {
+    pub(crate) fn hostname(&self) -> &str {
         &self.hop.resolved.hostname
     }
 
     /// Its place in the chain and what ssh's configuration says about it.
     #[must_use]
-    pub fn hop(&self) -> &Hop {
+    pub(crate) fn hop(&self) -> &Hop {
         &self.hop
     }
 

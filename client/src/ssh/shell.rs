@@ -29,7 +29,7 @@ const LINE: u64 = 8 * 1024;
 
 /// Why a marker was not found, each with the beginning of what came instead.
 #[derive(Debug)]
-pub enum NoMarker {
+pub(crate) enum NoMarker {
     /// The output ended.
     Ended(String),
     /// It did not come in time.
@@ -39,7 +39,7 @@ pub enum NoMarker {
 }
 
 /// A machine on which a shell can be had. Can be asked from several tasks at once.
-pub trait RemoteHost: Send + Sync {
+pub(crate) trait RemoteHost: Send + Sync {
     /// The host as its user calls it, for messages.
     fn name(&self) -> &str;
 
@@ -52,7 +52,7 @@ pub trait RemoteHost: Send + Sync {
 }
 
 /// A shell on a host. Dropping it kills the local process, upon which the host's own ends.
-pub struct Shell {
+pub(crate) struct Shell {
     /// None once closed.
     input: Option<ChildStdin>,
     output: BufReader<ChildStdout>,
@@ -60,7 +60,7 @@ pub struct Shell {
 }
 
 /// The local process of a shell, without its input and output. Dropping it kills the process.
-pub struct Process {
+pub(crate) struct Process {
     host: String,
     child: Child,
     complaints: Collected,
@@ -78,7 +78,7 @@ const ASK_AGAIN: [Duration; 3] = [
 ///
 /// # Errors
 /// As [`RemoteHost::shell`] and [`Shell::run`].
-pub async fn run(host: &dyn RemoteHost, script: &str, nonce: &Nonce) -> Result<Shell, Failure> {
+pub(crate) async fn run(host: &dyn RemoteHost, script: &str, nonce: &Nonce) -> Result<Shell, Failure> {
     let mut pauses = ASK_AGAIN.into_iter();
     loop {
         let mut shell = host.shell()?;
@@ -115,7 +115,7 @@ impl Shell {
 
     /// The host's name, for messages.
     #[must_use]
-    pub fn host(&self) -> &str {
+    pub(crate) fn host(&self) -> &str {
         &self.process.host
     }
 
@@ -123,19 +123,19 @@ impl Shell {
     ///
     /// # Errors
     /// When nobody reads them any more; [`Shell::failure`] says why.
-    pub async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+    pub(crate) async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         let input = self.input.as_mut().ok_or(io::ErrorKind::BrokenPipe)?;
         input.write_all(bytes).await?;
         input.flush().await
     }
 
     /// Tells the shell that nothing more comes.
-    pub fn end_input(&mut self) {
+    pub(crate) fn end_input(&mut self) {
         self.input = None;
     }
 
     /// What the shell prints. Reading it past a [`Shell::marker`] gives the first byte after it.
-    pub fn output(&mut self) -> &mut BufReader<ChildStdout> {
+    pub(crate) fn output(&mut self) -> &mut BufReader<ChildStdout> {
         &mut self.output
     }
 
@@ -143,7 +143,7 @@ impl Shell {
     ///
     /// # Errors
     /// When the shell ends, says too much, or does not say it within 30 s.
-    pub async fn run(&mut self, script: &str, nonce: &Nonce) -> Result<(), Failure> {
+    pub(crate) async fn run(&mut self, script: &str, nonce: &Nonce) -> Result<(), Failure> {
         // A shell that does not take it has ended, which its output tells with the reason.
         let _ = self.write(script.as_bytes()).await;
         match self.marker(nonce).await {
@@ -158,7 +158,7 @@ impl Shell {
     ///
     /// # Errors
     /// With what came instead, when the shell ends, says too much, or does not say it within 30 s.
-    pub async fn marker(&mut self, nonce: &Nonce) -> Result<(), NoMarker> {
+    pub(crate) async fn marker(&mut self, nonce: &Nonce) -> Result<(), NoMarker> {
         let mut scanner = NonceScanner::new(nonce);
         let deadline = Instant::now() + SPEAKS;
         loop {
@@ -183,7 +183,7 @@ impl Shell {
     ///
     /// # Errors
     /// When the shell ends or says nothing for `limit`.
-    pub async fn line(&mut self, limit: Duration) -> Result<String, Failure> {
+    pub(crate) async fn line(&mut self, limit: Duration) -> Result<String, Failure> {
         let mut line = Vec::new();
         let mut bounded = (&mut self.output).take(LINE);
         match timeout(limit, bounded.read_until(b'\n', &mut line)).await {
@@ -197,7 +197,7 @@ impl Shell {
     }
 
     /// Why the shell ended before its time. `printed` is what it said instead of what was expected.
-    pub async fn failure(&mut self, printed: &str) -> Failure {
+    pub(crate) async fn failure(&mut self, printed: &str) -> Failure {
         self.end_input();
         self.process.failure(printed).await
     }
@@ -207,13 +207,13 @@ impl Shell {
     }
 
     /// What was written to standard error before the shell ended, as one line, safe to print.
-    pub async fn last_words(&mut self) -> String {
+    pub(crate) async fn last_words(&mut self) -> String {
         self.end_input();
         self.process.last_words().await
     }
 
     /// Ends the input and waits until the process is gone, killing it if it takes too long. None: it had to be killed.
-    pub async fn close(mut self) -> Option<ExitStatus> {
+    pub(crate) async fn close(mut self) -> Option<ExitStatus> {
         self.end_input();
         self.exit_status().await
     }
@@ -228,22 +228,16 @@ impl Shell {
     ///
     /// # Errors
     /// When the input was ended before.
-    pub fn into_parts(self) -> io::Result<(BufReader<ChildStdout>, ChildStdin, Process)> {
+    pub(crate) fn into_parts(self) -> io::Result<(BufReader<ChildStdout>, ChildStdin, Process)> {
         let input = self.input.ok_or(io::ErrorKind::BrokenPipe)?;
         Ok((self.output, input, self.process))
     }
 }
 
 impl Process {
-    /// The host's name, for messages.
-    #[must_use]
-    pub fn host(&self) -> &str {
-        &self.host
-    }
-
     /// Why the shell ended before its time. `printed` is what it said instead of what was expected. Kills it if it did
     /// not end.
-    pub async fn failure(&mut self, printed: &str) -> Failure {
+    pub(crate) async fn failure(&mut self, printed: &str) -> Failure {
         let status = self.exit_status().await;
         self.complaints.settle(SETTLES).await;
         let complaints = self.complaints.lines().all();

@@ -11,9 +11,11 @@ use jq_common::{
     codec,
     identity::{AllowedClients, Identity},
     protocol::{
+        capabilities::Capabilities,
         limits,
         session::{Attach, AttachReply, Control, Entry, MOST_ENTRIES, Open},
-        stream::{ResetCode, Target},
+        stream::ResetCode,
+        target::Target,
     },
     quic,
 };
@@ -134,6 +136,7 @@ impl Host {
         let reply = AttachReply::Attached {
             boot: [1; 16],
             epoch: [epoch; 16],
+            capabilities: Capabilities::OURS,
         };
         self.connection
             .set_max_concurrent_bi_streams(VarInt::from_u32(limits::STREAMS));
@@ -179,10 +182,7 @@ impl Program {
         let (session, accepted) = (session.clone(), accepted.unwrap().0);
         let mut carried = JoinSet::new();
         carried.spawn(async move {
-            let target = Target::Host {
-                host: "h".to_owned(),
-                port: 1,
-            };
+            let target = Target::host("h", 1);
             session.proxy(accepted, target).await
         });
         Self {

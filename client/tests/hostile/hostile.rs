@@ -6,6 +6,7 @@ use jq_client::session::{AttachError, Detached};
 use jq_common::{
     codec,
     protocol::{
+        capabilities::Capabilities,
         limits,
         session::{AttachReply, Control, Entry, StreamAck},
     },
@@ -108,6 +109,7 @@ async fn an_attach_that_is_not_answered_is_given_up_in_time() {
             let attached = AttachReply::Attached {
                 boot: [1; 16],
                 epoch: [1; 16],
+                capabilities: Capabilities::OURS,
             };
             if way > 0 {
                 let _ = codec::write(&mut host.send, &attached, limits::CONTROL_FRAME).await;

@@ -12,7 +12,8 @@ use crate::{
 };
 
 /// The state of a stream without the bytes in its send buffer.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
 pub struct StreamSnapshot {
     /// The sending direction.
     pub send_buffer: send_buffer::Snapshot,

@@ -33,6 +33,7 @@ pub(super) enum LegViolation {
 }
 
 /// How a leg ended.
+#[derive(Clone, Copy)]
 pub(super) enum LegEnd {
     /// The attachment is gone, or was replaced.
     Lost,

@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use super::{
     context::StreamContext,
     core::{Entry, Reset, Resumption, StreamAck, StreamCore, StreamId, Violation},
+    leg::LegEnd,
 };
 use crate::protocol::{session::Control, stream::ResetCode};
 
@@ -113,6 +114,29 @@ impl Stream {
     pub(super) fn violated(&self, violation: &dyn std::error::Error) {
         tracing::debug!(stream = self.id, %violation, "protocol violation of the peer");
         self.reset(ResetCode::ProtocolViolation);
+    }
+
+    /// What the end of the leg of `generation` means.
+    pub(super) fn leg_end(&self, generation: u64, end: LegEnd) -> LegEnd {
+        match end {
+            LegEnd::Refused(ResetCode::ShuttingDown) => LegEnd::Lost,
+            // What is said on an attachment that was replaced has no effect.
+            LegEnd::Refused(_) | LegEnd::Violation(_) if self.context.generation() > generation => {
+                LegEnd::Lost
+            }
+            end => end,
+        }
+    }
+
+    /// A leg has ended. False when the stream goes on with the next; else it was reset.
+    pub(super) fn leg_ended(&self, end: &LegEnd) -> bool {
+        match end {
+            LegEnd::Lost => return false,
+            LegEnd::Refused(code) => self.reset(*code),
+            LegEnd::Violation(violation) => self.violated(violation),
+            LegEnd::Socket => self.reset(ResetCode::ConnectionReset),
+        }
+        true
     }
 
     /// Whether and why it was reset.

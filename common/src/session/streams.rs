@@ -15,6 +15,7 @@ use super::{
     control_queue::{self, ControlQueue},
     core::{Entry, Reset, Resumption, StreamAck, StreamCore, StreamId},
     leg::LegSource,
+    opening::Opening,
     proxy,
     socket::Socket,
     stream::{Ended, Stream},
@@ -121,7 +122,18 @@ impl Streams {
     /// Copies between `stream` and `socket` in both directions until the stream is complete or reset. `socket` stays with the
     /// caller, who resets it unless the stream is complete. Dropping the future leaves the stream as it is.
     pub async fn proxy(&self, stream: &Stream, socket: &Socket, legs: &mut impl LegSource) -> Ended {
-        let ended = proxy::run(stream, socket, legs).await;
+        self.proxy_from(Opening::default(), stream, socket, legs).await
+    }
+
+    /// As [`Streams::proxy`], from where `opening` stands.
+    pub async fn proxy_from(
+        &self,
+        opening: Opening,
+        stream: &Stream,
+        socket: &Socket,
+        legs: &mut impl LegSource,
+    ) -> Ended {
+        let ended = proxy::run(opening, stream, socket, legs).await;
         if ended == Ended::Complete {
             // The peer waits for this acknowledgement, and nothing else will send it.
             let ack = stream.core().ack();
@@ -290,7 +302,11 @@ impl Streams {
                 }
             }
             Control::Forgotten { stream } => self.on_forgotten(*stream),
-            Control::Table { .. } | Control::Restarting => return false,
+            Control::Unknown => tracing::debug!("a frame of a newer peer on the control stream"),
+            Control::Table { .. }
+            | Control::Restarting
+            | Control::Subscribe { .. }
+            | Control::Update { .. } => return false,
         }
         !self.context.control.is_full()
     }

@@ -1,4 +1,4 @@
-//! Rows that judge processor time or shares of a link, which whatever else runs on the machine would take.
+//! Rows that judge CPU time or the share of a link, which other tests at the same time would change.
 
 use anyhow::Result;
 use jq_tests::faults;

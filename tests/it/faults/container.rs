@@ -1,4 +1,4 @@
-//! Rows whose streams lead into a container.
+//! Rows whose streams end in a container.
 
 use anyhow::Result;
 use jq_tests::faults;

@@ -1,4 +1,4 @@
-//! Links: their time, their luck, their rate, and what they stop.
+//! Links: delay, loss, rate and blocking.
 
 use std::{
     collections::BTreeSet,

@@ -1,4 +1,4 @@
-//! What is left of a lab whose owner ends badly: nothing.
+//! Nothing remains of a lab whose owner was killed or panicked.
 
 use std::{path::Path, process::Command, thread, time::Duration};
 

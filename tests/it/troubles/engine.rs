@@ -1,4 +1,4 @@
-//! The engine, its images and its containers.
+//! Errors of the engine, its images and its containers.
 
 use std::{
     fs::{self, Permissions},

@@ -1,32 +1,26 @@
-//! The GPU host itself: its home, its processor, its start-up files.
+//! Errors of the GPU host: its home, its processor, its start-up files.
 
 use anyhow::{Result, ensure};
 use jq_tests::{lab::Topology, product::Client, require};
 
 use super::{IMAGE, fails, hosts, says, with_engine};
 
+/// What needs neither an engine nor a Jupyter.
+const PROCESS: [&str; 5] = ["gpu", "--engine", "process", "--jupyter", "none"];
+
 #[test]
-fn a_home_that_is_full_gives_way_to_another_folder_or_is_named() -> Result<()> {
-    if !require::docker() {
+fn a_home_that_is_full_gives_way_to_another_folder() -> Result<()> {
+    if !require::lab() {
         return Ok(());
     }
-    let lab = with_engine()?;
+    let lab = hosts(Topology::Direct)?;
     lab.gpu().limit_home(512)?;
-    let mut client = Client::connect(
-        lab.laptop(),
-        &["gpu", "--image", "jq-lab/static", "--jupyter", "none"],
-    )?;
-    match client.ready() {
-        Ok(_) => client.disconnect(),
-        Err(_) => {
-            let events = format!("{:?}", client.events());
-            ensure!(
-                events.contains("install_failed") && events.contains(".cache/jq"),
-                "{events}"
-            );
-            Ok(())
-        }
-    }?;
+    let mut client = Client::connect(lab.laptop(), &PROCESS)?;
+    client.ready()?;
+    let elsewhere = format!("/tmp/jq-{}", lab.gpu().user.uid);
+    let agents = lab.gpu().run(&format!("ls {elsewhere}/agent-*"))?;
+    ensure!(agents.lines().count() == 1, "{agents}");
+    client.disconnect()?;
     lab.down()
 }
 
@@ -70,16 +64,16 @@ fn an_unsupported_processor_is_named_with_what_is_supported() -> Result<()> {
 
 #[test]
 fn start_up_files_that_print_do_not_disturb() -> Result<()> {
-    if !require::docker() {
+    if !require::lab() {
         return Ok(());
     }
-    let lab = with_engine()?;
+    let lab = hosts(Topology::Direct)?;
     let noise = format!(
         "\u{1b}[2J\u{1b}]0;title\u{7}Welcome\r\n{}no newline at the end",
         "x".repeat(100_000)
     );
     lab.gpu().print_at_login(&noise)?;
-    let mut client = Client::connect(lab.laptop(), &["gpu", "--image", IMAGE])?;
+    let mut client = Client::connect(lab.laptop(), &PROCESS)?;
     client.ready()?;
     client.disconnect()?;
     lab.down()

@@ -1,4 +1,4 @@
-//! On the way to a host: its name, the network, the login, its key, its shell, UDP.
+//! Errors on the way to a host: its name, the network, the login, its key, its shell, UDP.
 
 use std::{
     path::Path,

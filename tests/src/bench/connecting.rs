@@ -1,4 +1,4 @@
-//! From the command to ports that can be used.
+//! The time from the start of `connect` to usable ports.
 
 use std::{
     process::Stdio,

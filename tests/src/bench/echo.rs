@@ -1,4 +1,4 @@
-//! Short questions while as many bytes as possible go both ways.
+//! Echo latency beside bulk transfers in both directions.
 
 use std::time::Duration;
 

@@ -47,9 +47,9 @@ pub struct Verdict {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Bound {
-    /// Not less than this.
+    /// A lower limit.
     AtLeast(f64),
-    /// Not more than this.
+    /// An upper limit.
     AtMost(f64),
 }
 

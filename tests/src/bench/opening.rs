@@ -1,4 +1,4 @@
-//! New connections.
+//! The time to open a connection.
 
 use std::{
     net::SocketAddr,

@@ -1,4 +1,4 @@
-//! What a way costs: its processes, as the kernel sees them (proc(5)).
+//! CPU and memory of a tunnel's processes (proc(5)).
 
 use std::{fs, time::Duration};
 

@@ -1,4 +1,4 @@
-//! Time that passes, and what was measured in it.
+//! Waiting for a given time, and statistics of measured times.
 
 use std::{
     thread,
@@ -9,7 +9,7 @@ use anyhow::Result;
 
 const STEP: Duration = Duration::from_millis(10);
 
-/// Lets a fault last.
+/// Sleeps while a fault lasts.
 #[expect(
     clippy::disallowed_methods,
     reason = "a fault has a length; nothing is waited for"
@@ -18,7 +18,7 @@ pub(super) fn last(length: Duration) {
     thread::sleep(length);
 }
 
-/// Lets a fault last, but not longer than until `over`. Says whether that came first.
+/// Sleeps while a fault lasts, at most until `over` holds. Returns whether it did.
 pub(super) fn last_unless(length: Duration, mut over: impl FnMut() -> bool) -> bool {
     let deadline = Instant::now() + length;
     while !over() {
@@ -31,7 +31,7 @@ pub(super) fn last_unless(length: Duration, mut over: impl FnMut() -> bool) -> b
     true
 }
 
-/// Looks at something once a second, `times` times.
+/// Calls `look` once a second, `times` times.
 pub(super) fn each_second(times: u32, mut look: impl FnMut(u32) -> Result<()>) -> Result<()> {
     let start = Instant::now();
     for second in 1..=times {

@@ -1,4 +1,4 @@
-//! Ends and resets that happen while nothing gets through.
+//! Half-closes and resets during an outage.
 
 use std::time::Duration;
 

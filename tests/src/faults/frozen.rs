@@ -1,4 +1,4 @@
-//! Processes that do not run for a while.
+//! Stopped processes (SIGSTOP).
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Bringing the agent to a host, on bad days.
+//! Uploads of the agent that are cut, concurrent, or made with a wrong clock.
 
 use std::{
     fs,

@@ -1,4 +1,4 @@
-//! Streams that want more than there is: of descriptors, of their reader's attention, of the link.
+//! Exhausted resources: descriptors, a slow reader's buffers, the link's capacity.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! Ten thousand streams on which nothing happens.
+//! Ten thousand idle streams.
 
 use std::{
     net::Ipv4Addr,

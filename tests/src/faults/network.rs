@@ -1,4 +1,4 @@
-//! Links that lose, shuffle, damage, swallow and delay.
+//! Links with loss, reordering, corruption, an MTU black hole and delay.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! A link that is down for a while.
+//! Link outages.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Figures, and the bars that they are held against.
+//! Measured values and their limits.
 
 use std::fmt;
 
@@ -30,13 +30,13 @@ pub struct Measure {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Limit {
-    /// Not more than this.
+    /// An upper limit.
     AtMost(f64),
-    /// Not less than this.
+    /// A lower limit.
     AtLeast(f64),
-    /// Better not more than this; more fails nothing.
+    /// A goal: exceeding it is shown but does not fail.
     Wished(f64),
-    /// None: for information.
+    /// No limit: for information.
     Told,
 }
 

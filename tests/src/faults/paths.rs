@@ -1,4 +1,4 @@
-//! Networks that carry one thing and not another, and a way that is taken away.
+//! Networks that block UDP, and a path that fails.
 
 use std::time::{Duration, Instant};
 

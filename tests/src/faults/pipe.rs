@@ -1,4 +1,4 @@
-//! Damage where no checksum of the network's sees it: between ssh and the client.
+//! Corruption that no network checksum detects: on the pipe between ssh and the client.
 
 use std::time::Duration;
 

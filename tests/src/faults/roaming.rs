@@ -1,4 +1,4 @@
-//! A laptop that moves, sleeps, or is spoken to by nobody any more.
+//! A laptop that changes its address, sleeps, or whose flow falls silent.
 
 use std::{net::IpAddr, time::Duration};
 

@@ -1,4 +1,4 @@
-//! A lab with a client connected, and oracles on both ends of its forward.
+//! A lab with a connected client, and oracles at both ends of its forward.
 
 use std::{fmt::Write as _, process::Command, time::Duration};
 
@@ -23,7 +23,7 @@ const TIDY: Duration = Duration::from_secs(20);
 /// By how many descriptors a process may differ from before: another path has other sockets, and ssh has pipes.
 const OTHER_PATH: usize = 8;
 
-/// What runs on the GPU host, and with that where the oracle's forward leads.
+/// The workload on the GPU host, which decides where the oracle's forward leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Work {
     /// No container: to the host's loopback.
@@ -34,7 +34,7 @@ pub(super) enum Work {
     Jupyter,
 }
 
-/// What a site shall be like.
+/// The configuration of a site.
 #[derive(Clone)]
 pub(super) struct Plan {
     pub(super) topology: Topology,
@@ -218,7 +218,7 @@ impl Site {
         Ok(())
     }
 
-    /// Fails if anything was seen so far that must never be.
+    /// Fails if the oracle has seen a violation.
     pub(super) fn no_violation(&self) -> Result<()> {
         let found = self.ledger.violations();
         let mut text = String::new();

@@ -1,4 +1,4 @@
-//! A large transfer under one fault after the other, settled by a seed.
+//! A large transfer under a sequence of faults that a seed determines.
 
 mod download;
 
@@ -105,7 +105,7 @@ impl Storm {
         })
     }
 
-    /// One fault after the other until `over`.
+    /// Injects faults until `over` holds.
     fn rage(&mut self, site: &mut Site, over: &mut dyn FnMut() -> bool) -> Result<()> {
         let end = Instant::now() + LONGEST;
         while Instant::now() < end {

@@ -1,4 +1,4 @@
-//! A download, an upload and a conversation at once: what a fault finds on the way.
+//! A download, an upload and an echo stream at the same time: the load under which faults happen.
 
 use std::time::{Duration, Instant};
 
@@ -19,14 +19,14 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// Longest that is waited for anything to work again. Bars are shorter.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Three streams on which something moves all the time.
+/// Three streams that carry data all the time.
 pub(super) struct Trio {
     pub(super) down: Stream,
     pub(super) up: Stream,
     pub(super) echo: Stream,
 }
 
-/// What had arrived at a moment.
+/// How much had arrived at a given time.
 pub(super) struct Mark {
     at: Instant,
     down: u64,
@@ -34,7 +34,7 @@ pub(super) struct Mark {
 }
 
 impl Trio {
-    /// Starts them and waits until all move.
+    /// Opens the streams and waits until all carry data.
     pub(super) fn start(site: &Site) -> Result<Self> {
         let trio = Self {
             down: site.caller.open(Job::Bulk {
@@ -95,7 +95,7 @@ impl Trio {
         Ok(latest.into_iter().flatten().max().unwrap_or_default())
     }
 
-    /// What still moves, for whoever wants to know why something does not.
+    /// How much each stream carries in 2 s, for a failure's message.
     pub(super) fn movement(&self) -> String {
         let count = || {
             [
@@ -111,7 +111,7 @@ impl Trio {
         format!("in 2 s the download moved {down} bytes, the upload {up}, the echo {echo}")
     }
 
-    /// Fails if one of them has ended.
+    /// Fails if a stream has ended.
     pub(super) fn alive(&self) -> Result<()> {
         for (name, stream) in self.streams() {
             // The far side of a download has ended its reading in order: nothing is sent up.
@@ -125,7 +125,7 @@ impl Trio {
         Ok(())
     }
 
-    /// Ends them in order. Fails unless everything sent has arrived.
+    /// Ends the streams cleanly. Fails unless everything sent has arrived.
     pub(super) fn end(&self) -> Result<()> {
         for (_, stream) in self.streams() {
             stream.finish();

@@ -1,4 +1,4 @@
-//! Agents of other builds: in place of the one that runs, or beside it.
+//! Agents of other builds: upgrades in place, and agents that are refused.
 
 use std::{
     fs,

@@ -1,4 +1,4 @@
-//! A real browser on a host of the lab, driven by a script.
+//! Chromium on a host of the lab, driven by a script.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,4 +1,4 @@
-//! What a lab shall be like, and how it comes up.
+//! Builds a lab.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;

@@ -1,5 +1,4 @@
-//! What another process may ask of the process that a lab belongs to: one JSON value each way on a Unix
-//! socket.
+//! Requests from other processes to the process that owns a lab: one JSON value each way on a Unix socket.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};

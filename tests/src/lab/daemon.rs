@@ -1,4 +1,4 @@
-//! A daemon that the lab started, and its end.
+//! A daemon that the lab starts and stops.
 
 use std::fs::File;
 use std::os::unix::process::CommandExt as _;

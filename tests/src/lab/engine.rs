@@ -1,4 +1,4 @@
-//! A real dockerd that belongs to the GPU host.
+//! The GPU host's dockerd.
 //!
 //! Its images are in the cache and outlive labs, so one engine runs at a time on a machine. Everything else
 //! that it holds belongs to the lab.

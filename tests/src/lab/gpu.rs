@@ -1,5 +1,4 @@
-//! GPUs that are not there: an `nvidia-smi` for the host, and the hook by which an engine gives GPUs to
-//! containers.
+//! Simulated GPUs: an `nvidia-smi` for the host, and the hook by which an engine gives GPUs to containers.
 
 use std::fmt::Write as _;
 use std::fs;

@@ -1,7 +1,7 @@
 //! What happens to a packet on one direction of a link: a pure state machine without I/O or clock.
 //!
-//! The dice for each kind of trouble are a sequence of their own, and every packet throws all of them. So the
-//! fate of the n-th packet depends on the seed and on n, and not on timing or on which other troubles are
+//! Each kind of impairment has its own random sequence, and every packet draws from all of them. So the
+//! fate of the n-th packet depends on the seed and on n, and not on timing or on which other impairments are
 //! switched on.
 
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! A host that others' packets pass through under its own address, and that forgets whose they were.
+//! A router with network address translation, whose flow table a test can change.
 
 use std::os::fd::OwnedFd;
 

@@ -1,4 +1,4 @@
-//! Network namespaces: making them, standing in one, finding who is in one, removing them.
+//! Network namespaces: create, enter, list their processes, remove.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;

@@ -1,4 +1,4 @@
-//! Where labs live on the machine, and what a lab's things are called. The only reader of the lab's own
+//! Directories of labs on this machine, and the names that a lab gives. The only reader of the lab's own
 //! variables.
 
 use std::fs::{self, File};

@@ -1,4 +1,4 @@
-//! An image registry on the GPU host, and its bad days.
+//! An image registry on the GPU host, with faults.
 //!
 //! The Registry HTTP API as far as a pull needs it: images by tag and digest, layers in whole or from some byte on.
 //! dockerd takes plain HTTP from a registry on its own loopback, so no certificate is needed. Each answer ends its

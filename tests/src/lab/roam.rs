@@ -1,4 +1,4 @@
-//! A host that moves: other addresses, and flows that nobody carries any more.
+//! A host that changes its addresses, and UDP flows that are dropped silently.
 
 use std::{fmt::Write as _, net::IpAddr, path::PathBuf};
 

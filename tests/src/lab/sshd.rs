@@ -1,4 +1,4 @@
-//! A real sshd of a host's own.
+//! A host's sshd.
 
 use std::fmt::Write as _;
 use std::fs;

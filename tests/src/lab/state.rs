@@ -1,4 +1,4 @@
-//! What another process must know of a lab to use it: written when the lab is up.
+//! The description of a lab that other processes need to use it, written when the lab is up.
 
 use std::fs;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! Running the machine's own programs, with errors that say which one failed and what it wrote.
+//! Runs the machine's programs. Errors say which one failed and what it printed.
 
 use std::ffi::OsStr;
 use std::path::PathBuf;

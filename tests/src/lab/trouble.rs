@@ -1,4 +1,4 @@
-//! What can be wrong with a host, to be set up by a test.
+//! Faults of a host that a test sets up.
 
 use std::{fs, path::Path};
 

@@ -1,4 +1,4 @@
-//! The side that connects: in front of the forward.
+//! The connecting side, at the laptop's end of the forward.
 
 use std::{
     net::Ipv4Addr,

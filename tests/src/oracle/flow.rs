@@ -1,4 +1,4 @@
-//! Sending and receiving a pattern, at the pace that was ordered, until an end, a reset or a fault.
+//! Sends and receives a pattern at the requested pace, until an end of data, a reset or a violation.
 
 use std::{future::pending, io, time::Instant};
 

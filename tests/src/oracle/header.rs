@@ -1,4 +1,4 @@
-//! The first bytes of a connection: which stream of the ledger it is, and what shall happen on it.
+//! The first bytes of a connection: its stream in the ledger, and its job.
 
 /// How long a header is.
 pub(super) const LENGTH: usize = 48;

@@ -1,4 +1,4 @@
-//! What each side of each stream has sent, received and met. Both sides write here, the scenario reads.
+//! What each side of each stream has sent and received, and how it ended. Both sides write here, the scenario reads.
 
 use std::{
     collections::HashMap,

@@ -1,4 +1,4 @@
-//! A thread that stands in a host's network and runs tasks there.
+//! A thread in a host's or container's network namespace that runs tasks there.
 
 use std::{future::Future, pin::Pin, thread};
 

@@ -1,4 +1,4 @@
-//! The side that is connected to: behind the forward.
+//! The accepting side, at the far end of the forward.
 
 use std::{net::Ipv4Addr, sync::Arc};
 

@@ -1,4 +1,4 @@
-//! That the oracle passes what is right and finds what is wrong: its streams led through a proxy that does wrong.
+//! The oracle accepts correct streams and detects each fault that a proxy introduces.
 
 use std::{
     io::{Read as _, Write as _},

@@ -13,41 +13,41 @@ use tokio::time::sleep_until;
 use crate::ticker::{self, TICK};
 
 /// A machine that slept for less has lost nothing.
-pub const SHORTEST_SLEEP: Duration = Duration::from_secs(1);
+pub(crate) const SHORTEST_SLEEP: Duration = Duration::from_secs(1);
 
 /// A look that is later than this was not held up by a busy machine.
-pub const LATE: Duration = Duration::from_secs(2);
+pub(crate) const LATE: Duration = Duration::from_secs(2);
 
 /// What both clocks show at one moment, each since some time of its own.
 #[derive(Clone, Copy, Debug)]
-pub struct Sample {
+pub(crate) struct Sample {
     /// Stands still while this machine sleeps.
-    pub monotonic: Duration,
+    pub(crate) monotonic: Duration,
     /// Goes on while it sleeps.
-    pub boottime: Duration,
+    pub(crate) boottime: Duration,
 }
 
 /// This process stood still.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pause {
+pub(crate) struct Pause {
     /// For how long.
-    pub asleep: Duration,
+    pub(crate) asleep: Duration,
 }
 
 /// Compares each look at the clocks with the one before.
 #[derive(Debug)]
-pub struct Drift(Sample);
+pub(crate) struct Drift(Sample);
 
 impl Drift {
     /// Starts from a first look.
     #[must_use]
-    pub fn new(first: Sample) -> Self {
+    pub(crate) fn new(first: Sample) -> Self {
         Self(first)
     }
 
     /// Takes a look that was meant to come a [`TICK`] after the one before, or sooner. A clock that went backwards tells nothing, and
     /// is believed again from the next look on.
-    pub fn see(&mut self, now: Sample) -> Option<Pause> {
+    pub(crate) fn see(&mut self, now: Sample) -> Option<Pause> {
         let last = std::mem::replace(&mut self.0, now);
         let ran = now.monotonic.checked_sub(last.monotonic)?;
         let passed = now.boottime.checked_sub(last.boottime).unwrap_or(ran);
@@ -60,18 +60,18 @@ impl Drift {
 }
 
 /// Looks at this machine's clocks.
-pub struct Clock(Drift);
+pub(crate) struct Clock(Drift);
 
 impl Clock {
     /// Takes the first look.
     #[must_use]
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self(Drift::new(now()))
     }
 
     /// Waits until this process has stood still. It has to be waited for all the time: a look that comes late because
     /// nobody waited counts as a pause.
-    pub async fn pause(&mut self) -> Pause {
+    pub(crate) async fn pause(&mut self) -> Pause {
         loop {
             sleep_until(ticker::next()).await;
             if let Some(pause) = self.0.see(now()) {

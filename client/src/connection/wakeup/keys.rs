@@ -22,12 +22,12 @@ use super::descriptor::readable;
 
 /// Whether the terminal may be read: whoever lets something else ask the user there, such as ssh, pauses it.
 #[derive(Clone, Debug, Default)]
-pub struct Keys(Arc<watch::Sender<usize>>);
+pub(crate) struct Keys(Arc<watch::Sender<usize>>);
 
 impl Keys {
     /// Reads nothing until what it returns is dropped. There may be several at once.
     #[must_use]
-    pub fn pause(&self) -> Paused {
+    pub(crate) fn pause(&self) -> Paused {
         self.0.send_modify(|pauses| *pauses += 1);
         Paused(self.0.clone())
     }
@@ -44,7 +44,7 @@ impl Keys {
 
 /// Nothing is read from the terminal for as long as this lives.
 #[derive(Debug)]
-pub struct Paused(Arc<watch::Sender<usize>>);
+pub(crate) struct Paused(Arc<watch::Sender<usize>>);
 
 impl Drop for Paused {
     fn drop(&mut self) {

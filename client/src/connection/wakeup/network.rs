@@ -23,7 +23,7 @@ use self::{event::Event, routes::Routes};
 const SETTLE: Duration = Duration::from_millis(200);
 
 /// Watches the ways to peers.
-pub struct Network {
+pub(crate) struct Network {
     peers: watch::Receiver<Vec<SocketAddr>>,
     events: Events,
     routes: Routes,
@@ -35,7 +35,7 @@ impl Network {
     /// # Panics
     /// Outside of a tokio runtime with time and I/O.
     #[must_use]
-    pub fn watch(peers: watch::Receiver<Vec<SocketAddr>>) -> Self {
+    pub(crate) fn watch(peers: watch::Receiver<Vec<SocketAddr>>) -> Self {
         Self::by(Events::start(), peers)
     }
 
@@ -51,7 +51,7 @@ impl Network {
 
     /// Waits until another source address is used towards a peer, or the route to it is gone, or was seen to be gone in
     /// between. It has to be waited for all the time: dropped in the middle of a burst, it forgets that there was one.
-    pub async fn changed(&mut self) {
+    pub(crate) async fn changed(&mut self) {
         loop {
             let event = select! {
                 Ok(()) = self.peers.changed() => Event::Time,

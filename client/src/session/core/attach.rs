@@ -1,23 +1,20 @@
 //! Asking the agent to carry the session by a connection.
 
-use std::{
-    collections::HashMap,
-    sync::{PoisonError, atomic::Ordering},
-    time::Duration,
-};
+use std::{collections::HashMap, sync::atomic::Ordering, time::Duration};
 
 use jq_common::{
     codec::{self, FrameError},
     protocol::{
+        capabilities::Capabilities,
         limits,
-        session::{Attach, AttachReply, BootId, Entry, Epoch},
+        session::{Attach, AttachReply, Entry},
     },
     session::control as frames,
 };
 use quinn::{Connection, VarInt};
 use tokio::time::timeout;
 
-use super::{Carrier, Session, control::ControlStream};
+use super::{Agent, Carrier, Session, control::ControlStream};
 
 /// How long an attach waits for another at most.
 const TURN: Duration = Duration::from_millis(400);
@@ -30,8 +27,7 @@ pub struct Attached {
     /// The connection.
     pub connection: Connection,
     generation: u64,
-    boot: BootId,
-    epoch: Epoch,
+    agent: Agent,
     table: HashMap<u64, Entry>,
     control: ControlStream,
 }
@@ -48,6 +44,9 @@ pub enum AttachError {
     /// The agent cannot take it.
     #[error("the agent is ending, or has too many sessions")]
     Busy,
+    /// The agent is newer than this client.
+    #[error("the agent refuses for a reason that this version does not know: a newer jq-client may know it")]
+    Unknown,
 }
 
 /// What a new carrier means for the session.
@@ -80,7 +79,7 @@ impl Session {
             session: self.id,
             generation,
             keep_s: self.keep.as_secs(),
-            deflate: self.deflate,
+            capabilities: self.announced,
         };
         let exchange = async {
             let (mut send, mut receive) = connection
@@ -92,25 +91,39 @@ impl Session {
             codec::write(&mut send, &attach, limits::CONTROL_FRAME).await?;
             let early = (generation == FIRST).then(|| Early::begin(self, &connection));
             match codec::read(&mut receive, limits::CONTROL_FRAME).await? {
-                AttachReply::Attached { boot, epoch } => {
+                AttachReply::Attached {
+                    boot,
+                    epoch,
+                    capabilities,
+                } => {
                     let table = frames::read_table(&mut receive).await?;
                     if let Some(early) = early {
                         early.answered();
                     }
-                    Ok((boot, epoch, table, ControlStream { send, receive }))
+                    let agent = Agent {
+                        boot,
+                        epoch,
+                        capabilities: capabilities.shared(self.announced),
+                    };
+                    let control = ControlStream {
+                        capabilities: agent.capabilities,
+                        send,
+                        receive,
+                    };
+                    Ok((agent, table, control))
                 }
                 AttachReply::Stale => Err(AttachError::Stale),
                 AttachReply::Busy => Err(AttachError::Busy),
+                AttachReply::Unknown => Err(AttachError::Unknown),
             }
         };
-        let (boot, epoch, table, control) = timeout(deadline, exchange)
+        let (agent, table, control) = timeout(deadline, exchange)
             .await
             .map_err(|_| FrameError::TimedOut(deadline))??;
         Ok(Attached {
             connection,
             generation,
-            boot,
-            epoch,
+            agent,
             table,
             control,
         })
@@ -118,7 +131,7 @@ impl Session {
 
     /// Whether no newer connection carries the session already.
     #[must_use]
-    pub fn is_newer(&self, attached: &Attached) -> bool {
+    pub(crate) fn is_newer(&self, attached: &Attached) -> bool {
         attached.generation > self.streams.generation()
     }
 
@@ -127,29 +140,27 @@ impl Session {
         let Attached {
             connection,
             generation,
-            boot,
-            epoch,
+            agent,
             table,
             control,
         } = attached;
         if generation <= self.streams.generation() {
             return None;
         }
-        let before = {
-            let mut known_by = self.known_by.lock().unwrap_or_else(PoisonError::into_inner);
-            known_by.replace((boot, epoch))
-        };
+        let before = self.agent.send_replace(Some(agent));
         let installed = match before {
             None => Installed::Began,
-            Some((_, before)) if before == epoch => Installed::Resumed,
-            Some((before, _)) => {
+            Some(before) if before.epoch == agent.epoch => Installed::Resumed,
+            Some(before) => {
                 self.serving.send_replace(false);
                 Installed::Lost {
                     streams: self.streams.lose(),
-                    other_agent: before != boot,
+                    other_agent: before.boot != agent.boot,
                 }
             }
         };
+        self.streams
+            .allow_compression(agent.capabilities.has(Capabilities::COMPRESSION));
         if !self.streams.resume(generation, table) {
             return None;
         }

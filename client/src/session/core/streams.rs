@@ -3,11 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use jq_common::{
-    codec,
+    codec::{self, FrameError},
     protocol::{
         limits,
         session::Open,
-        stream::{ResetCode, StreamHeader, Target},
+        stream::{Header, ResetCode, StreamHeader},
+        target::{Scope, Target},
     },
     session::{
         leg::{Leg, LegSource, Receiver, Sender},
@@ -30,14 +31,9 @@ impl Session {
     /// Why it was reset; `tcp` has then been reset too.
     pub async fn proxy(&self, tcp: TcpStream, target: Target) -> Result<(), ResetCode> {
         let socket = Socket::from(tcp);
-        if matches!(target, Target::Workload { .. }) {
-            let mut serving = self.serving.subscribe();
-            let served = timeout(SERVED, serving.wait_for(|serving| *serving)).await;
-            if !matches!(served, Ok(Ok(_))) {
-                return Err(ResetCode::SessionLost);
-            }
-        }
-        let (given_up, mut legs) = self.open(StreamHeader::Forward(target));
+        self.served(&target).await?;
+        let header = StreamHeader::forward(target);
+        let (given_up, mut legs) = self.open(&header).map_err(|_| ResetCode::BadHeader)?;
         let ended = self.streams.proxy(&given_up.0, &socket, &mut legs).await;
         match ended {
             Ended::Complete => Ok(()),
@@ -45,8 +41,24 @@ impl Session {
         }
     }
 
+    /// Returns once `target` can be connected to, as far as this end knows.
+    pub(super) async fn served(&self, target: &Target) -> Result<(), ResetCode> {
+        if target.scope == Scope::Workload {
+            let mut serving = self.serving.subscribe();
+            let served = timeout(SERVED, serving.wait_for(|serving| *serving)).await;
+            if !matches!(served, Ok(Ok(_))) {
+                return Err(ResetCode::SessionLost);
+            }
+        }
+        Ok(())
+    }
+
     /// A new stream, and its legs.
-    pub(super) fn open(&self, header: StreamHeader) -> (GivenUp, Offers) {
+    ///
+    /// # Errors
+    /// When the header is too long.
+    pub(super) fn open(&self, header: &StreamHeader) -> Result<(GivenUp, Offers), FrameError> {
+        let header = Header::of(header)?;
         let stream = self.streams.open();
         let offers = Offers {
             stream: stream.clone(),
@@ -54,7 +66,7 @@ impl Session {
             carrier: self.carrier.subscribe(),
             used: 0,
         };
-        (GivenUp(stream), offers)
+        Ok((GivenUp(stream), offers))
     }
 }
 
@@ -71,7 +83,7 @@ impl Drop for GivenUp {
 /// The legs of a stream: one on each connection that comes to carry the session.
 pub(super) struct Offers {
     stream: Arc<Stream>,
-    header: StreamHeader,
+    header: Header,
     carrier: watch::Receiver<Option<Carrier>>,
     /// Generation of the last one.
     used: u64,

@@ -19,7 +19,7 @@ const FEW: usize = 3;
 
 fn fixture() -> Fixture {
     let session = Session::new(Duration::from_secs(60), false).unwrap();
-    let (mut actor, forwards) = ForwardActor::new(session.clone(), Arc::new(Silent));
+    let (mut actor, forwards) = ForwardActor::new(session.clone(), "gpu".to_owned(), Arc::new(Silent));
     actor.most = FEW;
     let mut running = JoinSet::new();
     running.spawn(actor.run());
@@ -33,7 +33,7 @@ fn fixture() -> Fixture {
 fn workload(local: u16) -> Forward {
     Forward {
         local,
-        target: Target::Workload { port: 8888 },
+        target: Target::workload(8888),
     }
 }
 
@@ -172,9 +172,14 @@ fn each_refusal_is_told_in_words_of_its_own_and_an_ordinary_end_in_none() {
         ResetCode::TimedOut,
         ResetCode::TooMany,
         ResetCode::NoWorkload,
+        ResetCode::Unsupported,
     ]
-    .map(|code| explain(code).unwrap());
-    assert_eq!(HashSet::from(told).len(), told.len());
-    assert!(explain(ResetCode::TooMany).unwrap().contains("too many"));
-    assert_eq!(explain(ResetCode::ConnectionReset), None);
+    .map(|code| explain(code, "gpu").unwrap());
+    assert_eq!(HashSet::from(told.clone()).len(), told.len());
+    assert!(explain(ResetCode::TooMany, "gpu").unwrap().contains("too many"));
+    assert_eq!(explain(ResetCode::ConnectionReset, "gpu"), None);
+    assert_eq!(
+        explain(ResetCode::Unsupported, "gpu").unwrap(),
+        "the agent on gpu is older than this command: end the other sessions there and connect again"
+    );
 }

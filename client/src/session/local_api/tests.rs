@@ -26,6 +26,7 @@ fn snapshot() -> Snapshot {
         engine: "Docker".to_owned(),
         container: None,
         gpus: Vec::new(),
+        workload: None,
         url: Some("http://127.0.0.1:8888/lab?token=secret".to_owned()),
     }
 }

@@ -10,7 +10,7 @@ use crate::error::{Failure, Kind};
 /// Why a shell on a host to which there is a connection ended. `printed` is the beginning of what it said instead of
 /// what it was asked for.
 #[must_use]
-pub fn shell(host: &str, lines: &[String], status: Option<ExitStatus>, printed: &str) -> Failure {
+pub(crate) fn shell(host: &str, lines: &[String], status: Option<ExitStatus>, printed: &str) -> Failure {
     if interrupted(lines, status) {
         return Failure::new(Kind::Interrupted, "interrupted").on(host);
     }
@@ -73,7 +73,7 @@ pub(in crate::ssh) fn is_refused_session(lines: &[String]) -> bool {
 
 /// A shell that does not say what it was asked for in time.
 #[must_use]
-pub fn silent(host: &str, printed: &str) -> Failure {
+pub(crate) fn silent(host: &str, printed: &str) -> Failure {
     let printed = text::one_line(printed, 200);
     let why = if printed.is_empty() {
         "it prints nothing".to_owned()
@@ -88,7 +88,7 @@ pub fn silent(host: &str, printed: &str) -> Failure {
 
 /// A shell whose start-up files never stop printing.
 #[must_use]
-pub fn too_loud(host: &str, printed: &str) -> Failure {
+pub(crate) fn too_loud(host: &str, printed: &str) -> Failure {
     Failure::new(Kind::NoShell, "the shell prints more than 1 MiB by itself")
         .on(host)
         .because(format!("it begins with: {}", text::one_line(printed, 200)))

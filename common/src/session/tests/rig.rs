@@ -20,11 +20,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     codec,
     identity::{AllowedClients, Identity},
-    protocol::{
-        limits,
-        session::Open,
-        stream::{StreamHeader, Target},
-    },
+    protocol::{limits, session::Open, stream::Header},
     quic,
     session::{
         buffer_budget::{self, BufferBudget},
@@ -152,9 +148,7 @@ impl Rig {
         self.agent.spawn(async move { agent.serve(there).await });
 
         let (mut send, mut receive) = here.open_bi().await.unwrap();
-        codec::write(&mut send, &generation, limits::CONTROL_FRAME)
-            .await
-            .unwrap();
+        send.write_all(&generation.to_be_bytes()).await.unwrap();
         let table = soon("the table", control::read_table(&mut receive))
             .await
             .unwrap();
@@ -177,7 +171,7 @@ impl Rig {
                 std::future::pending::<()>().await;
             };
             let told = async {
-                let _ = control::run_sender(&client, &mut send).await;
+                let _ = control::run_sender(&client, &mut control::NoFrames, &mut send).await;
             };
             talk.run_until_cancelled(async { tokio::join!(heard, told) })
                 .await;
@@ -365,6 +359,6 @@ fn opening(core: &mut StreamCore, generation: u64) -> Option<Open> {
         stream: core.id(),
         from: core.send_buffer().sent(),
         received: core.recv_state().received(),
-        header: (!core.is_confirmed()).then_some(StreamHeader::Forward(Target::Workload { port: 1 })),
+        header: (!core.is_confirmed()).then(|| Header::of_bytes(bytes::Bytes::new()).unwrap()),
     })
 }

@@ -1,4 +1,4 @@
-//! `jq-bench`: measures the product and its peers side by side, and writes down what came out.
+//! `jq-bench`: measures the product and its alternatives, and writes the results.
 
 use std::{
     fs,

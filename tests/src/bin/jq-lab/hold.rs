@@ -1,5 +1,4 @@
-//! Bringing a lab up and holding it: `up` starts a process of its own that does both, and waits until it says
-//! that the lab is up.
+//! `jq-lab up` starts a process that creates and owns a lab, and waits until the lab is up.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};

@@ -1,4 +1,4 @@
-//! The only printing.
+//! Prints. No other file does.
 
 use std::io::Write as _;
 

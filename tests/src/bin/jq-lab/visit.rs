@@ -1,4 +1,4 @@
-//! Using a lab that another process holds: shells and commands on its hosts.
+//! Shells and commands on the hosts of a lab that another process owns.
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt as _;

@@ -1,4 +1,4 @@
-//! A file that curl downloads through a forward, as anybody would.
+//! A file that curl downloads through a forward.
 
 use std::{
     io::{Read, Write as _},

@@ -1,0 +1,7 @@
+//! What travels between the two ends is what the files under `tests/golden` say.
+
+#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+
+mod frames;
+mod harness;
+mod messages;

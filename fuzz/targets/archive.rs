@@ -1,0 +1,13 @@
+//! The tar that an engine gives for a file in a container.
+#![no_main]
+
+use jq_agent::fuzzing::file_in_archive;
+use jq_fuzz::bounded;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| {
+    let file = bounded(data.len(), || file_in_archive(data));
+    if let Ok(Some(content)) = file {
+        assert!(content.len() <= data.len(), "more came out than went in");
+    }
+});

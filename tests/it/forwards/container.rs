@@ -1,0 +1,77 @@
+//! Connections into a container without a shell, which the agent's helper dials.
+
+use std::{
+    io::{Read, Write},
+    thread,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use jq_tests::{
+    http::dial,
+    lab::{Lab, Topology},
+    product::Client,
+    require,
+};
+
+use super::{Forwarding, all_reset, pattern, talking};
+
+/// An image whose one program echoes on ports 7000 and 7001 of its loopback.
+const IMAGE: &str = "jq-lab/static";
+
+/// Ports 7000 and 17001 here lead to the container's 7000 and 7001.
+fn forwarding() -> Result<Forwarding> {
+    let lab = Lab::builder().topology(Topology::Direct).docker(true).up()?;
+    let ports = ["-L", "7000", "-L", "17001:7001"];
+    let arguments = ["gpu", "--image", IMAGE, "--jupyter", "none"];
+    let mut client = Client::connect(lab.laptop(), &[&arguments[..], &ports].concat())?;
+    client.ready()?;
+    Ok(Forwarding { client, lab })
+}
+
+#[test]
+fn two_hundred_connections_at_once_each_get_their_own_bytes_back() -> Result<()> {
+    if !require::docker() {
+        return Ok(());
+    }
+    let Forwarding { client, lab } = forwarding()?;
+    let streams = (0..200)
+        .map(|n| dial(lab.laptop(), if n % 2 == 0 { 7000 } else { 17001 }))
+        .collect::<Result<Vec<_>>>()?;
+    thread::scope(|scope| {
+        let echoes: Vec<_> = streams
+            .into_iter()
+            .enumerate()
+            .map(|(n, mut stream)| {
+                scope.spawn(move || -> Result<()> {
+                    let sent = pattern(n, 20_000);
+                    let mut heard = vec![0; sent.len()];
+                    stream.write_all(&sent)?;
+                    stream
+                        .read_exact(&mut heard)
+                        .with_context(|| format!("connection {n}"))?;
+                    ensure!(heard == sent, "connection {n} got other bytes");
+                    Ok(())
+                })
+            })
+            .collect();
+        echoes
+            .into_iter()
+            .try_for_each(|echo| echo.join().expect("no panic"))
+    })?;
+    client.disconnect()?;
+    lab.down()
+}
+
+#[test]
+fn a_killed_agent_resets_every_open_connection() -> Result<()> {
+    if !require::docker() {
+        return Ok(());
+    }
+    let Forwarding { client, lab } = forwarding()?;
+    let streams = talking(&lab, 100)?;
+    lab.gpu().run(r#"pkill -KILL -u "$(id -u)" -f '[-]-run-dir'"#)?;
+    all_reset(streams)?;
+    drop(talking(&lab, 1)?);
+    client.disconnect()?;
+    lab.down()
+}
