@@ -135,7 +135,7 @@ impl Failure {
             .hint(failure.hint)
     }
 
-    /// The agent on `host` does not understand what it was asked for.
+    /// The agent on `host` does not support a request.
     #[must_use]
     pub fn older_agent(host: &str) -> Self {
         Self::new(

@@ -92,7 +92,7 @@ pub(crate) struct Snapshot {
     pub(crate) container: Option<String>,
     /// GPUs that are visible in the container.
     pub(crate) gpus: Vec<String>,
-    /// The state of the workload; none while the agent does not report it.
+    /// Current state of the workload; none if the agent does not report it.
     pub(crate) workload: Option<WorkloadStatus>,
     /// URL of Jupyter. The query with the token is removed before it is sent.
     pub(crate) url: Option<String>,

@@ -48,7 +48,7 @@ pub(super) fn details(snapshot: &Snapshot) -> Vec<String> {
     lines
 }
 
-/// How the workload is, where it does not just run.
+/// State of the workload, unless it is running.
 fn unusual(snapshot: &Snapshot) -> Option<&'static str> {
     let workload = snapshot.workload.as_ref()?;
     (workload.state != WorkloadState::Running).then(|| words::workload(workload.state))

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jq_common::protocol::topics::WorkloadState;
 
-/// The state of a workload, also in `--json`.
+/// Name of a workload's state, also in `--json`.
 pub(super) fn workload(state: WorkloadState) -> &'static str {
     match state {
         WorkloadState::None => "none",

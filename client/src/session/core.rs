@@ -63,11 +63,11 @@ struct Carrier {
 /// An agent that knows the session.
 #[derive(Clone, Copy)]
 struct Agent {
-    /// Its run.
+    /// Identifies its process.
     boot: BootId,
-    /// The session's beginning there.
+    /// Epoch of the session there.
     epoch: Epoch,
-    /// What both ends can do, since the last attach.
+    /// Capabilities of both ends, according to the last attach.
     capabilities: Capabilities,
 }
 
@@ -110,7 +110,7 @@ impl Session {
         self.agent.borrow().map(|agent| agent.epoch)
     }
 
-    /// Whether both ends can do that, since the last attach. Nothing before the first.
+    /// Whether both ends support a capability, according to the last attach. False before the first.
     #[must_use]
     pub(crate) fn has(&self, capability: Capabilities) -> bool {
         self.agent
@@ -118,7 +118,7 @@ impl Session {
             .is_some_and(|agent| agent.capabilities.has(capability))
     }
 
-    /// What the agent tells of things that change.
+    /// Values that the agent publishes.
     #[must_use]
     pub fn subscriptions(&self) -> &Subscriptions {
         &self.subscriptions

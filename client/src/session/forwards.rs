@@ -123,8 +123,8 @@ struct Active {
 }
 
 impl ForwardActor {
-    /// The actor of `session` with the agent on `host`, and a handle to it. Each cause of failed connections is reported once
-    /// per port.
+    /// The actor of `session` and a handle to it. `host` is the host as the user writes it. Each cause of failed
+    /// connections is reported once per port.
     #[must_use]
     pub(crate) fn new(session: Arc<Session>, host: String, reporter: Arc<dyn Reporter>) -> (Self, Forwards) {
         let (sender, requests) = mpsc::channel(WAITING);

@@ -237,7 +237,7 @@ async fn api(
     }
 }
 
-/// What changes while a session runs.
+/// Values that change while a session runs.
 struct Newest {
     status: watch::Receiver<Status>,
     workload: watch::Receiver<Option<WorkloadStatus>>,
@@ -245,7 +245,7 @@ struct Newest {
 }
 
 impl Newest {
-    /// Returns when some of it has changed; an error when it will not any more.
+    /// Returns when one of them has changed; an error when none will change any more.
     async fn changed(&mut self) -> Result<(), watch::error::RecvError> {
         tokio::select! {
             changed = self.status.changed() => changed,

@@ -1,4 +1,4 @@
-//! A connection whose target has answered before anything is carried.
+//! Connections whose target is known to have accepted before data is forwarded.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use super::{
     streams::{Offers, ResetOnDrop},
 };
 
-/// A connection that the agent has opened, without a local end yet. Dropped, it is reset.
+/// A connection that the agent has established, without a local socket yet. Dropping it resets it.
 pub struct Connected {
     streams: Arc<Streams>,
     stream: ResetOnDrop,
@@ -26,14 +26,14 @@ pub struct Connected {
 }
 
 impl Session {
-    /// Connects to `target`, and returns once the agent has. Before the first attach it waits for that.
+    /// Connects to `target`, and returns when the agent has connected. Waits for the first attach.
     ///
     /// # Errors
-    /// Why there is no connection: [`ResetCode::Unsupported`] where the agent cannot tell.
+    /// Why the connection failed; [`ResetCode::Unsupported`] if the agent cannot confirm connections.
     pub async fn connect(&self, target: Target) -> Result<Connected, ResetCode> {
         self.served(&target).await?;
         let mut agent = self.agent.subscribe();
-        // Fails only with the session.
+        // Fails only when the session is dropped.
         let known = agent.wait_for(Option::is_some).await.is_ok();
         if !known || !self.has(Capabilities::OPENED) {
             return Err(ResetCode::Unsupported);
@@ -57,10 +57,10 @@ impl Session {
 }
 
 impl Connected {
-    /// Carries `socket` until both of its ways have ended. Dropped before, it resets both sides.
+    /// Forwards `socket` until both directions have ended. Dropping the future resets both sides.
     ///
     /// # Errors
-    /// Why it was reset; `socket` has then been reset too.
+    /// Why it was reset; `socket` is reset too.
     pub async fn proxy(self, socket: impl Into<Socket>) -> Result<(), ResetCode> {
         let Self {
             streams,

@@ -25,10 +25,10 @@ pub(crate) struct Events {
 /// Why there is no further event.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RequestError {
-    /// The session was lost, or the agent says what cannot be.
+    /// The session was lost, or the agent sent invalid data.
     #[error(transparent)]
     Frame(FrameError),
-    /// The agent does not understand the request: it is older than this client.
+    /// The agent does not support the request: it is older than this client.
     #[error("the agent is older than this command")]
     Unsupported,
 }
@@ -43,15 +43,15 @@ impl Session {
         let header = StreamHeader::Request(request);
         let (stream, mut legs) = self.open(&header).map_err(std::io::Error::other)?;
         let reset = Arc::new(OnceLock::new());
-        let told = reset.clone();
+        let cause = reset.clone();
         let streams = self.streams.clone();
         self.tasks.spawn(async move {
             let theirs = Socket::from(theirs);
             let ended = streams.proxy(&stream.0, &theirs, &mut legs).await;
             tracing::debug!(?ended, "request");
             if let Ended::Reset(code) = ended {
-                // Nobody else sets it.
-                let _ = told.set(code);
+                // It is set only here.
+                let _ = cause.set(code);
             }
             drop(theirs);
         });
@@ -60,7 +60,7 @@ impl Session {
 }
 
 impl Events {
-    /// The next event that this build understands. Nothing follows a final one.
+    /// The next event that this build understands. Nothing follows `Ready` or `Failed`.
     ///
     /// # Errors
     /// A [`RequestError`].
@@ -69,7 +69,7 @@ impl Events {
             match codec::read(&mut self.receive, limits::CONTROL_FRAME).await {
                 Ok(event) => return Ok(event),
                 Err(error @ FrameError::Unsupported(_)) => {
-                    tracing::debug!(%error, "an event of a newer agent");
+                    tracing::debug!(%error, "event of a newer agent");
                 }
                 Err(_) if self.reset.get() == Some(&ResetCode::Unsupported) => {
                     return Err(RequestError::Unsupported);
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_event_that_this_version_does_not_know_is_passed_over() {
+    async fn an_event_that_this_version_does_not_know_is_skipped() {
         let (mut agent, mut events) = events();
         for json in [r#"{"fireworks":{}}"#, r#"{"note":"hello"}"#] {
             agent.write_u32(json.len() as u32).await.unwrap();
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_agent_that_does_not_know_the_request_is_told_from_a_lost_session() {
+    async fn an_agent_without_support_for_the_request_is_not_taken_for_a_lost_session() {
         let (agent, mut events) = events();
         events.reset.set(ResetCode::Unsupported).unwrap();
         drop(agent);

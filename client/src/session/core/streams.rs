@@ -41,7 +41,7 @@ impl Session {
         }
     }
 
-    /// Waits until `target` can be connected to, as far as this end knows.
+    /// Waits until `target` can be connected to, as far as the client knows.
     pub(super) async fn served(&self, target: &Target) -> Result<(), ResetCode> {
         if target.scope == Scope::Workload {
             let mut serving = self.serving.subscribe();
