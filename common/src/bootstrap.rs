@@ -152,7 +152,7 @@ pub struct UpgradeRequest {
     pub version: String,
     /// The [handshake](crate::protocol::version::ALPN) that the successor speaks with clients.
     pub handshake: String,
-    /// The formats in which the successor takes state over.
+    /// The formats of the handover snapshot that the successor reads.
     pub formats: FormatRange,
 }
 
@@ -219,7 +219,7 @@ pub type BootstrapReply = Result<Started, Failure>;
 
 impl Message for BootstrapRequest {}
 
-/// A reply as it travels: what it is about, or why not.
+/// A reply on the wire.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Wire<S, F> {

@@ -99,7 +99,7 @@ where
     T: Frame + PartialEq + Debug,
 {
     let message = bounded(data.len(), || now(codec::read::<T>(&mut &*data, limit)))?;
-    // A newer peer's message is read and never written. A message's defaults make it longer.
+    // A message from a newer peer can be decoded but not encoded. Defaults make an encoded message longer than the input.
     let Ok(wire) = codec::encode(&message, usize::MAX) else {
         return Ok(message);
     };
