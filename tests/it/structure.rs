@@ -1,4 +1,4 @@
-//! The walls between the rooms of ARCHITECTURE.md, held by the sources as they are. Needs no root.
+//! The rules of ARCHITECTURE.md about who imports and does what, checked against the sources. Needs no root.
 
 use std::{
     collections::BTreeSet,
@@ -13,60 +13,50 @@ use jq_tests::structure::{
     processes_started,
 };
 
-/// The client's rooms: nobody imports `commands`; only the two rooms at the top know `output`.
+/// The client's rooms, and what each may import. Nobody imports `commands`.
 const CLIENT: Rooms<'_> = Rooms {
-    roots: &["main", "lib"],
+    roots: "main lib",
     rooms: &[
-        ("commands", &["settings", "cli", "session", "output", "browser"]),
-        // Names of plans and choices that flags turn into.
-        ("settings", &["cli", "session", "connection", "forward", "output"]),
-        ("cli", &[]),
-        ("session", &["connection", "session::core", "forward"]),
-        ("connection", &["session::core", "agent", "ssh"]),
-        // The session without anything that it owns.
-        ("session::core", &[]),
-        ("agent", &["ssh"]),
-        ("ssh", &[]),
-        ("forward", &[]),
-        ("output", &[]),
-        ("browser", &[]),
+        ("commands", "settings cli session output browser"),
+        // Flags become the plans of these rooms.
+        ("settings", "cli session connection forward output"),
+        ("cli", ""),
+        (
+            "session",
+            "connection session::core session::subscriptions forward",
+        ),
+        ("connection", "session::core session::subscriptions agent ssh"),
+        // The streams of a session, without what a session owns.
+        ("session::core", "session::subscriptions"),
+        ("session::subscriptions", ""),
+        ("agent", "ssh"),
+        ("ssh", ""),
+        ("forward", ""),
+        ("output", ""),
+        ("browser", ""),
     ],
-    leaves: &["error", "reporter", "state", "status", "ticker"],
+    leaves: "error reporter state status ticker",
 };
 
-/// The agent's rooms.
+/// The agent's rooms, and what each may import.
 const AGENT: Rooms<'_> = Rooms {
-    roots: &["main", "lib"],
+    roots: "main lib fuzzing",
     rooms: &[
-        // What flags turn into.
-        ("cli", &["bootstrap", "workload", "rundir"]),
-        ("bootstrap", &["bootstrap::contract", "rundir"]),
-        (
-            "serve",
-            &["bootstrap::contract", "workload", "role_start", "rundir"],
-        ),
-        ("relay", &["role_start", "rundir"]),
+        // Flags become the plans of these rooms.
+        ("cli", "bootstrap workload rundir"),
+        ("bootstrap", "bootstrap::contract rundir"),
+        ("serve", "bootstrap::contract workload role_start rundir"),
+        ("relay", "role_start rundir"),
         // What different builds agree on.
-        ("bootstrap::contract", &[]),
-        ("workload", &["engine", "netns_helper", "session_store"]),
-        ("engine", &[]),
-        ("netns_helper", &[]),
-        ("session_store", &[]),
-        ("role_start", &["rundir"]),
-        ("rundir", &[]),
+        ("bootstrap::contract", ""),
+        ("workload", "engine netns_helper session_store"),
+        ("engine", ""),
+        ("netns_helper", ""),
+        ("session_store", ""),
+        ("role_start", "rundir"),
+        ("rundir", ""),
     ],
-    leaves: &[
-        "failure",
-        "fd_passing",
-        "host_program",
-        "keyed_mutex",
-        "log_tail",
-        "private_files",
-        "random_hex",
-        "role",
-        "run_blocking",
-        "udp",
-    ],
+    leaves: "failure fd_passing host_program keyed_mutex log_tail private_files random_hex role run_blocking udp",
 };
 
 /// The crates of the product: their folders, and what their own binaries call them.
@@ -115,7 +105,7 @@ fn imports_lead_down_only() -> Result<()> {
     Ok(())
 }
 
-/// The places outside of a room, of a file and the folder beside it.
+/// The places that are not in `room`: neither in its file nor in the folder beside it.
 fn outside(folder: &str, room: &str, places: Vec<(String, usize, String)>) -> Vec<String> {
     let (file, inside) = (format!("{room}.rs"), format!("{room}/"));
     places
@@ -130,7 +120,7 @@ fn only_the_engine_room_names_bollard() -> Result<()> {
     let in_agent = crates_named(&sources("agent")?, &["bollard"]);
     ensure!(
         !in_agent.is_empty(),
-        "nobody names bollard any more: this test looks for the wrong word"
+        "no file names bollard: this test looks for the wrong word"
     );
     let mut places = outside("agent", "engine/docker", in_agent);
     for folder in ["common", "common/session-core", "client"] {
@@ -141,13 +131,13 @@ fn only_the_engine_room_names_bollard() -> Result<()> {
     ensure_none("bollard outside of agent/src/engine/docker", &places)
 }
 
-/// The client starts no other program, so whoever starts a process starts ssh.
+/// ssh is the only program that the client starts itself, so this test looks for any process.
 #[test]
 fn only_the_ssh_room_starts_ssh() -> Result<()> {
     let in_client = processes_started(&sources("client")?, "jq_client")?;
     ensure!(
         !in_client.is_empty(),
-        "nobody starts ssh any more: this test looks for the wrong path"
+        "no file starts a process: this test looks for the wrong path"
     );
     let mut places = outside("client", "ssh", in_client);
     places.extend(outside(
@@ -174,7 +164,7 @@ fn every_table_entry_of_to_add_names_files_that_exist() -> Result<()> {
     let (rooms, to_add) = (map::rooms(&document), map::to_add(&document));
     ensure!(
         rooms.len() > 30 && to_add.len() > 15,
-        "the document has another form than this test reads"
+        "this test does not understand the format of ARCHITECTURE.md"
     );
     let (types, paths): (Vec<_>, Vec<_>) = rooms
         .into_iter()

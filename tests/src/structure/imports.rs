@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use anyhow::Result;
 
-use super::{modules::Modules, path::Role, sources::Sources};
+use super::{modules::Modules, sources::Sources};
 
 /// One file of a crate names something of another. Tests are left out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,20 +51,26 @@ impl Imports {
         let mut seen = BTreeSet::new();
         let mut imports = Vec::new();
         for file in &modules.files {
-            for path in &file.content.paths {
-                let Some(defined_in) = modules.defined_in(file, path) else {
+            let imported = file
+                .content
+                .uses
+                .iter()
+                .map(|found| (&found.path, found.is_public));
+            let named = file.content.code.iter().map(|path| (path, false));
+            for (path, is_reexport) in imported.chain(named) {
+                let defined_in = modules.defined_in(file, path).filter(|other| *other != file.name);
+                let Some(defined_in) =
+                    defined_in.filter(|other| seen.insert((&file.name, *other, is_reexport)))
+                else {
                     continue;
                 };
-                let is_reexport = matches!(path.role, Role::Import { is_public: true, .. });
-                if defined_in != file.name && seen.insert((&file.name, defined_in, is_reexport)) {
-                    imports.push(Import {
-                        file: file.name.clone(),
-                        line: path.line,
-                        path: path.segments.join("::"),
-                        defined_in: defined_in.to_owned(),
-                        is_reexport,
-                    });
-                }
+                imports.push(Import {
+                    file: file.name.clone(),
+                    line: path.line,
+                    path: path.segments.join("::"),
+                    defined_in: defined_in.to_owned(),
+                    is_reexport,
+                });
             }
         }
         let files = modules.files.into_iter().map(|file| file.name).collect();
@@ -84,41 +90,42 @@ impl Imports {
     /// The shortest circle through each file that is in one, without files that an earlier circle shows. What only passes a
     /// name on is no part of a circle.
     pub fn circles(&self) -> Vec<Vec<&Import>> {
+        let mut by_file: ByFile<'_> = BTreeMap::new();
+        for import in self.iter().filter(|import| !import.is_reexport) {
+            by_file.entry(&import.file).or_default().push(import);
+        }
         let mut shown = BTreeSet::new();
         let mut circles = Vec::new();
-        for import in self.iter().filter(|import| !import.is_reexport) {
-            if shown.contains(&import.file) {
-                continue;
-            }
-            if let Some(circle) = self.circle_through(&import.file) {
-                shown.extend(circle.iter().map(|import| &import.file));
+        for file in by_file.keys() {
+            if let Some(circle) = circle_through(file, &by_file).filter(|_| !shown.contains(file)) {
+                shown.extend(circle.iter().map(|import| import.file.as_str()));
                 circles.push(circle);
             }
         }
         circles
     }
+}
 
-    fn circle_through(&self, file: &str) -> Option<Vec<&Import>> {
-        let mut reached_by = BTreeMap::new();
-        let mut queue = VecDeque::from([file]);
-        while let Some(from) = queue.pop_front() {
-            let imports = self
-                .iter()
-                .filter(|import| !import.is_reexport && import.file == from);
-            for import in imports {
-                if !reached_by.contains_key(import.defined_in.as_str()) {
-                    reached_by.insert(import.defined_in.as_str(), import);
-                    queue.push_back(&import.defined_in);
-                }
-            }
+type ByFile<'a> = BTreeMap<&'a str, Vec<&'a Import>>;
+
+/// The shortest way from a file along imports back to it.
+fn circle_through<'a>(file: &str, by_file: &ByFile<'a>) -> Option<Vec<&'a Import>> {
+    let mut reached_by: BTreeMap<&str, &Import> = BTreeMap::new();
+    let mut queue = VecDeque::from([file]);
+    while let Some(from) = queue.pop_front() {
+        for import in by_file.get(from).into_iter().flatten().copied() {
+            reached_by.entry(&import.defined_in).or_insert_with(|| {
+                queue.push_back(&import.defined_in);
+                import
+            });
         }
-        let mut circle = vec![*reached_by.get(file)?];
-        while circle[circle.len() - 1].file != file {
-            circle.push(reached_by[circle[circle.len() - 1].file.as_str()]);
-        }
-        circle.reverse();
-        Some(circle)
     }
+    let mut circle = vec![*reached_by.get(file)?];
+    while circle[circle.len() - 1].file != file {
+        circle.push(reached_by[circle[circle.len() - 1].file.as_str()]);
+    }
+    circle.reverse();
+    Some(circle)
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context as _, Result, ensure};
 
 use super::{
-    path::{FileContent, Path, Role},
+    path::{FileContent, Path, Use},
     sources::Sources,
     token::{tokens, without_tests},
 };
@@ -141,14 +141,13 @@ impl<'a> Modules<'a> {
             return Some(Named::Here(Target::Module(inner)));
         }
         let left = imports.checked_sub(1)?;
-        let import = self.imports_of(module).find(|(_, its_name)| *its_name == name);
-        if let Some((path, _)) = import {
-            let target = self.resolve(module, &path.segments, left);
+        if let Some(found) = self.uses_in(module).find(|found| found.name == name) {
+            let target = self.resolve(module, &found.path.segments, left);
             return Some(target.map_or(Named::OfAnotherCrate, Named::Here));
         }
-        self.imports_of(module)
-            .filter(|(_, its_name)| *its_name == "*")
-            .filter_map(|(path, _)| self.resolve(module, &path.segments, left))
+        self.uses_in(module)
+            .filter(|found| found.name == "*")
+            .filter_map(|found| self.resolve(module, &found.path.segments, left))
             .find_map(|target| self.item_of(&target, name))
             .map(Named::Here)
     }
@@ -162,18 +161,14 @@ impl<'a> Modules<'a> {
         items.contains(name).then(|| Target::ItemOf(module.clone()))
     }
 
-    fn imports_of(&self, module: &[String]) -> impl Iterator<Item = (&Path, &str)> {
+    fn uses_in(&self, module: &[String]) -> impl Iterator<Item = &Use> {
         let file = self.file(module);
-        let paths = file.into_iter().flat_map(move |file| {
+        file.into_iter().flat_map(move |file| {
             let inside = &module[file.module.len()..];
             file.content
-                .paths
+                .uses
                 .iter()
-                .filter(move |path| path.inside == inside)
-        });
-        paths.filter_map(|path| match &path.role {
-            Role::Import { name, .. } => Some((path, name.as_str())),
-            Role::Code => None,
+                .filter(move |found| found.path.inside == inside)
         })
     }
 

@@ -49,7 +49,11 @@ fn is_of_family(word: &str, crates: &[&str]) -> bool {
 pub fn processes_started(sources: &Sources, crate_name: &str) -> Result<Vec<(String, usize, String)>> {
     let mut places = Vec::new();
     for file in &Modules::of(sources, crate_name)?.files {
-        for path in file.content.paths.iter().filter(|path| starts_processes(path)) {
+        let imported = file.content.uses.iter().map(|found| &found.path);
+        for path in imported
+            .chain(&file.content.code)
+            .filter(|path| starts_processes(path))
+        {
             places.push((file.name.clone(), path.line, path.segments.join("::")));
         }
     }
@@ -107,7 +111,7 @@ mod tests {
             .into_iter()
             .map(|(_, line, _)| line)
             .collect();
-        assert_eq!(lines, [2, 3, 4, 5]);
+        assert_eq!(lines, [2, 4, 5, 3], "imports, then code");
     }
 
     #[test]

@@ -13,33 +13,29 @@ pub(super) struct Path {
     pub(super) line: usize,
     /// The modules inside the file that it stands in, outermost first.
     pub(super) inside: Vec<String>,
-    /// How it came here.
-    pub(super) role: Role,
 }
 
-/// What a path is for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Role {
-    /// A `use` that gives the path this name (`*` for everything).
-    Import {
-        /// The name in this file.
-        name: String,
-        /// With `pub`: others may find it here.
-        is_public: bool,
-    },
-    /// Code. A single word is a path too if it could be a type.
-    Code,
+/// One path of a `use`.
+#[derive(Debug)]
+pub(super) struct Use {
+    pub(super) path: Path,
+    /// The name that it has in this file; `*` for everything.
+    pub(super) name: String,
+    /// Others may find it here too (`pub`, `pub(crate)`).
+    pub(super) is_public: bool,
 }
 
-/// What one file says, tests left out.
+/// What one file says.
 #[derive(Debug, Default)]
 pub(super) struct FileContent {
-    /// In the order of the file.
-    pub(super) paths: Vec<Path>,
+    /// What it imports.
+    pub(super) uses: Vec<Use>,
+    /// The paths in its code, each where it stands first. A single word is one too if it could be a type.
+    pub(super) code: Vec<Path>,
+    /// The names of what it defines, at any depth.
+    pub(super) items: BTreeSet<String>,
     /// Modules in files of their own, each with the modules inside this file that it is declared in.
     pub(super) children: Vec<Vec<String>>,
-    /// The names that are defined anywhere in the file.
-    pub(super) items: BTreeSet<String>,
     /// Modules inside this file.
     pub(super) inner_modules: Vec<Vec<String>>,
 }
@@ -51,6 +47,7 @@ impl FileContent {
             tokens,
             at: 0,
             content: Self::default(),
+            seen: BTreeSet::new(),
         };
         reader.read(tokens.len(), &[]);
         reader.content
@@ -66,6 +63,8 @@ struct Reader<'t, 'a> {
     tokens: &'t [Token<'a>],
     at: usize,
     content: FileContent,
+    /// The paths of code that are in `content`, with the modules that they stand in.
+    seen: BTreeSet<(Vec<String>, Vec<String>)>,
 }
 
 impl<'a> Reader<'_, 'a> {
@@ -160,11 +159,15 @@ impl<'a> Reader<'_, 'a> {
                 name = self.word_at(self.at).unwrap_or("_").to_owned();
                 self.at += 1;
             }
-            self.content.paths.push(Path {
+            let path = Path {
                 segments,
                 line: token.line,
                 inside: inside.to_vec(),
-                role: Role::Import { name, is_public },
+            };
+            self.content.uses.push(Use {
+                path,
+                name,
+                is_public,
             });
             return;
         }
@@ -182,12 +185,13 @@ impl<'a> Reader<'_, 'a> {
             }
         }
         let could_be_a_type = segments[0].starts_with(char::is_uppercase);
-        if segments.len() > 1 || could_be_a_type {
-            self.content.paths.push(Path {
+        let is_path = segments.len() > 1 || could_be_a_type;
+        let inside = inside.to_vec();
+        if is_path && self.seen.insert((inside.clone(), segments.clone())) {
+            self.content.code.push(Path {
                 segments,
                 line,
-                inside: inside.to_vec(),
-                role: Role::Code,
+                inside,
             });
         }
     }
@@ -198,25 +202,28 @@ mod tests {
     use super::super::token::tokens;
     use super::*;
 
-    fn paths(source: &str) -> Vec<String> {
+    fn uses(source: &str) -> Vec<String> {
         let content = FileContent::of(&tokens(source));
-        content
-            .paths
-            .iter()
-            .map(|path| match &path.role {
-                Role::Import { name, is_public } => {
-                    let word = if *is_public { "pub use" } else { "use" };
-                    format!("{} {word} {} as {name}", path.line, path.segments.join("::"))
-                }
-                Role::Code => format!("{} {}", path.line, path.segments.join("::")),
-            })
+        let uses = content.uses.iter().map(|found| {
+            let word = if found.is_public { "pub use" } else { "use" };
+            let path = found.path.segments.join("::");
+            format!("{} {word} {path} as {}", found.path.line, found.name)
+        });
+        uses.collect()
+    }
+
+    fn code(source: &str) -> Vec<String> {
+        let content = FileContent::of(&tokens(source));
+        let paths = content.code.iter();
+        paths
+            .map(|path| format!("{} {}", path.line, path.segments.join("::")))
             .collect()
     }
 
     #[test]
     fn a_nested_group_is_every_path_in_it_on_its_own_line() {
         assert_eq!(
-            paths("pub(crate) use crate::{\n  a::{self, B as C,\n  d::{E, f::*}},\n  g,\n};"),
+            uses("pub(crate) use crate::{\n  a::{self, B as C,\n  d::{E, f::*}},\n  g,\n};"),
             [
                 "2 pub use crate::a as a",
                 "2 pub use crate::a::B as C",
@@ -230,7 +237,7 @@ mod tests {
     #[test]
     fn code_names_paths_and_types_but_no_fields_methods_and_visibilities() {
         assert_eq!(
-            paths("pub(in crate::a) fn b(c: D) { for e in 0..crate::f::g() { e.h.I(super::J::<K>::l) } }"),
+            code("pub(in crate::a) fn b(c: D) { for e in 0..crate::f::g() { e.h.I(super::J::<K>::l) } }"),
             ["1 D", "1 crate::f::g", "1 super::J", "1 K"]
         );
     }
@@ -243,7 +250,7 @@ mod tests {
             [vec!["a".to_owned()], vec!["b".to_owned(), "c".to_owned()]]
         );
         assert_eq!(content.inner_modules, [["b"]]);
-        assert_eq!(content.paths[0].inside, ["b"]);
-        assert!(content.paths[1].inside.is_empty());
+        assert_eq!(content.uses[0].path.inside, ["b"]);
+        assert!(content.uses[1].path.inside.is_empty());
     }
 }

@@ -2,16 +2,16 @@
 
 use super::imports::Imports;
 
-/// The rooms of one crate. A room is a module with everything in it; of two that a file is in, the longer name counts
-/// (`session::core` within `session`).
+/// The rooms of one crate. A room is a module with all its children. A file belongs to the room with the longest name
+/// (`session::core` before `session`). Lists of rooms are separated by spaces.
 #[derive(Clone, Copy, Debug)]
 pub struct Rooms<'a> {
-    /// These import anything, and no room imports them.
-    pub roots: &'a [&'a str],
-    /// A room and what it may import besides leaves. Each names only rooms of later rows.
-    pub rooms: &'a [(&'a str, &'a [&'a str])],
-    /// Any room may import these. They import only each other.
-    pub leaves: &'a [&'a str],
+    /// These may import every room. No room may import them.
+    pub roots: &'a str,
+    /// A room, and the rooms that it may import besides leaves. Each row names rooms of later rows only.
+    pub rooms: &'a [(&'a str, &'a str)],
+    /// Every room may import these. They may import each other only.
+    pub leaves: &'a str,
 }
 
 impl Rooms<'_> {
@@ -38,7 +38,7 @@ impl Rooms<'_> {
         let mut violations = Vec::new();
         for (row, (room, allowed)) in self.rooms.iter().enumerate() {
             let below = &self.rooms[row + 1..];
-            for other in *allowed {
+            for other in allowed.split(' ').filter(|other| !other.is_empty()) {
                 if !below.iter().any(|(name, _)| name == other) {
                     violations.push(format!(
                         "the table lets `{room}` import `{other}`, which is not below it"
@@ -50,20 +50,24 @@ impl Rooms<'_> {
     }
 
     fn may_import(&self, from: &str, to: &str) -> bool {
-        if self.roots.contains(&from) || self.leaves.contains(&to) {
+        if lists(self.roots, from) || lists(self.leaves, to) {
             return true;
         }
         let row = self.rooms.iter().find(|(room, _)| *room == from);
-        row.is_some_and(|(_, allowed)| allowed.contains(&to))
+        row.is_some_and(|(_, allowed)| lists(allowed, to))
     }
 
     fn room_of(&self, file: &str) -> Option<&str> {
         let module = file.trim_end_matches(".rs").replace('/', "::");
-        let rooms = self.rooms.iter().map(|(room, _)| room);
-        let all = rooms.chain(self.roots).chain(self.leaves).copied();
+        let rooms = self.rooms.iter().map(|(room, _)| *room);
+        let all = rooms.chain(self.roots.split(' ')).chain(self.leaves.split(' '));
         all.filter(|room| is_within(&module, room))
             .max_by_key(|room| room.len())
     }
+}
+
+fn lists(list: &str, room: &str) -> bool {
+    list.split(' ').any(|other| other == room)
 }
 
 fn is_within(module: &str, room: &str) -> bool {
@@ -78,13 +82,13 @@ mod tests {
     use super::*;
 
     const ROOMS: Rooms<'_> = Rooms {
-        roots: &["lib"],
+        roots: "lib",
         rooms: &[
-            ("upper", &["lower", "upper::core"]),
-            ("lower", &["upper::core"]),
-            ("upper::core", &[]),
+            ("upper", "lower upper::core"),
+            ("lower", "upper::core"),
+            ("upper::core", ""),
         ],
-        leaves: &["leaf"],
+        leaves: "leaf",
     };
 
     fn violations(rooms: &Rooms<'_>, lower: &str, leaf: &str) -> Vec<String> {
@@ -130,12 +134,8 @@ mod tests {
     #[test]
     fn a_table_that_leads_up_and_a_file_without_a_room_are_found() {
         let upward = Rooms {
-            rooms: &[
-                ("upper::core", &[]),
-                ("lower", &["upper::core"]),
-                ("upper", &["lower"]),
-            ],
-            leaves: &[],
+            rooms: &[("upper::core", ""), ("lower", "upper::core"), ("upper", "lower")],
+            leaves: "",
             ..ROOMS
         };
         assert_eq!(
