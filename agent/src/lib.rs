@@ -28,6 +28,10 @@ pub mod failure;
 mod fd_passing;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
+#[cfg(test)]
+#[path = "../../common/tests/shared/golden.rs"]
+#[allow(dead_code, reason = "the tests of the frames use the rest")]
+mod golden;
 mod host_program;
 mod keyed_mutex;
 mod log_tail;

@@ -139,6 +139,7 @@ mod tests {
     use futures_util::poll;
 
     use super::*;
+    use crate::golden::{Golden, pretty};
 
     #[tokio::test]
     async fn a_sessions_token_is_kept_and_private() {
@@ -190,5 +191,58 @@ mod tests {
         assert_eq!(store.container("a"), Some(record));
         fs::write(store.file("a", "container"), "junk").unwrap();
         assert_eq!(store.container("a"), None);
+    }
+
+    #[test]
+    fn records_are_what_their_golden_files_say() {
+        let container = ContainerRecord {
+            nonce: "0123456789abcdef".to_owned(),
+            id: Some("fedcba9876543210".to_owned()),
+        };
+        let process = ProcessRecord {
+            pid: 4242,
+            start_time: 77_777,
+            port: 8888,
+            verb: "lab".to_owned(),
+            workdir: "/home/ada".to_owned(),
+        };
+        let text = |record: Vec<u8>| pretty(&record);
+        let mut golden = Golden::open(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/session_store"));
+        let written = text(serde_json::to_vec(&container).unwrap());
+        golden.check("container.json", &container, &written, |text| {
+            serde_json::from_str(text).ok()
+        });
+        golden.is_read_as("newer_container.json", &container, |text| {
+            serde_json::from_str(text).ok()
+        });
+        let older = ContainerRecord {
+            id: None,
+            ..container
+        };
+        golden.is_read_as("older_container.json", &older, |text| {
+            serde_json::from_str(text).ok()
+        });
+        let written = text(serde_json::to_vec(&process).unwrap());
+        golden.check("process.json", &process, &written, |text| {
+            serde_json::from_str(text).ok()
+        });
+        golden.is_read_as("newer_process.json", &process, |text| {
+            serde_json::from_str(text).ok()
+        });
+        let older = ProcessRecord {
+            verb: String::new(),
+            workdir: String::new(),
+            ..process
+        };
+        golden.is_read_as("older_process.json", &older, |text| {
+            serde_json::from_str(text).ok()
+        });
+        golden.finish();
+    }
+
+    #[test]
+    fn a_record_without_what_tells_its_container_or_process_is_none() {
+        assert!(serde_json::from_str::<ContainerRecord>("{}").is_err());
+        assert!(serde_json::from_str::<ProcessRecord>(r#"{"port":8888}"#).is_err());
     }
 }

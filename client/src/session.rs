@@ -9,7 +9,7 @@
 //! - `run`: connects, starts the workload, opens the ports, and keeps all of it until it is stopped
 //! - `workload`: asks the agent for the container, and follows its start
 //! - `forwards`: the forwarded ports, an actor with add, remove and list; `ports`: which local port each gets
-//! - `local_api`: tells other processes of this user how the session is; `name`: names of sessions
+//! - `local_api`: reports the status to other processes of this user; `name`: names of sessions
 
 pub(crate) mod core;
 pub(crate) mod forwards;

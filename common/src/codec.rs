@@ -1,12 +1,12 @@
-//! Frames: a u32 length (big endian) and that many bytes, whose format is the [type's](Frame) own.
+//! Frames: a length (big-endian u32) and as many bytes, in the format of the [type](Frame).
 
 use std::{io, time::Duration};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-/// What is allocated for a frame before that much of it has come, in bytes. Then all of it is, once: a buffer that doubled
-/// would need up to three times as much for a moment.
-const FIRST_ROOM: usize = 4096;
+/// Bytes allocated for a frame at first. Once they have been received, the whole frame is allocated at once: a buffer that
+/// doubles would take up to three times as much for a moment.
+const FIRST_ALLOCATION: usize = 4096;
 
 /// What is allocated for a frame that is written, in bytes: most are shorter.
 const USUAL: usize = 128;
@@ -20,12 +20,12 @@ pub enum FrameError {
     /// The stream failed, or ended inside a frame.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// The frame is longer than this place allows. Nothing was allocated for it.
+    /// The frame is longer than is allowed here. Nothing was allocated for it.
     #[error("frame of {length} bytes where {limit} are allowed")]
     TooLong {
         /// Length that the peer announced.
         length: usize,
-        /// Most that is allowed here.
+        /// Most bytes allowed here.
         limit: usize,
     },
     /// The bytes are not the frame expected here.
@@ -37,7 +37,7 @@ pub enum FrameError {
     /// JSON that this build does not understand: the peer is newer.
     #[error("a message that this version does not understand")]
     Unsupported(#[source] serde_json::Error),
-    /// No whole frame came in time.
+    /// No complete frame arrived in time.
     #[error("no message within {} s", .0.as_secs())]
     TimedOut(Duration),
 }
@@ -91,7 +91,7 @@ pub async fn write(
 /// # Errors
 /// Any [`FrameError`] but `TimedOut`.
 pub async fn read<T: Frame>(stream: &mut (impl AsyncRead + Unpin), limit: usize) -> Result<T, FrameError> {
-    // Reading from QUIC by itself gives way to nobody: a peer that never pauses would even outlast the deadline.
+    // Reading from QUIC does not yield by itself: a peer that sends without a pause would outlast the deadline.
     tokio::task::coop::consume_budget().await;
     let mut prefix = [0; 4];
     if stream.read(&mut prefix[..1]).await? == 0 {
@@ -102,8 +102,8 @@ pub async fn read<T: Frame>(stream: &mut (impl AsyncRead + Unpin), limit: usize)
     if length > limit {
         return Err(FrameError::TooLong { length, limit });
     }
-    // No memory for what is only announced.
-    let mut body = Vec::with_capacity(length.min(FIRST_ROOM));
+    // No memory for a length that is only announced.
+    let mut body = Vec::with_capacity(length.min(FIRST_ALLOCATION));
     let mut stream = stream.take(length as u64);
     while body.len() < length {
         if body.len() == body.capacity() {
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_frame_is_read_and_what_follows_is_left() {
+    async fn reading_a_frame_leaves_what_follows() {
         let message = Raw(b"message".to_vec());
         let mut wire = encode(&message, 1024).unwrap();
         wire.extend_from_slice(b"GET /");
@@ -165,15 +165,23 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_long_frame_that_comes_in_pieces_is_read_and_what_follows_is_left() {
-        for length in [FIRST_ROOM - 1, FIRST_ROOM, FIRST_ROOM + 1, 5 * FIRST_ROOM] {
+    async fn reading_a_long_frame_in_pieces_leaves_what_follows() {
+        for length in [
+            FIRST_ALLOCATION - 1,
+            FIRST_ALLOCATION,
+            FIRST_ALLOCATION + 1,
+            5 * FIRST_ALLOCATION,
+        ] {
             let message = Raw(vec![b'x'; length]);
-            let mut wire = encode(&message, 8 * FIRST_ROOM).unwrap();
+            let mut wire = encode(&message, 8 * FIRST_ALLOCATION).unwrap();
             wire.extend_from_slice(b"more");
             let (mut sender, mut stream) = tokio::io::duplex(100);
             let sending = async move { sender.write_all(&wire).await.unwrap() };
             let receiving = async move {
-                assert_eq!(read::<Raw>(&mut stream, 8 * FIRST_ROOM).await.unwrap(), message);
+                assert_eq!(
+                    read::<Raw>(&mut stream, 8 * FIRST_ALLOCATION).await.unwrap(),
+                    message
+                );
                 let mut rest = Vec::new();
                 stream.read_to_end(&mut rest).await.unwrap();
                 assert_eq!(rest, b"more");
@@ -183,7 +191,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_announced_length_over_the_limit_is_refused_before_any_allocation() {
+    async fn a_length_over_the_limit_is_refused_before_any_allocation() {
         let mut stream: &[u8] = &[0xff, 0xff, 0xff, 0xff, 0];
         assert!(matches!(
             read::<Raw>(&mut stream, 1024).await,
@@ -192,7 +200,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_end_inside_a_frame_is_an_error_and_not_an_end() {
+    async fn an_end_inside_a_frame_is_an_error() {
         let mut stream: &[u8] = &[0, 0, 0, 9, 1];
         assert!(matches!(
             read::<Raw>(&mut stream, 1024).await,
@@ -206,13 +214,13 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_peer_that_says_nothing_is_given_up() {
+    async fn a_silent_peer_times_out() {
         let (mut stream, _peer) = tokio::io::duplex(64);
         let got = read_within::<Raw>(&mut stream, 1024, Duration::from_secs(10)).await;
         assert!(matches!(got, Err(FrameError::TimedOut(_))));
     }
 
-    /// Empty frames without end and without a pause.
+    /// Empty frames, endless and without a pause.
     struct Endless;
 
     impl AsyncRead for Endless {
@@ -228,13 +236,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_peer_that_never_pauses_holds_nobody_else_up() {
+    async fn a_peer_that_never_pauses_blocks_no_other_task() {
         let reading = async {
             for _ in 0..100_000 {
                 read::<Raw>(&mut Endless, 1024).await.unwrap();
             }
         };
         let read = tokio::time::timeout(Duration::ZERO, reading).await;
-        assert!(read.is_err(), "the deadline passed meanwhile");
+        assert!(read.is_err(), "the deadline passed");
     }
 }

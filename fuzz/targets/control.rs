@@ -1,4 +1,4 @@
-//! The first frames of an attachment and of its streams, and what comes on the control stream.
+//! The first frames of an attachment and of its streams, and the frames on the control stream.
 #![no_main]
 
 use jq_common::protocol::{

@@ -1,4 +1,4 @@
-//! What `-L` means.
+//! The argument of `-L`.
 #![no_main]
 
 use jq_client::forward::spec::{Forward, Shown};

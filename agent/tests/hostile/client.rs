@@ -83,12 +83,22 @@ pub(crate) async fn attach(
     session: SessionId,
     generation: u64,
 ) -> Result<Option<Attached>, FrameError> {
+    attach_as(connection, session, generation, Capabilities::OURS).await
+}
+
+/// Asks for a session, as a client that can do so much. None when it is refused.
+pub(crate) async fn attach_as(
+    connection: Connection,
+    session: SessionId,
+    generation: u64,
+    capabilities: Capabilities,
+) -> Result<Option<Attached>, FrameError> {
     let (mut send, mut receive) = connection.open_bi().await.map_err(std::io::Error::from)?;
     let attach = Attach {
         session,
         generation,
         keep_s: 24 * 3600,
-        capabilities: Capabilities::OURS,
+        capabilities,
     };
     codec::write(&mut send, &attach, limits::CONTROL_FRAME).await?;
     let reply = codec::read_within(&mut receive, limits::CONTROL_FRAME, PATIENCE).await?;

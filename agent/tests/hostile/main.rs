@@ -6,4 +6,5 @@ mod agent;
 mod client;
 mod frames;
 mod handshakes;
+mod newer;
 mod sessions;

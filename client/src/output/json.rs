@@ -1,4 +1,4 @@
-//! `--json`: one object a line on standard output, each with the version of this format.
+//! `--json`: one object per line on standard output, each with the version of this format.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::{
     status::{Loss, Opened, Port, Snapshot, State, Status},
 };
 
-/// Rises when a field changes its meaning or goes; new fields leave it.
+/// Increases when a field is removed or changes its meaning, not when one is added.
 const VERSION: u32 = 1;
 
 fn emit(event: &str, mut value: Value) {
@@ -139,7 +139,7 @@ fn of_status(status: &Status) -> Value {
         Loss::AgentRestarted => "agent_restarted",
         Loss::SessionGivenUp => "session_given_up",
     });
-    // To a tenth of a millisecond, to a tenth of a second: what is measured is no better.
+    // The measurements are not more precise than a tenth.
     let tenths = |number: f64| (number * 10.0).round() / 10.0;
     json!({
         "state": state,
@@ -156,7 +156,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_program_is_told_that_something_was_lost_and_why() {
+    fn json_reports_that_connections_were_reset_and_why() {
         let mut status = Status {
             host: "gpu".to_owned(),
             state: State::Connected,

@@ -1,4 +1,4 @@
-//! What `status` prints: on standard output, for people and for `grep`.
+//! Output of `status`: lines for people and for `grep`.
 
 use jq_common::protocol::topics::WorkloadState;
 
@@ -48,7 +48,7 @@ pub(super) fn details(snapshot: &Snapshot) -> Vec<String> {
     lines
 }
 
-/// How the workload is, where it does not just run.
+/// State of the workload, unless it is running.
 fn unusual(snapshot: &Snapshot) -> Option<&'static str> {
     let workload = snapshot.workload.as_ref()?;
     (workload.state != WorkloadState::Running).then(|| words::workload(workload.state))
@@ -127,13 +127,13 @@ mod tests {
                 "          127.0.0.1:8888 -> port 8888 there",
                 "a100-2  reconnecting to ann@a100-2 · 34 s",
                 "          127.0.0.1:8888 -> port 8888 there",
-                "old     process 77 does not answer; if it was stopped by Ctrl-Z, `fg` lets it go on",
+                "old     process 77 does not answer; if it was stopped by Ctrl-Z, `fg` resumes it",
             ]
         );
     }
 
     #[test]
-    fn a_workload_that_does_not_just_run_is_told_in_the_list_too() {
+    fn the_list_shows_a_workload_that_is_not_simply_running() {
         let mut restoring = snapshot("gpu", State::Connected);
         if let Some(workload) = &mut restoring.workload {
             workload.state = WorkloadState::Restoring;
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn one_session_is_told_in_full() {
+    fn one_session_is_shown_in_detail() {
         assert_eq!(
             details(&snapshot("gpu", State::Connected)),
             [

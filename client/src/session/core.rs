@@ -1,4 +1,4 @@
-//! This client's session: streams and requests that go on whatever carries them.
+//! The session of this client: streams and requests that outlive the connections that carry them.
 
 mod attach;
 mod connected;
@@ -43,14 +43,14 @@ pub struct Session {
     streams: Arc<Streams>,
     generation: AtomicU64,
     attaching: tokio::sync::Mutex<()>,
-    /// What carries it, or is about to begin to; whatever is older does not.
+    /// The connection that carries the session, or that was offered its streams early.
     carrier: watch::Sender<Option<Carrier>>,
-    /// The agent that knows the session.
+    /// The agent process that knows the session.
     agent: watch::Sender<Option<Agent>>,
     subscriptions: Subscriptions,
-    /// Whether connections to the workload can be made: not between the loss of an agent and the workload's new start.
+    /// Whether the workload runs: false from the loss of an agent until the workload is restarted.
     serving: watch::Sender<bool>,
-    /// Work that goes on beside its callers.
+    /// Tasks of requests.
     tasks: TaskTracker,
 }
 
@@ -63,20 +63,20 @@ struct Carrier {
 /// An agent that knows the session.
 #[derive(Clone, Copy)]
 struct Agent {
-    /// Its run.
+    /// Identifies its process.
     boot: BootId,
-    /// The session's beginning there.
+    /// Epoch of the session there.
     epoch: Epoch,
-    /// What both ends can do, since the last attach.
+    /// Capabilities of both ends, according to the last attach.
     capabilities: Capabilities,
 }
 
 impl Session {
-    /// A session that nothing carries yet. The agent keeps it for `keep` when it is left alone. Where `compression`, bulk
-    /// is deflated on paths that are slow enough to gain by it.
+    /// A session without a connection. The agent keeps it for `keep` without a connection. With `compression`, bulk data is
+    /// compressed on slow paths.
     ///
     /// # Errors
-    /// Only when the system gives no randomness.
+    /// When the system gives no random bytes.
     pub fn new(keep: Duration, compression: bool) -> std::io::Result<Arc<Self>> {
         let announced = if compression {
             Capabilities::OURS
@@ -98,19 +98,19 @@ impl Session {
         }))
     }
 
-    /// The agent that knew the session is gone: everything it may have known is reset.
+    /// Resets all streams that the agent may have known, because it has lost the session. Returns their number.
     pub(crate) fn lose(&self) -> usize {
         self.serving.send_replace(false);
         self.streams.lose()
     }
 
-    /// The session's beginning at the agent that knows it; none before the first connection.
+    /// Epoch of the session at the agent; none before the first connection.
     #[must_use]
     pub(crate) fn known_by(&self) -> Option<Epoch> {
         self.agent.borrow().map(|agent| agent.epoch)
     }
 
-    /// Whether both ends can do that, since the last attach. Nothing before the first.
+    /// Whether both ends support a capability, according to the last attach. False before the first.
     #[must_use]
     pub(crate) fn has(&self, capability: Capabilities) -> bool {
         self.agent
@@ -118,37 +118,37 @@ impl Session {
             .is_some_and(|agent| agent.capabilities.has(capability))
     }
 
-    /// What the agent tells of things that change.
+    /// Values that the agent publishes.
     #[must_use]
     pub fn subscriptions(&self) -> &Subscriptions {
         &self.subscriptions
     }
 
-    /// The workload runs at the agent of `epoch`: connections to it can be made, unless that one is gone.
+    /// The workload runs at the agent of `epoch`: connections to it are forwarded, if that agent still has the session.
     pub(crate) fn serve(&self, epoch: Option<Epoch>) {
         if epoch == self.known_by() {
             self.serving.send_replace(true);
         }
     }
 
-    /// Has the agent acknowledge something, so that its silence tells.
+    /// Sends something that the agent must acknowledge, so that its silence can be noticed.
     pub(crate) fn probe(&self) {
         self.streams.send_control(Control::Acks(Vec::new()));
     }
 
-    /// Bytes moved by all streams.
+    /// Bytes that all streams have transferred.
     #[must_use]
     pub(crate) fn moved(&self) -> Moved {
         self.streams.moved()
     }
 
-    /// How many streams there are.
+    /// Number of streams.
     #[must_use]
     pub(crate) fn len(&self) -> usize {
         self.streams.len()
     }
 
-    /// The session is over here: its streams are reset.
+    /// Ends the session on this side: resets its streams, and waits for its tasks.
     pub async fn end(&self) {
         self.streams.end();
         self.tasks.close();

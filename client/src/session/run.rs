@@ -1,4 +1,4 @@
-//! A session, from the login to its end: what `connect` runs in the foreground.
+//! Runs a session from the login to its end.
 
 use std::{
     future::pending,
@@ -36,28 +36,28 @@ use crate::{
     status::{Opened, Port, Snapshot, Status},
 };
 
-/// What a session is to be.
+/// Description of a session.
 #[derive(Clone, Debug)]
 pub(crate) struct SessionPlan {
     /// Its name.
     pub(crate) name: String,
-    /// The host, and the way to it.
+    /// The host, and the options for the route to it.
     pub(crate) route: Route,
-    /// How long the agent stays when nobody is connected, and keeps the session when nothing carries it.
+    /// How long the agent keeps running, and keeps the session, without a client.
     pub(crate) linger: Duration,
-    /// Whether streams are compressed where that helps.
+    /// Whether streams may be compressed.
     pub(crate) compression: bool,
     /// The container and Jupyter.
     pub(crate) workload: WorkloadSpec,
-    /// The ports on this machine.
+    /// The forwarded ports.
     pub(crate) ports: PortPlan,
-    /// Where files and sockets are kept.
+    /// Folders for files and sockets.
     pub(crate) folders: Folders,
     /// Whether standard error is a terminal.
     pub(crate) terminal: bool,
 }
 
-/// A session with a connection, whose workload has been requested.
+/// A connected session whose workload has been requested.
 pub(crate) struct RunningSession {
     plan: SessionPlan,
     session: Arc<Session>,
@@ -68,21 +68,21 @@ pub(crate) struct RunningSession {
 }
 
 impl RunningSession {
-    /// Finds a connection: without ssh where the agent of the last run still answers, else over ssh. Dropping the future
+    /// Connects: with the resume ticket if the agent of the last run still answers, else over ssh. Dropping the future
     /// disconnects.
     ///
     /// # Errors
     /// What failed, on which host, and what to do.
     pub(crate) async fn connect(plan: SessionPlan, reporter: Arc<dyn Reporter>) -> Result<Self, Failure> {
         let session = Session::new(plan.linger, plan.compression)
-            .map_err(|error| Failure::new(Kind::Local, "cannot begin a session").because(error))?;
+            .map_err(|error| Failure::new(Kind::Local, "cannot create a session").because(error))?;
         let workload = Workload {
             session: session.clone(),
             spec: plan.workload.clone(),
             host: plan.route.target.to_string(),
             reporter: reporter.clone(),
         };
-        // Before there is a connection, so that it goes with the first packets on one.
+        // Requested before there is a connection, so that it is sent with the first packets.
         let requested = workload.request()?;
         let client = Client {
             session: session.clone(),
@@ -109,11 +109,11 @@ impl RunningSession {
         })
     }
 
-    /// Keeps the session until `stop` is cancelled; then disconnects. `opened` is called once, when the workload runs and
-    /// its ports are open. Dropping the future disconnects without telling the agent.
+    /// Runs the session until `stop` is cancelled; then disconnects. `opened` is called once, when the workload runs and the
+    /// ports are open. Dropping the future disconnects without notice to the agent.
     ///
     /// # Errors
-    /// Why the session cannot go on; [`Kind::Interrupted`] when it is stopped before `opened` was called.
+    /// Why the session ended; [`Kind::Interrupted`] if `stop` was cancelled before `opened` was called.
     pub(crate) async fn run(
         self,
         stop: &CancellationToken,
@@ -149,7 +149,7 @@ impl RunningSession {
                     Err(Failure::new(Kind::Local, "the connection is no longer watched"))
                 }
                 failure = workload.restart(&workload_gone) => Err(failure),
-                // Without its socket the session goes on.
+                // The session continues without the local API.
                 () = async { api.await; pending().await } => Ok(()),
             }
         };
@@ -166,7 +166,7 @@ impl RunningSession {
     }
 }
 
-/// Opens the ports of a workload that runs.
+/// Opens the ports of a running workload.
 async fn open(
     plan: &SessionPlan,
     ready: Ready,
@@ -197,14 +197,14 @@ fn others(ports: &[Port], jupyter: Option<u16>) -> Vec<Port> {
     others.cloned().collect()
 }
 
-/// Reports how the connection is. Returns when nobody knows any more.
+/// Reports every change of the status. Returns when the connection is dropped.
 async fn show(mut status: watch::Receiver<Status>, reporter: &dyn Reporter) {
     while status.changed().await.is_ok() {
         reporter.status(&status.borrow_and_update());
     }
 }
 
-/// Answers other processes that ask how the session is, while it is polled. Returns when that is not possible.
+/// Serves the local API while it is polled. Returns when that is not possible.
 async fn api(
     plan: &SessionPlan,
     opened: &Opened,
@@ -217,7 +217,7 @@ async fn api(
         Ok(Some(api)) => api,
         Ok(None) => {
             return reporter.note(&format!(
-                "another jq-client has the session {}; `jq-client status` shows that one",
+                "another jq-client runs the session {}; `jq-client status` shows that one",
                 plan.name
             ));
         }
@@ -237,7 +237,7 @@ async fn api(
     }
 }
 
-/// What changes while a session runs.
+/// Values that change while a session runs.
 struct Newest {
     status: watch::Receiver<Status>,
     workload: watch::Receiver<Option<WorkloadStatus>>,
@@ -245,7 +245,7 @@ struct Newest {
 }
 
 impl Newest {
-    /// Returns when some of it has changed; an error when it will not any more.
+    /// Returns when one of them has changed; an error when none will change any more.
     async fn changed(&mut self) -> Result<(), watch::error::RecvError> {
         tokio::select! {
             changed = self.status.changed() => changed,

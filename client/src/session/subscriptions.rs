@@ -1,4 +1,4 @@
-//! What the agent tells of things that change: the newest value of each topic that this client subscribes to.
+//! Subscriptions: the newest value of each topic that the agent publishes.
 
 use jq_common::{
     protocol::{
@@ -9,30 +9,29 @@ use jq_common::{
 };
 use tokio::sync::watch;
 
-/// What is subscribed to.
+/// The topics that this client subscribes to.
 const TOPICS: [Topic; 1] = [Topic::Workload];
 
-/// The newest values that are known.
+/// The newest values.
 pub struct Subscriptions {
     workload: watch::Sender<Option<WorkloadStatus>>,
 }
 
 impl Subscriptions {
-    /// Nothing is known yet.
+    /// No values yet.
     pub(super) fn new() -> Self {
         Self {
             workload: watch::Sender::new(None),
         }
     }
 
-    /// How the workload is. None while the agent does not tell.
+    /// State of the workload. None if the agent does not publish it.
     #[must_use]
     pub fn workload(&self) -> watch::Receiver<Option<WorkloadStatus>> {
         self.workload.subscribe()
     }
 
-    /// What the agent of a new attachment is told: what is subscribed to, where that is `due`, because it knows of
-    /// subscriptions.
+    /// Control frames for a new attachment: the subscription if it is `due`, that is, if the agent supports subscriptions.
     pub(super) fn subscribe(&self, due: bool) -> Subscribing {
         if !due {
             self.workload.send_replace(None);
@@ -40,10 +39,10 @@ impl Subscriptions {
         Subscribing { due }
     }
 
-    /// The agent tells a new value. One that this build does not know, or did not ask for, changes nothing.
+    /// Takes a new value from the agent. Unknown topics, and topics without a subscription, are ignored.
     pub(super) fn update(&self, topic: Topic, value: &Value) {
         if topic != Topic::Workload {
-            return tracing::debug!(?topic, "a topic that nobody subscribed to");
+            return tracing::debug!(?topic, "topic without a subscription");
         }
         match value.read() {
             Ok(status) => drop(self.workload.send_replace(Some(status))),
@@ -52,7 +51,7 @@ impl Subscriptions {
     }
 }
 
-/// What one attachment's agent is told.
+/// The control frames for one attachment.
 pub(super) struct Subscribing {
     due: bool,
 }
@@ -83,7 +82,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_an_agent_that_knows_subscriptions_is_told_of_one_and_once() {
+    async fn the_subscription_is_sent_once_and_only_to_an_agent_that_supports_it() {
         let subscriptions = Subscriptions::new();
         let mut telling = subscriptions.subscribe(true);
         assert!(matches!(telling.next().await, Control::Subscribe { topics } if topics == TOPICS));
@@ -93,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_value_counts_until_an_agent_comes_that_tells_none() {
+    fn the_newest_value_counts_until_an_agent_without_subscriptions_takes_over() {
         let subscriptions = Subscriptions::new();
         let seen = subscriptions.workload();
         for state in [WorkloadState::Starting, WorkloadState::Running] {

@@ -39,7 +39,14 @@ impl Capabilities {
     pub const DATAGRAMS: Self = Self(1 << 5);
 
     /// What this build announces: what it does, and not what is only reserved.
-    pub const OURS: Self = Self::COMPRESSION.with(Self::OPENED).with(Self::SUBSCRIBE);
+    pub const OURS: Self = {
+        let ours = Self::COMPRESSION.with(Self::OPENED);
+        if cfg!(feature = "older-peer") {
+            ours
+        } else {
+            ours.with(Self::SUBSCRIBE)
+        }
+    };
 
     /// These and those.
     #[must_use]

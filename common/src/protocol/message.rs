@@ -25,8 +25,8 @@ impl<T: Message> Frame for T {
 
     fn decode(body: &[u8]) -> Result<Self, FrameError> {
         serde_json::from_slice(body).map_err(|error| {
-            // JSON up to what was not understood may be none after it.
-            if error.is_data() && serde_json::from_slice::<IgnoredAny>(body).is_ok() {
+            // The error alone does not tell: there may be no JSON behind what was not understood.
+            if serde_json::from_slice::<IgnoredAny>(body).is_ok() {
                 FrameError::Unsupported(error)
             } else {
                 FrameError::MalformedJson(error)

@@ -1,4 +1,4 @@
-//! A stream at work: copies between its local socket and one leg after another.
+//! Copies between the local socket of a stream and one leg after another.
 
 use super::{
     leg::{Leg, LegEnd, LegSource},

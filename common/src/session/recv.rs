@@ -157,7 +157,7 @@ impl Inbound {
                     if let Err(end) = self.flush(stream, socket).await {
                         return end;
                     }
-                    // The sending direction goes on.
+                    // The sending direction continues.
                     std::future::pending::<()>().await;
                 }
                 Err(error) => return error.into(),

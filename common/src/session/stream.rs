@@ -103,7 +103,7 @@ impl Stream {
         }
     }
 
-    /// Resets the stream at this end. The peer is told. Changes nothing when it is complete or was reset before.
+    /// Resets the stream at this end, and queues the reset for the peer. Has no effect on a stream that is complete or was reset.
     pub fn reset(&self, code: ResetCode) {
         self.change(|core| core.reset(code as u32));
         self.settled.notify_one();
@@ -157,7 +157,7 @@ impl Stream {
         }
     }
 
-    // What the peer says on the control stream, for the registry.
+    // Receiving on the control stream, for the registry.
 
     pub(super) fn acknowledge(&self, ack: &StreamAck) {
         match self.change(|core| core.acknowledge(ack.delivered, ack.ended)) {
@@ -211,9 +211,9 @@ impl Stream {
         Resumption::Resume
     }
 
-    // What the peer is told.
+    // Sending on the control stream.
 
-    /// Has the peer be told the state of this stream, soon or at once.
+    /// Queues the state of this stream for the control stream. `at_once`: without delay.
     pub(super) fn queue(&self, at_once: bool) {
         if !self.queued.swap(true, Ordering::AcqRel) {
             self.context.control.push_stream(self.id);
@@ -223,7 +223,7 @@ impl Stream {
         }
     }
 
-    /// The state that the peer is told: an acknowledgement, or a reset of this end's.
+    /// The state of this stream for the control stream: an acknowledgement, or a reset by this end.
     pub(super) fn state(&self) -> Result<StreamAck, Control> {
         // Before looking: a later change queues the stream again.
         self.queued.store(false, Ordering::Release);

@@ -17,7 +17,7 @@ use jq_common::{
     },
 };
 
-use crate::harness::{Golden, hex, unhex};
+use crate::golden::{Golden, hex, unhex};
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/frames");
 

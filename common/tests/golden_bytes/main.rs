@@ -3,5 +3,6 @@
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 mod frames;
-mod harness;
+#[path = "../shared/golden.rs"]
+mod golden;
 mod messages;

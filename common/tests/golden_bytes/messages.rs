@@ -21,7 +21,7 @@ use jq_common::{
     },
 };
 
-use crate::harness::{Golden, pretty};
+use crate::golden::{Golden, pretty};
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/messages");
 

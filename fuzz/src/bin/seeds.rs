@@ -1,4 +1,4 @@
-//! Writes what the fuzzer begins with: real messages, one a file, in a folder a target under the folder given.
+//! Writes the initial corpus: valid messages, one a file, in a folder for each target under the given folder.
 
 use std::{
     fs, io,
@@ -65,7 +65,7 @@ fn spec() -> WorkloadSpec {
     }
 }
 
-/// How long a list gets that nobody means well by: much in memory, little on the wire.
+/// Length of a hostile list: much in memory, little on the wire.
 const MANY: usize = 20_000;
 
 fn headers() -> Vec<StreamHeader> {

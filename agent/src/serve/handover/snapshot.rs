@@ -180,3 +180,126 @@ fn read_send_buffer(written: &mut impl Read, length: u64) -> io::Result<Vec<Byte
 fn invalid(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
 }
+
+#[cfg(test)]
+mod tests {
+    use jq_common::{
+        identity::Fingerprint,
+        protocol::{
+            stream::StreamHeader,
+            target::Target,
+            topics::Topic,
+            workload::{Request, WorkloadSpec},
+        },
+        session::core::{StreamSnapshot, send_buffer},
+    };
+
+    use super::*;
+    use crate::{
+        golden::{Golden, pretty},
+        serve::handover::header::{SessionState, StreamState, WorkState},
+    };
+
+    fn streams() -> Vec<StreamState> {
+        let start = Request::Start(Box::new(WorkloadSpec {
+            session: "gpu".to_owned(),
+            ..WorkloadSpec::default()
+        }));
+        let work = [
+            WorkState::NotStarted(StreamHeader::Request(start)),
+            WorkState::NotStarted(StreamHeader::forward(Target::workload(8888))),
+            WorkState::Tcp,
+            WorkState::Unix,
+            WorkState::Reset,
+        ];
+        let core = StreamSnapshot {
+            send_buffer: send_buffer::Snapshot {
+                acked: 1000,
+                highest_sent: 2000,
+                window: 262_144,
+                held: 1500,
+                finished: true,
+                end_acked: false,
+            },
+            delivered: 70_000,
+            ended: true,
+            reset: Some(2),
+        };
+        let state = |(id, work)| StreamState {
+            id,
+            core: core.clone(),
+            work,
+        };
+        (0..).zip(work).map(state).collect()
+    }
+
+    fn header() -> Header {
+        Header {
+            certificate: vec![1; 8],
+            key: vec![2; 8],
+            reset_secret: [3; 32],
+            boot: [4; 16],
+            linger_s: 86_400,
+            allowed: vec![fingerprint()],
+            sessions: vec![SessionState {
+                client: fingerprint(),
+                id: [5; 16],
+                epoch: [6; 16],
+                keep_s: 3600,
+                generation: 7,
+                workload: Some(WorkloadSpec {
+                    session: "gpu".to_owned(),
+                    ..WorkloadSpec::default()
+                }),
+                engine: "Docker 28".to_owned(),
+                container: Some("jq-ada-gpu".to_owned()),
+                topics: vec![Topic::Workload],
+                streams: streams(),
+            }],
+        }
+    }
+
+    fn fingerprint() -> Fingerprint {
+        Fingerprint::of(&b"a certificate".as_slice().into())
+    }
+
+    /// The head, which has secrets and therefore no words of its own.
+    fn text(descriptors: &Descriptors, agent: &Header) -> String {
+        pretty(&serde_json::to_vec(&Head { descriptors, agent }).unwrap())
+    }
+
+    fn read(json: &str) -> Option<String> {
+        let head: Head<Descriptors, Header> = serde_json::from_str(json).ok()?;
+        Some(text(&head.descriptors, &head.agent))
+    }
+
+    #[test]
+    fn the_head_of_a_handover_is_what_its_golden_file_says() {
+        let descriptors = Descriptors {
+            locks: 2,
+            controls: 2,
+            sockets: 1,
+            requester: true,
+        };
+        let written = text(&descriptors, &header());
+        let mut golden = Golden::open(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/handover"));
+        golden.check("head.json", &written, &written, read);
+        golden.is_read_as("newer_head.json", &written, read);
+        let mut older = header();
+        older.linger_s = 0;
+        older.allowed = Vec::new();
+        older.sessions[0].keep_s = 0;
+        older.sessions[0].workload = None;
+        older.sessions[0].engine = String::new();
+        older.sessions[0].container = None;
+        older.sessions[0].topics = Vec::new();
+        older.sessions[0].streams.truncate(1);
+        older.sessions[0].streams[0].core = StreamSnapshot::default();
+        let descriptors = Descriptors {
+            locks: 1,
+            ..Descriptors::default()
+        };
+        golden.is_read_as("older_head.json", &text(&descriptors, &older), read);
+        golden.finish();
+    }
+}

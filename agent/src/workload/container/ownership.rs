@@ -110,6 +110,10 @@ pub(crate) fn options(container: &ContainerState) -> Option<Options> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        golden::{Golden, pretty},
+        workload::fixtures::{host, spec},
+    };
 
     #[test]
     fn names_follow_the_engines_rules() {
@@ -152,5 +156,26 @@ mod tests {
         ] {
             assert!(why_not_ours(&container, 7, "s", record).is_some(), "{what}");
         }
+    }
+
+    #[test]
+    fn labels_are_what_their_golden_files_say() {
+        let mut wanted = spec();
+        wanted.env = vec![("NAME".to_owned(), "value".to_owned())];
+        wanted.workdir = Some("/work".to_owned());
+        let asked = Options::of(&wanted, "image", std::path::Path::new("/home/ada")).unwrap();
+        let labels = labels(&host(), "gpu", "0123456789abcdef", &asked, Some((1234, 1235)));
+        let text = pretty(&serde_json::to_vec(&labels).unwrap());
+        let mut golden = Golden::open(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/labels"));
+        golden.check("labels.json", &labels, &text, |text| {
+            serde_json::from_str(text).ok()
+        });
+        let text = pretty(labels[OPTIONS].as_bytes());
+        let sealed = asked.sealed("0123456789abcdef");
+        golden.check("options.json", &sealed, &text, Options::from_label);
+        golden.is_read_as("newer_options.json", &sealed, Options::from_label);
+        let older = Options::of(&spec(), "image", std::path::Path::new("/")).unwrap();
+        golden.is_read_as("older_options.json", &older, Options::from_label);
+        golden.finish();
     }
 }

@@ -1,4 +1,4 @@
-//! Asking the agent to carry the session by a connection.
+//! Attaching the session to a connection.
 
 use std::{collections::HashMap, sync::atomic::Ordering, time::Duration};
 
@@ -16,13 +16,13 @@ use tokio::time::timeout;
 
 use super::{Agent, Carrier, Session, control::ControlStream};
 
-/// How long an attach waits for another at most.
+/// How long an attach waits for another one at most.
 const TURN: Duration = Duration::from_millis(400);
 
-/// Generation of the session's first attach: the agent cannot know the session yet, so its table is known to be empty.
+/// Generation of the first attach: the agent does not know the session yet, so its table is empty.
 const FIRST: u64 = 1;
 
-/// A connection that carries the session at the agent, and is to be [installed](Session::install) here.
+/// A connection to which the agent has attached the session. To be [installed](Session::install).
 pub struct Attached {
     /// The connection.
     pub connection: Connection,
@@ -32,47 +32,48 @@ pub struct Attached {
     control: ControlStream,
 }
 
-/// Why a connection could not be made to carry the session.
+/// Why an attach failed.
 #[derive(Debug, thiserror::Error)]
 pub enum AttachError {
-    /// It was lost meanwhile, or the agent said something that cannot be.
+    /// The connection was lost, or the agent sent invalid data.
     #[error(transparent)]
     Frame(#[from] FrameError),
-    /// Another connection of this session was quicker.
+    /// A newer connection of this session is attached.
     #[error("another connection carries the session")]
     Stale,
-    /// The agent cannot take it.
-    #[error("the agent is ending, or has too many sessions")]
+    /// The agent refused it.
+    #[error("the agent is shutting down, or has too many sessions")]
     Busy,
     /// The agent is newer than this client.
     #[error("the agent refuses for a reason that this version does not know: a newer jq-client may know it")]
     Unknown,
 }
 
-/// What a new carrier means for the session.
+/// What a new connection means for the session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Installed {
     /// The session began.
     Began,
-    /// It goes on.
+    /// The session continues.
     Resumed,
-    /// The agent does not know it any more: so many streams were reset.
+    /// The agent does not know the session any more: its streams were reset.
     Lost {
-        /// How many.
+        /// Number of streams.
         streams: usize,
-        /// The agent was started anew; else it gave the session up.
+        /// The agent was restarted; else it discarded the session.
         other_agent: bool,
     },
 }
 
 impl Session {
-    /// Has the agent carry the session by `connection` from now on, within `deadline`. Whatever carried it goes on to until
-    /// then.
+    /// Attaches the session to `connection` at the agent, within `deadline`. The previous connection carries the session
+    /// until then.
     ///
     /// # Errors
-    /// An [`AttachError`]; nothing has changed then, as far as can be known.
+    /// An [`AttachError`]. As far as the client can know, the previous connection still carries the session.
     pub async fn attach(&self, connection: Connection, deadline: Duration) -> Result<Attached, AttachError> {
-        // One at a time, so that two ways that work do not fence each other. One that is dead must not keep the next.
+        // One at a time, so that two working paths do not fence each other. An attach over a dead path must not block the
+        // next one for long.
         let _turn = timeout(TURN, self.attaching.lock()).await;
         let generation = self.generation.fetch_add(1, Ordering::Relaxed) + 1;
         let attach = Attach {
@@ -86,7 +87,7 @@ impl Session {
                 .open_bi()
                 .await
                 .map_err(|error| FrameError::Io(error.into()))?;
-            // What it says frees memory and streams at both ends: it goes before any data.
+            // Control messages free memory and streams at both ends: they have priority over data.
             let _ = send.set_priority(frames::CONTROL_PRIORITY);
             codec::write(&mut send, &attach, limits::CONTROL_FRAME).await?;
             let early = (generation == FIRST).then(|| Early::begin(self, &connection));
@@ -129,13 +130,13 @@ impl Session {
         })
     }
 
-    /// Whether no newer connection carries the session already.
+    /// Whether `attached` is newer than the installed connection.
     #[must_use]
     pub(crate) fn is_newer(&self, attached: &Attached) -> bool {
         attached.generation > self.streams.generation()
     }
 
-    /// Moves all streams over. None when a newer connection carries the session already.
+    /// Moves all streams to the connection. None if a newer connection is installed already.
     pub fn install(&self, attached: Attached) -> Option<(Installed, ControlStream)> {
         let Attached {
             connection,
@@ -172,11 +173,11 @@ impl Session {
     }
 }
 
-/// Streams are offered on the connection of the session's first attach before the agent has answered that, which saves
-/// them a round trip. Dropped, it takes that back: the connection is closed, and they wait for the next.
+/// Offers streams on the connection of the first attach before the agent has answered, which saves a round trip. Dropped
+/// without an answer, it closes the connection, and the streams wait for the next one.
 struct Early<'a> {
     session: &'a Session,
-    /// None once the agent has answered.
+    /// None after the agent has answered.
     connection: Option<Connection>,
 }
 
@@ -206,7 +207,7 @@ impl<'a> Early<'a> {
 impl Drop for Early<'_> {
     fn drop(&mut self) {
         if let Some(connection) = self.connection.take() {
-            // The streams on it would keep it open.
+            // Its streams would keep it open.
             connection.close(VarInt::from_u32(0), b"");
             self.session
                 .carrier

@@ -1,4 +1,4 @@
-//! A connection whose target has answered before anything is carried.
+//! Connections whose target is known to have accepted before data is forwarded.
 
 use std::sync::Arc;
 
@@ -14,26 +14,26 @@ use jq_common::{
 
 use super::{
     Session,
-    streams::{GivenUp, Offers},
+    streams::{Offers, ResetOnDrop},
 };
 
-/// A connection that the agent has opened, without a local end yet. Dropped, it is reset.
+/// A connection that the agent has established, without a local socket yet. Dropping it resets it.
 pub struct Connected {
     streams: Arc<Streams>,
-    given_up: GivenUp,
+    stream: ResetOnDrop,
     legs: Offers,
     opening: Opening,
 }
 
 impl Session {
-    /// Connects to `target`, and returns once the agent has. Before the first attach it waits for that.
+    /// Connects to `target`, and returns when the agent has connected. Waits for the first attach.
     ///
     /// # Errors
-    /// Why there is no connection: [`ResetCode::Unsupported`] where the agent cannot tell.
+    /// Why the connection failed; [`ResetCode::Unsupported`] if the agent cannot confirm connections.
     pub async fn connect(&self, target: Target) -> Result<Connected, ResetCode> {
         self.served(&target).await?;
         let mut agent = self.agent.subscribe();
-        // Fails only with the session.
+        // Fails only when the session is dropped.
         let known = agent.wait_for(Option::is_some).await.is_ok();
         if !known || !self.has(Capabilities::OPENED) {
             return Err(ResetCode::Unsupported);
@@ -42,14 +42,14 @@ impl Session {
             target,
             confirm: true,
         };
-        let (given_up, mut legs) = self.open(&header).map_err(|_| ResetCode::BadHeader)?;
-        let first = given_up
+        let (stream, mut legs) = self.open(&header).map_err(|_| ResetCode::BadHeader)?;
+        let first = stream
             .0
             .first_frame::<Opened>(&mut legs, limits::REPLY_FRAME)
             .await?;
         Ok(Connected {
             streams: self.streams.clone(),
-            given_up,
+            stream,
             legs,
             opening: first.1,
         })
@@ -57,19 +57,19 @@ impl Session {
 }
 
 impl Connected {
-    /// Carries `socket` until both of its ways have ended. Dropped before, it resets both sides.
+    /// Forwards `socket` until both directions have ended. Dropping the future resets both sides.
     ///
     /// # Errors
-    /// Why it was reset; `socket` has then been reset too.
+    /// Why it was reset; `socket` is reset too.
     pub async fn proxy(self, socket: impl Into<Socket>) -> Result<(), ResetCode> {
         let Self {
             streams,
-            given_up,
+            stream,
             mut legs,
             opening,
         } = self;
         let socket = socket.into();
-        let carrying = streams.proxy_from(opening, &given_up.0, &socket, &mut legs);
+        let carrying = streams.proxy_from(opening, &stream.0, &socket, &mut legs);
         match carrying.await {
             Ended::Complete => Ok(()),
             Ended::Reset(code) => Err(code),

@@ -23,16 +23,16 @@ pub struct ControlStream {
 /// Why a connection does not carry the session any more.
 #[derive(Clone, Debug)]
 pub enum Detached {
-    /// The agent closed it, for this reason.
+    /// The agent closed it with this code.
     Closed(Close),
-    /// The agent is about to be replaced by its successor.
+    /// The agent is being replaced by a newer version.
     Restarting,
     /// It was lost.
     Lost(ConnectionError),
 }
 
 impl Session {
-    /// Talks on the control stream for as long as the connection carries the session.
+    /// Runs the control stream until the connection does not carry the session any more.
     pub async fn talk(&self, connection: &Connection, stream: &mut ControlStream) -> Detached {
         let ControlStream {
             capabilities,
@@ -66,7 +66,7 @@ impl Session {
         if let Some(error) = failed {
             tracing::debug!(%error, "control stream");
             if connection.close_reason().is_none() {
-                // It broke alone, which is a fault of the agent's.
+                // Only the control stream failed, which is an error of the agent.
                 connection.close(VarInt::from_u32(0), b"");
             }
         }

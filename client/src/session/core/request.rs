@@ -1,4 +1,4 @@
-//! A request to the agent, and its answer.
+//! Requests to the agent.
 
 use std::sync::{Arc, OnceLock};
 
@@ -15,7 +15,7 @@ use tokio::net::UnixStream;
 
 use super::Session;
 
-/// The answer to a request.
+/// The events that answer a request.
 pub(crate) struct Events {
     receive: UnixStream,
     /// Why the request's stream was reset. Set before `receive` ends.
@@ -25,33 +25,33 @@ pub(crate) struct Events {
 /// Why there is no further event.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RequestError {
-    /// The session was lost, or the agent says what cannot be.
+    /// The session was lost, or the agent sent invalid data.
     #[error(transparent)]
     Frame(FrameError),
-    /// The agent does not understand the request: it is older than this client.
+    /// The agent does not support the request: it is older than this client.
     #[error("the agent is older than this command")]
     Unsupported,
 }
 
 impl Session {
-    /// Sends a request; its events follow.
+    /// Sends a request.
     ///
     /// # Errors
-    /// When this process is out of descriptors, or the request is too long.
+    /// When this process has no more descriptors, or the request is too long.
     pub(crate) fn request(self: &Arc<Self>, request: Request) -> std::io::Result<Events> {
         let (ours, theirs) = UnixStream::pair()?;
         let header = StreamHeader::Request(request);
-        let (given_up, mut legs) = self.open(&header).map_err(std::io::Error::other)?;
+        let (stream, mut legs) = self.open(&header).map_err(std::io::Error::other)?;
         let reset = Arc::new(OnceLock::new());
-        let told = reset.clone();
+        let cause = reset.clone();
         let streams = self.streams.clone();
         self.tasks.spawn(async move {
             let theirs = Socket::from(theirs);
-            let ended = streams.proxy(&given_up.0, &theirs, &mut legs).await;
+            let ended = streams.proxy(&stream.0, &theirs, &mut legs).await;
             tracing::debug!(?ended, "request");
             if let Ended::Reset(code) = ended {
-                // Nobody else sets it.
-                let _ = told.set(code);
+                // It is set only here.
+                let _ = cause.set(code);
             }
             drop(theirs);
         });
@@ -60,7 +60,7 @@ impl Session {
 }
 
 impl Events {
-    /// The next event that this build understands. Nothing follows a final one.
+    /// The next event that this build understands. Nothing follows `Ready` or `Failed`.
     ///
     /// # Errors
     /// A [`RequestError`].
@@ -69,7 +69,7 @@ impl Events {
             match codec::read(&mut self.receive, limits::CONTROL_FRAME).await {
                 Ok(event) => return Ok(event),
                 Err(error @ FrameError::Unsupported(_)) => {
-                    tracing::debug!(%error, "an event of a newer agent");
+                    tracing::debug!(%error, "event of a newer agent");
                 }
                 Err(_) if self.reset.get() == Some(&ResetCode::Unsupported) => {
                     return Err(RequestError::Unsupported);
@@ -77,5 +77,44 @@ impl Events {
                 Err(error) => return Err(RequestError::Frame(error)),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+
+    fn events() -> (UnixStream, Events) {
+        let (ours, agent) = UnixStream::pair().unwrap();
+        let events = Events {
+            receive: ours,
+            reset: Arc::default(),
+        };
+        (agent, events)
+    }
+
+    #[tokio::test]
+    async fn an_event_that_this_version_does_not_know_is_skipped() {
+        let (mut agent, mut events) = events();
+        for json in [r#"{"fireworks":{}}"#, r#"{"note":"hello"}"#] {
+            agent.write_u32(json.len() as u32).await.unwrap();
+            agent.write_all(json.as_bytes()).await.unwrap();
+        }
+        assert_eq!(events.next().await.unwrap(), Event::Note("hello".to_owned()));
+        drop(agent);
+        assert!(matches!(
+            events.next().await,
+            Err(RequestError::Frame(FrameError::Ended))
+        ));
+    }
+
+    #[tokio::test]
+    async fn an_agent_without_support_for_the_request_is_not_taken_for_a_lost_session() {
+        let (agent, mut events) = events();
+        events.reset.set(ResetCode::Unsupported).unwrap();
+        drop(agent);
+        assert!(matches!(events.next().await, Err(RequestError::Unsupported)));
     }
 }

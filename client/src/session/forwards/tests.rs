@@ -7,7 +7,7 @@ use crate::reporter::Silent;
 
 const SOON: Duration = Duration::from_secs(10);
 
-/// The forwards of a session that no connection carries: whatever connects waits.
+/// The forwards of a session without a connection to an agent: connections wait.
 struct Fixture {
     forwards: Forwards,
     session: Arc<Session>,
@@ -37,7 +37,7 @@ fn workload(local: u16) -> Forward {
     }
 }
 
-/// A listener on a port whose successor is likely to be free.
+/// A listener that takes a port, and the port.
 async fn taken() -> (TcpListener, u16) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -109,7 +109,7 @@ async fn an_add_that_fails_leaves_everything_as_it_was() {
     let Fixture { forwards, .. } = &fixture();
     let kept = forwards.add(workload(0)).await.unwrap();
     let before = forwards.list().borrow().clone();
-    // No port comes behind the last one. Where somebody else has it, it cannot be bound either.
+    // There is no port after the last one. If another program uses it, it cannot be bound either.
     let _last = TcpListener::bind(("127.0.0.1", u16::MAX)).await;
     let error = forwards.add(workload(u16::MAX)).await.unwrap_err();
     assert!(is_bind(&error, u16::MAX), "{error}");
@@ -165,7 +165,7 @@ async fn when_the_actor_is_gone_its_ports_are_free_and_requests_are_refused() {
 }
 
 #[test]
-fn each_refusal_is_told_in_words_of_its_own_and_an_ordinary_end_in_none() {
+fn each_refusal_has_its_own_text_and_an_ordinary_end_none() {
     let told = [
         ResetCode::Refused,
         ResetCode::Unreachable,

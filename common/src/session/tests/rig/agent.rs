@@ -1,4 +1,4 @@
-//! The agent's end: it dials the target for every stream.
+//! The agent's end: dials the target for every stream.
 
 use std::{
     collections::HashMap,
