@@ -246,6 +246,16 @@ impl Session {
         }
     }
 
+    /// Changes the workload, and has the client told.
+    fn change_workload<T>(&self, change: impl FnOnce(&mut Workload) -> T) -> T {
+        let mut result = None;
+        self.workload
+            .send_modify(|workload| result = Some(change(workload)));
+        self.subscriptions.workload_is(self.workload.borrow().status());
+        // The closure has run.
+        result.unwrap_or_else(|| unreachable!("a change is made at once"))
+    }
+
     fn legs(&self) -> MutexGuard<'_, HashMap<StreamId, mpsc::UnboundedSender<Leg>>> {
         self.legs.lock().unwrap_or_else(PoisonError::into_inner)
     }

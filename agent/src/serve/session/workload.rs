@@ -7,7 +7,6 @@ use jq_common::protocol::{
     workload::WorkloadSpec,
 };
 
-use super::Session;
 use crate::workload::{RunningWorkload, Started};
 
 /// The workload that a client started.
@@ -49,17 +48,5 @@ impl Workload {
             engine: self.engine.clone(),
             container: self.container.clone(),
         }
-    }
-}
-
-impl Session {
-    /// Changes the workload, and has the client told.
-    pub(super) fn change_workload<T>(&self, change: impl FnOnce(&mut Workload) -> T) -> T {
-        let mut result = None;
-        self.workload
-            .send_modify(|workload| result = Some(change(workload)));
-        self.subscriptions.workload_is(self.workload.borrow().status());
-        // The closure has run.
-        result.unwrap_or_else(|| unreachable!("a change is made at once"))
     }
 }
