@@ -1,5 +1,5 @@
-//! Puts the agents of the folder `JQ_AGENT_DIR` (files `jq-agent-MACHINE`; a relative path starts at the workspace) into
-//! the client, packed. Without that variable the client carries none and looks for them at run time.
+//! Embeds the agents of the folder `JQ_AGENT_DIR` (files `jq-agent-MACHINE`; relative to the workspace) in the client,
+//! compressed. Without that variable the client embeds none and looks for agents at run time.
 
 use std::{
     env,
@@ -16,7 +16,7 @@ const MACHINES: [&str; 2] = ["x86_64", "aarch64"];
 
 #[expect(
     clippy::disallowed_methods,
-    reason = "Cargo tells a build script everything by its environment"
+    reason = "Cargo passes settings to a build script in its environment"
 )]
 fn main() -> io::Result<()> {
     println!("cargo::rerun-if-env-changed=JQ_AGENT_DIR");

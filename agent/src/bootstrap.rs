@@ -1,5 +1,5 @@
-//! The SSH channel's end on a host: prints the nonce, passes one message each way between the client and the role's
-//! long-living process, and starts that process unless it runs.
+//! The remote end of the SSH channel: prints the nonce, finds or starts the role's long-lived process, relays one
+//! message each way, and then copies packets if the client asked for a tunnel.
 
 mod addresses;
 pub(crate) mod contract;
@@ -23,25 +23,25 @@ pub use self::launch::report_start;
 use self::{contract::START, launch::connect_or_start, splice::splice};
 use crate::{failure::host_unfit, role::Role};
 
-/// What the bootstrap needs to know of its surroundings.
+/// Input of a bootstrap, from the command line and from sshd.
 pub struct Bootstrap {
-    /// The role wanted.
+    /// The role to reach.
     pub(crate) role: Role,
-    /// Printed before anything else.
+    /// Printed before anything else, so that the client can tell our output from that of start-up files.
     pub(crate) nonce: Nonce,
-    /// This program's own file.
+    /// Path of the agent's binary.
     pub(crate) binary: PathBuf,
-    /// This host's address on the SSH connection, where there is one.
+    /// This host's address on the SSH connection, if known.
     pub(crate) address: Option<IpAddr>,
 }
 
-/// How long the client may take to say its message. It waits for other hosts first.
+/// Time limit for the client to send its request. The client may first have to reach other hosts.
 const REQUEST: Duration = Duration::from_secs(300);
 
-/// Runs the bootstrap on standard input and output. Returns while a read of standard input may still be under way.
+/// Runs the bootstrap on standard input and output. May return while a read of standard input is still blocked.
 ///
 /// # Errors
-/// When the client's side cannot be read or written. A failure on this side is told to the client instead.
+/// When reading from or writing to the client fails. A failure on this host is reported to the client instead.
 pub async fn run(bootstrap: Bootstrap) -> Result<(), FrameError> {
     let mut output = stdout();
     output
@@ -70,7 +70,8 @@ pub async fn run(bootstrap: Bootstrap) -> Result<(), FrameError> {
     }
 }
 
-/// The process's answer, and the process. One that was ending when it was reached is given up for its successor.
+/// Sends the request to the role's process and returns its reply with the connection. A process that was shutting down
+/// when it was reached is replaced by a new one.
 async fn answer(
     process: UnixStream,
     request: &BootstrapRequest,
@@ -79,7 +80,7 @@ async fn answer(
     let (reply, process) = match exchange(process, request).await {
         Ok(answered) => answered,
         Err(error) => {
-            tracing::info!(%error, "the process ended; starting another");
+            tracing::info!(%error, "the role's process ended; starting another");
             let successor = connect_or_start(&bootstrap.binary, bootstrap.role).await?;
             exchange(successor, request)
                 .await

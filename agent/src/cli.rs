@@ -1,4 +1,4 @@
-//! The agent's command line, and the only reading of its environment. Users do not run it; the client does.
+//! The agent's command line, and the only reader of its environment. Users do not run the agent; the client does.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -20,19 +20,19 @@ use crate::{
 #[derive(Debug, Parser)]
 #[command(version)]
 pub struct Cli {
-    /// What to run.
+    /// The command.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// The roles, and the way to them.
+/// One command per role, and one that reaches a role.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Answer a client on standard input and output, and start a role unless it runs.
+    /// Answer a client on standard input and output, and start the role if it is not running.
     Bootstrap {
-        /// The role.
+        /// The role to reach.
         role: Role,
-        /// Printed first, so that the client finds what is meant for it.
+        /// Printed first, so that the client can find the agent's output.
         #[arg(long, value_parser = parse_nonce)]
         nonce: String,
     },
@@ -41,17 +41,17 @@ pub enum Command {
         /// Private folder of this process.
         #[arg(long)]
         run_dir: PathBuf,
-        /// Go on where another build left this process, by what lies in standard input.
+        /// Take over from another build: read the handover snapshot from standard input.
         #[arg(long)]
         inherit: bool,
     },
-    /// Pass packets between clients and agents.
+    /// Forward packets between clients and agents.
     Relay {
         /// Private folder of this process.
         #[arg(long)]
         run_dir: PathBuf,
     },
-    /// Dial in the network namespace this runs in, for the agent at the other end of a socket.
+    /// Dial in this network namespace on behalf of the agent that listens on the socket.
     Inside {
         /// The agent's socket.
         #[arg(long)]
@@ -65,10 +65,10 @@ fn parse_nonce(text: &str) -> Result<String, String> {
         .ok_or_else(|| "not a nonce".to_owned())
 }
 
-/// What a bootstrap needs, from its arguments and from what sshd(8) set.
+/// Builds a bootstrap's input from its arguments and from the variables that sshd(8) sets.
 ///
 /// # Errors
-/// When this program's own file cannot be found.
+/// When this program's path cannot be read.
 pub fn bootstrap(role: Role, nonce: &str) -> io::Result<Bootstrap> {
     let nonce = Nonce::parse(nonce).ok_or_else(|| io::Error::other("not a nonce"))?;
     Ok(Bootstrap {
@@ -79,13 +79,13 @@ pub fn bootstrap(role: Role, nonce: &str) -> io::Result<Bootstrap> {
     })
 }
 
-/// This program's file.
+/// Path of this program.
 fn own_file() -> io::Result<PathBuf> {
     Ok(as_it_was_named(std::env::current_exe()?))
 }
 
-/// Where another client has put the same agent in its place meanwhile, the kernel says of the one that runs that it was
-/// deleted (proc_pid_exe(5)). Its name still leads to the same program.
+/// Removes the kernel's mark for a deleted file (proc_pid_exe(5)): when another client has replaced the binary with the
+/// same one, the path still leads to the same program.
 fn as_it_was_named(file: PathBuf) -> PathBuf {
     match file.as_os_str().as_bytes().strip_suffix(b" (deleted)") {
         Some(name) => OsStr::from_bytes(name).into(),
@@ -93,15 +93,15 @@ fn as_it_was_named(file: PathBuf) -> PathBuf {
     }
 }
 
-/// The third field of `SSH_CONNECTION`: this host's own address on that connection.
+/// Parses the third field of `SSH_CONNECTION`: this host's own address on that connection.
 fn ssh_address(connection: &str) -> Option<IpAddr> {
     connection.split(' ').nth(2)?.parse().ok()
 }
 
-/// What the agent needs to know of its host and user.
+/// Collects what the agent needs to know about its host and user.
 ///
 /// # Errors
-/// When no folder can be had that outlives this process.
+/// When no folder can be created for state that outlives this process.
 pub fn host_context(run_dir: &Path) -> io::Result<HostContext> {
     let binary = own_file()?;
     let home = path("HOME").unwrap_or_else(|| PathBuf::from("/"));
@@ -120,13 +120,13 @@ pub fn host_context(run_dir: &Path) -> io::Result<HostContext> {
         docker_config: path("DOCKER_CONFIG"),
         xdg_runtime_dir: path("XDG_RUNTIME_DIR"),
         run_dir: run_dir.to_owned(),
-        // Not by its name: a clean-up may take the file from under the running agent.
+        // Not its path: a clean-up may delete the file while the agent runs.
         agent_binary: PathBuf::from("/proc/self/exe"),
     })
 }
 
-/// Where tokens are kept: in the home, or beside the agent where the home cannot be written to. Homes are shared
-/// between hosts, so the folder is the host's own.
+/// Where tokens and records are kept: in the home directory, or beside the binary where the home is not writable. Homes
+/// may be shared between hosts, so the folder is named after the host.
 fn state_dir(home: &Path, binary: &Path) -> io::Result<PathBuf> {
     let in_home = home.join(".local/state/jq/hosts").join(host_name());
     if create_folder(&in_home).is_ok() {
@@ -155,18 +155,18 @@ fn text(name: &str) -> String {
         .unwrap_or_default()
 }
 
-/// Which log lines are written, by `JQ_LOG`: a level (`debug`), or levels of modules (`info,jq_agent::serve=debug`).
+/// Builds the log filter from `JQ_LOG`: a level (`debug`), or levels by module (`info,jq_agent::serve=debug`).
 #[must_use]
 pub fn log_filter() -> Targets {
     filter(&text("JQ_LOG"))
 }
 
 fn filter(words: &str) -> Targets {
-    let usual = || Targets::new().with_default(LevelFilter::INFO);
+    let default = || Targets::new().with_default(LevelFilter::INFO);
     if words.is_empty() {
-        return usual();
+        return default();
     }
-    words.parse().unwrap_or_else(|_| usual())
+    words.parse().unwrap_or_else(|_| default())
 }
 
 #[cfg(test)]
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn an_agent_that_was_replaced_by_the_same_agent_keeps_its_name() {
+    fn a_binary_that_was_replaced_by_the_same_binary_keeps_its_path() {
         for (told, name) in [
             ("/a/agent-01", "/a/agent-01"),
             ("/a/agent-01 (deleted)", "/a/agent-01"),
@@ -190,14 +190,14 @@ mod tests {
     }
 
     #[test]
-    fn the_log_says_what_was_asked_for_and_the_usual_otherwise() {
-        let usual = Targets::new().with_default(LevelFilter::INFO);
-        assert_eq!(filter(""), usual);
-        assert_eq!(filter("no=such=thing"), usual);
+    fn the_log_filter_is_as_requested_or_the_default() {
+        let default = Targets::new().with_default(LevelFilter::INFO);
+        assert_eq!(filter(""), default);
+        assert_eq!(filter("no=such=thing"), default);
         assert_eq!(filter("debug"), Targets::new().with_default(LevelFilter::DEBUG));
         assert_eq!(
             filter("info,jq_agent::serve=debug"),
-            usual.with_target("jq_agent::serve", LevelFilter::DEBUG)
+            default.with_target("jq_agent::serve", LevelFilter::DEBUG)
         );
     }
 

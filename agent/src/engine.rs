@@ -1,7 +1,7 @@
 //! Who runs containers, in our own words.
 //!
-//! The traits say what the workload needs and what each call promises; `engine/docker` is the only place that speaks an
-//! engine's API. `engine/process` is for hosts without any.
+//! The traits say what a workload needs and what each call promises; `engine::docker` is the only place that speaks an
+//! engine's API.
 
 mod archive;
 pub(crate) mod docker;
@@ -18,21 +18,21 @@ use crate::log_tail::Tail;
 pub(crate) use self::archive::unpack_file;
 pub(crate) use self::spec::{ContainerSpec, Entry, Exec, GpuRequest, ImportSpec, Limit, Mount, MountSource};
 
-/// What a call to an engine comes to.
+/// The result of a call to an engine.
 pub(crate) type Answer<'a, T> = BoxFuture<'a, Result<T, EngineError>>;
 
 /// Runs containers from images.
 pub(crate) trait ContainerEngine: Images + Containers {
-    /// What was learnt when it was connected to.
+    /// What is known about the connected engine.
     fn facts(&self) -> &EngineFacts;
 }
 
 /// The engine's images.
 pub(crate) trait Images: Send + Sync {
-    /// The image of this reference; none when the engine does not have it.
+    /// Looks up an image by reference; None when the engine does not have it.
     fn image<'a>(&'a self, reference: &'a str) -> Answer<'a, Option<ImageFacts>>;
 
-    /// Pulls the image with the caller's own registry credentials. An error inside the engine's stream is an error.
+    /// Pulls an image with the user's own registry credentials. An error inside the engine's stream is an error.
     /// `progress` is called often; it must not block.
     fn pull<'a>(
         &'a self,
@@ -40,44 +40,44 @@ pub(crate) trait Images: Send + Sync {
         progress: &'a (dyn Fn(PullProgress) + Send + Sync),
     ) -> Answer<'a, ()>;
 
-    /// Makes an image of one layer out of `entries`, and returns its id.
+    /// Creates an image with one layer from `entries`, and returns its id.
     fn import<'a>(&'a self, image: &'a ImportSpec, entries: Vec<Entry>) -> Answer<'a, String>;
 
-    /// Removes the images that carry all of `labels`, except `keep` (an id) and those in use.
+    /// Removes the images that have all of `labels`, except `keep` (an id) and those in use.
     fn prune<'a>(&'a self, labels: &'a BTreeMap<String, String>, keep: &'a str) -> Answer<'a, ()>;
 }
 
 /// The engine's containers.
 pub(crate) trait Containers: Send + Sync {
-    /// The container of this name or id; none when there is none.
+    /// Looks up a container by name or id; None when there is none.
     fn container<'a>(&'a self, name: &'a str) -> Answer<'a, Option<ContainerState>>;
 
-    /// Makes a container, without starting it, and returns its full id. Never pulls.
+    /// Creates a container without starting it, and returns its full id. Never pulls.
     fn create<'a>(&'a self, spec: &'a ContainerSpec) -> Answer<'a, String>;
 
-    /// Starts it. A container that was asked for something the engine cannot give fails here, and stays.
+    /// Starts a container. If it needs something that the engine cannot provide, this fails and the container remains.
     fn start<'a>(&'a self, id: &'a str) -> Answer<'a, ()>;
 
-    /// Removes it, running or not, with its anonymous volumes. One that is gone already is no error.
+    /// Removes a container, running or not, with its anonymous volumes. Succeeds if it is already gone.
     fn remove<'a>(&'a self, id: &'a str) -> Answer<'a, ()>;
 
-    /// Resolves once it runs no longer.
+    /// Resolves when the container is no longer running.
     fn exited<'a>(&'a self, id: &'a str) -> Answer<'a, Exit>;
 
-    /// The last lines it has written.
+    /// The last lines of the container's output.
     fn log_tail<'a>(&'a self, id: &'a str, lines: usize) -> Answer<'a, Vec<String>>;
 
-    /// Runs a command in it until that ends. What it writes goes to `output` as it comes. Dropping the future leaves
-    /// the command running.
+    /// Runs a command in the container to its end. Its output is written to `output` as it arrives. Dropping the future
+    /// leaves the command running.
     fn exec<'a>(&'a self, id: &'a str, command: &'a Exec, output: &'a Tail) -> Answer<'a, Option<i64>>;
 
-    /// Whether something is at this path, a link included. It need not run.
+    /// Whether a file exists at this path, including a symbolic link. The container need not run.
     fn has<'a>(&'a self, id: &'a str, path: &'a str) -> Answer<'a, bool>;
 
-    /// A file's bytes (at most 1 MiB); none when it is not there or is not a plain file. It need not run.
+    /// Reads a file (at most 1 MiB); None when it does not exist or is not a regular file. The container need not run.
     fn read<'a>(&'a self, id: &'a str, path: &'a str) -> Answer<'a, Option<Vec<u8>>>;
 
-    /// Puts files and folders into it; folders on the way are made. It need not run.
+    /// Writes files and folders into the container; missing parents are created. The container need not run.
     fn put<'a>(&'a self, id: &'a str, entries: Vec<Entry>) -> Answer<'a, ()>;
 }
 
@@ -86,28 +86,28 @@ pub(crate) trait Containers: Send + Sync {
 pub(crate) struct EngineFacts {
     /// Docker or Podman.
     pub(crate) kind: EngineKind,
-    /// Its version, as it says.
+    /// Its version, as it reports it.
     pub(crate) version: String,
-    /// Where it listens.
+    /// Its socket.
     pub(crate) socket: PathBuf,
-    /// How that place was found, for the user: `DOCKER_HOST`, `docker context desktop`, `default socket`.
+    /// How the socket was found, for the user: `DOCKER_HOST`, `docker context desktop`, `default socket`.
     pub(crate) found_by: String,
-    /// It runs as a user who is not root, so that root in a container is that user.
+    /// It runs as a user other than root, so that root in a container is that user.
     pub(crate) rootless: bool,
-    /// It maps every container's users away from the host's (`userns-remap`).
+    /// It maps the users of every container to others of the host (`userns-remap`).
     pub(crate) remapped: bool,
-    /// Memory of the machine in bytes; 0 when it does not say.
+    /// Memory of the machine in bytes; 0 when unknown.
     pub(crate) memory: u64,
-    /// CDI devices that it says it has found.
+    /// CDI devices that it reports.
     pub(crate) cdi_devices: Vec<String>,
-    /// It takes CDI devices.
+    /// It supports CDI devices.
     pub(crate) cdi: bool,
     /// The NVIDIA runtime is registered with it.
     pub(crate) nvidia_runtime: bool,
 }
 
 impl EngineFacts {
-    /// Name, version and place, for the user.
+    /// Name, version and socket, for the user.
     #[must_use]
     pub(crate) fn describe(&self) -> String {
         format!(
@@ -118,7 +118,7 @@ impl EngineFacts {
         )
     }
 
-    /// Major and minor version; zeros when they cannot be read.
+    /// Major and minor version; zeros when they cannot be parsed.
     #[must_use]
     pub(crate) fn version_pair(&self) -> (u32, u32) {
         let mut parts = self
@@ -129,7 +129,7 @@ impl EngineFacts {
     }
 }
 
-/// Whose engine it is.
+/// Kind of engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum EngineKind {
     /// Docker Engine.
@@ -149,7 +149,7 @@ impl EngineKind {
     }
 }
 
-/// What an image says about itself.
+/// What is known about an image.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ImageFacts {
     /// Its id.
@@ -160,7 +160,7 @@ pub(crate) struct ImageFacts {
     pub(crate) env: Vec<(String, String)>,
     /// Its entry point.
     pub(crate) entrypoint: Vec<String>,
-    /// Its own command.
+    /// Its default command.
     pub(crate) command: Vec<String>,
     /// `WORKDIR`; empty when it is `/`.
     pub(crate) workdir: String,
@@ -168,29 +168,29 @@ pub(crate) struct ImageFacts {
     pub(crate) labels: BTreeMap<String, String>,
 }
 
-/// How far a pull has come.
+/// Progress of a pull.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct PullProgress {
-    /// Bytes fetched.
+    /// Bytes downloaded.
     pub(crate) done: u64,
-    /// Bytes of the layers seen so far; none until the first is known.
+    /// Total bytes of the layers seen so far; none until the first is known.
     pub(crate) total: Option<u64>,
-    /// What is going on, in few words.
+    /// The current activity, in a few words.
     pub(crate) detail: String,
 }
 
-/// A container as the engine has it.
+/// The state of a container.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ContainerState {
     /// Full id.
     pub(crate) id: String,
     /// Name without the slash.
     pub(crate) name: String,
-    /// The image reference it was made from.
+    /// The image reference that it was created from.
     pub(crate) image: String,
-    /// What it is doing.
+    /// Whether it is running.
     pub(crate) phase: Phase,
-    /// When it was last started, in the engine's words; changes with each start.
+    /// When it was last started, in the engine's format; changes with each start.
     pub(crate) started_at: String,
     /// Its labels.
     pub(crate) labels: BTreeMap<String, String>,
@@ -200,64 +200,64 @@ pub(crate) struct ContainerState {
     pub(crate) workdir: String,
 }
 
-/// What a container is doing.
+/// Phase of a container.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Phase {
-    /// Made, never started.
+    /// Created, never started.
     #[default]
     Created,
     /// Running.
     Running,
-    /// Frozen.
+    /// Paused.
     Paused,
-    /// It has run and has ended.
+    /// It ran and has ended.
     Exited,
-    /// Between two of these, or broken.
+    /// In transition, or broken.
     Other,
 }
 
 /// How a container ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Exit {
-    /// Exit code; none when the container is gone and took it along.
+    /// Exit code; none when the container is gone and its code unknown.
     pub(crate) code: Option<i64>,
-    /// The kernel killed it for want of memory.
+    /// It was killed by the kernel for lack of memory.
     pub(crate) out_of_memory: bool,
-    /// The engine's own words, often empty.
+    /// The engine's error message, often empty.
     pub(crate) error: String,
 }
 
-/// Why a call to an engine failed. The text is the engine's own.
+/// Why a call to an engine failed. The text is the engine's own message.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum EngineError {
     /// No such image or container.
     #[error("{0}")]
     NotFound(String),
-    /// The name is in use, or the thing is.
+    /// The name, or the object, is in use.
     #[error("{0}")]
     Conflict(String),
-    /// The command is not in the image.
+    /// The image does not have the command.
     #[error("{0}")]
     CommandMissing(String),
-    /// The engine has no init to give.
+    /// The engine has no init program.
     #[error("{0}")]
     InitMissing(String),
-    /// A resource limit may not be set.
+    /// A resource limit cannot be set.
     #[error("{0}")]
     LimitRefused(String),
-    /// The GPUs cannot be given.
+    /// The engine cannot provide the GPUs.
     #[error("{0}")]
     GpuRefused(String),
-    /// A folder cannot be mounted.
+    /// A mount failed.
     #[error("{0}")]
     MountRefused(String),
-    /// No space is left on the host.
+    /// The host's disk is full.
     #[error("{0}")]
     NoSpace(String),
-    /// Anything else it said.
+    /// Any other refusal.
     #[error("{0}")]
     Refused(String),
-    /// It does not answer.
+    /// The engine does not answer.
     #[error("{0}")]
     Lost(String),
 }

@@ -19,7 +19,7 @@ pub(crate) fn fail(
     }
 }
 
-/// A failure of the host or of this program that the user can do nothing particular about.
+/// A failure of the host or of the agent, without a hint.
 pub fn host_unfit(what: &str, why: impl Display) -> Failure {
     fail(FailureKind::HostUnfit, what, why.to_string(), "")
 }

@@ -13,10 +13,11 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair, sockopt,
 };
 
-/// Most descriptors of one message (`SCM_MAX_FD`, unix(7)).
+/// Most descriptors in one message (`SCM_MAX_FD`, unix(7)).
 const MOST: usize = 253;
 
-/// Kernel memory asked for; the system may give less. A message takes about 1 KiB of it: 200 KiB are 50,000 descriptors.
+/// Requested socket buffer; the kernel may grant less. A message takes about 1 KiB of it: 200 KiB hold 50,000
+/// descriptors.
 const BUFFER: usize = 1024 * 1024;
 
 /// Creates a socket that holds `descriptors`, to be taken out once by [`unpack`].
@@ -42,7 +43,7 @@ pub(crate) fn pack(descriptors: &[BorrowedFd<'_>]) -> io::Result<OwnedFd> {
 /// Takes the descriptors out of a socket that [`pack`] created, in their order.
 ///
 /// # Errors
-/// When it is no such socket, or this process may not hold as many.
+/// When the socket was not created by `pack`, or the descriptors exceed this process's limit.
 pub(crate) fn unpack(socket: impl AsFd) -> io::Result<Vec<OwnedFd>> {
     let mut descriptors = Vec::new();
     loop {
@@ -82,7 +83,7 @@ pub(crate) struct Received {
     pub(crate) bytes: usize,
     /// The descriptors that were attached to them.
     pub(crate) descriptors: Vec<OwnedFd>,
-    /// The kernel dropped descriptors, because this process may not hold as many (`MSG_CTRUNC`, recvmsg(2)).
+    /// The kernel dropped descriptors because they exceed this process's limit (`MSG_CTRUNC`, recvmsg(2)).
     pub(crate) truncated: bool,
 }
 
@@ -125,7 +126,7 @@ mod tests {
     fn ten_thousand_descriptors_come_out_as_they_went_in() {
         jq_common::descriptors::raise_limit();
         let all = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-        // Each is there twice for a moment.
+        // Each exists twice for a moment.
         let count = all.map_or(10_000, |all| (all.saturating_sub(100) / 2).min(10_000));
         let path = tempfile::NamedTempFile::new().unwrap();
         let descriptors: Vec<OwnedFd> = (0..count)
@@ -138,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn the_order_is_kept_over_messages() {
+    fn the_order_is_kept_across_messages() {
         let files: Vec<File> = (0..MOST + 2)
             .map(|at| {
                 let mut file = tempfile::tempfile().unwrap();
@@ -158,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_parcel_is_refused() {
+    fn a_descriptor_that_is_no_socket_is_refused() {
         assert!(unpack(File::open("/dev/null").unwrap()).is_err());
     }
 }

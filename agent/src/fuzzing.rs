@@ -1,4 +1,4 @@
-//! Decoders of what comes from elsewhere, for fuzzing targets: the rest of the agent keeps them private.
+//! Decoders of untrusted input that are otherwise private, for fuzzing targets.
 
 use std::io;
 
@@ -7,18 +7,19 @@ use crate::{engine, netns_helper, serve};
 /// The name of the socket in the folder that agent and helper share.
 pub const HELPER_SOCKET: &str = netns_helper::SOCKET;
 
-/// The plain file in a tar that an engine gives for a path in a container; none where the tar holds something else.
+/// Extracts the regular file from a tar that an engine returns for a path in a container; None when the tar holds
+/// something else.
 ///
 /// # Errors
-/// When it is no tar.
+/// When it is not a tar.
 pub fn file_in_archive(tar: &[u8]) -> io::Result<Option<Vec<u8>>> {
     engine::unpack_file(tar)
 }
 
-/// Reads what another build of the agent leaves to its successor in a memory file.
+/// Decodes the handover snapshot that another build of the agent wrote.
 ///
 /// # Errors
-/// When it is something else.
+/// When it is not a snapshot in this format.
 pub fn handover_snapshot(mut written: &[u8]) -> io::Result<()> {
     serve::read_snapshot(&mut written)
 }

@@ -1,4 +1,4 @@
-//! Commands of the host, run with a deadline and a limit on what they may say.
+//! Runs programs of the host, with a time limit and a limit on their output.
 
 use std::{
     ffi::OsStr,
@@ -15,15 +15,15 @@ use tokio::{
     time::timeout,
 };
 
-/// The most that is kept of each of a command's two outputs, in bytes; the rest is read and dropped.
+/// Bytes kept of each of a program's two outputs; the rest is read and dropped.
 const OUTPUT: u64 = 1 << 20;
 
-/// The first executable file of this name in the folders of `path`.
+/// The first executable file with this name in the directories of `path`.
 pub(crate) fn find(name: &str, path: &OsStr) -> Option<PathBuf> {
     find_all(name, path).next()
 }
 
-/// Every executable file of this name in the folders of `path`, in its order.
+/// Every executable file with this name in the directories of `path`, in its order.
 pub(crate) fn find_all<'a>(name: &'a str, path: &'a OsStr) -> impl Iterator<Item = PathBuf> + 'a {
     std::env::split_paths(path)
         .filter(|folder| folder.is_absolute())
@@ -36,7 +36,7 @@ fn is_executable(file: &Path) -> bool {
         .is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
 }
 
-/// Runs a command of the host to its end. It is killed when it takes longer than `deadline`.
+/// Runs a program to its end and returns its output. It is killed after `deadline`.
 ///
 /// # Errors
 /// When it cannot be started; `TimedOut` after the deadline.
@@ -50,7 +50,8 @@ pub(crate) async fn output(program: &Path, arguments: &[&str], deadline: Duratio
         .spawn()?;
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let run = async {
-        let (stdout, stderr, status) = tokio::try_join!(beginning(stdout), beginning(stderr), child.wait())?;
+        let (stdout, stderr, status) =
+            tokio::try_join!(read_limited(stdout), read_limited(stderr), child.wait())?;
         Ok(Output {
             status,
             stdout,
@@ -62,7 +63,7 @@ pub(crate) async fn output(program: &Path, arguments: &[&str], deadline: Duratio
         .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "it does not answer"))?
 }
 
-async fn beginning(output: Option<impl AsyncRead + Unpin>) -> io::Result<Vec<u8>> {
+async fn read_limited(output: Option<impl AsyncRead + Unpin>) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     if let Some(mut output) = output {
         (&mut output).take(OUTPUT).read_to_end(&mut bytes).await?;
@@ -87,7 +88,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_command_that_says_too_much_is_cut_short_and_succeeds() {
+    async fn output_beyond_the_limit_is_dropped_and_the_program_succeeds() {
         let flood = ["-c", "head -c 3000000 /dev/zero; echo why >&2"];
         let output = output(Path::new("/bin/sh"), &flood, Duration::from_secs(30))
             .await
@@ -98,7 +99,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_command_that_hangs_is_an_error() {
+    async fn a_program_that_hangs_is_an_error() {
         let slow = output(Path::new("/bin/sleep"), &["60"], Duration::from_millis(50)).await;
         assert_eq!(slow.unwrap_err().kind(), io::ErrorKind::TimedOut);
     }

@@ -1,29 +1,29 @@
-//! One start at a time for each name.
+//! A mutex for each key.
 
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-/// Who is at work under which name. Knows no name that nobody works under.
+/// Mutexes by name. A name is kept only while somebody holds or waits for its mutex.
 #[derive(Default)]
 pub(crate) struct KeyedMutex {
     names: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
 }
 
-/// A place in a name's queue. Given up when dropped.
-pub(crate) struct Turn<'a> {
-    keyed_mutex: &'a KeyedMutex,
+/// The mutex of one name. Dropping the last one of a name forgets the name.
+pub(crate) struct Entry<'a> {
+    mutexes: &'a KeyedMutex,
     name: &'a str,
     lock: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl KeyedMutex {
-    /// A place in the queue of `name`.
-    pub(crate) fn queue<'a>(&'a self, name: &'a str) -> Turn<'a> {
+    /// The mutex of `name`.
+    pub(crate) fn entry<'a>(&'a self, name: &'a str) -> Entry<'a> {
         let lock = self.names().entry(name.to_owned()).or_default().clone();
-        Turn {
-            keyed_mutex: self,
+        Entry {
+            mutexes: self,
             name,
             lock,
         }
@@ -34,17 +34,17 @@ impl KeyedMutex {
     }
 }
 
-impl Turn<'_> {
-    /// Held while at work.
+impl Entry<'_> {
+    /// To be locked while the work is done.
     pub(crate) fn lock(&self) -> &tokio::sync::Mutex<()> {
         &self.lock
     }
 }
 
-impl Drop for Turn<'_> {
+impl Drop for Entry<'_> {
     fn drop(&mut self) {
-        let mut names = self.keyed_mutex.names();
-        // The map's and ours; more come only while the map is locked.
+        let mut names = self.mutexes.names();
+        // One reference is the map's and one is ours; others can be added only while the map is locked.
         if Arc::strong_count(&self.lock) == 2 {
             names.remove(self.name);
         }
@@ -56,20 +56,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_is_forgotten_when_the_last_of_its_queue_has_gone() {
-        let keyed_mutex = KeyedMutex::default();
-        let (first, second) = (keyed_mutex.queue("a"), keyed_mutex.queue("a"));
+    fn a_name_is_forgotten_with_its_last_entry() {
+        let mutexes = KeyedMutex::default();
+        let (first, second) = (mutexes.entry("a"), mutexes.entry("a"));
         let working = first.lock().try_lock().unwrap();
         assert!(second.lock().try_lock().is_err(), "one at a time");
-        assert!(keyed_mutex.queue("b").lock().try_lock().is_ok(), "for each name");
+        assert!(mutexes.entry("b").lock().try_lock().is_ok(), "for each name");
         drop(working);
         drop(first);
         assert!(second.lock().try_lock().is_ok());
-        let third = keyed_mutex.queue("a");
+        let third = mutexes.entry("a");
         let working = second.lock().try_lock().unwrap();
-        assert!(third.lock().try_lock().is_err(), "the same queue as before");
+        assert!(third.lock().try_lock().is_err(), "the same mutex as before");
         drop(working);
         drop((second, third));
-        assert!(keyed_mutex.names().is_empty());
+        assert!(mutexes.names().is_empty());
     }
 }

@@ -5,8 +5,8 @@
 //! Each room imports only rooms below it.
 //!
 //! - [`cli`]: the command line; the only reader of the environment
-//! - [`serve`]: the role on the GPU host: admits clients over QUIC, keeps their sessions, dials what they forward to, and
-//!   hands everything over to a successor process in an upgrade
+//! - [`serve`]: the role on the GPU host: admits clients over QUIC, keeps their sessions, dials what they forward to,
+//!   and hands everything over to a successor process in an upgrade
 //! - [`relay`]: the role on a gateway: forwards sealed QUIC packets between clients and agents
 //! - [`netns_helper`]: the role in a container's network namespace: dials there and passes the socket to the agent
 //! - `workload`: finds or starts what a client asked for; `container`, `process`, `jupyter` and `gpu` each have what is
@@ -28,6 +28,10 @@ pub mod failure;
 mod fd_passing;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
+#[cfg(test)]
+#[path = "../../common/tests/shared/golden.rs"]
+#[allow(dead_code, reason = "the tests of the frames use the rest")]
+mod golden;
 mod host_program;
 mod keyed_mutex;
 mod log_tail;

@@ -1,4 +1,4 @@
-//! The last lines of what something writes.
+//! The last lines of a program's output.
 
 use std::{
     collections::VecDeque,
@@ -8,32 +8,32 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-/// The last lines that something has written; shared between who writes and who reads.
+/// A bounded buffer of the last lines written to it. Clones share the buffer.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tail(Arc<Mutex<TailLines>>);
 
 #[derive(Debug, Default)]
 struct TailLines {
-    whole: VecDeque<String>,
-    /// A line whose end has not come yet.
+    ended: VecDeque<String>,
+    /// A line that has not ended yet.
     open: String,
 }
 
 impl Tail {
-    /// Lines kept.
+    /// Number of lines kept.
     const LINES: usize = 64;
-    /// Bytes kept of a line.
+    /// Number of bytes kept of each line.
     const LINE: usize = 2000;
 
-    /// Takes what was written.
+    /// Appends output.
     pub(crate) fn write(&self, bytes: &[u8]) {
         let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for c in String::from_utf8_lossy(bytes).chars() {
             if c == '\n' || lines.open.len() >= Self::LINE {
                 let line = std::mem::take(&mut lines.open);
-                lines.whole.push_back(line);
-                if lines.whole.len() > Self::LINES {
-                    lines.whole.pop_front();
+                lines.ended.push_back(line);
+                if lines.ended.len() > Self::LINES {
+                    lines.ended.pop_front();
                 }
             }
             if c != '\n' {
@@ -47,7 +47,7 @@ impl Tail {
     pub(crate) fn last(&self, count: usize) -> Vec<String> {
         let lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let all: Vec<&String> = lines
-            .whole
+            .ended
             .iter()
             .chain([&lines.open])
             .filter(|line| !line.trim().is_empty())
@@ -62,7 +62,7 @@ impl Tail {
 /// Bytes read from the end of a log file.
 const FILE_TAIL: u64 = 64 * 1024;
 
-/// The last lines of a file that are not empty, at most `count`. None when it cannot be read.
+/// The last non-empty lines of a file, at most `count`; no lines when it cannot be read.
 pub(crate) fn tail_of_file(file: &Path, count: usize) -> Vec<String> {
     let read = || {
         let mut file = File::open(file)?;

@@ -39,8 +39,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs `work` on one thread: with several, the tasks of a connection would wake each other for each packet. Ends without
-/// waiting for a blocked read of standard input.
+/// Runs `work` on a single thread: with several, the tasks of a connection would wake each other for each packet.
+/// Returns without waiting for a blocked read of standard input.
 fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let result = runtime.block_on(work);
@@ -71,7 +71,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Inside { socket } => block_on(async {
             tokio::select! {
                 result = netns_helper::run(&socket) => Ok(result?),
-                result = asked_to_end() => Ok(result?),
+                result = termination_requested() => Ok(result?),
             }
         }),
     }
@@ -92,7 +92,8 @@ fn folder(run_dir: &Path) -> Result<RunDir, StartError> {
     RunDir::at(run_dir.to_owned()).map_err(StartError::Folder)
 }
 
-/// Reports to the bootstrap how the start went. None when another process of the role is running: it answers then.
+/// Reports to the bootstrap how the start went. Returns None when another process of the role is already running; that
+/// one then answers.
 async fn report<T>(bound: Result<T, StartError>, what: &str) -> anyhow::Result<Option<T>> {
     match bound {
         Ok(role) => {
@@ -110,7 +111,7 @@ async fn report<T>(bound: Result<T, StartError>, what: &str) -> anyhow::Result<O
     }
 }
 
-/// The program that ran in this process before has made way for this one.
+/// Takes over from the program that ran in this process before (execve(2)).
 async fn inherit_and_serve(run_dir: &Path) -> anyhow::Result<()> {
     let server = {
         let folder = RunDir::at(run_dir.to_owned())?;
@@ -124,14 +125,14 @@ async fn keep_serving(mut server: Server) -> anyhow::Result<()> {
     loop {
         let served = tokio::select! {
             served = server.join() => served,
-            result = asked_to_end() => {
+            result = termination_requested() => {
                 result?;
-                Served::Alone
+                Served::Idle
             }
         };
         match served {
-            Served::Replaced(upgrade) => server = Box::pin(server.make_way(upgrade)).await?,
-            Served::Alone => break,
+            Served::Upgrade(upgrade) => server = Box::pin(server.hand_over(upgrade)).await?,
+            Served::Idle => break,
         }
     }
     server.shutdown().await;
@@ -145,19 +146,19 @@ async fn relay(run_dir: &Path) -> anyhow::Result<()> {
     };
     tokio::select! {
         () = relay.join() => {}
-        result = asked_to_end() => result?,
+        result = termination_requested() => result?,
     }
     relay.shutdown().await;
     Ok(())
 }
 
-/// Makes this process its own session, so that the end of the SSH login does not end it.
+/// Starts a new session, so that the end of the SSH login does not end this process.
 fn leave_ssh() {
-    // Fails only for a process that leads a group already, and then there is nothing to leave.
+    // Fails only for a process group leader, which already has its own session.
     let _ = rustix::process::setsid();
 }
 
-async fn asked_to_end() -> std::io::Result<()> {
+async fn termination_requested() -> std::io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     tokio::select! {

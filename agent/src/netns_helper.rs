@@ -1,10 +1,10 @@
-//! The role in a container's network namespace: dials the container's own loopback and hands the connected socket to
-//! the agent (SCM_RIGHTS, unix(7)). After that no byte passes through it.
+//! The role in a container's network namespace: connects to the container's own loopback and passes the connected
+//! socket to the agent (SCM_RIGHTS, unix(7)). After that no byte passes through it.
 //!
 //! - `connection`: the agent's side of a helper
-//! - `role`: the helper's own process
-//! - `message`: what both say
-//! - `loopback`: how a port is dialled
+//! - `role`: the helper process
+//! - `message`: the messages between them
+//! - `loopback`: connects to a port on loopback
 
 mod connection;
 mod loopback;

@@ -1,4 +1,4 @@
-//! Files and folders that only this user may enter or read.
+//! Files and folders that only this user may read or enter.
 
 use std::{
     fs::{DirBuilder, File, OpenOptions, Permissions},
@@ -26,7 +26,7 @@ pub(crate) fn create_folder(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Opens a file to append to, and creates it with mode 0600 where it is missing.
+/// Opens a file for appending, and creates it with mode 0600 if it is missing.
 ///
 /// # Errors
 /// When it cannot be opened or is a symbolic link.
@@ -39,7 +39,8 @@ pub(crate) fn open_append(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
-/// Waits for the exclusive lock on a file, which is created where it is missing. Released when the file is dropped. Blocks.
+/// Waits for the exclusive lock on a file, which is created if it is missing. Dropping the file releases the lock.
+/// Blocks.
 ///
 /// # Errors
 /// As [`open_append`].
@@ -49,7 +50,7 @@ pub(crate) fn lock(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Replaces a file as a whole: a reader sees the old content or the new one. The new file has mode 0600.
+/// Replaces a file atomically: a reader sees the old content or the new. The new file has mode 0600.
 ///
 /// # Errors
 /// When the folder cannot be written to.

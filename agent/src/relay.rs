@@ -1,8 +1,8 @@
-//! The role on a gateway: passes sealed QUIC packets between a client and an agent.
+//! The role on a gateway: forwards sealed QUIC packets between a client and an agent.
 //!
-//! It sees packets that it can neither read nor forge. In the agent's place there may be the next relay of a chain. Whom
-//! it serves comes over SSH (the control socket); a stranger's packet gets no answer at all. The wire format and its
-//! rules are in [`jq_common::carrier::relay`].
+//! It can neither read nor forge these packets. In place of the agent there may be the next relay of a chain. The pairs
+//! that it serves are announced over SSH, through the control socket; packets of unknown senders get no answer. The
+//! wire format and its rules are in [`jq_common::carrier::relay`].
 
 mod batch;
 mod forward;
@@ -34,7 +34,7 @@ use crate::{
 /// How long a pair is kept without a packet, and the process without a pair.
 const IDLE: Duration = Duration::from_secs(300);
 
-/// How often idle pairs are looked for.
+/// Interval between checks for idle pairs.
 const SWEEP: Duration = Duration::from_secs(10);
 
 /// The running role.
@@ -46,14 +46,14 @@ pub struct Relay {
     _lock: File,
 }
 
-/// What every task of the role needs.
+/// State that all tasks of the role share.
 struct Shared {
     forwarder: Forwarder,
     port: u16,
 }
 
 impl Relay {
-    /// Takes the lock, the control socket and a UDP port.
+    /// Starts the role: takes the lock, a UDP port and the control socket.
     ///
     /// # Errors
     /// Any [`StartError`]. Must be called within a tokio runtime.
@@ -75,16 +75,16 @@ impl Relay {
         })
     }
 
-    /// Relays until there has been no pair for five minutes. A pair goes when it was not used for as long.
+    /// Relays until there has been no pair for five minutes. A pair that was idle for as long is removed.
     pub async fn join(&self) {
         tokio::select! {
             () = self.shared.forwarder.to_agents() => {}
             () = self.accept_bootstraps() => {}
-            () = self.idle() => tracing::info!("nobody used the relay for long enough"),
+            () = self.idle() => tracing::info!("no pair was in use for five minutes"),
         }
     }
 
-    /// Ends: every pair is forgotten.
+    /// Shuts down and drops all pairs.
     pub async fn shutdown(self) {
         drop(self.control);
         self.stop.cancel();
@@ -102,7 +102,7 @@ impl Relay {
                     .run_until_cancelled_owned(answer(stream, shared, tasks, stop))
                     .await;
                 if let Some(Err(error)) = answered {
-                    tracing::info!(%error, "a bootstrap ended early");
+                    tracing::info!(%error, "a bootstrap failed");
                 }
             });
         }
@@ -113,7 +113,7 @@ impl Relay {
         let mut last_used = Instant::now();
         while last_used.elapsed() < IDLE {
             sweep.tick().await;
-            if self.shared.forwarder.pairs.forget_idle(IDLE) > 0 {
+            if self.shared.forwarder.pairs.remove_idle(IDLE) > 0 {
                 last_used = Instant::now();
             }
         }
@@ -133,15 +133,15 @@ async fn answer(
                 let port = shared.port;
                 if let Some(pair) = announced {
                     tasks.spawn(async move {
-                        let gone = pair.gone();
+                        let removed = pair.removed();
                         tokio::select! {
                             () = shared.forwarder.to_client(&pair) => {}
-                            () = gone.cancelled() => {}
+                            () = removed.cancelled() => {}
                             () = stop.cancelled() => {}
                         }
                     });
                 }
-                // Only the bootstrap knows by which address ssh came.
+                // Only the bootstrap knows the address of the ssh connection.
                 Ok(Started::Relay(RelayReply { port, address: None }))
             }
             Err(error) => Err(host_unfit("the gateway cannot send to the next host", error)),

@@ -1,6 +1,6 @@
-//! The roles that stay on a host after the SSH login that started them.
+//! The roles that keep running on a host after the SSH login that started them.
 
-/// A long-living role of the agent.
+/// A long-lived role of the agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Role {
     /// The agent on the GPU host.

@@ -49,8 +49,8 @@ impl RoleSockets {
     /// Takes the lock in `folder`, then a UDP port, then the control socket.
     ///
     /// # Errors
-    /// [`StartError::Running`] when another process holds the lock; `Folder` or `Udp` otherwise. Must be called within a
-    /// tokio runtime.
+    /// [`StartError::Running`] when another process holds the lock; `Folder` or `Udp` otherwise. Must be called within
+    /// a tokio runtime.
     pub(crate) fn bind(folder: &RunDir) -> Result<Self, StartError> {
         let lock = folder
             .lock()

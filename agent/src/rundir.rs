@@ -1,7 +1,7 @@
 //! The private folder of a running role: its control socket, its lock and its log.
 //!
-//! It lies beside the agent's binary, under the host's name (homes are shared between hosts) and the binary's (builds
-//! run side by side). Nobody else may enter it; that, and the peer's user id, is what guards the control socket.
+//! It is located beside the agent's binary, under the host's name (homes may be shared between hosts) and the binary's
+//! name (builds run side by side). Only this user may enter it; that and the peer's user id guard the control socket.
 
 use std::{
     fs::File,
@@ -22,10 +22,10 @@ pub struct RunDir {
 }
 
 impl RunDir {
-    /// Opens the folder of `role` of the agent at `binary`, making it where it is missing.
+    /// Opens the folder of `role` for the agent at `binary`, and creates it if it is missing.
     ///
     /// # Errors
-    /// When it cannot be made, or is not a folder of ours alone.
+    /// When it cannot be created, belongs to another user, or is a symbolic link.
     pub(crate) fn open(binary: &Path, role: Role) -> io::Result<Self> {
         let (Some(base), Some(name)) = (binary.parent(), binary.file_name()) else {
             return Err(io::Error::other(format!("{} has no folder", binary.display())));
@@ -37,7 +37,7 @@ impl RunDir {
         Self::at(base.join("run").join(host).join(folder))
     }
 
-    /// Opens this very folder, making it where it is missing.
+    /// Opens exactly this folder, and creates it if it is missing.
     ///
     /// # Errors
     /// When it cannot be created, belongs to another user, or is a symbolic link.
@@ -48,16 +48,17 @@ impl RunDir {
         Ok(Self { path, handle })
     }
 
-    /// Where it is.
+    /// The folder's path.
     #[must_use]
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Takes the lock that one process of a role holds while it lives. None when another has it.
+    /// Takes the lock that a role's process holds for as long as it runs, and empties the log. None when another
+    /// process holds it.
     ///
     /// # Errors
-    /// When the lock file cannot be made.
+    /// When the lock file cannot be created.
     pub(crate) fn lock(&self) -> io::Result<Option<File>> {
         let file = private_files::open_append(&self.path.join("lock"))?;
         match flock(file.as_fd(), FlockOperation::NonBlockingLockExclusive) {
@@ -70,18 +71,18 @@ impl RunDir {
         }
     }
 
-    /// The log file, to append to. Whoever gets the lock empties it.
+    /// Opens the log file for appending. The process that gets the lock empties it.
     ///
     /// # Errors
-    /// When it cannot be made.
+    /// When it cannot be created.
     pub fn log(&self) -> io::Result<File> {
         private_files::open_append(&self.path.join("log"))
     }
 
-    /// Listens on the control socket. Call it with the lock held: a socket left by a dead process is replaced.
+    /// Listens on the control socket. Call it with the lock held: the socket of a dead process is replaced.
     ///
     /// # Errors
-    /// When the socket cannot be made.
+    /// When the socket cannot be created.
     pub(crate) fn listen(&self) -> io::Result<UnixListener> {
         let socket = self.socket();
         match std::fs::remove_file(&socket) {
@@ -91,7 +92,7 @@ impl RunDir {
         UnixListener::bind(socket)
     }
 
-    /// The folders of other builds in this role, of this user on this host.
+    /// The folders of other builds in the same role, of this user on this host.
     #[must_use]
     pub(crate) fn others(&self) -> Vec<Self> {
         let role = self.path.extension();
@@ -112,18 +113,19 @@ impl RunDir {
     /// Connects to the control socket.
     ///
     /// # Errors
-    /// `NotFound` or `ConnectionRefused` when no process of the role runs.
+    /// `NotFound` or `ConnectionRefused` when no process of the role is running.
     pub async fn connect(&self) -> io::Result<UnixStream> {
         UnixStream::connect(self.socket()).await
     }
 
-    /// The socket's path by way of the open folder: a home's path may be longer than a socket's may be (unix(7)).
+    /// The socket's path through the open folder: the path of a home may be longer than the limit for socket addresses
+    /// (unix(7)).
     fn socket(&self) -> PathBuf {
         PathBuf::from(format!("/proc/self/fd/{}/control", self.handle.as_raw_fd()))
     }
 }
 
-/// This host's name as the kernel has it, safe as a file name.
+/// The host's name from the kernel, with only characters that are safe in a file name.
 #[must_use]
 pub fn host_name() -> String {
     let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
@@ -158,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn the_folder_is_ours_alone_and_one_process_holds_its_lock() {
+    fn the_folder_is_private_and_one_process_holds_its_lock() {
         let base = tempfile::tempdir().unwrap();
         let folder = RunDir::open(&base.path().join("agent-0123"), Role::Serve).unwrap();
         assert_eq!(std::fs::metadata(folder.path()).unwrap().mode() & 0o777, 0o700);
@@ -170,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_put_in_our_place_is_refused() {
+    fn a_symbolic_link_in_the_folders_place_is_refused() {
         let base = tempfile::tempdir().unwrap();
         let link = base.path().join("link");
         std::os::unix::fs::symlink(base.path(), &link).unwrap();

@@ -1,4 +1,4 @@
-//! The role on the GPU host: lets clients in over QUIC and serves each until it leaves.
+//! The role on the GPU host: admits clients over QUIC and serves each of them until it leaves.
 
 mod accept;
 mod attachment;
@@ -14,6 +14,7 @@ mod session;
 mod sessions;
 mod shared;
 mod stage;
+mod subscriptions;
 mod upgrade;
 
 #[cfg(feature = "fuzzing")]

@@ -1,6 +1,6 @@
-//! What outlives an agent: each session's token and the records by which its container or process is known again.
+//! State that outlives an agent: each session name's token, and the records that identify its container or process.
 //!
-//! Files are 0600 and replaced whole.
+//! Files have mode 0600 and are replaced atomically.
 
 use std::{
     fs::{self, File},
@@ -18,31 +18,33 @@ pub(crate) struct SessionStore {
     dir: PathBuf,
 }
 
-/// How a session's container is known again.
+/// Identifies the container of a session name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ContainerRecord {
-    /// The random value that the container carries as a label.
+    /// Random value that the container carries as a label.
     pub(crate) nonce: String,
-    /// Its full id; none while it is being made.
+    /// The container's full id; none while it is being created.
     pub(crate) id: Option<String>,
 }
 
-/// How a session's process is known again.
+/// Identifies the process of a session name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ProcessRecord {
     /// Process id.
     pub(crate) pid: u32,
-    /// When it was started, in the kernel's ticks since boot; with the pid it names one process.
+    /// Start time in the kernel's ticks since boot; together with the pid it identifies a process.
     pub(crate) start_time: u64,
     /// The port it listens on.
     pub(crate) port: u16,
     /// `lab` or `notebook`.
+    #[serde(default)]
     pub(crate) verb: String,
-    /// Its root folder.
+    /// Jupyter's root directory.
+    #[serde(default)]
     pub(crate) workdir: String,
 }
 
-/// Held while a session is being started.
+/// Held while a session's workload is being started.
 pub(crate) struct SessionLock(#[expect(dead_code, reason = "the lock goes with the file")] File);
 
 impl SessionStore {
@@ -52,7 +54,7 @@ impl SessionStore {
         }
     }
 
-    /// Waits until no other agent of this user on this host starts the same session.
+    /// Waits until no other agent of this user on this host is starting the same session's workload.
     pub(crate) async fn lock(&self, session: &str) -> io::Result<SessionLock> {
         let (store, path) = (self.clone(), self.file(session, "lock"));
         run_blocking(move || {
@@ -62,15 +64,15 @@ impl SessionStore {
         .await
     }
 
-    /// The session's token, made when it has none yet.
+    /// The session's token; creates it on first use.
     pub(crate) async fn token(&self, session: &str) -> io::Result<String> {
         let (store, path) = (self.clone(), self.token_file(session));
-        run_blocking(move || store.read_or_make_token(&path)).await
+        run_blocking(move || store.read_or_create_token(&path)).await
     }
 
-    fn read_or_make_token(&self, path: &Path) -> io::Result<String> {
+    fn read_or_create_token(&self, path: &Path) -> io::Result<String> {
         match fs::read_to_string(path) {
-            // An empty token would switch Jupyter's check off.
+            // An empty token would disable Jupyter's authentication.
             Ok(token) if is_token(&token) => return Ok(token),
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -86,7 +88,7 @@ impl SessionStore {
         self.file(session, "token")
     }
 
-    /// Where a process of the session writes what it says.
+    /// The file that a process of the session writes its output to.
     pub(crate) fn log_file(&self, session: &str) -> PathBuf {
         self.file(session, "log")
     }
@@ -96,7 +98,7 @@ impl SessionStore {
     }
 
     pub(crate) async fn set_container(&self, session: &str, record: &ContainerRecord) -> io::Result<()> {
-        self.keep(self.file(session, "container"), record).await
+        self.write_record(self.file(session, "container"), record).await
     }
 
     pub(crate) fn process(&self, session: &str) -> Option<ProcessRecord> {
@@ -104,7 +106,7 @@ impl SessionStore {
     }
 
     pub(crate) async fn set_process(&self, session: &str, record: &ProcessRecord) -> io::Result<()> {
-        self.keep(self.file(session, "process"), record).await
+        self.write_record(self.file(session, "process"), record).await
     }
 
     fn file(&self, session: &str, kind: &str) -> PathBuf {
@@ -115,7 +117,7 @@ impl SessionStore {
         serde_json::from_slice(&fs::read(path).ok()?).ok()
     }
 
-    async fn keep(&self, path: PathBuf, record: &(impl Serialize + Sync)) -> io::Result<()> {
+    async fn write_record(&self, path: PathBuf, record: &(impl Serialize + Sync)) -> io::Result<()> {
         let (store, bytes) = (self.clone(), serde_json::to_vec(record)?);
         run_blocking(move || store.write(&path, &bytes)).await
     }
@@ -137,9 +139,10 @@ mod tests {
     use futures_util::poll;
 
     use super::*;
+    use crate::golden::{Golden, pretty};
 
     #[tokio::test]
-    async fn a_sessions_token_stays_and_is_private() {
+    async fn a_sessions_token_is_kept_and_private() {
         let dir = tempfile::tempdir().unwrap();
         let store = SessionStore::new(dir.path());
         let token = store.token("a").await.unwrap();
@@ -153,7 +156,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_session_is_started_by_one_at_a_time() {
+    async fn only_one_agent_at_a_time_starts_a_session() {
         let dir = tempfile::tempdir().unwrap();
         let store = SessionStore::new(dir.path());
         let first = store.lock("a").await.unwrap();
@@ -176,7 +179,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn records_come_back_and_junk_is_no_record() {
+    async fn records_are_read_back_and_damaged_ones_are_ignored() {
         let dir = tempfile::tempdir().unwrap();
         let store = SessionStore::new(dir.path());
         assert_eq!(store.container("a"), None);
@@ -188,5 +191,58 @@ mod tests {
         assert_eq!(store.container("a"), Some(record));
         fs::write(store.file("a", "container"), "junk").unwrap();
         assert_eq!(store.container("a"), None);
+    }
+
+    #[test]
+    fn records_are_what_their_golden_files_say() {
+        let container = ContainerRecord {
+            nonce: "0123456789abcdef".to_owned(),
+            id: Some("fedcba9876543210".to_owned()),
+        };
+        let process = ProcessRecord {
+            pid: 4242,
+            start_time: 77_777,
+            port: 8888,
+            verb: "lab".to_owned(),
+            workdir: "/home/ada".to_owned(),
+        };
+        let text = |record: Vec<u8>| pretty(&record);
+        let mut golden = Golden::open(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/session_store"));
+        let written = text(serde_json::to_vec(&container).unwrap());
+        golden.check("container.json", &container, &written, |text| {
+            serde_json::from_str(text).ok()
+        });
+        golden.is_read_as("newer_container.json", &container, |text| {
+            serde_json::from_str(text).ok()
+        });
+        let older = ContainerRecord {
+            id: None,
+            ..container
+        };
+        golden.is_read_as("older_container.json", &older, |text| {
+            serde_json::from_str(text).ok()
+        });
+        let written = text(serde_json::to_vec(&process).unwrap());
+        golden.check("process.json", &process, &written, |text| {
+            serde_json::from_str(text).ok()
+        });
+        golden.is_read_as("newer_process.json", &process, |text| {
+            serde_json::from_str(text).ok()
+        });
+        let older = ProcessRecord {
+            verb: String::new(),
+            workdir: String::new(),
+            ..process
+        };
+        golden.is_read_as("older_process.json", &older, |text| {
+            serde_json::from_str(text).ok()
+        });
+        golden.finish();
+    }
+
+    #[test]
+    fn a_record_without_what_tells_its_container_or_process_is_none() {
+        assert!(serde_json::from_str::<ContainerRecord>("{}").is_err());
+        assert!(serde_json::from_str::<ProcessRecord>(r#"{"port":8888}"#).is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! The UDP socket a role listens on.
+//! The UDP socket that a role listens on.
 
 use std::{
     io,
@@ -7,24 +7,24 @@ use std::{
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// Where a port is looked for first: the range that mosh made customary, so that many firewalls let it pass.
-const CUSTOMARY: std::ops::Range<u16> = 60_000..61_000;
+/// Preferred ports: the range that mosh uses, which many firewalls let pass.
+const PREFERRED: std::ops::Range<u16> = 60_000..61_000;
 
-/// How many ports of the customary range are tried before any other is taken.
+/// How many preferred ports are tried before any other is taken.
 const TRIES: usize = 16;
 
 /// Binds a socket on all addresses of the host, IPv6 and IPv4.
 ///
 /// # Errors
-/// When the host gives no port at all.
+/// When no port can be bound.
 pub(crate) fn bind() -> io::Result<UdpSocket> {
     let random = jq_common::bootstrap::random::<{ TRIES * 2 }>().map_err(io::Error::other)?;
-    let customary = random.chunks_exact(2).map(|pair| {
-        let offset = u16::from_be_bytes([pair[0], pair[1]]) % (CUSTOMARY.end - CUSTOMARY.start);
-        CUSTOMARY.start + offset
+    let preferred = random.chunks_exact(2).map(|pair| {
+        let offset = u16::from_be_bytes([pair[0], pair[1]]) % (PREFERRED.end - PREFERRED.start);
+        PREFERRED.start + offset
     });
     let mut last = io::Error::from(io::ErrorKind::AddrInUse);
-    for port in customary.chain([0]) {
+    for port in preferred.chain([0]) {
         match on_port(port) {
             Ok(socket) => return Ok(socket),
             Err(error) => last = error,
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn ports_come_from_the_customary_range() {
-        assert!(CUSTOMARY.contains(&bind().unwrap().local_addr().unwrap().port()));
+    fn ports_come_from_the_preferred_range() {
+        assert!(PREFERRED.contains(&bind().unwrap().local_addr().unwrap().port()));
     }
 }

@@ -1,7 +1,8 @@
-//! The workload that a client asked for: found or made, with Jupyter in it, and a way into its network.
+//! The workload that a client asked for: found or started, with Jupyter in it if wanted, and reachable through
+//! [`RunningWorkload`].
 //!
-//! Each of [`container`] and [`process`] holds what is known about it, how it is planned, and how it is started;
-//! [`jupyter`] and [`gpu`] are what both have in them.
+//! Each of [`container`], [`process`], [`jupyter`] and [`gpu`] has what is known about it, how it is probed, and how it
+//! is started. [`workloads`] chooses between container and process.
 
 pub(crate) mod container;
 mod events;

@@ -10,7 +10,7 @@ use tempfile::NamedTempFile;
 use crate::{reporter::Reporter, state::temporary_private};
 
 /// Opens `url`. The file that redirects there is removed when the result is dropped. A machine without a browser is no
-/// error; where the file cannot be written, `reporter` is told.
+/// error; a file that cannot be written is reported as a note.
 pub(crate) fn open(
     state_dir: &Path,
     session: &str,

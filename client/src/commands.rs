@@ -1,4 +1,4 @@
-//! One verb a file: settings and printer in, an end out.
+//! Commands, one a file: settings and printer in, exit status out.
 
 pub mod connect;
 pub mod status;

@@ -3,7 +3,7 @@
 //!
 //! # Layout
 //!
-//! - `route`: the target, and what the user said about the way to it
+//! - `route`: the target, and the options for the route to it
 //! - `bootstrap`: logs in over ssh, starts the agent and the relays, and learns the paths
 //! - `paths`: a QUIC connection over one path; `relay`: the handshake with relays; `race`: several paths at once
 //! - `establish`: the first connection; `resume_ticket`: what makes the next one possible without ssh

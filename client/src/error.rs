@@ -1,61 +1,61 @@
-//! What a user is told when something fails: what, where, why, and what to do.
+//! Failures as the user sees them: what failed, on which host, why, and what to do.
 
 use std::fmt;
 
 use jq_common::protocol::workload;
 
-/// A failure, in words for the user. Every text in it may come from a remote machine; the printer sanitises them.
+/// A failure. Its texts may come from a remote machine and hold control characters: the printer sanitises them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
-    /// What kind it is: decides the exit status, and names the failure in `--json`.
+    /// Determines the exit status and the name in `--json`.
     pub kind: Kind,
-    /// What failed, as a sentence without a full stop: `cannot log in`.
+    /// What failed, without a full stop: `cannot log in`.
     pub what: String,
-    /// On which host, as the user calls it. None: on this machine.
+    /// The host where it failed, as the user writes it. None: this machine.
     pub host: Option<String>,
-    /// Why, as far as it is known. Empty when `what` says it all.
+    /// The cause, if known; may be empty.
     pub why: String,
-    /// What to do about it, one line; may hold a command to copy. Empty when nothing can be said.
+    /// What to do about it, one line; may contain a command to copy, may be empty.
     pub hint: String,
 }
 
-/// Kinds of failure that a program can tell apart by `--json`'s `kind`, and their exit statuses.
+/// Kinds of failure, each with its exit status. Programs read the kind in `--json`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// The command line or the configuration makes no sense: 2.
+    /// Invalid command line or configuration: 2.
     Usage,
-    /// The host's name is unknown: 255.
+    /// The host name cannot be resolved: 255.
     UnknownHost,
-    /// Nothing answers at the host: 255.
+    /// The host does not answer: 255.
     Unreachable,
     /// The host refused the login: 255.
     LoginRefused,
-    /// The host's key is not the one known: 255.
+    /// The host's key differs from the known one: 255.
     HostKeyChanged,
-    /// The host's key is not known, and nobody can be asked: 255.
+    /// The host's key is unknown and was not accepted: 255.
     HostKeyUnknown,
-    /// The host lets this user log in and run nothing (nologin, ForceCommand), or its shell says too much: 255.
+    /// The login works but gives no usable shell (nologin, ForceCommand, endless output of start-up files): 255.
     NoShell,
-    /// No agent is bundled for the host's system or processor: 1.
+    /// No agent is bundled for the host's operating system or CPU: 1.
     UnsupportedHost,
-    /// The agent could not be put on the host (home full, read-only, noexec): 1.
+    /// The agent cannot be installed on the host (disk full, read-only, noexec): 1.
     InstallFailed,
-    /// The agent does not start or does not speak: 1.
+    /// The agent does not start, or its answer is invalid: 1.
     AgentFailed,
-    /// SSH works and no UDP path to the agent does: 255.
+    /// SSH works, but UDP does not reach the agent: 255.
     UdpBlocked,
     /// The connection to the agent was lost: 255.
     ConnectionLost,
-    /// The agent says why: 1.
+    /// A failure that the agent reports: 1.
     Agent(workload::FailureKind),
-    /// Something on this machine: a port, a file, the ssh program: 1.
+    /// A problem on this machine, such as a port, a file or the ssh program: 1.
     Local,
-    /// Interrupted by the user: 130.
+    /// The user interrupted the command: 130.
     Interrupted,
 }
 
 impl Kind {
-    /// The exit status.
+    /// Exit status of the process.
     #[must_use]
     pub fn exit_status(self) -> u8 {
         match self {
@@ -79,7 +79,7 @@ impl Kind {
 }
 
 impl Kind {
-    /// The name in `--json`.
+    /// Name in `--json`.
     #[must_use]
     pub fn name(self) -> String {
         let name = match self {
@@ -109,7 +109,7 @@ impl Kind {
 }
 
 impl Failure {
-    /// A failure with nothing but its kind and what failed.
+    /// A failure on this machine, without cause and hint.
     pub fn new(kind: Kind, what: impl Into<String>) -> Self {
         Self {
             kind,
@@ -120,13 +120,13 @@ impl Failure {
         }
     }
 
-    /// The user ended it.
+    /// The user interrupted the command.
     #[must_use]
     pub fn interrupted() -> Self {
         Self::new(Kind::Interrupted, "interrupted")
     }
 
-    /// What the agent on `host` reports as its own failure.
+    /// A failure that the agent on `host` reports.
     #[must_use]
     pub fn of_agent(host: &str, failure: workload::Failure) -> Self {
         Self::new(Kind::Agent(failure.kind), failure.what)
@@ -135,21 +135,31 @@ impl Failure {
             .hint(failure.hint)
     }
 
-    /// On which host.
+    /// The agent on `host` does not support a request.
+    #[must_use]
+    pub fn older_agent(host: &str) -> Self {
+        Self::new(
+            Kind::AgentFailed,
+            format!("the agent on {host} is older than this command"),
+        )
+        .hint("end the other sessions there and connect again")
+    }
+
+    /// Sets the host.
     #[must_use]
     pub fn on(mut self, host: impl Into<String>) -> Self {
         self.host = Some(host.into());
         self
     }
 
-    /// Why.
+    /// Sets the cause.
     #[must_use]
     pub fn because(mut self, why: impl fmt::Display) -> Self {
         self.why = why.to_string();
         self
     }
 
-    /// What to do about it.
+    /// Sets the hint.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = hint.into();
@@ -158,8 +168,7 @@ impl Failure {
 }
 
 impl Failure {
-    /// Whether trying again helps only once the user has done something at a terminal: logged in with a password or a
-    /// code, or said whether a host's key is right.
+    /// Whether only the user can resolve it: by a password or code, or by accepting a host key.
     #[must_use]
     pub fn needs_user(&self) -> bool {
         matches!(

@@ -23,6 +23,10 @@ pub mod commands;
 mod connection;
 pub mod error;
 pub mod forward;
+#[cfg(test)]
+#[path = "../../common/tests/shared/golden.rs"]
+#[allow(dead_code, reason = "the tests of the frames use the rest")]
+mod golden;
 pub mod output;
 mod reporter;
 pub mod session;

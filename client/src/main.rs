@@ -1,4 +1,4 @@
-//! `jq-client`.
+//! The binary `jq-client`: reads flags and environment, runs the command, prints its failure.
 
 use std::{pin::pin, process::ExitCode};
 
@@ -38,7 +38,7 @@ fn run() -> ExitCode {
         Err(failure) => return fail(&Printer::plain(json), &failure),
     };
     let printer = Printer::new(environment.terminal, json);
-    // One thread for all that moves: several would wake each other for each packet.
+    // One thread for all I/O: with several, tasks wake each other for every packet (see DECISIONS.md).
     let runtime = match Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -60,10 +60,10 @@ fn run() -> ExitCode {
     }
 }
 
-/// Runs `connect` until it fails or the user ends it: the first Ctrl-C disconnects in order, a second one at once.
+/// Runs `connect` until it fails or the user ends it: the first Ctrl-C disconnects cleanly, the second one exits at once.
 async fn connect(settings: &ConnectSettings, printer: &Printer) -> Result<(), Failure> {
     let mut signals =
-        Signals::new().map_err(|error| Failure::new(Kind::Local, "cannot hear signals").because(error))?;
+        Signals::new().map_err(|error| Failure::new(Kind::Local, "cannot handle signals").because(error))?;
     let stop = CancellationToken::new();
     let mut running = pin!(connect::run(settings, printer, &stop));
     tokio::select! {
@@ -84,7 +84,7 @@ fn fail(printer: &Printer, failure: &Failure) -> ExitCode {
     ExitCode::from(failure.kind.exit_status())
 }
 
-/// What ends a command: Ctrl-C, a polite kill, a closed terminal.
+/// Signals that end a command: SIGINT, SIGTERM, SIGHUP.
 struct Signals([Signal; 3]);
 
 impl Signals {

@@ -1,10 +1,10 @@
-//! The seam between the rooms that do the work and whoever shows it to the user.
+//! The seam between the rooms that do the work and the printer.
 
 use jq_common::protocol::workload::{Progress, Unit};
 
 use crate::status::Status;
 
-/// Something that the user may want to see. Texts may come from another machine and hold control characters: the receiver
+/// Something to show to the user. Texts may come from another machine and contain control characters: the receiver
 /// sanitises them.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Event<'a> {
@@ -35,7 +35,7 @@ pub(crate) enum Event<'a> {
     Warning(&'a str),
     /// From `true` to the next `false`, ssh may ask the user something on the terminal: nothing may be drawn there.
     Prompting(bool),
-    /// How the connection of a session is, once it stands: on every change, and once a second for its numbers.
+    /// Status of an open session: on every change, and once a second for its figures.
     Status(&'a Status),
 }
 

@@ -1,11 +1,16 @@
-//! Flags and environment as typed settings. Nothing else in the client reads either, but for the fallback of one flag that
-//! `cli` names.
+//! Typed settings from flags and the environment. No other module reads the environment, except clap for the fallback of
+//! `--agent-dir`.
 
 mod parse;
 
-use std::{env, io::IsTerminal, os::unix::fs::MetadataExt, path::PathBuf};
+use std::{
+    env,
+    io::IsTerminal,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
 
-use jq_common::protocol::workload::{EngineChoice, GpuAsk, JupyterKind, PullPolicy, WorkloadSpec};
+use jq_common::protocol::workload::{EngineChoice, GpuAsk, JupyterKind, PullPolicy, Volume, WorkloadSpec};
 
 use self::parse::{
     checked_count, checked_length, checked_name, checked_workdir, parse_env, parse_gpus, parse_size,
@@ -21,24 +26,24 @@ use crate::{
     state::Folders,
 };
 
-/// What the surroundings say, whatever the command.
+/// The environment of the process: what every command needs.
 #[derive(Clone, Debug)]
 pub struct Environment {
-    /// The user's home, where there is one.
+    /// The user's home, if set.
     pub(crate) home: Option<PathBuf>,
-    /// Where files and sockets are kept (XDG base directories).
+    /// Folders for files and sockets (XDG base directories).
     pub(crate) folders: Folders,
-    /// Standard error.
+    /// Capabilities of standard error.
     pub terminal: Terminal,
-    /// A person is in front of standard output.
+    /// Whether standard output is a terminal.
     pub(crate) attended: bool,
 }
 
 impl Environment {
-    /// Reads it.
+    /// Reads the environment.
     ///
     /// # Errors
-    /// When there is no home to keep state in.
+    /// When neither `XDG_STATE_HOME` nor `HOME` is set.
     #[expect(
         clippy::disallowed_methods,
         reason = "the client's only reader of the environment"
@@ -54,11 +59,11 @@ impl Environment {
             .or_else(|| home.as_ref().map(|home| home.join(".local/state")))
             .map(|base| base.join("jq"))
             .ok_or_else(|| {
-                Failure::new(Kind::Local, "no folder to keep state in")
+                Failure::new(Kind::Local, "no folder for state files")
                     .because("HOME is not set")
                     .hint("set HOME to your home folder")
             })?;
-        // One that a change of user left behind is somebody else's.
+        // `su` may leave another user's folder in the variable.
         let is_own = |base: &PathBuf| {
             std::fs::metadata(base).is_ok_and(|found| found.uid() == rustix::process::geteuid().as_raw())
         };
@@ -82,7 +87,7 @@ impl Environment {
     }
 }
 
-/// Which log lines are written to standard error: `JQ_LOG`, in the words of `tracing_subscriber::EnvFilter`.
+/// Filter for log lines on standard error: `JQ_LOG` in the syntax of `tracing_subscriber::EnvFilter`.
 #[must_use]
 #[expect(
     clippy::disallowed_methods,
@@ -92,14 +97,14 @@ pub fn log_filter() -> String {
     env::var("JQ_LOG").unwrap_or_else(|_| "error".to_owned())
 }
 
-/// What `connect` was asked to do.
+/// Settings of `connect`.
 #[derive(Clone, Debug)]
 pub struct ConnectSettings {
     /// The session.
     pub(crate) session: SessionPlan,
-    /// What the user should know about how flags were read.
+    /// Notes for the user about the interpretation of flags.
     pub(crate) notes: Vec<String>,
-    /// The browser is opened.
+    /// Whether to open the browser.
     pub(crate) browser: bool,
 }
 
@@ -110,105 +115,121 @@ impl ConnectSettings {
         self.session.route.target.to_string()
     }
 
-    /// Understands the flags.
+    /// Interprets the flags.
     ///
     /// # Errors
-    /// [`Kind::Usage`] naming the flag that is not understood.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the client's only reader of the environment"
-    )]
+    /// [`Kind::Usage`], naming the invalid flag.
     pub fn new(args: ConnectArgs, environment: &Environment) -> Result<Self, Failure> {
+        let name = match &args.name {
+            Some(name) => checked_name(name.clone())?,
+            None => default_name(&args.target),
+        };
         let target = match args.target.as_str() {
             "local" => Target::Local,
             other => Target::Ssh(other.to_owned()),
         };
-        let name = match args.name {
-            Some(name) => checked_name(name)?,
-            None => default_name(&args.target),
+        let laptop_home = match target {
+            Target::Local => None,
+            Target::Ssh(_) => environment.home.as_deref(),
         };
-        checked_count("`-v`", args.volume.len())?;
-        checked_count("`-e`", args.env.len())?;
-        let mut notes = Vec::new();
-        let laptop_home = if target == Target::Local {
-            None
-        } else {
-            environment.home.as_deref()
+        let (volumes, notes) = volumes(&args.volume, laptop_home)?;
+        let workload = workload(&args, name.clone(), volumes)?;
+        let ports = PortPlan {
+            forwards: forwards(&args.forward)?,
+            jupyter: args.port,
         };
-        let mut volumes = Vec::new();
-        for text in &args.volume {
-            let (volume, note) = parse_volume(text, laptop_home)?;
-            volumes.push(volume);
-            notes.extend(note);
-        }
-        let workload = WorkloadSpec {
-            session: name.clone(),
-            engine: match args.engine {
-                cli::Engine::Auto => EngineChoice::Auto,
-                cli::Engine::Docker => EngineChoice::Docker,
-                cli::Engine::Podman => EngineChoice::Podman,
-                cli::Engine::Process => EngineChoice::Process,
-            },
-            existing_container: args.container,
-            image: args.image,
-            pull: match args.pull {
-                None | Some(cli::Pull::Missing) => PullPolicy::Missing,
-                Some(cli::Pull::Always) => PullPolicy::Always,
-                Some(cli::Pull::Never) => PullPolicy::Never,
-            },
-            gpus: args.gpus.as_deref().map_or(Ok(GpuAsk::Default), parse_gpus)?,
-            volumes,
-            env: args
-                .env
-                .iter()
-                .map(|text| parse_env(text, |name| env::var(name).ok()))
-                .collect::<Result<_, _>>()?,
-            workdir: args.workdir.map(checked_workdir).transpose()?,
-            shm_size: args.shm_size.as_deref().map(parse_size).transpose()?,
-            user: args.user.as_deref().map(parse_user).transpose()?,
-            jupyter: match args.jupyter {
-                cli::Jupyter::Lab => JupyterKind::Lab,
-                cli::Jupyter::Notebook => JupyterKind::Notebook,
-                cli::Jupyter::None => JupyterKind::None,
-            },
-        };
-        checked_length(&workload)?;
-        let forwards = args
-            .forward
-            .iter()
-            .map(|spec| Forward::parse(spec).map_err(|error| usage(format!("-L {spec}"), error)))
-            .collect::<Result<_, _>>()?;
-        let route = Route {
-            target,
-            ssh_config: args.ssh_config,
-            jump: args.jump,
-            ssh_options: args.ssh_option,
-            path: match args.path {
-                cli::Path::Auto => PathChoice::Auto,
-                cli::Path::Direct => PathChoice::Direct,
-                cli::Path::Relay => PathChoice::Relay,
-                cli::Path::Ssh => PathChoice::Ssh,
-            },
-            agent_dir: args.agent_dir,
-        };
+        let browser = !args.no_browser && !args.json && environment.attended;
         let session = SessionPlan {
             name,
-            route,
             linger: parse_time(&args.linger)?,
             compression: !args.no_compression,
             workload,
-            ports: PortPlan {
-                forwards,
-                jupyter: args.port,
-            },
+            ports,
+            route: route(args, target),
             folders: environment.folders.clone(),
             terminal: environment.terminal.draws,
         };
         Ok(Self {
             session,
             notes,
-            browser: !args.no_browser && !args.json && environment.attended,
+            browser,
         })
+    }
+}
+
+/// The volumes of `-v`, and notes about their interpretation.
+fn volumes(texts: &[String], laptop_home: Option<&Path>) -> Result<(Vec<Volume>, Vec<String>), Failure> {
+    checked_count("`-v`", texts.len())?;
+    let mut volumes = Vec::new();
+    let mut notes = Vec::new();
+    for text in texts {
+        let (volume, note) = parse_volume(text, laptop_home)?;
+        volumes.push(volume);
+        notes.extend(note);
+    }
+    Ok((volumes, notes))
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the client's only reader of the environment"
+)]
+fn workload(args: &ConnectArgs, name: String, volumes: Vec<Volume>) -> Result<WorkloadSpec, Failure> {
+    checked_count("`-e`", args.env.len())?;
+    let env = args.env.iter();
+    let workload = WorkloadSpec {
+        session: name,
+        engine: match args.engine {
+            cli::Engine::Auto => EngineChoice::Auto,
+            cli::Engine::Docker => EngineChoice::Docker,
+            cli::Engine::Podman => EngineChoice::Podman,
+            cli::Engine::Process => EngineChoice::Process,
+        },
+        existing_container: args.container.clone(),
+        image: args.image.clone(),
+        pull: match args.pull {
+            None | Some(cli::Pull::Missing) => PullPolicy::Missing,
+            Some(cli::Pull::Always) => PullPolicy::Always,
+            Some(cli::Pull::Never) => PullPolicy::Never,
+        },
+        gpus: args.gpus.as_deref().map_or(Ok(GpuAsk::Default), parse_gpus)?,
+        volumes,
+        env: env
+            .map(|text| parse_env(text, |name| env::var(name).ok()))
+            .collect::<Result<_, _>>()?,
+        workdir: args.workdir.clone().map(checked_workdir).transpose()?,
+        shm_size: args.shm_size.as_deref().map(parse_size).transpose()?,
+        user: args.user.as_deref().map(parse_user).transpose()?,
+        jupyter: match args.jupyter {
+            cli::Jupyter::Lab => JupyterKind::Lab,
+            cli::Jupyter::Notebook => JupyterKind::Notebook,
+            cli::Jupyter::None => JupyterKind::None,
+        },
+    };
+    checked_length(&workload)?;
+    Ok(workload)
+}
+
+fn forwards(specs: &[String]) -> Result<Vec<Forward>, Failure> {
+    specs
+        .iter()
+        .map(|spec| Forward::parse(spec).map_err(|error| usage(format!("-L {spec}"), error)))
+        .collect()
+}
+
+fn route(args: ConnectArgs, target: Target) -> Route {
+    Route {
+        target,
+        ssh_config: args.ssh_config,
+        jump: args.jump,
+        ssh_options: args.ssh_option,
+        path: match args.path {
+            cli::Path::Auto => PathChoice::Auto,
+            cli::Path::Direct => PathChoice::Direct,
+            cli::Path::Relay => PathChoice::Relay,
+            cli::Path::Ssh => PathChoice::Ssh,
+        },
+        agent_dir: args.agent_dir,
     }
 }
 
@@ -249,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_command_of_the_manual_means_what_it_says() {
+    fn the_first_command_of_the_manual_is_understood() {
         let settings = settings("gpu --image ns/img:1 -v ~/work:/work -L 6006").unwrap();
         let session = &settings.session;
         assert_eq!(session.route.target, Target::Ssh("gpu".to_owned()));
@@ -263,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn a_home_that_this_machines_shell_put_in_is_the_hosts_home_and_it_is_said() {
+    fn a_home_that_the_local_shell_expanded_means_the_home_on_the_host_and_the_user_is_told() {
         let remote = settings("gpu -v /home/ann/work:/work -v /data:/data:ro").unwrap();
         let sources: Vec<_> = remote
             .session
@@ -279,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn more_than_a_request_may_list_is_refused_here_and_the_flag_is_named() {
+    fn lists_that_are_too_long_are_refused_and_the_flag_is_named() {
         for (flag, one, separator) in [
             ("-v", "-v /a:/a", " "),
             ("-e", "-e A=1", " "),
@@ -299,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn options_that_do_not_fit_into_a_request_are_refused_here() {
+    fn options_that_are_too_long_for_a_request_are_refused() {
         let line = |length: usize| format!("gpu -e A={}", "x".repeat(length));
         assert!(settings(&line(255 * 1024)).is_ok());
         let failure = settings(&line(256 * 1024)).unwrap_err();

@@ -33,11 +33,11 @@ impl Folders {
 
 /// The local ports of a session, so that the next run uses the same ones.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct RememberedPorts {
     /// Local port of Jupyter.
     pub(crate) jupyter_port: Option<u16>,
     /// Local ports that `-L` got, by the port that was asked for: a forward whose port was taken stays where it went.
-    #[serde(default)]
     pub(crate) moved_ports: BTreeMap<String, u16>,
 }
 
@@ -117,6 +117,7 @@ pub(crate) fn make_private(folder: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::golden::Golden;
 
     fn folders(below: &Path) -> Folders {
         Folders {
@@ -161,5 +162,24 @@ mod tests {
         std::os::unix::fs::symlink(dir.path(), &link).unwrap();
         assert!(make_private(&link).is_err());
         assert!(write_private(&link.join("file"), b"").is_err());
+    }
+
+    #[test]
+    fn the_remembered_ports_are_what_their_golden_file_says() {
+        let remembered = RememberedPorts {
+            jupyter_port: Some(8890),
+            moved_ports: BTreeMap::from([("6006".to_owned(), 6007)]),
+        };
+        let read = |text: &str| toml::from_str(text).ok();
+        let mut golden = Golden::open(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/ports"));
+        golden.check(
+            "ports.toml",
+            &remembered,
+            &toml::to_string(&remembered).unwrap(),
+            read,
+        );
+        golden.is_read_as("older_ports.toml", &RememberedPorts::default(), read);
+        golden.is_read_as("newer_ports.toml", &remembered, read);
+        golden.finish();
     }
 }

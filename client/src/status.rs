@@ -1,69 +1,69 @@
-//! How a session is: the types that the printer, the connection and the local API share.
+//! Status types that the connection, the local API and the printer share.
 
 use std::{io, time::Duration};
 
-use jq_common::protocol::workload::Ready;
+use jq_common::protocol::{topics::WorkloadStatus, workload::Ready};
 use serde::{Deserialize, Serialize};
 
-/// How a connection is.
+/// State of a session's connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum State {
-    /// Bytes travel.
+    /// Data flows.
     Connected,
-    /// Nothing was heard for longer than there should be.
+    /// The peer has been silent for longer than it should be.
     Suspect,
-    /// New attachments are being tried.
+    /// The client is looking for another connection.
     Reconnecting,
-    /// Only ssh is left, and it would ask the user something.
+    /// Only ssh can reconnect, and it would have to ask the user something.
     LoginNeeded,
-    /// It will not come back.
+    /// The session cannot be resumed.
     Lost,
 }
 
-/// Why the connections that were open are reset, although there is a connection again.
+/// Why open forwarded connections were reset although the client is connected again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Loss {
-    /// The agent on the host is another run than before.
+    /// The agent on the host was restarted.
     AgentRestarted,
-    /// It is the same, and has given the session up: nothing had carried it for as long as it was to be kept.
+    /// The agent discarded the session, because no client was connected for the time set by `--linger`.
     SessionGivenUp,
 }
 
-/// How a connection is, with what a user wants to know of it.
+/// State and figures of a session's connection.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Status {
-    /// The host, as the user calls it.
+    /// The host's name, as the user writes it.
     pub(crate) host: String,
-    /// How the connection is.
+    /// Its state.
     pub(crate) state: State,
-    /// The way that packets take, or took last: `direct`, `ssh`, `through gateway`.
+    /// The path in use, or the one used last: `direct`, `ssh`, `through gateway`.
     pub(crate) path: Option<String>,
-    /// Its round-trip time.
+    /// Round-trip time of the path.
     pub(crate) round_trip: Option<Duration>,
-    /// Bytes a second that come from the host.
+    /// Bytes per second from the host.
     pub(crate) down_per_s: u64,
-    /// Bytes a second that go to it.
+    /// Bytes per second to the host.
     pub(crate) up_per_s: u64,
-    /// Forwarded connections that are open.
+    /// Number of open forwarded connections.
     pub(crate) connections: usize,
-    /// How long nothing has come through. In the first status that is connected again: how long that was, by default
-    /// what the status before said.
+    /// Length of the outage so far. In the first status that is connected again: the length of the outage that ended; if
+    /// none, that of the status before.
     pub(crate) outage: Option<Duration>,
-    /// The connections that were open are reset, and why. Set in the first status that is connected again; it may stay
-    /// until the next outage begins.
+    /// Why open connections were reset, if they were. Set in the first status that is connected again; may stay set until
+    /// the next outage.
     pub(crate) lost: Option<Loss>,
 }
 
-/// What stands once a session is open.
+/// Result of opening a session.
 #[derive(Clone, Debug)]
 pub(crate) struct Opened {
-    /// Jupyter's page with its token; none without Jupyter.
+    /// URL of Jupyter with its token; none without Jupyter.
     pub(crate) url: Option<String>,
-    /// What the agent says of the workload.
+    /// The workload, as the agent reports it.
     pub(crate) ready: Ready,
-    /// The path that packets take.
+    /// The path in use.
     pub(crate) path: String,
     /// Its round-trip time.
     pub(crate) round_trip: Duration,
@@ -73,63 +73,65 @@ pub(crate) struct Opened {
     pub(crate) ports: Vec<Port>,
 }
 
-/// How a session is.
+/// A session as the local API describes it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Snapshot {
     /// Its name.
     pub(crate) session: String,
-    /// Where it goes, as the user wrote it.
+    /// Its host, as the user wrote it.
     pub(crate) target: String,
-    /// The process that holds it.
+    /// Process that runs it.
     pub(crate) pid: u32,
-    /// How its connection is.
+    /// Its connection.
     pub(crate) status: Status,
-    /// The ports that it brings here.
+    /// Forwarded ports besides Jupyter's.
     pub(crate) ports: Vec<Port>,
-    /// The engine, for the user.
+    /// Display name of the engine.
     pub(crate) engine: String,
-    /// The container's name; none for a process.
+    /// Name of the container; none where Jupyter runs as a process.
     pub(crate) container: Option<String>,
-    /// GPUs seen inside.
+    /// GPUs that are visible in the container.
     pub(crate) gpus: Vec<String>,
-    /// Jupyter's page. Its query, which has the token, is never sent.
+    /// Current state of the workload; none if the agent does not report it.
+    pub(crate) workload: Option<WorkloadStatus>,
+    /// URL of Jupyter. The query with the token is removed before it is sent.
     pub(crate) url: Option<String>,
 }
 
 /// A forwarded port.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Port {
-    /// The port on this machine's loopback.
+    /// Port on this machine's loopback.
     pub(crate) local: u16,
-    /// Where it leads, for the user.
+    /// Display name of the target.
     pub(crate) target: String,
 }
 
-/// Why a session did not say how it is.
+/// Why a session did not report its status.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AskError {
-    /// No process holds it.
+    /// No process runs it.
     #[error("it does not run")]
     NotRunning,
-    /// A process holds it and says nothing.
-    #[error("{} does not answer; if it was stopped by Ctrl-Z, `fg` lets it go on", process(*.pid))]
+    /// Its process does not answer in time.
+    #[error("{} does not answer; if it was stopped by Ctrl-Z, `fg` resumes it", process(*.pid))]
     Silent {
-        /// The process, where the system tells.
+        /// The process, if the system reports it.
         pid: Option<i32>,
     },
-    /// It speaks another language: another version of this program.
-    #[error("{} answers in another version's words", process(*.pid))]
+    /// Its process is another version of this program.
+    #[error("{} is another version of jq-client", process(*.pid))]
     Unreadable {
-        /// The process, where the system tells.
+        /// The process, if the system reports it.
         pid: Option<i32>,
     },
-    /// The socket is somebody else's, or failed.
+    /// The socket belongs to another user, or failed.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
 
 impl AskError {
-    /// The process that holds the session, where it is known.
+    /// The process that runs the session, if known.
     #[must_use]
     pub(crate) fn pid(&self) -> Option<i32> {
         match self {
@@ -143,10 +145,10 @@ fn process(pid: Option<i32>) -> String {
     pid.map_or_else(|| "its process".to_owned(), |pid| format!("process {pid}"))
 }
 
-/// A session of this machine: what it answered, or why it did not.
+/// A session of this machine, and its answer.
 pub(crate) struct Found {
     /// Its name.
     pub(crate) session: String,
-    /// Its answer.
+    /// Its status, or why it did not answer.
     pub(crate) answer: Result<Snapshot, AskError>,
 }

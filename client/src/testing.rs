@@ -1,10 +1,10 @@
-//! What tests of this crate share.
+//! Helpers for the tests of this crate.
 
-/// Says that a test does not run on this machine.
+/// Reports that a test is skipped on this machine, because of `why`.
 ///
 /// # Panics
-/// Where `CI` is `true`: there nothing may be missing.
-#[expect(clippy::print_stderr, reason = "a test that does not run must say so")]
+/// In CI (`CI=true`), where no test may be skipped.
+#[expect(clippy::print_stderr, reason = "a skipped test must be visible")]
 #[expect(
     clippy::disallowed_methods,
     reason = "a test's switch, not a setting of the client's"

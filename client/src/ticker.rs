@@ -1,13 +1,13 @@
-//! Once a second, for all that is looked at once a second: an idle laptop is woken once for all of it.
+//! A common phase for timers that fire once a second, so that an idle process wakes the CPU once a second in all.
 
 use std::{sync::LazyLock, time::Duration};
 
 use tokio::time::Instant;
 
-/// From one to the next.
+/// Interval of the timers.
 pub(crate) const TICK: Duration = Duration::from_secs(1);
 
-/// When the next one is due: a [`TICK`] away at most, and the same for everybody who asks before it.
+/// Time of the next tick: at most [`TICK`] away, and the same for every caller until then.
 #[must_use]
 pub(crate) fn next() -> Instant {
     static FIRST: LazyLock<Instant> = LazyLock::new(Instant::now);
@@ -22,7 +22,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn all_that_is_looked_at_once_a_second_is_looked_at_together() {
+    async fn timers_of_one_second_fire_together() {
         let first = next();
         advance(Duration::from_millis(300)).await;
         assert_eq!(next(), first);

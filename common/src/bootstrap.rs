@@ -1,7 +1,7 @@
-//! What is said over SSH: the shell prints a nonce, then each side says one message, and SSH is done.
+//! The exchange over SSH: the shell prints a nonce, then each side sends one message.
 //!
-//! A login shell may print anything before our script runs. Nothing is read as meant for us until a random [`Nonce`],
-//! which the script was given and no start-up file can know, appears alone on a line.
+//! A login shell may print anything before our script runs. So everything is ignored until a random [`Nonce`] appears alone on
+//! a line: the script was given it, and no start-up file can know it.
 
 use std::{
     fmt,
@@ -9,27 +9,28 @@ use std::{
     path::PathBuf,
 };
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
+    codec::{Frame, FrameError},
     identity::Fingerprint,
-    protocol::{limits, workload::Failure},
+    protocol::{hex, limits, list::first, message::Message, workload::Failure},
 };
 
-/// Marks the first meaningful byte on a shell's standard output. Not a secret.
+/// Marks where our output begins on a shell's standard output. Not a secret.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Nonce(String);
 
 impl Nonce {
-    /// A fresh one.
+    /// A new random nonce.
     ///
     /// # Errors
     /// Only when the system gives no randomness.
     pub fn generate() -> Result<Self, getrandom::Error> {
-        Ok(Self(hex(&random::<16>()?)))
+        Ok(Self(hex::encode(&random::<16>()?)))
     }
 
-    /// The nonce in `text`: 32 lower-case hexadecimal digits, as an argument of the agent.
+    /// Parses a nonce: 32 lower-case hexadecimal digits, as an argument of the agent.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let valid = text.len() == 32 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
@@ -43,7 +44,7 @@ impl fmt::Display for Nonce {
     }
 }
 
-/// Finds the line that is a nonce in bytes that arrive in pieces.
+/// Finds the line with the nonce in bytes that arrive in pieces.
 pub struct NonceScanner {
     line: Vec<u8>,
     wanted: Vec<u8>,
@@ -55,19 +56,19 @@ pub struct NonceScanner {
 /// What a [`NonceScanner`] has found.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Scan {
-    /// Not there yet.
+    /// Not found yet.
     Searching,
-    /// The nonce's line ended; this many bytes of the last piece were used, what follows is the message.
+    /// Found. The message follows in the last piece.
     Found {
-        /// Bytes of the piece up to and with the line's end.
+        /// Bytes of the piece up to the end of the line, inclusive.
         used: usize,
     },
-    /// More than [`limits::BANNER`] bytes came without it.
+    /// Not within the first [`limits::BANNER`] bytes.
     GaveUp,
 }
 
 impl NonceScanner {
-    /// Looks for `nonce`.
+    /// A scanner for `nonce`.
     #[must_use]
     pub fn new(nonce: &Nonce) -> Self {
         Self {
@@ -79,7 +80,7 @@ impl NonceScanner {
         }
     }
 
-    /// Takes the next piece.
+    /// Scans the next piece.
     pub fn push(&mut self, piece: &[u8]) -> Scan {
         for (at, &byte) in piece.iter().enumerate() {
             self.seen += 1;
@@ -113,7 +114,7 @@ impl NonceScanner {
         self.before.truncate(SHOWN);
     }
 
-    /// The beginning of what came instead of the nonce, for an error message; not sanitised.
+    /// The beginning of what was printed instead, for an error message. Not sanitised.
     #[must_use]
     pub fn seen_instead(&mut self) -> String {
         self.keep_for_the_user();
@@ -121,59 +122,81 @@ impl NonceScanner {
     }
 }
 
-/// How much of what a shell printed is kept for an error message, in bytes.
+/// Bytes of what a shell printed that are kept for an error message.
 const SHOWN: usize = 400;
 
-/// What the client says, once the agent printed the nonce. A frame of at most [`limits::BOOTSTRAP_FRAME`] bytes.
+/// The client's message, sent once the agent has printed the nonce. A frame of at most [`limits::BOOTSTRAP_FRAME`] bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum BootstrapRequest {
-    /// To the agent on the GPU host.
+    /// To the agent on the GPU host: admit this client.
     Admit(AdmitRequest),
-    /// To the agent on a gateway.
+    /// To the agent on a gateway: forward packets.
     Relay(RelayRequest),
-    /// As `Admit`; but after the reply, which is [`Started::Serve`], the rest of the bytes in both directions is a
-    /// [pipe of packets](crate::carrier::pipe) to the agent.
+    /// As `Admit`; after the reply, which is [`Started::Serve`], the channel is a [pipe of packets](crate::carrier::pipe) to the
+    /// agent.
     AdmitAndTunnel(AdmitRequest),
-    /// To the agent on the GPU host, from another build of it there: make way for that one. The successor itself answers,
-    /// once it is there, with [`Started::Serve`]; a failure means that the agent stays what it is.
+    /// To the agent on the GPU host, from another build of it there: hand over to that one. The successor answers with
+    /// [`Started::Serve`] once it runs. A failure means that the agent continues.
     Upgrade(UpgradeRequest),
 }
 
-/// Make way for another build.
+/// Hand over to another build.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UpgradeRequest {
-    /// The successor's program.
+    /// Path of the successor's executable.
     pub successor: PathBuf,
-    /// The successor's private folder.
+    /// The successor's run directory.
     pub run_dir: PathBuf,
-    /// The successor's version, as its users see it.
+    /// The successor's version, as users see it.
     pub version: String,
-    /// The [protocol](crate::protocol::version::ALPN) that the successor speaks with clients.
-    pub protocol: Vec<u8>,
-    /// The format in which the successor takes state over.
-    pub handover: u32,
+    /// The [handshake](crate::protocol::version::ALPN) that the successor speaks with clients.
+    pub handshake: String,
+    /// The formats of the handover snapshot that the successor reads.
+    pub formats: FormatRange,
 }
 
-/// Let this client in.
+/// Formats of a handover, from the oldest that is read to the newest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FormatRange {
+    /// The oldest.
+    pub oldest: u32,
+    /// The newest.
+    pub newest: u32,
+}
+
+impl FormatRange {
+    /// The newest format of both ranges. None when they have none in common.
+    #[must_use]
+    pub fn newest_shared(self, other: Self) -> Option<u32> {
+        let newest = self.newest.min(other.newest);
+        (newest >= self.oldest.max(other.oldest)).then_some(newest)
+    }
+}
+
+/// Admit this client.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AdmitRequest {
     /// The client's certificate.
     pub client: Fingerprint,
-    /// How long the agent stays when nobody is connected, in seconds.
+    /// How long the agent keeps running while nobody is connected, in seconds.
+    #[serde(default)]
     pub linger_s: u64,
 }
 
-/// Forward between this client and one agent, or the next relay on the way there.
+/// Forward packets between this client and one agent, or the next relay on the way there.
 ///
-/// May be said again for the same pair, also while a client is bound: with the same secret its client stays bound and
-/// its generation stays where it is; with another, the client must bind anew, at any generation.
+/// May be repeated for a pair, also while a client is bound. With the same secret, the client stays bound and its generation
+/// stays the same. With another secret, the client must bind again, at any generation.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RelayRequest {
-    /// Names the pair; random.
+    /// Id of the pair; random.
+    #[serde(with = "hex")]
     pub pair: PairId,
-    /// Proves to the relay who may use it.
+    /// The secret that proves to the relay who may use it.
+    #[serde(with = "hex")]
     pub secret: RelaySecret,
-    /// Where the agent or the next relay listens, as the gateway reaches it.
+    /// Address of the agent or the next relay, as the gateway reaches it.
     pub agent: SocketAddr,
 }
 
@@ -185,17 +208,49 @@ impl fmt::Debug for RelayRequest {
     }
 }
 
-/// Names a relayed pair of addresses. Not a secret.
+/// Id of a relayed pair of addresses. Not a secret.
 pub type PairId = [u8; 16];
 
-/// What a client must know to use a relay. Given over SSH, sent nowhere else.
+/// The secret of a pair. Exchanged over SSH, sent nowhere else.
 pub type RelaySecret = [u8; 32];
 
-/// What the agent says. A frame of at most [`limits::BOOTSTRAP_FRAME`] bytes.
+/// The agent's message. A frame of at most [`limits::BOOTSTRAP_FRAME`] bytes.
 pub type BootstrapReply = Result<Started, Failure>;
 
-/// The role runs and has taken the request.
+impl Message for BootstrapRequest {}
+
+/// A reply on the wire.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Wire<S, F> {
+    Started(S),
+    Failed(F),
+}
+
+impl<T: Serialize + DeserializeOwned> Message for Wire<T, Failure> {}
+
+/// `{"started": …}` or `{"failed": …}`.
+impl<T: Serialize + DeserializeOwned> Frame for Result<T, Failure> {
+    fn append_to(&self, mut frame: Vec<u8>) -> Result<Vec<u8>, FrameError> {
+        let wire = match self {
+            Ok(started) => Wire::Started(started),
+            Err(failure) => Wire::Failed(failure),
+        };
+        serde_json::to_writer(&mut frame, &wire).map_err(FrameError::MalformedJson)?;
+        Ok(frame)
+    }
+
+    fn decode(body: &[u8]) -> Result<Self, FrameError> {
+        Ok(match Wire::decode(body)? {
+            Wire::Started(started) => Ok(started),
+            Wire::Failed(failure) => Err(failure),
+        })
+    }
+}
+
+/// The role runs and has accepted the request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Started {
     /// The agent on the GPU host.
     Serve(AdmitReply),
@@ -203,19 +258,20 @@ pub enum Started {
     Relay(RelayReply),
 }
 
-/// Most further addresses that a host tells.
+/// Most further addresses in a reply.
 pub const MOST_ADDRESSES: usize = 4;
 
-/// How to reach the agent and how to know it.
+/// How to reach and authenticate the agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AdmitReply {
     /// The agent's certificate.
     pub agent: Fingerprint,
     /// UDP port it listens on, on all addresses.
     pub port: u16,
-    /// The host's own address on which SSH came in (`SSH_CONNECTION`, sshd(8)); none without SSH.
+    /// The host's address that SSH connected to (`SSH_CONNECTION`, sshd(8)); none without SSH.
     pub address: Option<IpAddr>,
-    /// Further addresses of the host's own, at most [`MOST_ADDRESSES`].
+    /// Further addresses of the host, at most [`MOST_ADDRESSES`].
+    #[serde(default, deserialize_with = "first::<MOST_ADDRESSES, _, _>")]
     pub others: Vec<IpAddr>,
 }
 
@@ -224,7 +280,7 @@ pub struct AdmitReply {
 pub struct RelayReply {
     /// UDP port it listens on, on all addresses.
     pub port: u16,
-    /// The gateway's own address on which SSH came in, where the host before it in a chain reaches it; none without SSH.
+    /// The gateway's address that SSH connected to, as the previous host in the chain reaches it; none without SSH.
     pub address: Option<IpAddr>,
 }
 
@@ -238,22 +294,12 @@ pub fn random<const N: usize>() -> Result<[u8; N], getrandom::Error> {
     Ok(bytes)
 }
 
-/// Lower-case hexadecimal digits of `bytes`.
-#[must_use]
-pub fn hex(bytes: &[u8]) -> String {
-    bytes
-        .iter()
-        .flat_map(|b| [b >> 4, b & 15])
-        .map(|d| char::from_digit(d.into(), 16).unwrap_or('0'))
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_nonce_is_found_behind_whatever_a_start_up_file_prints() {
+    fn the_nonce_is_found_after_whatever_a_start_up_file_prints() {
         let nonce = Nonce::generate().unwrap();
         let wire = format!("Welcome!\x1b[2J\r\nno newline {nonce}\n{nonce}\nmessage");
         for size in [1, 2, 7, wire.len()] {
@@ -274,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn endless_noise_is_given_up_with_its_beginning_kept() {
+    fn endless_output_is_given_up_and_its_beginning_kept() {
         let mut scanner = NonceScanner::new(&Nonce::generate().unwrap());
         let mut last = Scan::Searching;
         for _ in 0..limits::BANNER / 1000 + 2 {
@@ -290,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_nonce_is_read_as_one() {
+    fn only_a_nonce_is_parsed() {
         let nonce = Nonce::generate().unwrap();
         assert!(Nonce::parse(&nonce.to_string()) == Some(nonce));
         assert!(Nonce::parse("0123").is_none());
@@ -299,7 +345,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn no_bytes_panic_the_scanner(pieces: Vec<Vec<u8>>) {
+        fn no_input_panics(pieces: Vec<Vec<u8>>) {
             let mut scanner = NonceScanner::new(&Nonce::parse(&"a".repeat(32)).unwrap());
             for piece in pieces {
                 scanner.push(&piece);

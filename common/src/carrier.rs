@@ -1,4 +1,4 @@
-//! How QUIC packets travel: over UDP, by way of relays, or over a byte pipe.
+//! What QUIC packets travel by: UDP, UDP through relays, or a byte pipe.
 
 pub mod pipe;
 pub mod relay;

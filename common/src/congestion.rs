@@ -1,10 +1,9 @@
-//! How much may be under way on a path: as much as it carries, with hardly a queue, whatever it loses.
+//! The congestion controller of a path: fills the link, keeps its queue short, and does not back off for random loss.
 //!
-//! Loss says little on the links that people have, and a queue that is kept full makes every other stream wait. So the
-//! window follows what is measured: the rate at which bytes arrive ([`delivery`], as BBR does it, draft-ietf-ccwg-bbr) and
-//! the queue that stands for whole round trips ([`window`], as Copa and LEDBAT++ look for it). Where others keep the queue
-//! full anyway, it competes for a share as Reno does ([`competition`]). While nothing is heard, a packet more may leave
-//! ([`ack_probe`]).
+//! Loss is a poor signal on wireless and mobile links, and a full queue delays every stream. So the congestion window follows
+//! two measurements: the delivery rate (`delivery`, as in BBR, draft-ietf-ccwg-bbr) and the standing queue over whole round
+//! trips (`window`, as in Copa and LEDBAT++). Where other flows keep the queue full, it competes as Reno does
+//! (`competition`). While nothing is acknowledged, one extra packet may carry an acknowledgement (`ack_probe`).
 
 mod ack_probe;
 mod bandwidth_filter;
@@ -31,7 +30,7 @@ use window::Window;
 
 /// Makes the controller of each path of a connection.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Congestion;
+pub(crate) struct Congestion;
 
 impl ControllerFactory for Congestion {
     fn build(self: Arc<Self>, now: Instant, current_mtu: u16) -> Box<dyn Controller> {
@@ -39,7 +38,7 @@ impl ControllerFactory for Congestion {
     }
 }
 
-/// What is known of one path.
+/// The controller of one path.
 #[derive(Clone, Debug)]
 struct Path {
     deliveries: Deliveries,
@@ -56,7 +55,7 @@ impl Path {
         }
     }
 
-    /// `clock` is the one of [`Self::window_at`], which is asked again before each packet; `now` may be older.
+    /// `clock` is that of [`Self::window_at`], which quinn asks before each packet; `now` may be older.
     fn sent(&mut self, now: Instant, bytes: u64, clock: impl FnOnce() -> Instant) {
         if !self.has_room() {
             self.ack_probe.sent_beyond(clock());
@@ -71,7 +70,7 @@ impl Path {
 
     fn acks_end(&mut self, now: Instant, in_flight: u64, app_limited: bool) {
         if let Some(sample) = self.deliveries.acks_end(now, in_flight, app_limited) {
-            self.window.take(now, &sample);
+            self.window.on_sample(now, &sample);
         }
     }
 
@@ -80,13 +79,13 @@ impl Path {
         self.window.lost(bytes, persistent);
     }
 
-    /// How much may be under way at the time that `clock` gives, if that matters.
+    /// The congestion window in bytes, at the time of `clock` where that matters.
     fn window_at(&self, clock: impl FnOnce() -> Instant) -> u64 {
         let bytes = self.window.bytes();
         if self.has_room() || !self.ack_probe.may_leave(clock()) {
             return bytes;
         }
-        // quinn lets a packet leave that leaves some of the window.
+        // quinn sends a packet when it leaves some of the window unused.
         bytes.max(self.deliveries.in_flight() + 2 * self.window.packet())
     }
 

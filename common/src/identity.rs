@@ -1,7 +1,7 @@
-//! Who the two ends are: a certificate made for the session, known to the other side by its SHA-256 only.
+//! The identities of the two ends: certificates made for one run, pinned by their SHA-256.
 //!
-//! No name, date or authority is looked at. A peer is who it claims when its certificate is the very one whose
-//! fingerprint came over SSH, and when it signs the TLS 1.3 handshake with that certificate's key.
+//! No name, date or authority is checked. A peer is authenticated when its certificate has the fingerprint that came over SSH,
+//! and when it signs the TLS 1.3 handshake with the key of that certificate.
 
 use std::{
     collections::VecDeque,
@@ -20,10 +20,12 @@ use rustls::{
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-/// The one choice of a cryptography provider. AES-128 comes first, as QUIC's own first packets have it (RFC 9001, section
-/// 5.2): it takes a fifth less time than AES-256, which rustls prefers.
+use crate::protocol::hex;
+
+/// The cryptography provider of both ends. AES-128 comes first, as in QUIC's own initial packets (RFC 9001, section 5.2): it
+/// takes a fifth less time than AES-256, which rustls prefers.
 #[must_use]
-pub fn provider() -> Arc<CryptoProvider> {
+pub(crate) fn provider() -> Arc<CryptoProvider> {
     let mut provider = ring::default_provider();
     provider
         .cipher_suites
@@ -33,7 +35,7 @@ pub fn provider() -> Arc<CryptoProvider> {
 
 /// SHA-256 of a certificate's DER.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Fingerprint([u8; 32]);
+pub struct Fingerprint(#[serde(with = "hex")] [u8; 32]);
 
 impl Fingerprint {
     /// The fingerprint of a certificate.
@@ -42,7 +44,7 @@ impl Fingerprint {
         Self(Sha256::digest(certificate.as_ref()).into())
     }
 
-    /// The fingerprint of a connection's peer. None when the peer showed no certificate.
+    /// The fingerprint of a connection's peer. None when the peer sent no certificate.
     #[must_use]
     pub fn of_peer(connection: &quinn::Connection) -> Option<Self> {
         let chain = connection
@@ -59,7 +61,7 @@ impl fmt::Debug for Fingerprint {
     }
 }
 
-/// No certificate could be made: the system gave no randomness.
+/// A certificate could not be made: the system gave no randomness.
 pub use rcgen::Error as GenerateError;
 
 /// A certificate and its private key, made for one agent or one session of a client.
@@ -69,7 +71,7 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Makes a new one (ECDSA P-256, self-signed).
+    /// A new identity (ECDSA P-256, self-signed).
     ///
     /// # Errors
     /// Only when the system gives no randomness.
@@ -81,7 +83,7 @@ impl Identity {
         })
     }
 
-    /// The certificate (DER) and its private key (PKCS#8), for a place that nobody else can read.
+    /// The certificate (DER) and its private key (PKCS#8). Secret: only for a file that nobody else can read.
     #[must_use]
     pub fn parts(&self) -> (&[u8], &[u8]) {
         (&self.certificate, self.key.secret_pkcs8_der())
@@ -97,13 +99,13 @@ impl Identity {
         identity.resolver().is_ok().then_some(identity)
     }
 
-    /// What the other side pins.
+    /// The fingerprint that the peer pins.
     #[must_use]
     pub fn fingerprint(&self) -> Fingerprint {
         Fingerprint::of(&self.certificate)
     }
 
-    /// What TLS shows and signs with, on either side.
+    /// The certificate and signing key for TLS, on either side.
     pub(crate) fn resolver(&self) -> Result<Arc<SingleCertAndKey>, Error> {
         let key = PrivateKeyDer::Pkcs8(self.key.clone_key());
         let key = provider().key_provider.load_private_key(key)?;
@@ -116,7 +118,7 @@ impl Identity {
 
 #[cfg(test)]
 impl Identity {
-    /// Another's certificate with a key that is not its own: what a thief of the public part has.
+    /// The certificate of `owner` with another key: what an attacker who copied the certificate has.
     pub(crate) fn with_key_of_another(self, owner: &Self) -> Self {
         Self {
             certificate: owner.certificate.clone(),
@@ -125,7 +127,7 @@ impl Identity {
     }
 }
 
-/// The name in every certificate and SNI. It means nothing; TLS wants one.
+/// The name in every certificate and SNI. It has no meaning; TLS requires one.
 pub(crate) const SERVER_NAME: &str = "jq";
 
 /// Accepts the agent whose fingerprint came over SSH, and no other.
@@ -168,7 +170,7 @@ impl ServerCertVerifier for PinnedAgent {
         _cert: &CertificateDer<'_>,
         _dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        Err(Error::General("TLS 1.2 is not spoken here".to_owned()))
+        Err(Error::General("TLS 1.2 is not supported".to_owned()))
     }
 
     fn verify_tls13_signature(
@@ -185,12 +187,12 @@ impl ServerCertVerifier for PinnedAgent {
     }
 }
 
-/// The clients an agent lets in: those whose fingerprints came over SSH. Shared; changes take effect at once.
+/// The clients that an agent admits: those whose fingerprints came over SSH. Shared; changes take effect at once.
 #[derive(Clone, Debug, Default)]
 pub struct AllowedClients(Arc<RwLock<VecDeque<Fingerprint>>>);
 
 impl AllowedClients {
-    /// Lets a client in from now on. Of [`MOST_CLIENTS`] the one let in first gives way.
+    /// Admits a client from now on. When there are 256 clients already, the one admitted first is dropped.
     pub fn allow(&self, client: Fingerprint) {
         let mut clients = self.0.write().unwrap_or_else(PoisonError::into_inner);
         clients.retain(|other| *other != client);
@@ -200,7 +202,7 @@ impl AllowedClients {
         clients.push_back(client);
     }
 
-    /// All that may connect, the one let in last at the end.
+    /// All admitted clients, the one admitted last at the end.
     #[must_use]
     pub fn all(&self) -> Vec<Fingerprint> {
         let clients = self.0.read().unwrap_or_else(PoisonError::into_inner);
@@ -209,7 +211,7 @@ impl AllowedClients {
 
     /// Whether this client may connect.
     #[must_use]
-    pub fn contains(&self, client: &Fingerprint) -> bool {
+    pub(crate) fn contains(&self, client: &Fingerprint) -> bool {
         self.0
             .read()
             .unwrap_or_else(PoisonError::into_inner)
@@ -217,8 +219,8 @@ impl AllowedClients {
     }
 }
 
-/// How many clients are let in at most.
-pub const MOST_CLIENTS: usize = 256;
+/// Most clients that are admitted.
+pub(crate) const MOST_CLIENTS: usize = 256;
 
 /// Accepts the clients of an [`AllowedClients`], and no other.
 #[derive(Debug)]
@@ -262,7 +264,7 @@ impl ClientCertVerifier for PinnedClients {
         _cert: &CertificateDer<'_>,
         _dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        Err(Error::General("TLS 1.2 is not spoken here".to_owned()))
+        Err(Error::General("TLS 1.2 is not supported".to_owned()))
     }
 
     fn verify_tls13_signature(

@@ -1,24 +1,27 @@
-//! What jq's client and agent must agree on: the protocol, how it is framed, who is trusted, and how QUIC is set up.
+//! What client and agent share: the protocol, how it is framed, who is trusted, how QUIC is set up, and streams that outlive
+//! a connection.
 //!
 //! # Layout
 //!
-//! - [`protocol`]: every message either side may send, with its limits and version
+//! - [`protocol`]: every message over QUIC, with its limits and version
 //! - [`codec`]: messages as length-prefixed frames over any byte stream
 //! - [`bootstrap`]: what is said over SSH, once, before QUIC
-//! - [`identity`]: certificates made for a session, and the verifiers that pin them
-//! - [`quic`]: endpoint and transport configuration
-//! - [`congestion`]: how much may be under way on a path
-//! - [`carrier`]: how a QUIC packet travels when it does not go straight to the agent
-//! - [`descriptors`]: how many this process may have open
-//! - [`peer_cred`]: accepting on a control socket
-//! - [`text`]: making remote text safe to print
+//! - [`identity`]: certificates made for one run, and the verifiers that pin them
+//! - [`quic`]: endpoint and transport configuration; `congestion`: the congestion controller that it installs
+//! - [`carrier`]: what QUIC packets travel by: UDP, UDP through relays, a byte pipe
+//! - [`session`]: streams that outlive connections. The state machine of one stream is a crate below this one,
+//!   `jq-session-core`
+//! - [`peer_cred`]: a control socket that accepts only the same user; [`descriptors`]: the limit on open files;
+//!   [`text`]: remote text made safe to print
 //!
-//! This crate starts no process, opens no file, prints nothing and knows neither SSH nor Docker.
+//! # Invariants
+//!
+//! This crate starts no process, opens no file, prints nothing, and knows neither SSH nor Docker.
 
 pub mod bootstrap;
 pub mod carrier;
 pub mod codec;
-pub mod congestion;
+mod congestion;
 pub mod descriptors;
 pub mod identity;
 pub mod peer_cred;

@@ -1,4 +1,4 @@
-//! Connections between processes of one user on one machine, over a control socket.
+//! Accepting on a control socket only connections of the same user (`SO_PEERCRED`, unix(7)).
 
 use std::time::Duration;
 
@@ -7,10 +7,10 @@ use tokio::{
     time::sleep,
 };
 
-/// After accepting failed: a process that is out of descriptors waits for some.
+/// Pause after an accept failed: a process without free descriptors waits for one.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// The next connection of this very user; those of others are dropped.
+/// The next connection of the same user. Those of other users are dropped.
 pub async fn accept_own(listener: &UnixListener) -> UnixStream {
     let own = rustix::process::geteuid().as_raw();
     loop {

@@ -1,4 +1,4 @@
-//! QUIC endpoints and their transport settings, in one place.
+//! QUIC endpoints and their transport settings.
 
 use std::{
     io,
@@ -24,48 +24,48 @@ use crate::{
     session::buffer_budget,
 };
 
-/// Silence after which a connection is given up (RFC 9000, section 10.1).
+/// Idle time-out of a connection (RFC 9000, section 10.1).
 const IDLE: Duration = Duration::from_secs(30);
 
-/// How often an idle connection is kept alive; NATs forget a mapping after 30 s.
+/// Keep-alive interval of an idle connection. NATs drop a mapping after 30 s.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
-/// Bytes one stream may have under way: 1 Gbit/s at 128 ms.
+/// Receive window of a stream in bytes: 1 Gbit/s at 128 ms.
 const STREAM_WINDOW: u32 = 16 * 1024 * 1024;
 
-/// Streams that a client may open before its session is known: control, and what it asks for first.
+/// Streams that a client may open before its session is known: control, and its first request.
 const FIRST_STREAMS: u32 = 2;
 
-/// Bytes all streams of a connection may have under way.
+/// Receive window of a connection in bytes.
 const CONNECTION_WINDOW: u32 = 336 * 1024 * 1024;
 
-/// Of those, the bytes of what is no stream yet: of streams that are being opened, and of control.
+/// The part of it for the control stream and for streams that are being opened.
 const MARGIN: u64 = 16 * 1024 * 1024;
 
 const _: () =
     assert!(SEND_WINDOW >= buffer_budget::SESSION + limits::STREAMS as u64 * buffer_budget::EACH + MARGIN);
 
-/// Bytes one side may have sent, over all streams, that the other has not acknowledged. With less than the connection's
-/// window, streams with much to send would leave nothing for new ones and the control stream. It takes no memory of its
-/// own: these bytes are the send buffers', whose pool bounds them.
+/// Unacknowledged bytes of all streams of a connection. If it were smaller than the receive window, bulk streams would leave
+/// nothing for new ones and the control stream. It takes no memory of its own: the bytes are shared with the send buffers,
+/// which have a budget.
 const SEND_WINDOW: u64 = CONNECTION_WINDOW as u64;
 
-/// Largest UDP payload tried: what 1500-byte links carry over IPv6.
+/// Upper bound of path MTU discovery: the UDP payload of a 1500-byte link over IPv6.
 const LARGEST_PAYLOAD: u16 = 1452;
 
-/// Round trip assumed by a client until it has seen one. The first packet is sent again after three of them.
+/// A client's initial round-trip time estimate. The first packet is sent again after three of them.
 const UDP_ROUND_TRIP: Duration = Duration::from_millis(200);
 
-/// The same for a pipe, which may queue much before it is noticed.
+/// The same for a pipe, which may have a long queue that is not noticed at first.
 const PIPE_ROUND_TRIP: Duration = Duration::from_secs(1);
 
-/// Why an endpoint could not be made.
+/// Why an endpoint could not be created.
 #[derive(Debug, thiserror::Error)]
 pub enum EndpointError {
     /// The certificate or the TLS settings are not usable.
     #[error("TLS set-up: {0}")]
     Tls(#[from] rustls::Error),
-    /// TLS gives no cipher for QUIC's first packets.
+    /// TLS has no cipher for QUIC's initial packets.
     #[error("TLS set-up: {0}")]
     Cipher(#[from] quinn::crypto::rustls::NoInitialCipherSuite),
     /// The socket.
@@ -73,29 +73,29 @@ pub enum EndpointError {
     Socket(#[from] io::Error),
 }
 
-/// What an endpoint's packets travel by; it decides on sizes and first time-outs.
+/// The kind of carrier that an endpoint uses. It decides on packet sizes and initial time-outs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CarrierKind {
-    /// UDP, straight or through relays.
+    /// UDP, direct or through relays.
     Udp,
-    /// A pipe of bytes.
+    /// A byte pipe.
     Pipe,
 }
 
-/// What all endpoints of one agent share.
+/// The settings of all endpoints of an agent.
 pub struct AgentSettings {
     server: ServerConfig,
     reset_secret: [u8; 32],
 }
 
 impl AgentSettings {
-    /// Endpoints that let in the clients of `allowed`, each by its certificate, and nobody else.
+    /// Settings for endpoints that admit the clients of `allowed` by their certificates, and nobody else.
     ///
-    /// An agent that starts anew with the `reset_secret` and the port of one that died tells that one's clients so
-    /// (RFC 9000, section 10.3).
+    /// A new agent with the `reset_secret` and the port of one that died sends stateless resets to its clients (RFC 9000, section
+    /// 10.3).
     ///
     /// # Errors
-    /// When the certificate or the TLS settings are not usable.
+    /// When the certificate or the TLS settings are unusable.
     pub fn new(
         identity: &Identity,
         allowed: AllowedClients,
@@ -123,30 +123,30 @@ impl AgentSettings {
     ///
     /// # Errors
     /// When the socket cannot be used. Must be called within a tokio runtime.
-    pub fn endpoint(&self, socket: UdpSocket) -> Result<Endpoint, EndpointError> {
+    pub(crate) fn endpoint(&self, socket: UdpSocket) -> Result<Endpoint, EndpointError> {
         self.endpoint_on(UdpCarrier::new(socket)?, CarrierKind::Udp)
     }
 
-    /// An endpoint on a carrier of packets.
+    /// An endpoint on a carrier.
     ///
     /// # Errors
-    /// As [`AgentSettings::endpoint`].
+    /// When the carrier cannot be used. Must be called within a tokio runtime.
     pub fn endpoint_on(
         &self,
         carrier: Arc<dyn AsyncUdpSocket>,
         kind: CarrierKind,
     ) -> Result<Endpoint, EndpointError> {
         let mut server = self.server.clone();
-        // A slot is kept for each from the first packet on, before anything is known of the client: more are for a
-        // session (`Connection::set_max_concurrent_bi_streams`).
+        // quinn allocates for each stream from the first packet on, before the client is known. A session gets more
+        // (`Connection::set_max_concurrent_bi_streams`).
         let streams = VarInt::from_u32(FIRST_STREAMS);
         let mut transport = transport(streams, kind);
         transport.receive_window(window(0));
         server.transport_config(Arc::new(transport));
 
         let key = hmac::Key::new(hmac::HMAC_SHA256, &self.reset_secret);
-        // A packet of a connection that is not known is answered only if its connection id could be ours, so a
-        // successor must know its predecessor's too.
+        // A packet of an unknown connection is answered by a reset only if its connection id could be ours, so a successor must
+        // recognise those of its predecessor.
         let ids = hmac::sign(&key, b"connection ids");
         let ids = ids
             .as_ref()
@@ -159,8 +159,8 @@ impl AgentSettings {
     }
 }
 
-/// An endpoint on a UDP socket that lets in the clients of `allowed`, each by its certificate, and nobody else. No
-/// successor can speak for it once it is gone.
+/// An endpoint on a UDP socket that admits the clients of `allowed` by their certificates, and nobody else. No successor can
+/// send stateless resets for it.
 ///
 /// # Errors
 /// Any [`EndpointError`]. Must be called within a tokio runtime.
@@ -173,7 +173,7 @@ pub fn agent_endpoint(
     AgentSettings::new(identity, allowed, &secret)?.endpoint(socket)
 }
 
-/// An endpoint on a UDP socket for connections that [`connect`] opens to anywhere. It accepts none.
+/// An endpoint on a UDP socket for connections that [`connect`] opens. It accepts none.
 ///
 /// # Errors
 /// Any [`EndpointError`]. Must be called within a tokio runtime.
@@ -181,7 +181,7 @@ pub fn client_endpoint(socket: UdpSocket) -> Result<Endpoint, EndpointError> {
     client_endpoint_on(UdpCarrier::new(socket)?, CarrierKind::Udp)
 }
 
-/// An endpoint on a carrier of packets for connections that [`connect_over`] opens. It accepts none.
+/// An endpoint on a carrier for connections that [`connect_over`] opens. It accepts none.
 ///
 /// # Errors
 /// As [`client_endpoint`].
@@ -236,8 +236,8 @@ pub fn connect_over(
         .map_err(|error| io::Error::other(error).into())
 }
 
-/// Whether a handshake failed since the other side speaks another version of our protocol, as TLS says it
-/// (`no_application_protocol`, RFC 7301, section 3.2).
+/// Whether a handshake failed because the peer speaks another version of the protocol (TLS alert `no_application_protocol`,
+/// RFC 7301, section 3.2).
 #[must_use]
 pub fn is_version_mismatch(error: &ConnectionError) -> bool {
     let alert = TransportErrorCode::crypto(AlertDescription::NoApplicationProtocol.into());
@@ -248,9 +248,10 @@ pub fn is_version_mismatch(error: &ConnectionError) -> bool {
     }
 }
 
-/// Bytes that a client with `streams` streams may have under way to the agent: what its send buffers may hold, and some. So
-/// streams whose targets do not read never hold up others, and who opens streams without saying what for takes little of the
-/// agent's memory. For [`Connection::set_receive_window`](quinn::Connection::set_receive_window); it is 0 streams at first.
+/// The agent's receive window for a client with `streams` streams, in bytes: what the client's send buffers may hold, and a
+/// margin. So streams whose targets do not read never block others, and a client that opens streams without sending a header
+/// takes little of the agent's memory. For [`Connection::set_receive_window`](quinn::Connection::set_receive_window); at first it
+/// is that of 0 streams.
 #[must_use]
 pub fn window(streams: usize) -> VarInt {
     let send_buffers = match streams as u64 {
@@ -261,7 +262,7 @@ pub fn window(streams: usize) -> VarInt {
     VarInt::from_u32(bytes.min(CONNECTION_WINDOW))
 }
 
-/// The settings both sides share. `streams` is how many the peer may open at once.
+/// The settings that both sides share. `streams`: how many the peer may have open at once.
 fn transport(streams: VarInt, kind: CarrierKind) -> TransportConfig {
     let mut config = TransportConfig::default();
     config
@@ -296,7 +297,7 @@ fn endpoint(
     kind: CarrierKind,
     server: Option<ServerConfig>,
 ) -> Result<Endpoint, EndpointError> {
-    // A relay tells its own packets from QUIC's by this bit (RFC 9287 would let it vary).
+    // A relay distinguishes its own packets from QUIC's by this bit, which greasing would vary (RFC 9287).
     config.grease_quic_bit(false);
     if kind == CarrierKind::Pipe {
         config

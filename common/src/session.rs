@@ -8,23 +8,26 @@
 //! - [`block`]: how bytes travel on a leg, its encoder and decoder; [`leg`]: the QUIC stream that carries a stream on one
 //!   attachment; [`socket`]: the local end of a stream, TCP or Unix
 //! - [`buffer_budget`]: memory that all send buffers of a session may take
-//! - `control_queue`: what the peer has yet to be told; `context`: that, the budget and the counters, shared by all streams
+//! - `control_queue`: frames for the control stream; `context`: that, the budget and the counters, shared by all streams
 //! - [`stream`]: a stream's state, and who is woken when it changes
-//! - `send`, `recv`: the two directions between socket and leg; `proxy`: both, on one leg after another
+//! - `send`, `recv`: the two directions between socket and leg; `first_frame`, [`opening`]: what this end itself reads or
+//!   sends before there is a socket; `proxy`: both directions, on one leg after another
 //! - [`streams`]: the registry, which alone owns the streams
 //! - [`control`]: the control stream of an attachment: the tables, then acknowledgements and resets in both directions
 //!
-//! # Who knows what, always
+//! # Invariants
 //!
-//! acknowledged ≤ delivered ≤ received ≤ sent. An end forgets a stream when both directions are acknowledged, or when a
-//! reset was heard by both. So whatever an end has forgotten is complete, and its peer may forget it too.
+//! acknowledged ≤ delivered ≤ received ≤ sent. An end forgets a stream when both directions are acknowledged, or when a reset
+//! was received and acknowledged. So a stream that one end has forgotten is complete, and the peer may forget it too.
 
 pub mod block;
 pub mod buffer_budget;
 mod context;
 pub mod control;
 mod control_queue;
+mod first_frame;
 pub mod leg;
+pub mod opening;
 mod proxy;
 mod recv;
 mod send;

@@ -1,7 +1,7 @@
-//! Making text from elsewhere safe to print.
+//! Sanitising remote text for printing.
 
-/// Returns `text` as one line without control characters, bidirectional overrides or other invisible formatting, cut
-/// to `limit` characters (an ellipsis marks the cut). Line breaks and tabs become spaces.
+/// Returns `text` as one line without control characters, bidirectional overrides or other invisible formatting, truncated
+/// to `limit` characters and an ellipsis. Line breaks and tabs become spaces.
 #[must_use]
 pub fn one_line(text: &str, limit: usize) -> String {
     let mut line = String::with_capacity(text.len().min(limit * 4));
@@ -42,7 +42,7 @@ fn without_escapes(text: &str) -> impl Iterator<Item = char> {
     })
 }
 
-/// Characters that change how their neighbours are shown and show nothing themselves.
+/// Invisible formatting characters.
 fn is_invisible(c: char) -> bool {
     matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}')
 }
@@ -52,7 +52,7 @@ mod tests {
     use super::one_line;
 
     #[test]
-    fn escapes_of_a_remote_machine_never_reach_the_terminal() {
+    fn escape_sequences_never_reach_the_terminal() {
         assert_eq!(
             one_line("\x1b[31mred\x1b[0m \x1b]0;title\x07x\x1b]8;;u\x1b\\y\x08\r\n", 80),
             "red xy"
@@ -61,14 +61,14 @@ mod tests {
     }
 
     #[test]
-    fn long_text_is_cut_and_says_so() {
+    fn long_text_is_truncated_with_an_ellipsis() {
         assert_eq!(one_line("abcdef", 3), "abc…");
         assert_eq!(one_line("abc", 3), "abc");
     }
 
     proptest::proptest! {
         #[test]
-        fn nothing_that_a_terminal_obeys_is_left(text: String) {
+        fn no_control_character_is_left(text: String) {
             let line = one_line(&text, 200);
             proptest::prop_assert!(line.chars().all(|c| !c.is_control()));
             proptest::prop_assert!(line.chars().count() <= 201);

@@ -1,4 +1,4 @@
-//! A stream's bytes in blocks: whatever the bytes are, and however they are cut.
+//! Blocks: any bytes, split in any way.
 #![no_main]
 
 use std::collections::VecDeque;
@@ -9,7 +9,7 @@ use jq_common::session::block::{BadBlock, BlockDecoder, LARGEST};
 use jq_fuzz::measured;
 use libfuzzer_sys::fuzz_target;
 
-/// What there is beside a block: the state of the one inflater, and its space.
+/// Bytes beside a block: the state of the inflater, and its output buffer.
 const BASE: usize = 4 * LARGEST;
 
 #[derive(Arbitrary, Debug)]
@@ -20,27 +20,27 @@ struct Input<'a> {
 
 type Read = (usize, Option<BadBlock>, bool);
 
-/// How many bytes come of `pieces`, and how that ends. One block's are there at a time.
+/// Decodes `pieces`. Returns how many bytes that gives, and how it ends. The bytes of one block exist at a time.
 fn read(pieces: VecDeque<Bytes>) -> Read {
-    let mut block_decoder = BlockDecoder::default();
+    let mut decoder = BlockDecoder::default();
     let mut count = 0;
     for piece in pieces {
         let mut arrived = VecDeque::from([piece]);
         loop {
-            match block_decoder.next(&mut arrived) {
+            match decoder.next(&mut arrived) {
                 Ok(Some(bytes)) => {
                     assert!(!bytes.is_empty());
                     count += bytes.len();
                 }
                 Ok(None) => break,
                 Err(bad) => {
-                    assert_eq!(block_decoder.next(&mut arrived), Err(bad), "for ever");
+                    assert_eq!(decoder.next(&mut arrived), Err(bad), "for ever");
                     return (count, Some(bad), false);
                 }
             }
         }
     }
-    (count, None, block_decoder.is_between_blocks())
+    (count, None, decoder.is_between_blocks())
 }
 
 fn cut(bytes: &[u8], sizes: &[u8]) -> VecDeque<Bytes> {

@@ -1,4 +1,4 @@
-//! The one message each way over SSH.
+//! The messages over SSH.
 #![no_main]
 
 use jq_common::{

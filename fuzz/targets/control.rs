@@ -1,11 +1,13 @@
-//! The first frames of an attachment and of its streams, and what comes on the control stream.
+//! The first frames of an attachment and of its streams, and the frames on the control stream.
 #![no_main]
 
 use jq_common::protocol::{
     limits,
     session::{Attach, AttachReply, Control, Open},
+    stream::StreamHeader,
+    topics::WorkloadStatus,
 };
-use jq_fuzz::{body, frame};
+use jq_fuzz::{body, bounded, frame};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
@@ -17,6 +19,16 @@ fuzz_target!(|data: &[u8]| {
         1 => body::<AttachReply>(data, limits::CONTROL_FRAME),
         2 => body::<Control>(data, limits::CONTROL_FRAME),
         3 => body::<Open>(data, limits::HEADER_FRAME),
-        _ => drop(frame::<Control>(data, limits::CONTROL_FRAME)),
+        _ => {
+            if let Ok(Control::Update { value, .. }) = frame(data, limits::SESSION_FRAME) {
+                let _ = bounded(data.len(), || value.read::<WorkloadStatus>());
+            }
+            if let Ok(Open {
+                header: Some(header), ..
+            }) = frame(data, limits::HEADER_FRAME)
+            {
+                let _ = bounded(data.len(), || header.read::<StreamHeader>());
+            }
+        }
     }
 });

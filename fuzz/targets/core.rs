@@ -1,11 +1,11 @@
-//! One stream's state, whatever its session and its peer do with it.
+//! The state of one stream, whatever its session and its peer do.
 #![no_main]
 
 use arbitrary::Arbitrary;
 use bytes::Bytes;
 use jq_common::{
     protocol::{session::Entry, stream::ResetCode},
-    session::core::{Reset, StreamCore, Violation, send_buffer::LARGEST_WINDOW},
+    session::core::{Reset, StreamCore, Violation, send_buffer::MAX_WINDOW},
 };
 use libfuzzer_sys::fuzz_target;
 
@@ -48,7 +48,7 @@ enum Step {
 
 struct World {
     core: StreamCore,
-    /// What the peer has sent so far, and the end of what the socket was given.
+    /// Bytes accepted so far.
     given: u64,
 }
 
@@ -77,7 +77,7 @@ impl World {
                 }
             }
             Step::Finish => self.core.finish(),
-            Step::Wanted => self.core.is_wanted_more(),
+            Step::Wanted => self.core.window_blocked(),
             Step::Deliver(count) => self.core.deliver((*count).into()),
             Step::DeliverEnd => drop(self.core.deliver_end()),
             Step::Reset => drop(self.core.reset(ResetCode::ConnectionReset as u32)),
@@ -123,7 +123,7 @@ impl World {
 
     fn check(&self) {
         let (send_buffer, recv_state) = (self.core.send_buffer(), self.core.recv_state());
-        assert!(send_buffer.held() <= LARGEST_WINDOW);
+        assert!(send_buffer.held() <= MAX_WINDOW);
         assert!(
             send_buffer.acked() <= send_buffer.sent() && send_buffer.sent() <= send_buffer.end(),
             "{send_buffer:?}"
@@ -150,7 +150,7 @@ fuzz_target!(|steps: Vec<Step>| {
     let mut reset: Option<Reset> = None;
     for step in &steps {
         if world.apply(step).is_err() {
-            // What the session does then.
+            // As the session does.
             world.core.reset(ResetCode::ProtocolViolation as u32);
             assert!(world.core.reset_reason().is_some() || world.core.is_complete());
         }

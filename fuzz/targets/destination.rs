@@ -1,11 +1,11 @@
-//! What a user, or ssh's configuration, writes for a host.
+//! Hosts, as a user or ssh's configuration writes them.
 #![no_main]
 
 use jq_client::ssh::Destination;
 use jq_fuzz::bounded;
 use libfuzzer_sys::fuzz_target;
 
-/// No program takes it for an option, and no shell of a user's ProxyCommand runs anything for it.
+/// Whether no program takes it for an option, and no shell of a user's ProxyCommand interprets it.
 fn is_harmless(text: &str) -> bool {
     let acted_upon = |c: char| c.is_whitespace() || c.is_control() || "'\"`$;&<>|(){}".contains(c);
     !text.is_empty() && !text.starts_with('-') && !text.contains(acted_upon)

@@ -1,4 +1,4 @@
-//! What an agent tells while it works.
+//! Events of an agent.
 #![no_main]
 
 use jq_common::protocol::{limits, workload::Event};

@@ -1,4 +1,4 @@
-//! What a stream is for, with requests.
+//! Stream headers, with requests.
 #![no_main]
 
 use jq_common::protocol::{limits, stream::StreamHeader};

@@ -23,7 +23,7 @@ fn found<'a>(nonce: &Nonce, pieces: impl Iterator<Item = &'a [u8]>) -> Option<us
 fuzz_target!(|data: (u8, &[u8])| {
     let (size, noise) = data;
     let nonce = Nonce::parse(&"a1".repeat(16)).expect("it is one");
-    // A start-up file does not know the nonce; here it may.
+    // Here the noise may contain the nonce, which a start-up file cannot know.
     let wire = [noise, format!("\n{nonce}\n").as_bytes(), noise].concat();
     let size = usize::from(size).max(1);
     let at_once = bounded(wire.len(), || found(&nonce, [wire.as_slice()].into_iter()));

@@ -1,4 +1,4 @@
-//! Packets in the bytes of a pipe: whatever the bytes are, and however they are cut.
+//! Packets in a pipe: any bytes, split in any way.
 #![no_main]
 
 use arbitrary::Arbitrary;
@@ -46,12 +46,12 @@ fn cut<'a>(mut bytes: &'a [u8], sizes: &[u8]) -> Vec<&'a [u8]> {
     pieces
 }
 
-/// What a carrier writes for `packets`.
+/// The bytes that a carrier writes for `packets`.
 fn written(packets: &[&[u8]]) -> Vec<u8> {
     let runtime = tokio::runtime::Builder::new_current_thread().build();
     let mut wire = Vec::new();
     runtime.expect("a runtime").block_on(async {
-        // Nothing comes in, and that never ends.
+        // The other side sends nothing and stays open.
         let (_open, never) = tokio::io::duplex(1);
         let (carrier, driver) = pipe::over(never, &mut wire);
         for contents in packets {

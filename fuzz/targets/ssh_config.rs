@@ -1,4 +1,4 @@
-//! What `ssh -G` prints.
+//! The output of `ssh -G`.
 #![no_main]
 
 use jq_client::ssh::config::Resolved;

@@ -1,4 +1,4 @@
-//! All streams of a session, and a peer that says on the control stream whatever it likes: first its table, then the rest.
+//! The streams of a session, and a peer that sends anything on the control stream: its table, then other frames.
 #![no_main]
 
 use std::collections::HashMap;
@@ -15,7 +15,7 @@ use jq_common::{
 use jq_fuzz::{measured, now};
 use libfuzzer_sys::fuzz_target;
 
-/// What an answer that waits to be told takes, for the few bytes that asked for it.
+/// Bytes that a queued answer takes, for each byte that caused it.
 const FACTOR: usize = 24;
 const BASE: usize = 256 * 1024;
 
@@ -42,7 +42,7 @@ fuzz_target!(|data: &[u8]| {
                     break;
                 }
             }
-            assert!(streams.len() <= 3, "a peer's word opens nothing");
+            assert!(streams.len() <= 3, "no frame opens a stream");
         }
         streams.end();
     });

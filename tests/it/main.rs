@@ -13,4 +13,5 @@ mod local;
 mod login;
 mod moving;
 mod pull;
+mod structure;
 mod troubles;

@@ -11,8 +11,9 @@
 //!   talk to Jupyter.
 //! - [`panics`]: finds panics in output and logs.
 //! - [`oracle`]: streams whose every byte is verified; [`faults`]: the fault table, each row a scenario with a limit.
-//! - [`bench`]: performance, compared with other tools.
+//! - [`mod@bench`]: performance, compared with other tools.
 //! - [`require`]: what a test needs of the machine.
+//! - [`structure`]: the product's sources as text: which file imports which.
 
 pub mod bench;
 mod environment;
@@ -24,6 +25,7 @@ pub mod oracle;
 pub mod panics;
 pub mod product;
 pub mod require;
+pub mod structure;
 pub mod terminal;
 
 pub use eventually::{eventually, eventually_some};

@@ -1,25 +1,27 @@
-//! By which addresses besides that of the ssh connection this host may be reached: a laptop that has left its network may
-//! find only another kind of them on the next.
+//! Further addresses of this host: a laptop that changes networks may be able to reach only another address family than
+//! the one its ssh connection used.
 
 use std::net::{IpAddr, Ipv6Addr};
 
 use jq_common::bootstrap::MOST_ADDRESSES;
 
-/// Interfaces that lead to containers and virtual machines of this host, by the beginnings of their names.
+/// Interfaces of containers, bridges and virtual machines, by name prefix.
 const INNER: [&str; 6] = ["br-", "docker", "lo", "podman", "veth", "virbr"];
 
-/// What makes an address one not to be told: it is temporary, deprecated or not yet checked (`IFA_F_*`, rtnetlink(7)).
+/// Flags of addresses that are not announced: temporary, deprecated, tentative, or failed duplicate detection
+/// (`IFA_F_*`, rtnetlink(7)).
 const PASSING: u32 = 0x01 | 0x20 | 0x40 | 0x08;
 
-/// This host's IPv6 addresses that mean it elsewhere too.
+/// This host's global IPv6 addresses.
 pub(super) fn own() -> Vec<IpAddr> {
-    // A host without IPv6 has no such file.
+    // A host without IPv6 does not have this file.
     let table = std::fs::read_to_string("/proc/net/if_inet6").unwrap_or_default();
     let addresses = table.lines().filter_map(global).map(IpAddr::V6);
     addresses.take(MOST_ADDRESSES).collect()
 }
 
-/// A line of `/proc/net/if_inet6`: address, interface's number, prefix, scope, flags, name.
+/// Parses a line of `/proc/net/if_inet6`: address, interface index, prefix length, scope, flags, interface name. None
+/// unless it is an address to announce.
 fn global(line: &str) -> Option<Ipv6Addr> {
     let fields: Vec<&str> = line.split_ascii_whitespace().collect();
     let [address, _, _, scope, flags, name] = fields.as_slice() else {
@@ -38,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_lasting_addresses_that_lead_here_from_elsewhere_are_told() {
+    fn only_permanent_global_addresses_are_announced() {
         let lasting = "20010db8000000000000000000000005 02 40 00 80     eth0";
         assert_eq!(global(lasting), Some("2001:db8::5".parse().unwrap()));
         for other in [

@@ -1,14 +1,18 @@
-//! What a bootstrap and the role's process agree on, also when they are of different builds: deadlines, and the format of
-//! the snapshot that an upgrade hands over.
+//! What a bootstrap and the role's process agree on, even when they are of different builds: time limits, and the
+//! format of the handover snapshot.
 
 use std::time::Duration;
+
+use jq_common::bootstrap::FormatRange;
 
 /// Time limit for a role's process to start, or to answer one message.
 pub(crate) const START: Duration = Duration::from_secs(10);
 
-/// Format of the handover snapshot. Increment it with every change that another build would misread: builds with
-/// different formats refuse to upgrade each other before anything has changed.
-pub(crate) const SNAPSHOT_FORMAT: u32 = 1;
+/// Formats of the handover snapshot that this build reads. It writes the newest that its successor reads too; builds
+/// without a common format refuse to upgrade each other before anything has changed. A new format is needed only for
+/// what defaults cannot bridge: the snapshot's header is JSON, whose fields may be added and left out. Format 1 was never
+/// released.
+pub(crate) const SNAPSHOT_FORMATS: FormatRange = FormatRange { oldest: 2, newest: 2 };
 
 /// Time limit for the successor's binary to print its version.
 pub(crate) const VERSION_CHECK: Duration = Duration::from_secs(3);

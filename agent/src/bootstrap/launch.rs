@@ -1,4 +1,4 @@
-//! Finds the role's process, and starts it unless it runs.
+//! Finds the role's process, or starts it.
 
 use std::{
     io,
@@ -20,16 +20,16 @@ use tokio::{
 use super::{contract::START, upgrade};
 use crate::{failure::host_unfit, log_tail::tail_of_file, role::Role, rundir::RunDir};
 
-/// How long one that runs may take to end.
+/// Time limit for a running process to shut down.
 const ENDING: Duration = Duration::from_secs(20);
 
-/// How long to wait before the process is looked for again.
+/// Interval between attempts to connect to the process.
 const RETRY: Duration = Duration::from_millis(50);
 
-/// Connects to the role's process, starting it first when there is none.
+/// Connects to the role's process, and starts it first if it is not running.
 pub(super) async fn connect_or_start(binary: &Path, role: Role) -> Result<UnixStream, Failure> {
     let folder = RunDir::open(binary, role)
-        .map_err(|error| host_unfit("cannot make the agent's private folder", error))?;
+        .map_err(|error| host_unfit("cannot create the agent's private folder", error))?;
     let deadline = Instant::now() + START + ENDING;
     let mut others_asked = false;
     loop {
@@ -42,7 +42,8 @@ pub(super) async fn connect_or_start(binary: &Path, role: Role) -> Result<UnixSt
                 continue;
             }
         }
-        // One that is ending holds its place without answering; another bootstrap's may be on its way to its socket.
+        // A process that is shutting down still holds the lock but does not answer; another bootstrap may have started
+        // one that does not listen yet.
         start(binary, role, &folder).await?;
         match folder.connect().await {
             Ok(stream) => return Ok(stream),
@@ -54,7 +55,7 @@ pub(super) async fn connect_or_start(binary: &Path, role: Role) -> Result<UnixSt
     }
 }
 
-/// Starts the role's process in a session of its own and waits until it says how that went.
+/// Starts the role's process in a session of its own and waits for its report.
 async fn start(binary: &Path, role: Role, folder: &RunDir) -> Result<(), Failure> {
     let spawn = || -> io::Result<_> {
         Command::new(binary)
@@ -73,11 +74,11 @@ async fn start(binary: &Path, role: Role, folder: &RunDir) -> Result<(), Failure
     };
     let mut output = tokio::process::ChildStdout::from_std(output)
         .map_err(|error| host_unfit("cannot start the agent", error))?;
-    let mut said = Vec::new();
-    let heard = timeout(START, output.read_to_end(&mut said)).await;
+    let mut report = Vec::new();
+    let read = timeout(START, output.read_to_end(&mut report)).await;
     match (
-        heard,
-        codec::read::<Result<(), Failure>>(&mut said.as_slice(), limits::BOOTSTRAP_FRAME).await,
+        read,
+        codec::read::<Result<(), Failure>>(&mut report.as_slice(), limits::BOOTSTRAP_FRAME).await,
     ) {
         (Ok(Ok(_)), Ok(result)) => result,
         _ => Err(host_unfit(
@@ -93,7 +94,8 @@ fn last_words(log: &Path) -> String {
     line.unwrap_or_else(|| "it ended without writing to its log".to_owned())
 }
 
-/// The role's process tells its bootstrap how its start went, and lets go of the SSH channel's descriptors.
+/// Called in the role's process: reports to the bootstrap how the start went, and closes standard output, which belongs
+/// to the SSH channel.
 ///
 /// # Errors
 /// When standard output cannot be written or replaced.

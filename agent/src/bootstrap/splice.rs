@@ -7,10 +7,10 @@ use tokio::{
     net::UnixStream,
 };
 
-/// Bytes copied at once between the SSH channel and the process.
+/// Size of the copy buffer in each direction, in bytes.
 const SPLICED: usize = 64 * 1024;
 
-/// Copies both ways until either ends. What is under way the other way is lost with it, as packets may be.
+/// Copies in both directions until either side ends. Data in flight in the other direction is lost, as packets may be.
 pub(super) async fn splice(
     input: impl AsyncRead + Unpin,
     output: impl AsyncWrite + Unpin,
@@ -23,7 +23,7 @@ pub(super) async fn splice(
     }
 }
 
-/// Copies what comes at once: the other side waits for every packet.
+/// Flushes after each read, because the other side waits for every packet.
 async fn copy(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) -> io::Result<()> {
     let mut buffer = vec![0; SPLICED];
     loop {

@@ -1,4 +1,4 @@
-//! Asks an agent of another build to make way for this one.
+//! Asks a running agent of another build to upgrade to this one.
 
 use std::path::Path;
 
@@ -11,19 +11,24 @@ use jq_common::{
     },
 };
 
-use super::contract::{PREPARATION, SNAPSHOT_FORMAT, START};
+use super::contract::{PREPARATION, SNAPSHOT_FORMATS, START};
 use crate::rundir::RunDir;
 
-/// Whether an agent of another build has become one of this build, which answers in `folder` then. One that refuses, or
-/// knows nothing of upgrades, goes on beside ours.
+/// Asks the agents of other builds to upgrade to this build. Returns true when one did: it then answers in `folder`. A
+/// build that refuses, or does not know upgrades, keeps running beside this one.
 pub(super) async fn from_another_build(binary: &Path, folder: &RunDir) -> bool {
     for other in folder.others() {
         match ask(binary, folder, &other).await {
             Ok(Ok(Started::Serve(_))) => return true,
-            Ok(Ok(Started::Relay(_))) => tracing::info!("a relay in an agent's place"),
-            Ok(Err(failure)) => tracing::info!(failure.why, "another build goes on beside this one"),
-            Err(FrameError::Io(error)) => tracing::debug!(%error, "another build, which does not run"),
-            Err(error) => tracing::info!(%error, "another build goes on beside this one"),
+            Ok(Ok(Started::Relay(_))) => tracing::info!("a relay answered in place of an agent"),
+            Ok(Err(failure)) => tracing::info!(
+                failure.why,
+                "an agent of another build keeps running beside this one"
+            ),
+            Err(FrameError::Io(error)) => {
+                tracing::debug!(%error, "the agent of another build is not running");
+            }
+            Err(error) => tracing::info!(%error, "an agent of another build keeps running beside this one"),
         }
     }
     false
@@ -35,8 +40,8 @@ async fn ask(binary: &Path, folder: &RunDir, other: &RunDir) -> Result<Bootstrap
         successor: binary.to_owned(),
         run_dir: folder.path().to_owned(),
         version: BUILD.to_owned(),
-        protocol: ALPN.to_vec(),
-        handover: SNAPSHOT_FORMAT,
+        handshake: String::from_utf8_lossy(ALPN).into_owned(),
+        formats: SNAPSHOT_FORMATS,
     });
     codec::write(&mut process, &request, limits::BOOTSTRAP_FRAME).await?;
     codec::read_within(&mut process, limits::BOOTSTRAP_FRAME, PREPARATION + START).await
@@ -49,13 +54,13 @@ mod tests {
     use super::*;
     use crate::{failure::host_unfit, role::Role};
 
-    /// What comes of asking, where another build's process does `answer` with who asks.
+    /// The result of the question, where the other build's process reacts with `answer`.
     async fn asking(answer: impl AsyncFnOnce(tokio::net::UnixStream)) -> bool {
         let base = tempfile::tempdir().unwrap();
         let ours = base.path().join("agent-new");
         let folder = RunDir::open(&ours, Role::Serve).unwrap();
         let other = RunDir::open(&base.path().join("agent-old"), Role::Serve).unwrap();
-        // A folder of the other role, and one of a build that ran once, are no agents.
+        // The folder of another role, and one of a build that no longer runs, must not count as agents.
         RunDir::open(&base.path().join("agent-new"), Role::Relay).unwrap();
         RunDir::open(&base.path().join("agent-dead"), Role::Serve).unwrap();
         let listener = other.listen().unwrap();

@@ -1,4 +1,4 @@
-//! Files for a container as the tar streams that engines take and give.
+//! Files for a container as tar streams, which engines accept and return.
 
 use std::{
     io::{self, Read},
@@ -7,10 +7,10 @@ use std::{
 
 use super::Entry;
 
-/// The most that is read of one file out of a container, in bytes.
+/// Most bytes read from a file of a container.
 pub(super) const FILE_LIMIT: usize = 1024 * 1024;
 
-/// A tar of `entries`, their paths relative to `/`.
+/// Builds a tar of `entries`, with paths relative to `/`.
 pub(super) fn pack(entries: &[Entry]) -> io::Result<Vec<u8>> {
     let mut tar = tar::Builder::new(Vec::new());
     let now = SystemTime::now()
@@ -39,7 +39,7 @@ pub(super) fn pack(entries: &[Entry]) -> io::Result<Vec<u8>> {
     tar.into_inner()
 }
 
-/// The bytes of the plain file that the tar holds; none when it holds something else (a link, a folder).
+/// Extracts the regular file that the tar holds; None when it holds something else (a link, a folder).
 pub(crate) fn unpack_file(bytes: &[u8]) -> io::Result<Option<Vec<u8>>> {
     let mut archive = tar::Archive::new(bytes);
     let Some(entry) = archive.entries()?.next() else {
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_is_not_taken_for_a_file() {
+    fn a_folder_is_no_file() {
         let folder = Entry {
             path: "/home/jq".into(),
             content: None,

@@ -21,29 +21,29 @@ use tokio::{net::UnixStream, time::timeout};
 
 use super::{ContainerEngine, EngineError, EngineFacts, EngineKind, socket::Candidate};
 
-/// How long an engine may take to say who it is.
+/// Time limit for an engine to identify itself.
 const GREETING: Duration = Duration::from_secs(10);
 
-/// How long the headers of an answer may take, in seconds. A start with hooks on a busy disk takes its time; streams
-/// are not covered.
+/// Time limit for the headers of a response, in seconds. A start with hooks on a busy disk may take long; the bodies of
+/// streams are not limited.
 const HEADERS: u64 = 300;
 
-/// A connected engine.
+/// A connection to an engine.
 pub(crate) struct Docker {
     client: Client,
     facts: EngineFacts,
-    /// The folder of the user's `config.json`, for registry credentials.
+    /// The folder with the user's `config.json`, for registry credentials.
     config: PathBuf,
 }
 
-/// Why there is no engine.
+/// Why no engine could be connected to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ConnectError {
-    /// No socket in any of the usual places, or not in the one that was named.
+    /// No socket in any of the usual places, or not at the one that the user named.
     Missing(Option<PathBuf>),
-    /// The socket may not be opened by this user.
+    /// This user may not open the socket.
     Permission(PathBuf),
-    /// The socket is there and nobody answers on it.
+    /// The socket exists but nothing answers on it.
     Stopped(PathBuf, String),
 }
 
@@ -51,7 +51,7 @@ impl Docker {
     /// Connects to the first of `candidates` that answers.
     ///
     /// # Errors
-    /// What came nearest to an engine: one that does not answer, then one that may not be used, then none.
+    /// The most specific error: an engine that does not answer, then one that may not be used, then none at all.
     pub(crate) async fn connect(candidates: &[Candidate], config: &Path) -> Result<Self, ConnectError> {
         let named = candidates
             .iter()
@@ -62,7 +62,7 @@ impl Docker {
             match Self::try_one(candidate, config).await {
                 Ok(docker) => return Ok(docker),
                 Err(error) => {
-                    tracing::debug!(socket = %candidate.socket.display(), ?error, "no engine here");
+                    tracing::debug!(socket = %candidate.socket.display(), ?error, "no engine at this socket");
                     if error.rank() > nearest.rank() {
                         nearest = error;
                     }
@@ -75,7 +75,7 @@ impl Docker {
     async fn try_one(candidate: &Candidate, config: &Path) -> Result<Self, ConnectError> {
         let socket = &candidate.socket;
         let stopped = |why: String| ConnectError::Stopped(socket.clone(), why);
-        // A plain connect first: bollard's own error does not tell these apart.
+        // A plain connect first, because bollard's error does not distinguish these cases.
         match timeout(GREETING, UnixStream::connect(socket)).await {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => {
@@ -175,8 +175,8 @@ fn facts(
     }
 }
 
-/// What bollard says, in the seam's words.
-fn lost_or(error: bollard::errors::Error) -> EngineError {
+/// Converts bollard's error into ours.
+fn engine_error(error: bollard::errors::Error) -> EngineError {
     use bollard::errors::Error;
     match error {
         Error::DockerResponseServerError { status_code, message } => {
@@ -201,10 +201,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn no_engine_and_one_that_does_not_answer_are_told_apart() {
+    async fn a_missing_engine_and_one_that_does_not_answer_are_distinguished() {
         let dir = tempfile::tempdir().unwrap();
         let (missing, dead) = (dir.path().join("missing.sock"), dir.path().join("dead.sock"));
-        // Bound and dropped: the file stays, nobody listens.
+        // Bound and dropped: the file remains without a listener.
         drop(std::os::unix::net::UnixListener::bind(&dead).unwrap());
 
         let none = Docker::connect(&[candidate(&missing, false)], dir.path()).await;

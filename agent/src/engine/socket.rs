@@ -1,4 +1,4 @@
-//! Where a container engine may listen, in the order that the user's own tools would try.
+//! Sockets where a container engine may listen, in the order in which the user's own tools would try them.
 
 use std::{
     fs,
@@ -8,29 +8,29 @@ use std::{
 use jq_common::protocol::workload::EngineChoice;
 use serde::Deserialize;
 
-/// A place where an engine may listen.
+/// A socket where an engine may listen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Candidate {
     /// The Unix socket.
     pub(crate) socket: PathBuf,
     /// How it was found, for the user.
     pub(crate) found_by: String,
-    /// The user named it; nothing else is tried.
+    /// The user named it; no other is tried.
     pub(crate) named: bool,
 }
 
-/// What decides where to look; read from the user's environment by who calls.
-pub(crate) struct Surroundings<'a> {
+/// Settings that decide where to look; the caller reads them from the user's environment.
+pub(crate) struct Settings<'a> {
     pub(crate) docker_host: Option<&'a str>,
     pub(crate) docker_config: &'a Path,
     pub(crate) runtime_dir: PathBuf,
 }
 
-/// The places to try for `choice`, best first.
+/// The sockets to try for `choice`, best first.
 ///
 /// # Errors
-/// An address (`tcp://…`) that the user named and that is no socket of this machine.
-pub(crate) fn candidates(choice: EngineChoice, from: &Surroundings) -> Result<Vec<Candidate>, String> {
+/// An address (`tcp://…`) that the user named and that is no Unix socket.
+pub(crate) fn candidates(choice: EngineChoice, from: &Settings) -> Result<Vec<Candidate>, String> {
     let docker = matches!(choice, EngineChoice::Auto | EngineChoice::Docker);
     let podman = matches!(choice, EngineChoice::Auto | EngineChoice::Podman);
     let mut found = Vec::new();
@@ -65,7 +65,7 @@ pub(crate) fn candidates(choice: EngineChoice, from: &Surroundings) -> Result<Ve
     Ok(found)
 }
 
-/// The path of a `unix://` address.
+/// The path in a `unix://` address.
 fn local(host: &str) -> Result<PathBuf, String> {
     match host.strip_prefix("unix://") {
         Some(path) if path.starts_with('/') => Ok(path.into()),
@@ -99,7 +99,7 @@ struct Endpoint {
     host: Option<String>,
 }
 
-/// Name and address of the docker context in use; none for the default one, or when its files cannot be read.
+/// Name and address of the current docker context. None for the default context, or when its files cannot be read.
 fn context(docker_config: &Path) -> Option<(String, String)> {
     let config: Config = serde_json::from_slice(&fs::read(docker_config.join("config.json")).ok()?).ok()?;
     let current = config
@@ -118,7 +118,7 @@ mod tests {
     use super::*;
 
     fn look(choice: EngineChoice, docker_host: Option<&str>, config: &Path) -> Result<Vec<String>, String> {
-        let from = Surroundings {
+        let from = Settings {
             docker_host,
             docker_config: config,
             runtime_dir: "/run/user/7".into(),
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn the_usual_places_in_their_order() {
+    fn the_default_sockets_in_their_order() {
         let none = Path::new("/nonexistent");
         assert_eq!(
             look(EngineChoice::Auto, None, none).unwrap(),
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_user_named_is_the_only_one() {
+    fn an_address_that_the_user_named_is_the_only_candidate() {
         let none = Path::new("/nonexistent");
         let only = look(EngineChoice::Auto, Some("unix:///tmp/eng.sock"), none).unwrap();
         assert_eq!(only, ["/tmp/eng.sock"]);

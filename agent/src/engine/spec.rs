@@ -1,10 +1,10 @@
-//! What an engine is asked for.
+//! What an engine is asked to create.
 
 use std::{collections::BTreeMap, path::Path};
 
 use bytes::Bytes;
 
-/// An image to be made from files.
+/// An image to be created from files.
 #[derive(Clone, Debug)]
 pub(crate) struct ImportSpec {
     /// Repository, without a tag.
@@ -20,7 +20,7 @@ pub(crate) struct ImportSpec {
 pub(crate) struct Entry {
     /// Absolute path.
     pub(crate) path: String,
-    /// What it holds; none for a folder.
+    /// Its content; none for a folder.
     pub(crate) content: Option<Bytes>,
     /// Permission bits.
     pub(crate) mode: u32,
@@ -30,76 +30,76 @@ pub(crate) struct Entry {
     pub(crate) gid: u32,
 }
 
-/// A container to be made.
+/// A container to be created.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ContainerSpec {
     /// Its name.
     pub(crate) name: String,
     /// Image reference or id, present in the engine.
     pub(crate) image: String,
-    /// Entry point in place of the image's.
+    /// Entry point, replacing the image's.
     pub(crate) entrypoint: Option<Vec<String>>,
-    /// Command in place of the image's.
+    /// Command, replacing the image's.
     pub(crate) command: Option<Vec<String>>,
-    /// `uid:gid` in place of the image's user.
+    /// `uid:gid`, replacing the image's user.
     pub(crate) user: Option<String>,
-    /// Environment on top of the image's.
+    /// Environment, in addition to the image's.
     pub(crate) env: Vec<(String, String)>,
-    /// Working directory in place of the image's.
+    /// Working directory, replacing the image's.
     pub(crate) workdir: Option<String>,
     /// Host name.
     pub(crate) hostname: Option<String>,
     /// Labels.
     pub(crate) labels: BTreeMap<String, String>,
-    /// Folders and volumes seen in it.
+    /// Mounted folders and volumes.
     pub(crate) mounts: Vec<Mount>,
-    /// Bytes of /dev/shm.
+    /// Size of /dev/shm in bytes.
     pub(crate) shm_size: Option<u64>,
     /// Resource limits.
     pub(crate) limits: Vec<Limit>,
-    /// A small init as process 1, which reaps.
+    /// Runs a small init as process 1, which reaps zombies.
     pub(crate) init: bool,
     /// GPUs.
     pub(crate) gpus: Option<GpuRequest>,
-    /// Shares this container's network (full id); none: the engine's default network.
+    /// Shares the network of this container (full id); none: the engine's default network.
     pub(crate) network_of: Option<String>,
-    /// A helper of ours: read-only, no capabilities, no new privileges, removed when it ends.
+    /// A network helper: read-only, without capabilities or new privileges, removed when it ends.
     pub(crate) confined: bool,
-    /// Users are the host's even where the engine maps them.
+    /// Uses the host's user ids even where the engine remaps them.
     pub(crate) host_users: bool,
 }
 
-/// A folder or volume seen in a container.
+/// A mounted folder or volume.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Mount {
-    /// Where it comes from.
+    /// Its source.
     pub(crate) source: MountSource,
     /// Absolute path in the container.
     pub(crate) destination: String,
-    /// Not writable there.
+    /// Mounted read-only.
     pub(crate) read_only: bool,
 }
 
 impl Mount {
-    /// Whether `path` in the container lies in this mount.
+    /// Whether `path` in the container is inside this mount.
     pub(crate) fn covers(&self, path: &str) -> bool {
         Path::new(path).starts_with(&self.destination)
     }
 }
 
-/// Where a mount comes from.
+/// Source of a mount.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum MountSource {
-    /// An absolute path of the host. It must exist; the engine never makes it.
+    /// An absolute path of the host. It must exist; the engine does not create it.
     Host(String),
-    /// A volume of the engine, made when it is missing.
+    /// A volume of the engine, created if it is missing.
     Volume(String),
 }
 
-/// A resource limit, soft and hard alike; -1 is none.
+/// A resource limit; -1 means unlimited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Limit {
-    /// The engine's name of it: `nofile`.
+    /// The engine's name for it, such as `nofile`.
     pub(crate) name: &'static str,
     /// Soft limit.
     pub(crate) soft: i64,
@@ -107,12 +107,12 @@ pub(crate) struct Limit {
     pub(crate) hard: i64,
 }
 
-/// GPUs in the way that an engine understands.
+/// A request for GPUs in one of the forms that engines understand.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum GpuRequest {
-    /// NVIDIA's hook or runtime: these UUIDs; all when empty.
+    /// NVIDIA's hook or runtime, with these UUIDs; all GPUs when empty.
     Nvidia(Vec<String>),
-    /// These CDI devices, by their full names.
+    /// CDI devices, by full name.
     Cdi(Vec<String>),
     /// Device nodes of the host, and the groups that may open them.
     Nodes {
@@ -123,13 +123,13 @@ pub(crate) enum GpuRequest {
     },
 }
 
-/// A command to be run in a container.
+/// A command to run in a container.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Exec {
     /// Program and arguments.
     pub(crate) command: Vec<String>,
-    /// Environment on top of the container's.
+    /// Environment, in addition to the container's.
     pub(crate) env: Vec<(String, String)>,
-    /// Working directory in place of the container's.
+    /// Working directory, replacing the container's.
     pub(crate) workdir: Option<String>,
 }

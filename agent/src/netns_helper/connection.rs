@@ -20,7 +20,7 @@ use tokio::{
 use super::message::{MESSAGE, SOCKET};
 use crate::fd_passing;
 
-/// Waits for the helper.
+/// Waits for a helper to connect.
 pub struct HelperListener {
     listener: UnixListener,
     path: PathBuf,
@@ -38,23 +38,23 @@ impl HelperListener {
         Ok(Self { listener, path })
     }
 
-    /// The helper, once it has connected. Its socket is then removed: nobody else can connect.
+    /// Waits for the helper. Removes the socket afterwards, so that nobody else can connect.
     ///
     /// # Errors
-    /// `TimedOut` when it does not come.
+    /// `TimedOut` when the helper does not connect.
     pub async fn accept(self, deadline: Duration) -> io::Result<HelperConnection> {
         let (stream, _) = timeout(deadline, self.listener.accept())
             .await
             .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "the helper did not connect"))??;
-        // Nothing depends on its removal; the folder goes when the helper does.
+        // Best effort: the folder is removed with the helper.
         let _ = std::fs::remove_file(&self.path);
         Ok(HelperConnection::new(stream))
     }
 }
 
-type Waiting = HashMap<u32, oneshot::Sender<io::Result<TcpStream>>>;
+type Pending = HashMap<u32, oneshot::Sender<io::Result<TcpStream>>>;
 
-/// The agent's side of a helper. Dropping it ends the helper.
+/// A connection to a helper. Dropping it ends the helper.
 pub struct HelperConnection {
     requests: mpsc::Sender<(u16, oneshot::Sender<io::Result<TcpStream>>)>,
     _tasks: JoinSet<()>,
@@ -62,9 +62,9 @@ pub struct HelperConnection {
 
 impl HelperConnection {
     fn new(stream: UnixStream) -> Self {
-        let (requests, asked) = mpsc::channel(256);
+        let (requests, requested) = mpsc::channel(256);
         let mut tasks = JoinSet::new();
-        tasks.spawn(converse(stream, asked));
+        tasks.spawn(exchange(stream, requested));
         Self {
             requests,
             _tasks: tasks,
@@ -74,7 +74,7 @@ impl HelperConnection {
     /// Connects to `port` on the container's 127.0.0.1, then on its ::1.
     ///
     /// # Errors
-    /// The connect's own; `BrokenPipe` when the helper is gone.
+    /// The error of the connect; `BrokenPipe` when the helper is gone.
     pub async fn dial(&self, port: u16) -> io::Result<TcpStream> {
         let (reply, answered) = oneshot::channel();
         self.requests.send((port, reply)).await.map_err(|_| gone())?;
@@ -89,18 +89,18 @@ fn gone() -> io::Error {
     )
 }
 
-/// Sends requests and matches replies until either side ends. Those still waiting then see the helper gone.
-async fn converse(
+/// Sends requests and matches replies until either side ends. Requests that are still pending then fail.
+async fn exchange(
     stream: UnixStream,
-    mut asked: mpsc::Receiver<(u16, oneshot::Sender<io::Result<TcpStream>>)>,
+    mut requested: mpsc::Receiver<(u16, oneshot::Sender<io::Result<TcpStream>>)>,
 ) {
     let (mut reader, mut writer) = stream.into_split();
-    let waiting = Arc::new(Mutex::new(Waiting::new()));
+    let pending = Arc::new(Mutex::new(Pending::new()));
     let send = async {
         let mut id = 0u32;
-        while let Some((port, reply)) = asked.recv().await {
+        while let Some((port, reply)) = requested.recv().await {
             id = id.wrapping_add(1);
-            waiting
+            pending
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .insert(id, reply);
@@ -114,9 +114,9 @@ async fn converse(
     let receive = async {
         loop {
             let (id, result) = receive_reply(&mut reader).await?;
-            let waiter = waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+            let waiter = pending.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
             if let Some(waiter) = waiter {
-                // A stream that was given up meanwhile waits no longer; its socket closes here.
+                // Fails when the caller no longer waits; the socket is then closed here.
                 let _ = waiter.send(result);
             }
         }
@@ -126,7 +126,7 @@ async fn converse(
         ended = receive => ended,
     };
     if let Err(error) = ended {
-        tracing::info!(%error, "helper ended");
+        tracing::info!(%error, "a network helper ended");
     }
 }
 
@@ -151,7 +151,7 @@ async fn receive_reply(reader: &mut OwnedReadHalf) -> io::Result<(u32, io::Resul
     let errno = i32::from_be_bytes([message[4], message[5], message[6], message[7]]);
     let result = match (errno, socket) {
         (0, Some(fd)) => adopt(fd),
-        // The kernel drops a socket for which this process has no descriptor left (MSG_CTRUNC, recvmsg(2)).
+        // The kernel drops a descriptor that exceeds this process's limit (MSG_CTRUNC, recvmsg(2)).
         (0, None) => Err(io::Error::from_raw_os_error(
             rustix::io::Errno::MFILE.raw_os_error(),
         )),

@@ -1,4 +1,4 @@
-//! Connecting to a port on loopback.
+//! Connects to a port on loopback.
 
 use std::{
     io,
@@ -11,7 +11,7 @@ use tokio::{net::TcpStream, time::timeout};
 /// Connects to `port` on this network namespace's 127.0.0.1, then on its ::1.
 ///
 /// # Errors
-/// The first address's, when neither answers.
+/// The error of the first address, when both fail.
 pub(crate) async fn dial_loopback(port: u16) -> io::Result<TcpStream> {
     let connect = |ip: IpAddr| async move {
         timeout(limits::DIAL, TcpStream::connect((ip, port)))

@@ -1,10 +1,10 @@
-//! What the agent and a helper say to each other.
+//! The messages between the agent and a helper.
 //!
-//! Requests and replies have a fixed length, so a byte stream carries them: a request is an id and a port, a reply an
-//! id and an errno, with the socket attached when that is 0.
+//! Requests and replies have a fixed length, so that they need no framing on a byte stream: a request is an id and a
+//! port, a reply is an id and an errno, with the socket attached when the errno is 0.
 
-/// The socket's name in the folder that agent and helper share.
+/// Name of the socket in the folder that agent and helper share.
 pub(crate) const SOCKET: &str = "inside.sock";
 
-/// Bytes of a request (id, port, two unused) and of a reply (id, errno).
+/// Length in bytes of a request (id, port, two unused) and of a reply (id, errno).
 pub(super) const MESSAGE: usize = 8;

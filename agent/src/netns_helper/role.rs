@@ -1,4 +1,4 @@
-//! The helper's own process.
+//! The helper process.
 
 use std::{io, os::fd::AsFd, path::Path};
 
@@ -12,7 +12,7 @@ use tokio::{
 use super::{loopback::dial_loopback, message::MESSAGE};
 use crate::fd_passing;
 
-/// Runs the role until the agent lets go of the socket at `path`.
+/// Runs the role until the agent closes the socket at `path`.
 ///
 /// # Errors
 /// When the agent cannot be reached, or its socket fails.

@@ -1,4 +1,4 @@
-//! A helper on this machine's own network.
+//! A helper in this machine's own network namespace.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -10,7 +10,7 @@ use tokio::{
 
 use super::*;
 
-/// A helper on this machine's own network, and the agent's side of it.
+/// Starts a helper in this machine's own network namespace; returns the agent's side and the helper's task.
 async fn helper() -> (HelperConnection, JoinSet<io::Result<()>>, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
     let listener = HelperListener::bind(dir.path()).unwrap();
@@ -53,7 +53,7 @@ async fn two_hundred_dials_at_once_each_get_their_own_socket() {
 }
 
 #[tokio::test]
-async fn a_port_nobody_listens_on_is_refused_by_name() {
+async fn a_port_without_a_listener_is_refused() {
     let (inside, _role, _dir) = helper().await;
     let port = TcpListener::bind("127.0.0.1:0")
         .await
@@ -68,7 +68,7 @@ async fn a_port_nobody_listens_on_is_refused_by_name() {
 }
 
 #[tokio::test]
-async fn the_helper_ends_when_the_agent_does_and_the_agent_sees_a_dead_helper() {
+async fn the_helper_ends_with_the_agent_and_the_agent_notices_a_dead_helper() {
     let (inside, mut role, _dir) = helper().await;
     drop(inside);
     role.join_next().await.unwrap().unwrap().unwrap();

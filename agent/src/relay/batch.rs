@@ -1,13 +1,13 @@
-//! Where packets are received into.
+//! Receive buffers for batches of packets.
 
 use quinn_udp::{BATCH_SIZE, RecvMeta};
 
 use super::socket::Socket;
 
-/// Most bytes that one receive of coalesced packets can bring.
+/// Most bytes that one receive of coalesced packets (GRO) can return.
 const COALESCED: usize = 64 * 1024;
 
-/// Where packets are received into.
+/// Receive buffers, reused for each batch.
 pub(super) struct Batch {
     buffers: Vec<Vec<u8>>,
     meta: Vec<RecvMeta>,
@@ -21,13 +21,13 @@ impl Batch {
         }
     }
 
-    /// Receives, and gives each filled buffer with what is known of it.
-    pub(super) async fn fill(&mut self, socket: &Socket) -> impl Iterator<Item = (&[u8], &RecvMeta)> {
+    /// Receives a batch. Returns each filled buffer with its metadata.
+    pub(super) async fn receive(&mut self, socket: &Socket) -> impl Iterator<Item = (&[u8], &RecvMeta)> {
         let filled = match socket.receive(&mut self.buffers, &mut self.meta).await {
             Ok(filled) => filled,
             Err(error) => {
-                // An ICMP error of an earlier packet: nothing was received, and whoever is away may come back.
-                tracing::debug!(%error, "receive");
+                // An ICMP error for an earlier packet: nothing was received, and the peer may come back.
+                tracing::debug!(%error, "receive failed");
                 0
             }
         };

@@ -1,4 +1,4 @@
-//! Moving packets between clients and agents.
+//! Forwards packets between clients and agents.
 
 use std::sync::Arc;
 
@@ -11,37 +11,38 @@ use super::{
     socket::Socket,
 };
 
-/// QUIC's fixed bit and its long-header bit (RFC 9000, section 17): our own packets carry neither.
+/// QUIC's fixed bit and long-header bit (RFC 9000, section 17); the relay's own packets have neither.
 const QUIC_BITS: u8 = 0xc0;
 
-/// What moves the packets of all pairs.
+/// Forwards the packets of all pairs.
 pub(super) struct Forwarder {
-    /// Where clients send.
+    /// The socket that clients send to.
     pub(super) socket: Socket,
     pub(super) pairs: Pairs,
     pub(super) cookies: CookieKey,
 }
 
 impl Forwarder {
-    /// Passes what clients send on to their agents, for ever.
+    /// Forwards packets from clients to their agents, forever.
     pub(super) async fn to_agents(&self) {
         let mut batch = Batch::new();
         loop {
-            for (packets, meta) in batch.fill(&self.socket).await {
-                let one_by_one = packets.chunks(meta.stride.max(1));
-                if one_by_one.clone().any(is_not_quic) {
-                    one_by_one.for_each(|packet| self.take(packet, meta));
+            for (packets, meta) in batch.receive(&self.socket).await {
+                let each = packets.chunks(meta.stride.max(1));
+                if each.clone().any(is_not_quic) {
+                    each.for_each(|packet| self.handle(packet, meta));
                 } else {
-                    self.pass_on(packets, meta);
+                    self.forward(packets, meta);
                 }
             }
         }
     }
 
-    /// Answers a packet of the relay's own format, and passes on what is meant for the agent or for the next relay.
-    fn take(&self, packet: &[u8], meta: &RecvMeta) {
+    /// Handles a packet that is not QUIC: answers it if it belongs to a pair of this relay, and otherwise forwards it,
+    /// since it may be for the next relay.
+    fn handle(&self, packet: &[u8], meta: &RecvMeta) {
         if !is_not_quic(packet) {
-            return self.pass_on(packet, meta);
+            return self.forward(packet, meta);
         }
         let Some(id) = Packet::claimed_pair(packet) else {
             return;
@@ -52,23 +53,23 @@ impl Forwarder {
         };
         match self.pairs.get(&id) {
             Some(pair) => self.answer(packet, &pair, from),
-            None => self.pass_on(packet, meta),
+            None => self.forward(packet, meta),
         }
     }
 
-    /// Passes packets of a client that is bound on, and drops everybody else's.
-    fn pass_on(&self, packets: &[u8], meta: &RecvMeta) {
-        if let Some(pair) = self.pairs.of_client(meta.addr) {
+    /// Forwards packets of a bound client, and drops all others.
+    fn forward(&self, packets: &[u8], meta: &RecvMeta) {
+        if let Some(pair) = self.pairs.by_client(meta.addr) {
             pair.touch();
             pair.upstream.send(pair.agent, None, packets, meta);
         }
     }
 
-    /// Passes what the agent of `pair` sends on to its client, for ever.
+    /// Forwards packets from the agent of `pair` to its client, forever.
     pub(super) async fn to_client(&self, pair: &Arc<Pair>) {
         let mut batch = Batch::new();
         loop {
-            for (packets, meta) in batch.fill(&pair.upstream).await {
+            for (packets, meta) in batch.receive(&pair.upstream).await {
                 if let Some(client) = pair.client() {
                     pair.touch();
                     self.socket.send(client.address, client.via, packets, meta);
@@ -77,7 +78,7 @@ impl Forwarder {
         }
     }
 
-    /// Answers a packet about `pair`; nothing at all when its sender does not know the secret.
+    /// Answers a packet of the relay protocol. A sender that does not know the secret gets no answer.
     fn answer(&self, wire: &[u8], pair: &Pair, from: Client) {
         let Some(packet) = Packet::decode(wire, &pair.secret) else {
             return;
@@ -111,7 +112,7 @@ impl Forwarder {
     }
 }
 
-/// Whether a packet has neither of QUIC's bits, and so is of the relays' own format or of none.
+/// Whether a packet has neither of QUIC's bits, and so may be of the relay protocol.
 fn is_not_quic(packet: &[u8]) -> bool {
     packet.first().is_some_and(|first| first & QUIC_BITS == 0)
 }

@@ -1,4 +1,4 @@
-//! Which client is bound to which agent.
+//! The pairs of a relay: which client is bound to which agent.
 
 use std::{
     collections::HashMap,
@@ -17,13 +17,13 @@ use super::socket::Socket;
 pub(super) struct Pair {
     pub(super) secret: RelaySecret,
     pub(super) agent: SocketAddr,
-    /// A socket that talks to the agent and to nobody else.
+    /// Connected to the agent; receives from nobody else.
     pub(super) upstream: Socket,
     state: Mutex<State>,
-    gone: CancellationToken,
+    removed: CancellationToken,
 }
 
-/// Where a client is, and which of the gateway's addresses it knows: answers must come from that one.
+/// A client's address, and the local address that it sends to: replies must come from that one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Client {
     pub(super) address: SocketAddr,
@@ -37,7 +37,7 @@ struct State {
 }
 
 impl Pair {
-    /// A pair whose client is not bound yet, or was bound to `predecessor`.
+    /// Creates a pair. It keeps the client binding of `predecessor`.
     fn new(request: &RelayRequest, predecessor: Option<&Self>) -> io::Result<Self> {
         let upstream = match request.agent {
             SocketAddr::V4(_) => UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?,
@@ -53,23 +53,23 @@ impl Pair {
                 generation: predecessor.map_or(0, |pair| pair.state().generation),
                 last_used: Instant::now(),
             }),
-            gone: CancellationToken::new(),
+            removed: CancellationToken::new(),
         })
     }
 
-    /// Where the client is, once it is bound.
+    /// The client's address, once it is bound.
     pub(super) fn client(&self) -> Option<Client> {
         self.state().client
     }
 
-    /// A packet has passed.
+    /// Records that a packet was forwarded.
     pub(super) fn touch(&self) {
         self.state().last_used = Instant::now();
     }
 
-    /// Cancelled when the pair is forgotten.
-    pub(super) fn gone(&self) -> CancellationToken {
-        self.gone.clone()
+    /// Cancelled when the pair is removed.
+    pub(super) fn removed(&self) -> CancellationToken {
+        self.removed.clone()
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
@@ -77,7 +77,7 @@ impl Pair {
     }
 }
 
-/// All pairs, by name and by their client's address.
+/// All pairs, by id and by the address of their client.
 #[derive(Default)]
 pub(super) struct Pairs(RwLock<Index>);
 
@@ -88,13 +88,13 @@ struct Index {
 }
 
 impl Pairs {
-    /// Takes a request of a relay that listens on `own_port`. A pair of the same name and secret keeps its client; all
-    /// else about it is as requested now. None when there is nothing new to pass on from.
+    /// Adds or changes a pair as requested, for a relay that listens on `own_port`. A pair with the same id and secret
+    /// keeps its client. Returns the pair if it needs a forwarding task, and None if nothing has changed.
     ///
     /// # Errors
-    /// When the relay would send to itself, or the agent's address cannot be sent to.
+    /// When the relay would forward to itself, or the agent's address cannot be sent to.
     pub(super) fn announce(&self, request: &RelayRequest, own_port: u16) -> io::Result<Option<Arc<Pair>>> {
-        if leads_back(request.agent, own_port) {
+        if is_own_socket(request.agent, own_port) {
             return Err(io::Error::other("the relay itself listens at that address"));
         }
         let mut index = self.write();
@@ -106,7 +106,7 @@ impl Pairs {
         }
         let pair = Arc::new(Pair::new(request, same.map(AsRef::as_ref))?);
         if let Some(old) = &old {
-            index.forget(old);
+            index.remove(old);
         }
         if let Some(client) = pair.client() {
             index.by_client.insert(client.address, pair.clone());
@@ -120,12 +120,12 @@ impl Pairs {
     }
 
     /// The pair whose client is bound at `address`.
-    pub(super) fn of_client(&self, address: SocketAddr) -> Option<Arc<Pair>> {
+    pub(super) fn by_client(&self, address: SocketAddr) -> Option<Arc<Pair>> {
         self.read().by_client.get(&address).cloned()
     }
 
-    /// Binds a pair's client to an address that it proved. False for a generation that is not newer than the bound
-    /// one, unless it is the same binding again (its BOUND was lost).
+    /// Binds a pair's client to an address that the client has proved. Returns false for a generation that is not newer
+    /// than the bound one, unless the binding is the same (its BOUND was lost).
     pub(super) fn bind(&self, id: &PairId, client: Client, generation: u64) -> bool {
         let mut index = self.write();
         let Some(pair) = index.by_id.get(id).cloned() else {
@@ -150,8 +150,8 @@ impl Pairs {
         true
     }
 
-    /// Forgets the pairs that have been idle for `limit`; returns how many are left.
-    pub(super) fn forget_idle(&self, limit: Duration) -> usize {
+    /// Removes the pairs that have been idle for `limit`; returns how many are left.
+    pub(super) fn remove_idle(&self, limit: Duration) -> usize {
         let mut index = self.write();
         let idle: Vec<_> = index
             .by_id
@@ -161,7 +161,7 @@ impl Pairs {
             .collect();
         for (id, pair) in idle {
             index.by_id.remove(&id);
-            index.forget(&pair);
+            index.remove(&pair);
         }
         index.by_id.len()
     }
@@ -176,14 +176,14 @@ impl Pairs {
 }
 
 impl Index {
-    fn forget(&mut self, pair: &Arc<Pair>) {
+    fn remove(&mut self, pair: &Arc<Pair>) {
         if let Some(client) = pair.client() {
             self.unbind(client.address, pair);
         }
-        pair.gone.cancel();
+        pair.removed.cancel();
     }
 
-    /// Removes an address, unless another pair's client is bound there by now.
+    /// Removes a client's address, unless another pair's client is bound there by now.
     fn unbind(&mut self, client: SocketAddr, pair: &Arc<Pair>) {
         if self
             .by_client
@@ -195,8 +195,8 @@ impl Index {
     }
 }
 
-/// Whether `agent` is the relay's own socket, which listens on all addresses of the host.
-fn leads_back(agent: SocketAddr, own_port: u16) -> bool {
+/// Whether `agent` is the relay's own socket, which is bound on all addresses of the host.
+fn is_own_socket(agent: SocketAddr, own_port: u16) -> bool {
     let address = agent.ip().to_canonical();
     let is_here = || address.is_unspecified() || UdpSocket::bind((address, 0)).is_ok();
     agent.port() == own_port && is_here()
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_a_newer_generation_moves_a_client() {
+    async fn only_a_newer_generation_rebinds_a_client() {
         let pairs = Pairs::default();
         pairs.announce(&request(1), 1).unwrap();
         assert!(pairs.bind(&[1; 16], client(1), 5));
@@ -230,24 +230,24 @@ mod tests {
         assert!(!pairs.bind(&[1; 16], client(2), 5));
         assert!(!pairs.bind(&[1; 16], client(2), 4));
         assert!(pairs.bind(&[1; 16], client(2), 6));
-        assert!(pairs.of_client(client(1).address).is_none());
-        assert!(pairs.of_client(client(2).address).is_some());
+        assert!(pairs.by_client(client(1).address).is_none());
+        assert!(pairs.by_client(client(2).address).is_some());
         assert!(!pairs.bind(&[2; 16], client(3), 1), "a pair nobody announced");
     }
 
     #[tokio::test]
-    async fn an_idle_pair_is_forgotten_and_its_task_told() {
+    async fn an_idle_pair_is_removed_and_its_task_cancelled() {
         let pairs = Pairs::default();
         let pair = pairs.announce(&request(1), 1).unwrap().unwrap();
         assert!(pairs.bind(&[1; 16], client(1), 1));
-        assert_eq!(pairs.forget_idle(Duration::from_secs(300)), 1);
-        assert_eq!(pairs.forget_idle(Duration::ZERO), 0);
-        assert!(pair.gone().is_cancelled());
-        assert!(pairs.of_client(client(1).address).is_none());
+        assert_eq!(pairs.remove_idle(Duration::from_secs(300)), 1);
+        assert_eq!(pairs.remove_idle(Duration::ZERO), 0);
+        assert!(pair.removed().is_cancelled());
+        assert!(pairs.by_client(client(1).address).is_none());
     }
 
     #[tokio::test]
-    async fn a_pair_announced_again_keeps_its_client_unless_the_secret_is_another() {
+    async fn a_pair_announced_again_keeps_its_client_unless_the_secret_changed() {
         let pairs = Pairs::default();
         let first = pairs.announce(&request(1), 1).unwrap().unwrap();
         assert!(pairs.bind(&[1; 16], client(1), 5));
@@ -255,13 +255,13 @@ mod tests {
             pairs.announce(&request(1), 1).unwrap().is_none(),
             "nothing is new"
         );
-        assert!(!first.gone().is_cancelled());
+        assert!(!first.removed().is_cancelled());
 
         let agent = "127.0.0.1:10".parse().unwrap();
         let moved = RelayRequest { agent, ..request(1) };
         let second = pairs.announce(&moved, 1).unwrap().unwrap();
-        assert!(first.gone().is_cancelled());
-        let bound = pairs.of_client(client(1).address).unwrap();
+        assert!(first.removed().is_cancelled());
+        let bound = pairs.by_client(client(1).address).unwrap();
         assert!(Arc::ptr_eq(&bound, &second));
         assert_eq!(bound.agent, agent);
         assert!(!pairs.bind(&[1; 16], client(2), 5), "its generation stays");
@@ -272,13 +272,13 @@ mod tests {
             .announce(&RelayRequest { secret, ..moved }, 1)
             .unwrap()
             .unwrap();
-        assert!(second.gone().is_cancelled());
-        assert!(pairs.of_client(client(2).address).is_none());
+        assert!(second.removed().is_cancelled());
+        assert!(pairs.by_client(client(2).address).is_none());
         assert!(pairs.bind(&[1; 16], client(3), 1), "another secret begins anew");
     }
 
     #[tokio::test]
-    async fn a_relay_does_not_send_to_itself() {
+    async fn a_relay_does_not_forward_to_itself() {
         let pairs = Pairs::default();
         for own in [
             "127.0.0.1:9",
@@ -293,7 +293,7 @@ mod tests {
             assert!(pairs.get(&[1; 16]).is_none(), "{own}");
         }
         let agent = "192.0.2.1:9".parse().unwrap();
-        assert!(!leads_back(agent, 9), "another host's port of the same number");
+        assert!(!is_own_socket(agent, 9), "another host's port of the same number");
         pairs.announce(&request(1), 10).unwrap();
     }
 }

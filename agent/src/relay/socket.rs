@@ -1,5 +1,5 @@
-//! A UDP socket that moves several packets a system call, each with its length and congestion mark kept (GRO and GSO,
-//! udp(7)).
+//! A UDP socket that sends and receives several packets per system call and keeps their lengths and congestion marks
+//! (GRO and GSO, udp(7); ECN).
 
 use std::{
     io::{self, IoSliceMut},
@@ -18,7 +18,7 @@ pub(super) struct Socket {
 impl Socket {
     pub(super) fn new(socket: std::net::UdpSocket) -> io::Result<Self> {
         let state = UdpSocketState::new((&socket).into())?;
-        // The system's own limits decide in the end.
+        // Best effort: the system's limits apply.
         let buffers = socket2::SockRef::from(&socket);
         let _ = buffers.set_recv_buffer_size(4 * 1024 * 1024);
         let _ = buffers.set_send_buffer_size(4 * 1024 * 1024);
@@ -28,7 +28,7 @@ impl Socket {
         })
     }
 
-    /// Receives into `buffers`; the count says how many of `meta` are filled.
+    /// Receives into `buffers`. Returns how many of `meta` are filled.
     pub(super) async fn receive(&self, buffers: &mut [Vec<u8>], meta: &mut [RecvMeta]) -> io::Result<usize> {
         self.socket
             .async_io(Interest::READABLE, || {
@@ -38,8 +38,8 @@ impl Socket {
             .await
     }
 
-    /// Sends `packets`, of `stride` bytes each but the last, on to `to`, from the own
-    /// address `from` or whichever the system takes. What cannot be sent is dropped: QUIC repeats.
+    /// Sends `packets`, each of `stride` bytes except the last, to `to`, from the local address `from` if given. What
+    /// cannot be sent is dropped: QUIC retransmits.
     pub(super) fn send(&self, to: SocketAddr, from: Option<IpAddr>, packets: &[u8], meta: &RecvMeta) {
         let stride = meta.stride.max(1);
         for batch in packets.chunks(stride.saturating_mul(self.state.max_gso_segments())) {
@@ -56,15 +56,16 @@ impl Socket {
                 })
             };
             let sent = match send() {
-                // An earlier packet met nobody, which is told in this one's place (udp(7)). Somebody may be there again.
+                // The error of an earlier packet that nobody received, reported on this one (udp(7)). Try again: a
+                // receiver may be back.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                    tracing::debug!(%to, "nobody listens there");
+                    tracing::debug!(%to, "an earlier packet was refused");
                     send()
                 }
                 sent => sent,
             };
             if let Err(error) = sent {
-                tracing::trace!(%error, %to, "dropped");
+                tracing::trace!(%error, %to, "packets were dropped");
             }
         }
     }

@@ -10,12 +10,12 @@ use tokio::{net::UdpSocket, time::timeout};
 
 use super::*;
 
-/// How long anything may take that happens.
+/// Time limit for anything that must happen.
 const SOON: Duration = Duration::from_secs(10);
 
 const SECRET: RelaySecret = [1; 32];
 
-/// A running relay, ended with its test.
+/// A running relay, stopped at the end of its test.
 struct Running {
     relay: Arc<Relay>,
     folder: RunDir,
@@ -70,7 +70,7 @@ async fn receive(socket: &UdpSocket) -> (Vec<u8>, SocketAddr) {
     (packet, from)
 }
 
-/// Both steps of a bind, of which each answer is as long as its question.
+/// Both steps of a bind; each answer is as long as its request.
 async fn bind(client: &UdpSocket, relay: SocketAddr, pair: PairId, generation: u64) {
     let mut next = Packet {
         kind: Kind::Bind,
@@ -113,9 +113,9 @@ async fn a_chain_is_bound_relay_by_relay_over_one_socket_and_carries_both_ways()
         .send_to(&bind_of_second.encode(&SECRET), first.address())
         .await
         .unwrap();
-    // A stranger's packet gets no further than the first relay: what comes next is that one's own answer.
+    // A packet of a client that is not bound gets no further than the first relay: the next answer is that relay's own.
     bind(&client, first.address(), [1; 16], 1).await;
-    // The second relay has no client yet: this never arrives.
+    // The second relay has no bound client yet, so this never arrives.
     client.send_to(&sealed(7), first.address()).await.unwrap();
     bind(&client, first.address(), [2; 16], 1).await;
 
@@ -126,7 +126,7 @@ async fn a_chain_is_bound_relay_by_relay_over_one_socket_and_carries_both_ways()
     let (packet, from) = receive(&client).await;
     assert!(packet == sealed(9) && from == first.address());
 
-    // The client comes back from another port, as after a change of networks.
+    // The client moves to another port, as after a change of networks.
     let moved = socket().await;
     bind(&moved, first.address(), [1; 16], 2).await;
     bind(&moved, first.address(), [2; 16], 2).await;
@@ -139,7 +139,7 @@ async fn a_chain_is_bound_relay_by_relay_over_one_socket_and_carries_both_ways()
 }
 
 #[tokio::test]
-async fn a_pair_outlives_its_agent_and_goes_on_when_it_is_back() {
+async fn a_pair_outlives_its_agent_and_works_again_when_it_is_back() {
     let relay = Running::start();
     let (client, agent) = (socket().await, socket().await);
     let address = agent.local_addr().unwrap();
@@ -149,7 +149,8 @@ async fn a_pair_outlives_its_agent_and_goes_on_when_it_is_back() {
     for content in 0..10 {
         client.send_to(&sealed(content), relay.address()).await.unwrap();
     }
-    // Bound again at the same generation, as after a lost answer: the pair is still there, and all before is dealt with.
+    // Bound again at the same generation, as after a lost answer: the pair still exists, and all earlier packets have
+    // been handled.
     bind(&client, relay.address(), [1; 16], 1).await;
     let agent = UdpSocket::bind(address).await.unwrap();
     client.send_to(&sealed(20), relay.address()).await.unwrap();

@@ -1,4 +1,4 @@
-//! Lets clients in over QUIC.
+//! Accepts QUIC connections of clients.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,8 +17,8 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Most unfinished handshakes; further ones get no answer.
 const MOST_HANDSHAKES: usize = 64;
 
-/// Lets in clients that come to `endpoint`, and serves each as one of `tasks` until it leaves or `stop` is cancelled.
-/// Returns when the endpoint is closed.
+/// Accepts clients on `endpoint` and serves each in one of `tasks` until it leaves or `stop` is cancelled. Returns when
+/// the endpoint is closed.
 pub(super) async fn accept_clients(
     endpoint: &Endpoint,
     shared: &Arc<Shared>,
@@ -32,7 +32,7 @@ pub(super) async fn accept_clients(
             continue;
         }
         if unfinished.len() >= HANDSHAKES && incoming.may_retry() {
-            // Fails only for an address that is proven already.
+            // Fails only for an address that is already validated.
             let _ = incoming.retry();
             continue;
         }
@@ -43,8 +43,8 @@ pub(super) async fn accept_clients(
             drop(handshake);
             match connection {
                 Ok(Ok(connection)) => attachment::serve(connection, shared, stop).await,
-                Ok(Err(error)) => tracing::debug!(%error, "a client was not let in"),
-                Err(_) => tracing::debug!("a client's handshake took too long"),
+                Ok(Err(error)) => tracing::debug!(%error, "a client's handshake failed"),
+                Err(_) => tracing::debug!("a client's handshake timed out"),
             }
         });
     }

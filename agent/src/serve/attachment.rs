@@ -1,4 +1,4 @@
-//! One connection of a client: it carries the client's session until it is lost or another one does.
+//! One QUIC connection of a client: it carries the client's session until it is lost or replaced.
 
 use std::{
     convert::Infallible,
@@ -9,8 +9,9 @@ use jq_common::{
     codec::{self, FrameError},
     identity::Fingerprint,
     protocol::{
+        capabilities::Capabilities,
         limits,
-        session::{Attach, AttachReply, Close, Entry, Open},
+        session::{Attach, AttachReply, Close, Control, Entry, Open},
         stream::ResetCode,
     },
     quic,
@@ -26,41 +27,42 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{session::Session, sessions::Attached, shared::Shared};
+use super::{session::Session, sessions::AttachResult, shared::Shared, subscriptions::Updates};
 
-/// Most streams of a connection whose first frame is being read at once. Each may take [`limits::HEADER_FRAME`] of memory.
+/// Most streams of a connection whose first frame is being read at once. Each may take [`limits::HEADER_FRAME`] bytes
+/// of memory.
 const OPENING: usize = 256;
 
-/// For how many more streams than there are room is made at once.
-const ROOM_STEP: usize = 64;
+/// The receive window grows for this many streams more than needed at once.
+const WINDOW_STEP: usize = 64;
 
-/// Serves a connection whose certificate was let in, until it is lost; then waits for the client to come back by another
-/// for as long as it wished. Ends everything once `stop` is cancelled.
+/// Serves a connection of an admitted client until it is lost, then waits for the client to reconnect for as long as it
+/// requested. Ends the session when `stop` is cancelled.
 pub(super) async fn serve(connection: Connection, shared: Arc<Shared>, stop: CancellationToken) {
     let Some(client) = Fingerprint::of_peer(&connection) else {
         return;
     };
-    let carrying = stop.run_until_cancelled(carry(&connection, client, &shared));
-    let (session, generation, how) = match carrying.await {
-        Some(Ok(carried)) => carried,
+    let attached = stop.run_until_cancelled(attach_and_serve(&connection, client, &shared));
+    let (session, generation, how) = match attached.await {
+        Some(Ok(detached)) => detached,
         Some(Err(error)) => {
-            tracing::info!(?client, %error, "no session");
+            tracing::info!(?client, %error, "no session was attached");
             return Close::Refused.close(&connection);
         }
         None => return Close::Ending.close(&connection),
     };
     let leaves = match how {
-        Parted::Left => true,
-        Parted::Lost => {
-            // Where it lives still, what came was nonsense.
+        Detached::ByClient => true,
+        Detached::Lost => {
+            // If the connection is still open, the client violated the protocol.
             Close::Refused.close(&connection);
-            // It holds much memory, and the wait may be long.
+            // A connection holds much memory, and the wait may be long.
             drop(connection);
-            match session.leave(generation) {
+            match session.detach(generation) {
                 Some(keep) => {
-                    // The agent stays as long as the session is kept, whatever other clients wished.
-                    let _kept = shared.context.idle.enter();
-                    wait(&session, generation, keep, &stop).await
+                    // The agent keeps running while a session is kept, whatever linger time other clients requested.
+                    let _kept = shared.context.idle.begin_activity();
+                    wait_for_reattach(&session, generation, keep, &stop).await
                 }
                 None => false,
             }
@@ -71,15 +73,15 @@ pub(super) async fn serve(connection: Connection, shared: Arc<Shared>, stop: Can
     }
 }
 
-/// Keeps a session that nothing carries since the connection of `generation` for `keep`, and then ends it.
-pub(super) async fn keep(
+/// Keeps a session that has had no connection since that of `generation` for `keep`, then ends it.
+pub(super) async fn keep_detached(
     session: Arc<Session>,
     (generation, keep): (u64, std::time::Duration),
     shared: Arc<Shared>,
     stop: CancellationToken,
 ) {
-    let kept = shared.context.idle.enter();
-    let over = wait(&session, generation, keep, &stop).await;
+    let kept = shared.context.idle.begin_activity();
+    let over = wait_for_reattach(&session, generation, keep, &stop).await;
     drop(kept);
     if over {
         end(&session, &shared).await;
@@ -87,50 +89,50 @@ pub(super) async fn keep(
 }
 
 async fn end(session: &Arc<Session>, shared: &Shared) {
-    tracing::info!(client = ?session.client(), "session over");
+    tracing::info!(client = ?session.client(), "session ended");
     session.end(Close::Left).await;
     shared.sessions.remove(session);
 }
 
-/// Returns whether the session is over: nobody has come back to it in time.
-async fn wait(
+/// Waits for another connection of the session. Returns true when the session is over.
+async fn wait_for_reattach(
     session: &Arc<Session>,
     generation: u64,
     keep: std::time::Duration,
     stop: &CancellationToken,
 ) -> bool {
     tokio::select! {
-        () = sleep(keep) => session.is_left_by(generation),
-        () = session.carried_again(generation) => false,
+        () = sleep(keep) => session.is_detached_since(generation),
+        () = session.reattached(generation) => false,
         () = session.streams().ended() => false,
         () = stop.cancelled() => true,
     }
 }
 
-/// How a client parted from a connection.
-enum Parted {
-    /// It said that the session is over.
-    Left,
+/// Why a connection no longer carries its session.
+enum Detached {
+    /// The client ended the session.
+    ByClient,
     /// The connection was lost, or replaced.
     Lost,
 }
 
-/// Makes the connection carry a session, and serves it until it is lost.
-async fn carry(
+/// Attaches the connection to a session and serves it until the connection is lost.
+async fn attach_and_serve(
     connection: &Connection,
     client: Fingerprint,
     shared: &Arc<Shared>,
-) -> Result<(Arc<Session>, u64, Parted), FrameError> {
+) -> Result<(Arc<Session>, u64, Detached), FrameError> {
     let first = timeout(limits::FIRST_FRAME, connection.accept_bi());
     let (mut send, mut receive) = first
         .await
         .map_err(|_| FrameError::TimedOut(limits::FIRST_FRAME))?
         .map_err(std::io::Error::from)?;
-    // What is told here frees what all other streams wait for.
+    // Acknowledgements sent here let all other streams continue.
     let _ = send.set_priority(CONTROL_PRIORITY);
     let attach: Attach = codec::read_within(&mut receive, limits::CONTROL_FRAME, limits::FIRST_FRAME).await?;
     let (session, table) = match shared.sessions.attach(client, &attach, connection) {
-        Attached::Carried {
+        AttachResult::Attached {
             session,
             table,
             ended,
@@ -140,83 +142,91 @@ async fn carry(
             }
             (session, table)
         }
-        Attached::Stale => return refuse(send, &AttachReply::Stale).await,
-        Attached::Busy => return refuse(send, &AttachReply::Busy).await,
+        AttachResult::Stale => return refuse(send, &AttachReply::Stale).await,
+        AttachResult::Busy => return refuse(send, &AttachReply::Busy).await,
     };
-    let presence = shared.context.idle.enter();
+    let activity = shared.context.idle.begin_activity();
     let generation = attach.generation;
-    // Only now: room for the streams is made at once.
+    // Not before the session is attached: quinn allocates for all permitted streams at once.
     connection.set_max_concurrent_bi_streams(VarInt::from_u32(limits::STREAMS));
-    let room = Room::new(connection, table.len());
+    let window = ReceiveWindow::new(connection, table.len());
     tracing::info!(?client, generation, streams = table.len(), "attached");
     let reply = AttachReply::Attached {
         boot: shared.sessions.boot(),
         epoch: session.epoch(),
+        capabilities: Capabilities::OURS,
     };
+    let capabilities = attach.capabilities.shared(Capabilities::OURS);
+    let updates = session
+        .subscriptions()
+        .updates(capabilities.has(Capabilities::SUBSCRIBE));
     tokio::select! {
-        error = talk(connection, &session, reply, table, &mut send, &mut receive) => tracing::debug!(%error, "control stream"),
-        () = accept(room, generation, &session, shared) => {}
+        error = run_control_stream(connection, &session, (reply, table), updates, (&mut send, &mut receive)) => {
+            tracing::debug!(%error, "control stream ended");
+        }
+        () = accept_streams(window, generation, &session, shared) => {}
     }
-    let parted = match connection.close_reason() {
+    let detached = match connection.close_reason() {
         Some(ConnectionError::ApplicationClosed(close))
             if Close::from_wire(close.error_code.into_inner()) == Some(Close::Left) =>
         {
-            Parted::Left
+            Detached::ByClient
         }
-        _ => Parted::Lost,
+        _ => Detached::Lost,
     };
-    drop(presence);
+    drop(activity);
     tracing::info!(?client, generation, "detached");
-    Ok((session, generation, parted))
+    Ok((session, generation, detached))
 }
 
 async fn refuse<T>(mut send: SendStream, reply: &AttachReply) -> Result<T, FrameError> {
     codec::write(&mut send, reply, limits::CONTROL_FRAME).await?;
     let _ = send.finish();
-    // Until the client has read it, or has gone.
+    // Until the client has read the reply, or has gone.
     let _ = timeout(limits::FIRST_FRAME, send.stopped()).await;
     Err(FrameError::Ended)
 }
 
-/// The control stream. Returns why it is lost.
-async fn talk(
+/// Runs the control stream. Returns why it ended.
+async fn run_control_stream(
     connection: &Connection,
     session: &Arc<Session>,
-    reply: AttachReply,
-    table: Vec<Entry>,
-    send: &mut SendStream,
-    receive: &mut RecvStream,
+    (reply, table): (AttachReply, Vec<Entry>),
+    mut updates: Updates,
+    (send, receive): (&mut SendStream, &mut RecvStream),
 ) -> FrameError {
-    let told = async {
+    let send_all = async {
         codec::write(send, &reply, limits::CONTROL_FRAME).await?;
         control::send_table(send, &table).await?;
-        control::run_sender(session.streams(), send).await
+        control::run_sender(session.streams(), &mut updates, send).await
     };
-    let heard = async {
+    let receive_all = async {
         loop {
             let control = control::receive_frame(receive).await?;
             let path = connection.stats().path;
             session.streams().update_path(path.cwnd, path.rtt);
-            if !session.streams().on_control(&control) {
-                return Err(FrameError::Ended);
+            match control {
+                Control::Subscribe { topics } => session.subscriptions().subscribe(topics),
+                control if session.streams().on_control(&control) => {}
+                _ => return Err(FrameError::Ended),
             }
         }
     };
-    let never: Result<(Infallible, Infallible), FrameError> = tokio::try_join!(told, heard);
+    let never: Result<(Infallible, Infallible), FrameError> = tokio::try_join!(send_all, receive_all);
     match never {
         Ok((never, _)) => match never {},
         Err(error) => error,
     }
 }
 
-/// The room for what a client's streams have under way.
-struct Room {
+/// The receive window of a connection.
+struct ReceiveWindow {
     connection: Connection,
-    /// How many streams it is for.
+    /// The number of streams that the window is sized for.
     streams: Mutex<usize>,
 }
 
-impl Room {
+impl ReceiveWindow {
     fn new(connection: &Connection, streams: usize) -> Arc<Self> {
         connection.set_receive_window(quic::window(streams));
         Arc::new(Self {
@@ -225,28 +235,33 @@ impl Room {
         })
     }
 
-    /// Makes room for `streams` streams at least.
-    fn make(&self, streams: usize) {
-        let mut there = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
-        if streams > *there {
-            *there = streams + ROOM_STEP;
-            self.connection.set_receive_window(quic::window(*there));
+    /// Grows the window so that it suffices for `streams` streams.
+    fn grow(&self, streams: usize) {
+        let mut sized_for = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        if streams > *sized_for {
+            *sized_for = streams + WINDOW_STEP;
+            self.connection.set_receive_window(quic::window(*sized_for));
         }
     }
 }
 
-/// Takes the streams that the client opens. Returns when the connection is lost.
-async fn accept(room: Arc<Room>, generation: u64, session: &Arc<Session>, shared: &Arc<Shared>) {
+/// Accepts the streams that the client opens. Returns when the connection is lost.
+async fn accept_streams(
+    window: Arc<ReceiveWindow>,
+    generation: u64,
+    session: &Arc<Session>,
+    shared: &Arc<Shared>,
+) {
     let opening = TaskTracker::new();
     let lost = CancellationToken::new();
     let _lost = lost.clone().drop_guard();
     let opens = Arc::new(Semaphore::new(OPENING));
-    // It is never closed. Once the connection is lost, all that is being read fails and makes room.
+    // The semaphore is never closed. Once the connection is lost, all pending reads fail and release their permits.
     while let Ok(permit) = opens.clone().acquire_owned().await {
-        let Ok((send, mut receive)) = room.connection.accept_bi().await else {
+        let Ok((send, mut receive)) = window.connection.accept_bi().await else {
             return;
         };
-        let (session, shared, lost, room) = (session.clone(), shared.clone(), lost.clone(), room.clone());
+        let (session, shared, lost, window) = (session.clone(), shared.clone(), lost.clone(), window.clone());
         opening.spawn(async move {
             let mut send = Sender::new(send);
             let open = codec::read_within::<Open>(&mut receive, limits::HEADER_FRAME, limits::FIRST_FRAME);
@@ -260,11 +275,11 @@ async fn accept(room: Arc<Room>, generation: u64, session: &Arc<Session>, shared
                         receive: Receiver::new(receive),
                         at: open.from,
                     };
-                    session.open(&shared.context, open, leg);
-                    room.make(session.streams().len());
+                    session.open(&shared.context, &open, leg);
+                    window.grow(session.streams().len());
                 }
                 Some(Err(error)) => {
-                    tracing::debug!(%error, "a stream without a header");
+                    tracing::debug!(%error, "a stream had no valid header");
                     send.reset(ResetCode::BadHeader);
                     let _ = receive.stop(ResetCode::BadHeader.to_wire());
                 }
@@ -274,8 +289,8 @@ async fn accept(room: Arc<Room>, generation: u64, session: &Arc<Session>, shared
     }
 }
 
-/// All sessions end with the agent.
-pub(super) async fn end_all(shared: &Shared) {
+/// Ends all sessions when the agent shuts down.
+pub(super) async fn end_all_sessions(shared: &Shared) {
     for session in shared.sessions.all() {
         session.end(Close::Ending).await;
         shared.sessions.remove(&session);

@@ -1,16 +1,16 @@
-//! What the sessions of an agent share.
+//! State that all sessions of the agent share.
 
 use tokio_util::task::TaskTracker;
 
 use super::{idle_shutdown::IdleShutdown, quiesce::Quiesce};
 use crate::workload::Workloads;
 
-/// What a session needs for the work of its streams.
+/// What a session needs to work on its streams.
 pub(super) struct Context {
     pub(super) workloads: Workloads,
-    /// Work on workloads, which a client that leaves does not stop.
+    /// Starts of workloads; they continue when their client leaves.
     pub(super) work: TaskTracker,
-    /// Closed while an upgrade is near: what needs a workload's network waits for the successor.
+    /// Paused for an upgrade: work that needs a workload's network waits for the successor.
     pub(super) quiesce: Quiesce,
     pub(super) idle: IdleShutdown,
 }

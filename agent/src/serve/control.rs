@@ -1,4 +1,5 @@
-//! The control socket: bootstraps of this user bring the clients to let in, and carry packets for those that UDP does not.
+//! The control socket: bootstraps of this user admit clients here, and tunnel packets for clients that UDP does not
+//! reach.
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,18 +22,17 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{accept::accept_clients, handover, shared::Shared};
 use crate::failure::host_unfit;
 
-/// How many pipes of packets may be open at once, each an SSH channel of a client. Every client that connects has one until
-/// UDP is found to work.
-pub(super) const PIPES: usize = 64;
+/// Most tunnels open at once, each over a client's SSH channel. Every client that connects uses one until UDP works.
+pub(super) const MOST_TUNNELS: usize = 64;
 
-/// How often it is looked whether anybody uses a pipe. Whose laptop is gone for two of these has lost its connection,
-/// though ssh may take hours to notice.
-const UNUSED: Duration = Duration::from_secs(60);
+/// Interval between checks that a tunnel has a client. A client without a connection for two intervals is gone, though
+/// ssh may take hours to notice.
+const UNUSED_CHECK: Duration = Duration::from_secs(60);
 
-/// How long a pipe may have to wait for others to end. Most are needed for a moment only.
-const TURN: Duration = Duration::from_secs(5);
+/// Time limit for a tunnel to wait until another ends. Most are needed only for a moment.
+const TUNNEL_WAIT: Duration = Duration::from_secs(5);
 
-/// Accepts bootstraps for ever.
+/// Accepts bootstraps forever.
 pub(super) async fn accept(
     control: &UnixListener,
     shared: &Arc<Shared>,
@@ -44,23 +44,22 @@ pub(super) async fn accept(
         let (shared, clients, stop) = (shared.clone(), tasks.clone(), stop.clone());
         tasks.spawn(async move {
             match stop.run_until_cancelled(answer(stream, &shared)).await {
-                Some(Ok(Some(pipe))) => pipe.carry(&shared, &clients, &stop).await,
-                Some(Err(error)) => tracing::info!(%error, "a bootstrap ended early"),
+                Some(Ok(Some(tunnel))) => tunnel.serve(&shared, &clients, &stop).await,
+                Some(Err(error)) => tracing::info!(%error, "a bootstrap failed"),
                 Some(Ok(None)) | None => {}
             }
         });
     }
 }
 
-/// Answers one bootstrap. Where it asked for one, its stream is a pipe of packets from here on; one that asked for an
-/// upgrade is answered by the successor.
-async fn answer(mut stream: UnixStream, shared: &Shared) -> Result<Option<Pipe>, FrameError> {
+/// Answers one bootstrap. Returns the tunnel if it asked for one. An upgrade request is answered by the successor.
+async fn answer(mut stream: UnixStream, shared: &Shared) -> Result<Option<Tunnel>, FrameError> {
     let request = codec::read_within(&mut stream, limits::BOOTSTRAP_FRAME, limits::FIRST_FRAME).await?;
     let (reply, permit): (BootstrapReply, _) = match request {
-        BootstrapRequest::Admit(request) => (Ok(let_in(&request, shared)), None),
+        BootstrapRequest::Admit(request) => (Ok(admit(&request, shared)), None),
         BootstrapRequest::AdmitAndTunnel(request) => {
-            match timeout(TURN, shared.pipes.clone().acquire_owned()).await {
-                Ok(Ok(permit)) => (Ok(let_in(&request, shared)), Some(permit)),
+            match timeout(TUNNEL_WAIT, shared.tunnels.clone().acquire_owned()).await {
+                Ok(Ok(permit)) => (Ok(admit(&request, shared)), Some(permit)),
                 Ok(Err(_)) | Err(_) => {
                     let why = "too many clients are connected over ssh without UDP";
                     (Err(host_unfit("no more ssh connections", why)), None)
@@ -69,12 +68,12 @@ async fn answer(mut stream: UnixStream, shared: &Shared) -> Result<Option<Pipe>,
         }
         BootstrapRequest::Upgrade(request) => match handover::prepare(request, shared).await {
             Ok(prepared) => {
-                // Fails only when the agent is ending.
-                let _ = shared.upgrades.send(prepared.for_asker(stream)).await;
+                // Fails only when the agent is shutting down.
+                let _ = shared.upgrades.send(prepared.requested_by(stream)).await;
                 return Ok(None);
             }
             Err(why) => {
-                tracing::info!(why, "no upgrade");
+                tracing::info!(why, "upgrade refused");
                 (Err(host_unfit("the agent stays as it is", why)), None)
             }
         },
@@ -84,20 +83,23 @@ async fn answer(mut stream: UnixStream, shared: &Shared) -> Result<Option<Pipe>,
         ),
     };
     codec::write(&mut stream, &reply, limits::BOOTSTRAP_FRAME).await?;
-    Ok(permit.map(|permit| Pipe {
+    Ok(permit.map(|permit| Tunnel {
         stream,
         _permit: permit,
     }))
 }
 
-fn let_in(request: &AdmitRequest, shared: &Shared) -> Started {
-    shared.context.idle.expect(Duration::from_secs(request.linger_s));
+fn admit(request: &AdmitRequest, shared: &Shared) -> Started {
+    shared
+        .context
+        .idle
+        .expect_client(Duration::from_secs(request.linger_s));
     shared.allowed.allow(request.client);
-    started(shared)
+    address(shared)
 }
 
-/// How this agent is reached.
-pub(super) fn started(shared: &Shared) -> Started {
+/// How clients reach this agent.
+pub(super) fn address(shared: &Shared) -> Started {
     Started::Serve(AdmitReply {
         agent: shared.identity.fingerprint(),
         port: shared.port,
@@ -106,20 +108,20 @@ pub(super) fn started(shared: &Shared) -> Started {
     })
 }
 
-/// A control connection that carries packets.
-struct Pipe {
+/// A control connection that tunnels QUIC packets.
+struct Tunnel {
     stream: UnixStream,
     _permit: OwnedSemaphorePermit,
 }
 
-impl Pipe {
-    /// Serves the clients that come through it, until the other side ends it or `stop` is cancelled.
-    async fn carry(self, shared: &Arc<Shared>, tasks: &TaskTracker, stop: &CancellationToken) {
+impl Tunnel {
+    /// Serves the clients that connect through the tunnel, until the other side closes it or `stop` is cancelled.
+    async fn serve(self, shared: &Arc<Shared>, tasks: &TaskTracker, stop: &CancellationToken) {
         let (reader, writer) = self.stream.into_split();
         let (carrier, driver) = pipe::over(reader, writer);
         let endpoint = match shared.quic.endpoint_on(carrier, CarrierKind::Pipe) {
             Ok(endpoint) => endpoint,
-            Err(error) => return tracing::warn!(%error, "no endpoint on a pipe"),
+            Err(error) => return tracing::warn!(%error, "no QUIC endpoint on a tunnel"),
         };
         let stopped = async {
             tokio::select! {
@@ -127,28 +129,28 @@ impl Pipe {
                 () = stop.cancelled() => {}
             }
             endpoint.close(VarInt::from_u32(0), b"agent ends");
-            // The farewell is still to be carried.
+            // The CONNECTION_CLOSE packet must still be sent.
             endpoint.wait_idle().await;
         };
         tokio::select! {
             () = stopped => {}
-            () = unused(&endpoint) => tracing::info!("a pipe was ended: nobody used it"),
+            () = unused(&endpoint) => tracing::info!("a tunnel was closed: no client used it"),
             ended = driver.run() => match ended {
-                Ok(()) => tracing::debug!("a pipe ended"),
-                Err(error) => tracing::info!(%error, "a pipe ended"),
+                Ok(()) => tracing::debug!("a tunnel ended"),
+                Err(error) => tracing::info!(%error, "a tunnel ended"),
             }
         }
         endpoint.close(VarInt::from_u32(0), b"the pipe ended");
     }
 }
 
-/// Returns when no client has been connected by `endpoint` for a while.
+/// Returns when no client has been connected on `endpoint` for one to two intervals.
 async fn unused(endpoint: &Endpoint) {
-    let mut looks = interval(UNUSED);
-    looks.tick().await;
+    let mut checks = interval(UNUSED_CHECK);
+    checks.tick().await;
     let mut before = true;
     loop {
-        looks.tick().await;
+        checks.tick().await;
         let now = endpoint.open_connections() > 0;
         if !before && !now {
             return;

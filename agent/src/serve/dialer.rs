@@ -1,4 +1,4 @@
-//! From a stream's target to a connected socket.
+//! Connects to the target of a stream.
 
 use std::{
     io,
@@ -8,37 +8,49 @@ use std::{
 
 use jq_common::protocol::{
     limits,
-    stream::{ResetCode, Target},
+    stream::ResetCode,
+    target::{Address, Scope, Target, Transport},
 };
 use tokio::{net::TcpStream, sync::Semaphore, time::timeout};
 
 use crate::{host_program, workload::RunningWorkload};
 
-/// How many lookups run at once: each is a process.
+/// Most name lookups at once: each is a process.
 static LOOKUPS: Semaphore = Semaphore::const_new(16);
 
-/// Longest host name (RFC 1035, section 2.3.4).
+/// Longest host name in bytes (RFC 1035, section 2.3.4).
 const LONGEST_NAME: usize = 253;
 
-/// Connects to `target`, within [`limits::DIAL`].
+/// Connects to `target` within [`limits::DIAL`].
 ///
 /// # Errors
-/// The code that the stream is reset with.
+/// The code to reset the stream with.
 pub(super) async fn dial(
     target: &Target,
     workload: Option<&dyn RunningWorkload>,
 ) -> Result<TcpStream, ResetCode> {
     let connected = async {
-        match target {
-            Target::Workload { port } => {
+        let Target {
+            scope,
+            address,
+            transport: Transport::Tcp,
+        } = target
+        else {
+            return Err(ResetCode::Unsupported);
+        };
+        match (scope, address) {
+            (Scope::Workload, Address::Port(port)) => {
                 let workload = workload.ok_or(ResetCode::NoWorkload)?;
                 workload.dial(*port).await.map_err(|error| match error.kind() {
-                    // There is no way into the container: it has stopped, or is gone.
+                    // There is no way into the container: it has stopped or is gone.
                     io::ErrorKind::NotConnected | io::ErrorKind::BrokenPipe => ResetCode::NoWorkload,
                     _ => code_of(&error),
                 })
             }
-            Target::Host { host, port } => dial_host(host, *port).await,
+            (Scope::Host, Address::Name { host, port }) => dial_host(host, *port).await,
+            // Not yet.
+            (Scope::Workload, Address::Name { .. } | Address::Unix { .. })
+            | (Scope::Host, Address::Port(_) | Address::Unix { .. }) => Err(ResetCode::Unsupported),
         }
     };
     timeout(limits::DIAL, connected)
@@ -48,7 +60,7 @@ pub(super) async fn dial(
 
 async fn dial_host(host: &str, port: u16) -> Result<TcpStream, ResetCode> {
     let addresses = addresses(host).await?;
-    // Each gets its share of the time: one that does not answer must not keep the next from its turn.
+    // Each address gets an equal share of the time, so that one that does not answer leaves time for the next.
     let share = limits::DIAL / u32::try_from(addresses.len()).unwrap_or(u32::MAX).max(1);
     let mut code = ResetCode::Unreachable;
     for ip in addresses {
@@ -57,7 +69,7 @@ async fn dial_host(host: &str, port: u16) -> Result<TcpStream, ResetCode> {
             Ok(Err(error)) => code_of(&error),
             Err(_) => ResetCode::TimedOut,
         };
-        tracing::debug!(host, %ip, port, ?code, "dial");
+        tracing::debug!(host, %ip, port, ?code, "connect failed");
     }
     Err(code)
 }
@@ -71,7 +83,7 @@ fn code_of(error: &io::Error) -> ResetCode {
     }
 }
 
-/// The addresses of `host`, in the host's own order of preference.
+/// Resolves `host` to addresses, in the host's order of preference.
 async fn addresses(host: &str) -> Result<Vec<IpAddr>, ResetCode> {
     if let Ok(ip) = host.parse() {
         return Ok(vec![ip]);
@@ -82,13 +94,14 @@ async fn addresses(host: &str) -> Result<Vec<IpAddr>, ResetCode> {
     if !is_host_name(host) {
         return Err(ResetCode::Unreachable);
     }
-    // Fails only when the semaphore is closed, which nobody does.
-    let _turn = LOOKUPS.acquire().await;
-    // A static binary must not load the host's name service (getaddrinfo would), so the host's own tool asks it.
+    // Fails only when the semaphore is closed, which never happens.
+    let _permit = LOOKUPS.acquire().await;
+    // A static binary must not load the host's name service modules, as getaddrinfo(3) would, so the host's own tool is
+    // run.
     let output = host_program::output(Path::new("getent"), &["ahosts", host], limits::DIAL)
         .await
         .map_err(|error| {
-            tracing::warn!(host, %error, "getent");
+            tracing::warn!(host, %error, "getent failed");
             ResetCode::Unreachable
         })?;
     let found = parse_ahosts(&String::from_utf8_lossy(&output.stdout));
@@ -107,7 +120,7 @@ fn is_host_name(host: &str) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'))
 }
 
-/// The addresses in the output of `getent ahosts`, each once.
+/// Parses the output of `getent ahosts`; each address once.
 fn parse_ahosts(output: &str) -> Vec<IpAddr> {
     let mut found = Vec::new();
     for ip in output
@@ -126,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_address_that_getent_lists_is_taken_once_in_its_order() {
+    fn each_address_of_getent_is_tried_once_in_its_order() {
         let output = "2001:db8::1     STREAM db.example\n2001:db8::1     DGRAM  \n192.0.2.7       STREAM \n";
         assert_eq!(
             parse_ahosts(output),
@@ -138,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_name_reaches_no_other_program() {
+    fn only_a_host_name_is_passed_to_getent() {
         for host in ["-s", "a b", "$(id)", "", "a/b", &"x".repeat(254)] {
             assert!(!is_host_name(host), "{host}");
         }
@@ -146,7 +159,41 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn localhost_and_numbers_need_no_lookup() {
+    async fn a_target_that_cannot_be_dialled_yet_is_refused_as_one_of_a_newer_client() {
+        let unix = Address::Unix {
+            path: "/var/run/docker.sock".to_owned(),
+        };
+        for target in [
+            Target {
+                transport: Transport::Udp,
+                ..Target::workload(53)
+            },
+            Target {
+                address: unix.clone(),
+                ..Target::workload(1)
+            },
+            Target {
+                address: unix,
+                ..Target::host("h", 1)
+            },
+            Target {
+                scope: Scope::Host,
+                ..Target::workload(1)
+            },
+            Target {
+                scope: Scope::Workload,
+                ..Target::host("h", 1)
+            },
+        ] {
+            let refused = dial(&target, None).await;
+            assert_eq!(refused.unwrap_err(), ResetCode::Unsupported, "{target:?}");
+        }
+        let none = dial(&Target::workload(1), None).await;
+        assert_eq!(none.unwrap_err(), ResetCode::NoWorkload);
+    }
+
+    #[tokio::test]
+    async fn localhost_and_addresses_need_no_lookup() {
         assert_eq!(
             addresses("192.0.2.7").await.unwrap(),
             ["192.0.2.7".parse::<IpAddr>().unwrap()]

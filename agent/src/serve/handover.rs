@@ -1,8 +1,9 @@
-//! Making way for another build of the agent, which goes on in this very process (execve(2)): with its sockets, its
-//! certificate and its sessions, so that no stream notices.
+//! Upgrades the agent to another build in place: this process executes the new binary (execve(2)) and hands over its
+//! sockets, certificate and sessions, so that no stream breaks.
 //!
-//! What comes before the streams stop may be refused and changes nothing. Afterwards the successor restores everything
-//! from a [`snapshot`]; and where the system does not start it, this program does so itself, in the same way.
+//! An upgrade can be refused until the streams stop, and a refusal changes nothing. After that the successor restores
+//! everything from a snapshot. If the system cannot execute the successor, this program restores itself from the same
+//! snapshot.
 
 mod execute;
 pub(super) mod header;
@@ -13,9 +14,9 @@ mod snapshot;
 #[cfg(feature = "fuzzing")]
 pub(crate) use self::snapshot::read as read_snapshot;
 pub(super) use self::{
-    execute::{Rest, answer, become_successor, close, inherit},
+    execute::{Descriptors, execute_successor, freeze_sessions, receive_snapshot, reply},
     header::Header,
     prepare::prepare,
-    reaper::{children, reap},
+    reaper::{inherited_children, reap},
     snapshot::Snapshot,
 };

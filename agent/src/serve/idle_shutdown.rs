@@ -1,4 +1,4 @@
-//! When the agent ends by itself: nobody has been connected for a time that clients set.
+//! Shuts the agent down after a time without clients, which the clients set.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -7,34 +7,34 @@ use std::{
 
 use tokio::{sync::Notify, time::sleep};
 
-/// How long the agent stays before any client has said how long.
+/// How long the agent keeps running before any client has set a time.
 pub(super) const DEFAULT_LINGER: Duration = Duration::from_secs(600);
 
-/// How long the agent stays at least for a client that was announced: it may have to try several ways.
-const ARRIVAL: Duration = Duration::from_secs(60);
+/// Least time for an admitted client to connect: it may have to try several paths.
+const CONNECT_TIME: Duration = Duration::from_secs(60);
 
-/// Counts who is connected, and tells when the agent has been alone for long enough.
+/// Counts current activities, and tells when there has been none for long enough.
 pub(super) struct IdleShutdown {
     state: Mutex<State>,
     changed: Notify,
 }
 
 struct State {
-    connected: usize,
+    activities: usize,
     linger: Duration,
-    /// A client was announced and none has come since.
+    /// A client was admitted and none has connected since.
     expecting: bool,
 }
 
-/// Somebody is connected for as long as this lives.
+/// An activity that keeps the agent running until this is dropped.
 pub(super) struct ActivityGuard<'a>(&'a IdleShutdown);
 
 impl IdleShutdown {
-    /// Of an agent that somebody is about to come to, and that stays alone for `linger`.
+    /// For an agent that a client is about to connect to, and that keeps running without clients for `linger`.
     pub(super) fn new(linger: Duration) -> Self {
         Self {
             state: Mutex::new(State {
-                connected: 0,
+                activities: 0,
                 linger,
                 expecting: true,
             }),
@@ -42,38 +42,42 @@ impl IdleShutdown {
         }
     }
 
-    /// A client is about to come, and sets how long the agent stays alone; time alone starts anew.
-    pub(super) fn expect(&self, linger: Duration) {
+    /// A client is about to connect. Sets how long the agent keeps running without clients, and restarts that time.
+    pub(super) fn expect_client(&self, linger: Duration) {
         self.update(|state| {
             state.linger = linger;
             state.expecting = true;
         });
     }
 
-    /// How long the agent stays alone.
+    /// How long the agent keeps running without clients.
     pub(super) fn linger(&self) -> Duration {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).linger
     }
 
-    /// Somebody is connected.
-    pub(super) fn enter(&self) -> ActivityGuard<'_> {
+    /// Begins an activity.
+    pub(super) fn begin_activity(&self) -> ActivityGuard<'_> {
         self.update(|state| {
-            state.connected += 1;
+            state.activities += 1;
             state.expecting = false;
         });
         ActivityGuard(self)
     }
 
-    /// Returns when nobody has been connected for the set time.
-    pub(super) async fn ended(&self) {
+    /// Returns when there has been no activity for the set time.
+    pub(super) async fn expired(&self) {
         loop {
             let changed = self.changed.notified();
-            let (alone, linger) = {
+            let (is_idle, linger) = {
                 let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-                let least = if state.expecting { ARRIVAL } else { Duration::ZERO };
-                (state.connected == 0, state.linger.max(least))
+                let least = if state.expecting {
+                    CONNECT_TIME
+                } else {
+                    Duration::ZERO
+                };
+                (state.activities == 0, state.linger.max(least))
             };
-            if !alone {
+            if !is_idle {
                 changed.await;
                 continue;
             }
@@ -92,7 +96,7 @@ impl IdleShutdown {
 
 impl Drop for ActivityGuard<'_> {
     fn drop(&mut self) {
-        self.0.update(|state| state.connected -= 1);
+        self.0.update(|state| state.activities -= 1);
     }
 }
 
@@ -103,25 +107,25 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn the_agent_ends_when_alone_for_the_set_time_and_not_before() {
+    async fn the_agent_ends_after_the_set_time_without_clients_and_not_before() {
         let idle_shutdown = IdleShutdown::new(DEFAULT_LINGER);
-        idle_shutdown.expect(Duration::from_secs(60));
+        idle_shutdown.expect_client(Duration::from_secs(60));
         let start = Instant::now();
-        let presence = async {
-            let presence = idle_shutdown.enter();
+        let activity = async {
+            let activity = idle_shutdown.begin_activity();
             sleep(Duration::from_secs(1000)).await;
-            drop(presence);
+            drop(activity);
         };
-        let ((), ()) = tokio::join!(idle_shutdown.ended(), presence);
+        let ((), ()) = tokio::join!(idle_shutdown.expired(), activity);
         assert_eq!(start.elapsed().as_secs(), 1060);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_client_that_was_announced_is_given_time_to_come() {
+    async fn an_admitted_client_gets_time_to_connect() {
         let idle_shutdown = IdleShutdown::new(DEFAULT_LINGER);
-        idle_shutdown.expect(Duration::from_secs(2));
+        idle_shutdown.expect_client(Duration::from_secs(2));
         let start = Instant::now();
-        idle_shutdown.ended().await;
-        assert_eq!(start.elapsed(), ARRIVAL);
+        idle_shutdown.expired().await;
+        assert_eq!(start.elapsed(), CONNECT_TIME);
     }
 }

@@ -1,4 +1,4 @@
-//! A carrier that can be told to read no more.
+//! UDP socket wrapper that can stop receiving; unread datagrams stay in the kernel for the successor process.
 
 use std::{
     fmt,
@@ -17,8 +17,7 @@ use quinn::{
     udp::{RecvMeta, Transmit},
 };
 
-/// Passes packets both ways until it is paused. From then on what arrives stays with the kernel, for whoever has the
-/// socket next, and packets still go out.
+/// Sends and receives until it is paused. After that it only sends.
 pub(super) struct PausableSocket {
     inner: Arc<dyn AsyncUdpSocket>,
     paused: AtomicBool,
@@ -32,7 +31,7 @@ impl PausableSocket {
         })
     }
 
-    /// Reads no more. There is no way back.
+    /// Stops receiving, for good.
     pub(super) fn pause(&self) {
         self.paused.store(true, Ordering::SeqCst);
     }

@@ -1,20 +1,21 @@
-//! Where work passes that a successor could not take over in the middle.
+//! Pauses work that a successor could not take over in progress.
 
 use std::sync::Arc;
 
 use tokio::sync::watch;
 
-/// Open until an upgrade begins. Then nobody enters, and the upgrade waits for those inside to leave.
+/// Grants permits for work until an upgrade starts. Then no more are granted, and the upgrade waits until all are
+/// returned.
 #[derive(Clone)]
 pub(super) struct Quiesce(Arc<watch::Sender<State>>);
 
 #[derive(Default)]
 struct State {
-    closed: bool,
-    inside: usize,
+    paused: bool,
+    permits: usize,
 }
 
-/// Somebody is inside for as long as this lives.
+/// Permission to work, returned when dropped.
 pub(super) struct Permit(Quiesce);
 
 impl Default for Quiesce {
@@ -24,64 +25,64 @@ impl Default for Quiesce {
 }
 
 impl Quiesce {
-    /// Enters, once it is open.
-    pub(super) async fn enter(&self) -> Permit {
+    /// Waits while an upgrade is starting, then grants a permit.
+    pub(super) async fn acquire(&self) -> Permit {
         loop {
-            let entered = self.0.send_if_modified(|state| {
-                state.inside += usize::from(!state.closed);
-                !state.closed
+            let granted = self.0.send_if_modified(|state| {
+                state.permits += usize::from(!state.paused);
+                !state.paused
             });
-            if entered {
+            if granted {
                 return Permit(self.clone());
             }
-            self.opened().await;
+            self.resumed().await;
         }
     }
 
-    /// For somebody who is inside already: stays for as long as the pass lives.
-    pub(super) fn again(&self) -> Permit {
-        self.0.send_modify(|state| state.inside += 1);
+    /// Grants another permit to a holder of one, even while an upgrade is starting.
+    pub(super) fn acquire_another(&self) -> Permit {
+        self.0.send_modify(|state| state.permits += 1);
         Permit(self.clone())
     }
 
-    /// Returns when it is open.
-    pub(super) async fn opened(&self) {
-        self.until(|state| !state.closed).await;
+    /// Returns when permits are granted.
+    pub(super) async fn resumed(&self) {
+        self.until(|state| !state.paused).await;
     }
 
-    /// Returns when it is closed.
-    pub(super) async fn closed(&self) {
-        self.until(|state| state.closed).await;
+    /// Returns when an upgrade is starting.
+    pub(super) async fn started(&self) {
+        self.until(|state| state.paused).await;
     }
 
-    /// Returns when nobody is inside.
-    pub(super) async fn empty(&self) {
-        self.until(|state| state.inside == 0).await;
+    /// Returns when no permit is held.
+    pub(super) async fn drained(&self) {
+        self.until(|state| state.permits == 0).await;
     }
 
     async fn until(&self, condition: impl FnMut(&State) -> bool) {
-        // Fails only when the sender is gone, which is here.
+        // Fails only when the sender is gone, which `self` holds.
         let _ = self.0.subscribe().wait_for(condition).await;
     }
 
-    /// Closes it. False when it was closed before.
-    pub(super) fn close(&self) -> bool {
+    /// Stops granting permits. False when that was already so.
+    pub(super) fn start(&self) -> bool {
         self.0.send_if_modified(|state| {
-            let open = !state.closed;
-            state.closed = true;
-            open
+            let was_running = !state.paused;
+            state.paused = true;
+            was_running
         })
     }
 
-    /// Opens it again.
-    pub(super) fn open(&self) {
-        self.0.send_modify(|state| state.closed = false);
+    /// Grants permits again.
+    pub(super) fn resume(&self) {
+        self.0.send_modify(|state| state.paused = false);
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.0.0.send_modify(|state| state.inside -= 1);
+        self.0.0.send_modify(|state| state.permits -= 1);
     }
 }
 
@@ -92,16 +93,16 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_closed_gate_keeps_newcomers_out_and_waits_for_those_inside() {
+    async fn no_permit_is_granted_during_an_upgrade_and_those_held_are_waited_for() {
         let quiesce = Quiesce::default();
-        let inside = quiesce.enter().await;
-        assert!(quiesce.close());
-        assert!(!quiesce.close(), "closed before");
-        assert!(quiesce.empty().now_or_never().is_none());
-        assert!(quiesce.enter().now_or_never().is_none());
-        drop(inside);
-        assert!(quiesce.empty().now_or_never().is_some());
-        quiesce.open();
-        assert!(quiesce.enter().now_or_never().is_some());
+        let held = quiesce.acquire().await;
+        assert!(quiesce.start());
+        assert!(!quiesce.start(), "started before");
+        assert!(quiesce.drained().now_or_never().is_none());
+        assert!(quiesce.acquire().now_or_never().is_none());
+        drop(held);
+        assert!(quiesce.drained().now_or_never().is_some());
+        quiesce.resume();
+        assert!(quiesce.acquire().now_or_never().is_some());
     }
 }

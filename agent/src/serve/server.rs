@@ -49,10 +49,10 @@ use crate::{
 /// The running role.
 pub struct Server {
     endpoint: Endpoint,
-    /// What `endpoint` reads from and sends by.
+    /// The socket of `endpoint`.
     carrier: Arc<PausableSocket>,
     udp: UdpSocket,
-    /// The control sockets: this build's, and those of builds whose place it took.
+    /// Control sockets: of this build, and of builds that it replaced.
     controls: Vec<UnixListener>,
     locks: Vec<File>,
     shared: Arc<Shared>,
@@ -62,16 +62,16 @@ pub struct Server {
     host: HostContext,
 }
 
-/// Why a server does not serve any more.
+/// Why a server stopped serving.
 pub enum Served {
-    /// Nobody was connected for as long as the last client wished.
-    Alone,
+    /// No client was connected for the linger time.
+    Idle,
     /// Another build is to take over.
-    Replaced(Upgrade),
+    Upgrade(Upgrade),
 }
 
 impl Server {
-    /// Takes the lock, the control socket and a UDP port.
+    /// Starts the role: takes the lock, a UDP port and the control socket.
     ///
     /// # Errors
     /// Any [`StartError`]. Must be called within a tokio runtime.
@@ -79,7 +79,7 @@ impl Server {
         let sockets = RoleSockets::bind(folder)?;
         let identity = Identity::generate()?;
         let (certificate, key) = identity.parts();
-        let head = Header {
+        let header = Header {
             certificate: certificate.to_vec(),
             key: key.to_vec(),
             reset_secret: random()?,
@@ -88,45 +88,49 @@ impl Server {
             allowed: Vec::new(),
             sessions: Vec::new(),
         };
-        let mut server = Self::restore(Snapshot::new(head, sockets.udp, sockets.lock), host)?;
+        let mut server = Self::restore(Snapshot::new(header, sockets.udp, sockets.lock), host)?;
         server.controls.push(sockets.control);
         Ok(server)
     }
 
-    /// Goes on where the program that ran in this process before left everything, and tells who asked for it.
+    /// Restores the agent from its predecessor's snapshot, and reports the result to the bootstrap that requested the
+    /// upgrade.
     ///
     /// # Errors
-    /// Any [`StartError`]. Must be called within a tokio runtime, before anything else has been opened.
+    /// Any [`StartError`]. Must be called within a tokio runtime, before the process has opened any other descriptor.
     pub async fn inherit(folder: &RunDir, host: HostContext) -> Result<Self, StartError> {
-        let children = handover::children();
-        let mut snapshot = handover::inherit().map_err(StartError::Inherit)?;
-        let asker = snapshot.asker.take();
+        let children = handover::inherited_children();
+        let mut snapshot = handover::receive_snapshot().map_err(StartError::Inherit)?;
+        let requester = snapshot.requester.take();
         let mut server = Self::restore(snapshot, host)?;
         let control = folder.listen().map_err(StartError::Folder)?;
         server.controls.push(control);
-        if let Some(asker) = asker {
-            asker.set_nonblocking(true).map_err(StartError::Folder)?;
-            let asker = UnixStream::from_std(asker).map_err(StartError::Folder)?;
-            handover::answer(asker, &Ok(control::started(&server.shared))).await;
+        if let Some(requester) = requester {
+            requester.set_nonblocking(true).map_err(StartError::Folder)?;
+            let requester = UnixStream::from_std(requester).map_err(StartError::Folder)?;
+            handover::reply(requester, &Ok(control::address(&server.shared))).await;
         }
         let stop = server.stop.clone();
         server.tasks.spawn(async move {
             if let Some(Err(error)) = stop.run_until_cancelled(handover::reap(children)).await {
-                tracing::warn!(%error, "children of the program before");
+                tracing::warn!(%error, "cannot wait for inherited child processes");
             }
         });
         Ok(server)
     }
 
     fn restore(snapshot: Snapshot, host: HostContext) -> Result<Self, StartError> {
-        let Snapshot { head, udp, .. } = snapshot;
-        let identity = Identity::from_parts(head.certificate, head.key)
+        let Snapshot { header, udp, .. } = snapshot;
+        let identity = Identity::from_parts(header.certificate, header.key)
             .ok_or_else(|| StartError::Inherit(io::ErrorKind::InvalidData.into()))?;
         let allowed = AllowedClients::default();
-        head.allowed.into_iter().for_each(|client| allowed.allow(client));
-        let quic = AgentSettings::new(&identity, allowed.clone(), &head.reset_secret)?;
+        header
+            .allowed
+            .into_iter()
+            .for_each(|client| allowed.allow(client));
+        let quic = AgentSettings::new(&identity, allowed.clone(), &header.reset_secret)?;
         let port = udp.local_addr().map_err(StartError::Udp)?.port();
-        let kept = udp.try_clone().map_err(StartError::Udp)?;
+        let udp_for_successor = udp.try_clone().map_err(StartError::Udp)?;
         let carrier = PausableSocket::new(UdpCarrier::new(udp).map_err(StartError::Udp)?);
         let endpoint = quic.endpoint_on(carrier.clone(), CarrierKind::Udp)?;
         let controls = snapshot.controls.into_iter().map(|control| {
@@ -134,39 +138,44 @@ impl Server {
             UnixListener::from_std(control)
         });
         let controls = controls.collect::<io::Result<_>>().map_err(StartError::Folder)?;
-        let (asked, upgrades) = mpsc::channel(1);
+        let (requested, upgrades) = mpsc::channel(1);
         let shared = Arc::new(Shared {
             identity,
             allowed,
-            reset_secret: head.reset_secret,
+            reset_secret: header.reset_secret,
             quic,
-            pipes: Arc::new(Semaphore::new(control::PIPES)),
+            tunnels: Arc::new(Semaphore::new(control::MOST_TUNNELS)),
             context: Arc::new(Context {
                 workloads: Workloads::new(host.clone()),
                 work: TaskTracker::new(),
                 quiesce: Quiesce::default(),
-                idle: IdleShutdown::new(Duration::from_secs(head.linger_s)),
+                idle: IdleShutdown::new(Duration::from_secs(header.linger_s)),
             }),
-            sessions: Sessions::new(head.boot),
-            upgrades: asked,
-            stays: AtomicBool::new(false),
+            sessions: Sessions::new(header.boot),
+            upgrades: requested,
+            upgrade_failed: AtomicBool::new(false),
             port,
         });
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let mut sockets = snapshot.sockets.into_iter();
-        let mut held = snapshot.held.into_iter();
-        for state in head.sessions {
-            let kept = (state.generation, Duration::from_secs(state.keep_s));
-            let session = shared
-                .sessions
-                .adopt(|budget| Session::restore(&shared.context, budget, state, &mut sockets, &mut held));
-            tasks.spawn(attachment::keep(session, kept, shared.clone(), stop.clone()));
+        let mut send_buffers = snapshot.send_buffers.into_iter();
+        for state in header.sessions {
+            let detached = (state.generation, Duration::from_secs(state.keep_s));
+            let session = shared.sessions.adopt(|budget| {
+                Session::restore(&shared.context, budget, state, &mut sockets, &mut send_buffers)
+            });
+            tasks.spawn(attachment::keep_detached(
+                session,
+                detached,
+                shared.clone(),
+                stop.clone(),
+            ));
         }
         tracing::info!(port, sessions = shared.sessions.all().len(), "listening");
         Ok(Self {
             endpoint,
             carrier,
-            udp: kept,
+            udp: udp_for_successor,
             controls,
             locks: snapshot.locks,
             shared,
@@ -177,26 +186,27 @@ impl Server {
         })
     }
 
-    /// Serves until nobody has been connected for as long as the last client wished, or another build takes over.
+    /// Serves until no client has been connected for the linger time, or another build takes over.
     pub async fn join(&mut self) -> Served {
         let controls = self.controls.iter();
         let controls = controls.map(|socket| control::accept(socket, &self.shared, &self.tasks, &self.stop));
         tokio::select! {
             () = accept_clients(&self.endpoint, &self.shared, &self.tasks, &self.stop) => {}
             _ = join_all(controls) => {}
-            () = self.shared.context.idle.ended() => tracing::info!("nobody was connected for long enough"),
-            Some(upgrade) = self.upgrades.recv() => return Served::Replaced(upgrade),
+            () = self.shared.context.idle.expired() => tracing::info!("no client was connected for the linger time"),
+            Some(upgrade) = self.upgrades.recv() => return Served::Upgrade(upgrade),
         }
-        Served::Alone
+        Served::Idle
     }
 
-    /// Makes way: this process goes on with the successor's program, which has everything of this one. Returns only when
-    /// the system does not start that. Everything is then restored here, as the successor would have done, so that
-    /// sessions and their streams live on just as well.
+    /// Hands over to another build: this process executes the successor, which takes over everything. Returns only when
+    /// the system cannot execute it; this program then restores itself from the snapshot, as the successor would have,
+    /// and all sessions and streams continue.
     ///
     /// # Errors
-    /// When there is no going on: the system lacks descriptors or memory.
-    pub async fn make_way(self, upgrade: Upgrade) -> Result<Self, StartError> {
+    ///
+    /// When restoring fails too: the system lacks descriptors or memory.
+    pub async fn hand_over(self, upgrade: Upgrade) -> Result<Self, StartError> {
         let Self {
             endpoint,
             carrier,
@@ -209,40 +219,40 @@ impl Server {
             stop,
             host,
         } = self;
-        tracing::info!("making way for another build");
+        tracing::info!("handing over to another build");
         carrier.pause();
         let controls = controls.into_iter().map(UnixListener::into_std);
         let controls = controls.collect::<io::Result<_>>().map_err(StartError::Folder)?;
-        let rest = handover::Rest { udp, locks, controls };
-        let mut snapshot = handover::close(&shared, rest).await;
-        let (error, asker) = handover::become_successor(upgrade, &mut snapshot);
-        tracing::error!(%error, "the successor does not start");
+        let descriptors = handover::Descriptors { udp, locks, controls };
+        let mut snapshot = handover::freeze_sessions(&shared, descriptors).await;
+        let (error, requester) = handover::execute_successor(upgrade, &mut snapshot);
+        tracing::error!(%error, "the successor cannot be executed");
 
         stop.cancel();
         tasks.close();
         within("clients", tasks.wait()).await;
         drop((endpoint, carrier, shared, upgrades));
         let server = Self::restore(snapshot, host)?;
-        server.shared.stays.store(true, Ordering::Relaxed);
-        if let Some(asker) = asker {
+        server.shared.upgrade_failed.store(true, Ordering::Relaxed);
+        if let Some(requester) = requester {
             let failure = host_unfit("the agent stays as it is", error);
-            handover::answer(asker, &Err(failure)).await;
+            handover::reply(requester, &Err(failure)).await;
         }
         Ok(server)
     }
 
-    /// Ends in order: nobody is let in any more, streams reset, work done or cut, helpers removed. Each has its time, so
-    /// that none keeps the next from its own. Containers and Jupyter go on.
+    /// Shuts down in order: stop accepting clients, reset streams, wait for work, remove helper containers. Each stage
+    /// has its own time limit. Containers and Jupyter keep running.
     pub async fn shutdown(self) {
         drop(self.controls);
-        within("sessions", attachment::end_all(&self.shared)).await;
+        within("sessions", attachment::end_all_sessions(&self.shared)).await;
         self.stop.cancel();
         self.endpoint.close(VarInt::from_u32(0), b"agent ends");
         self.tasks.close();
         self.shared.context.work.close();
         within("clients", self.tasks.wait()).await;
         within("work", self.shared.context.work.wait()).await;
-        within("helpers", self.shared.context.workloads.shutdown()).await;
-        within("farewells", self.endpoint.wait_idle()).await;
+        within("helper containers", self.shared.context.workloads.shutdown()).await;
+        within("connection close", self.endpoint.wait_idle()).await;
     }
 }

@@ -1,7 +1,9 @@
-//! One client's session: its streams, and the workload they lead to. It outlives the connections that carry it.
+//! A client's session: its streams, and the workload that they connect to. It outlives the QUIC connections that carry
+//! it.
 
 mod snapshot;
 mod work;
+mod workload;
 
 use std::{
     collections::HashMap,
@@ -11,16 +13,17 @@ use std::{
 };
 
 use jq_common::{
+    codec::FrameError,
     identity::Fingerprint,
     protocol::{
         session::{Close, Entry, Epoch, Open, SessionId, StreamId},
-        stream::{ResetCode, StreamHeader},
-        workload::WorkloadSpec,
+        stream::{Header, ResetCode, StreamHeader},
     },
     session::{
         buffer_budget::BufferBudget,
         leg::Leg,
         socket::Socket,
+        stream::Stream,
         streams::{Opened, Streams},
     },
 };
@@ -31,8 +34,8 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::context::Context;
-use crate::workload::RunningWorkload;
+use self::workload::Workload;
+use super::{context::Context, subscriptions::Subscriptions};
 
 /// Most requests of a session in progress at once.
 const REQUESTS: usize = 8;
@@ -43,49 +46,40 @@ pub(super) struct Session {
     id: SessionId,
     epoch: Epoch,
     streams: Streams,
-    /// Where the legs of each stream go.
+    /// Delivers the QUIC streams ("legs") that a client opens for a stream to the task that works on the stream.
     legs: Mutex<HashMap<StreamId, mpsc::UnboundedSender<Leg>>>,
     carrier: Mutex<Carrier>,
-    /// The generation of the last connection that came to carry it.
+    /// Generation of the last connection that was attached.
     attached: watch::Sender<u64>,
     workload: watch::Sender<Workload>,
+    subscriptions: Subscriptions,
     workers: TaskTracker,
     requests: Arc<Semaphore>,
-    /// A successor takes over: the workers are to leave their work.
+    /// Cancelled for an upgrade: workers are to suspend their work.
     freezing: CancellationToken,
-    left: Mutex<HashMap<StreamId, Left>>,
-}
-
-/// The workload that a client started.
-#[derive(Default)]
-struct Workload {
-    /// As it was asked for, once it has started.
-    spec: Option<WorkloadSpec>,
-    running: Option<Arc<dyn RunningWorkload>>,
-    /// It is being found again, after an upgrade.
-    restoring: bool,
+    suspended: Mutex<HashMap<StreamId, Suspended>>,
 }
 
 /// What is to be done for a stream.
 enum Work {
-    /// Everything.
-    Begin(StreamHeader),
-    /// To carry this socket.
-    Carry(Socket),
+    /// Start the request or the connection.
+    Start(StreamHeader),
+    /// Proxy this socket.
+    Proxy(Socket),
 }
 
-/// Work that was left in the middle.
-enum Left {
-    Begin(StreamHeader),
+/// Work that was suspended for an upgrade.
+enum Suspended {
+    NotStarted(StreamHeader),
     Tcp(OwnedFd),
     Unix(OwnedFd),
 }
 
-/// What carries a session.
+/// The connection that carries a session.
 struct Carrier {
     generation: u64,
     keep: Duration,
-    /// None while nothing does, since then.
+    /// The time of the loss while there is none.
     connection: Result<Connection, Instant>,
 }
 
@@ -110,10 +104,11 @@ impl Session {
             carrier: Mutex::default(),
             attached: watch::Sender::new(0),
             workload: watch::Sender::default(),
+            subscriptions: Subscriptions::new(),
             workers: TaskTracker::new(),
             requests: Arc::new(Semaphore::new(REQUESTS)),
             freezing: CancellationToken::new(),
-            left: Mutex::default(),
+            suspended: Mutex::default(),
         }
     }
 
@@ -133,13 +128,17 @@ impl Session {
         &self.streams
     }
 
+    pub(super) fn subscriptions(&self) -> &Subscriptions {
+        &self.subscriptions
+    }
+
     fn carrier(&self) -> MutexGuard<'_, Carrier> {
         self.carrier.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Fences whatever carried the session, and has `connection` do so. The session's table; None when a connection of
-    /// this or a higher generation was there before.
-    pub(super) fn carry_by(
+    /// Attaches `connection` and fences the one before. Returns the session's table; None when a connection of this or
+    /// a higher generation was attached before.
+    pub(super) fn attach(
         &self,
         generation: u64,
         keep: Duration,
@@ -149,7 +148,7 @@ impl Session {
         if generation <= carrier.generation {
             return None;
         }
-        // Before the table is taken: it must not tell any more what comes after that.
+        // Before the table is taken: the old connection must not acknowledge anything that the table does not have.
         if let Ok(before) = &carrier.connection {
             Close::Fenced.close(before);
         }
@@ -163,8 +162,9 @@ impl Session {
         Some(table)
     }
 
-    /// The connection of `generation` is gone. How long the session is to be kept; None when another carries it.
-    pub(super) fn leave(&self, generation: u64) -> Option<Duration> {
+    /// The connection of `generation` is lost. Returns how long the session is to be kept; None when another connection
+    /// carries it.
+    pub(super) fn detach(&self, generation: u64) -> Option<Duration> {
         let mut carrier = self.carrier();
         if carrier.generation != generation {
             return None;
@@ -173,32 +173,32 @@ impl Session {
         Some(carrier.keep)
     }
 
-    /// What carries it.
+    /// The connection that carries the session.
     pub(super) fn connection(&self) -> Option<Connection> {
         self.carrier().connection.as_ref().ok().cloned()
     }
 
-    /// Since when nothing has carried it. None while something does.
-    pub(super) fn left_since(&self) -> Option<Instant> {
+    /// When the connection was lost. None while there is one.
+    pub(super) fn detached_since(&self) -> Option<Instant> {
         self.carrier().connection.as_ref().err().copied()
     }
 
-    /// Whether nothing has carried it since the connection of `generation` was lost.
-    pub(super) fn is_left_by(&self, generation: u64) -> bool {
+    /// Whether no connection has been attached since that of `generation` was lost.
+    pub(super) fn is_detached_since(&self, generation: u64) -> bool {
         let carrier = self.carrier();
         carrier.generation == generation && carrier.connection.is_err()
     }
 
-    /// Returns when a connection of a higher generation carries it.
-    pub(super) async fn carried_again(&self, generation: u64) {
-        // Fails only with the session.
+    /// Returns when a connection of a higher generation is attached.
+    pub(super) async fn reattached(&self, generation: u64) {
+        // Fails only when the session is dropped.
         let _ = self.attached.subscribe().wait_for(|&now| now > generation).await;
     }
 
-    /// Ends it: its streams are reset, its connection closed.
+    /// Ends the session: resets its streams and closes its connection.
     pub(super) async fn end(&self, why: Close) {
         self.streams.end();
-        // A closed connection that is kept holds much memory.
+        // A closed connection holds much memory for as long as it is referenced.
         if let Ok(connection) = std::mem::replace(&mut self.carrier().connection, Err(Instant::now())) {
             why.close(&connection);
         }
@@ -206,17 +206,14 @@ impl Session {
         self.workers.wait().await;
     }
 
-    /// A stream was opened on the connection of `leg`.
-    pub(super) fn open(self: &Arc<Self>, context: &Arc<Context>, open: Open, leg: Leg) {
-        let from_its_beginning = open.header.is_some() && open.from == 0 && open.received == 0;
-        let stream = match self
-            .streams
-            .opened(leg.generation, open.stream, from_its_beginning)
-        {
+    /// The client opened a QUIC stream for a stream of the session.
+    pub(super) fn open(self: &Arc<Self>, context: &Arc<Context>, open: &Open, leg: Leg) {
+        let from_its_start = open.header.is_some() && open.from == 0 && open.received == 0;
+        let stream = match self.streams.opened(leg.generation, open.stream, from_its_start) {
             Opened::Known(stream) => stream,
             Opened::New(stream) => {
-                if let Some(header) = open.header {
-                    self.work(context, stream.clone(), Work::Begin(header));
+                if let Some(header) = &open.header {
+                    self.begin(context, &stream, header);
                 }
                 stream
             }
@@ -232,6 +229,31 @@ impl Session {
             // Fails only when the stream has just ended.
             let _ = legs.send(leg);
         }
+    }
+
+    /// Begins what a stream is for, where this build understands that.
+    fn begin(self: &Arc<Self>, context: &Arc<Context>, stream: &Arc<Stream>, header: &Header) {
+        match header.read::<StreamHeader>() {
+            Ok(header) => self.work(context, stream.clone(), Work::Start(header)),
+            Err(FrameError::Unsupported(why)) => {
+                tracing::info!(%why, "a stream of a client that is newer than this agent");
+                stream.reset(ResetCode::Unsupported);
+            }
+            Err(error) => {
+                tracing::debug!(%error, "a stream without a header");
+                stream.reset(ResetCode::BadHeader);
+            }
+        }
+    }
+
+    /// Changes the workload, and has the client told.
+    fn change_workload<T>(&self, change: impl FnOnce(&mut Workload) -> T) -> T {
+        let mut result = None;
+        self.workload
+            .send_modify(|workload| result = Some(change(workload)));
+        self.subscriptions.workload_is(self.workload.borrow().status());
+        // The closure has run.
+        result.unwrap_or_else(|| unreachable!("a change is made at once"))
     }
 
     fn legs(&self) -> MutexGuard<'_, HashMap<StreamId, mpsc::UnboundedSender<Leg>>> {

@@ -1,4 +1,4 @@
-//! The sessions of all clients: which connection carries which, and how long one is kept that none carries.
+//! The sessions of all clients: which connection carries which, and how long one is kept without a connection.
 
 use std::{
     collections::HashMap,
@@ -9,17 +9,20 @@ use std::{
 use jq_common::{
     bootstrap::random,
     identity::Fingerprint,
-    protocol::session::{Attach, BootId, Entry, SessionId},
+    protocol::{
+        capabilities::Capabilities,
+        session::{Attach, BootId, Entry, SessionId},
+    },
     session::buffer_budget::{self, BufferBudget},
 };
 use quinn::Connection;
 
 use super::session::Session;
 
-/// Most sessions at once. Of those that nothing carries, the one left longest is ended for a new one.
-const MOST: usize = 64;
+/// Most sessions at once. To admit another, the one that has been without a connection longest is ended.
+const MOST_SESSIONS: usize = 64;
 
-/// The longest that a session is kept without a connection.
+/// Longest time that a session is kept without a connection.
 const LONGEST_KEEP: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// The sessions of an agent.
@@ -29,17 +32,17 @@ pub(super) struct Sessions {
     all: Mutex<HashMap<(Fingerprint, SessionId), Arc<Session>>>,
 }
 
-/// What came of a request to carry a session.
-pub(super) enum Attached {
-    /// It does.
-    Carried {
+/// The result of an attach.
+pub(super) enum AttachResult {
+    /// The connection carries the session.
+    Attached {
         session: Arc<Session>,
-        /// What the agent knows of its streams.
+        /// What the agent knows about the session's streams.
         table: Vec<Entry>,
-        /// Sessions that end by this: those of the client's earlier runs, and the oldest when there are too many.
+        /// Sessions that are to be ended: those of the client's earlier runs, and the oldest when there are too many.
         ended: Vec<Arc<Session>>,
     },
-    /// A later request was there before.
+    /// A connection of this or a higher generation was attached before.
     Stale,
     /// There are too many sessions.
     Busy,
@@ -54,15 +57,20 @@ impl Sessions {
         }
     }
 
-    /// This run of the agent.
+    /// Identifies this run of the agent.
     pub(super) fn boot(&self) -> BootId {
         self.boot
     }
 
-    /// Has `connection`, which belongs to `client`, carry a session from now on. The one that did is closed.
-    pub(super) fn attach(&self, client: Fingerprint, attach: &Attach, connection: &Connection) -> Attached {
+    /// Attaches `connection`, which belongs to `client`, to a session. The connection that carried it is closed.
+    pub(super) fn attach(
+        &self,
+        client: Fingerprint,
+        attach: &Attach,
+        connection: &Connection,
+    ) -> AttachResult {
         if attach.generation == 0 {
-            return Attached::Stale;
+            return AttachResult::Stale;
         }
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (client, attach.session);
@@ -70,7 +78,7 @@ impl Sessions {
         let session = match all.get(&key) {
             Some(session) => session.clone(),
             None => {
-                // A client has one run at a time: what an earlier one left is over.
+                // A client has one run at a time, so the sessions of its earlier runs are over.
                 all.retain(|(owner, _), session| {
                     let stays = *owner != client;
                     if !stays {
@@ -78,14 +86,14 @@ impl Sessions {
                     }
                     stays
                 });
-                if all.len() >= MOST {
-                    let Some(oldest) = longest_left(&all) else {
-                        return Attached::Busy;
+                if all.len() >= MOST_SESSIONS {
+                    let Some(oldest) = longest_detached(&all) else {
+                        return AttachResult::Busy;
                     };
                     ended.extend(all.remove(&oldest));
                 }
                 let Ok(epoch) = random() else {
-                    return Attached::Busy;
+                    return AttachResult::Busy;
                 };
                 let budget = BufferBudget::within(self.memory.clone(), buffer_budget::SESSION);
                 let session = Arc::new(Session::new(client, attach.session, epoch, budget));
@@ -94,20 +102,23 @@ impl Sessions {
             }
         };
         let keep = Duration::from_secs(attach.keep_s).min(LONGEST_KEEP);
-        match session.carry_by(attach.generation, keep, connection) {
+        match session.attach(attach.generation, keep, connection) {
             Some(table) => {
-                session.streams().allow_compression(attach.deflate);
-                Attached::Carried {
+                let shared = attach.capabilities.shared(Capabilities::OURS);
+                session
+                    .streams()
+                    .allow_compression(shared.has(Capabilities::COMPRESSION));
+                AttachResult::Attached {
                     session,
                     table,
                     ended,
                 }
             }
-            None => Attached::Stale,
+            None => AttachResult::Stale,
         }
     }
 
-    /// Takes in a session that another process left: `restore` makes it, with this pool for what it holds.
+    /// Adds a session that the predecessor handed over: `restore` creates it with this buffer budget.
     pub(super) fn adopt(&self, restore: impl FnOnce(Arc<BufferBudget>) -> Arc<Session>) -> Arc<Session> {
         let session = restore(BufferBudget::within(self.memory.clone(), buffer_budget::SESSION));
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
@@ -115,7 +126,7 @@ impl Sessions {
         session
     }
 
-    /// Forgets a session that has ended.
+    /// Removes a session that has ended.
     pub(super) fn remove(&self, session: &Arc<Session>) {
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (session.client(), session.id());
@@ -124,16 +135,18 @@ impl Sessions {
         }
     }
 
-    /// All of them.
+    /// All sessions.
     pub(super) fn all(&self) -> Vec<Arc<Session>> {
         let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         all.values().cloned().collect()
     }
 }
 
-fn longest_left(all: &HashMap<(Fingerprint, SessionId), Arc<Session>>) -> Option<(Fingerprint, SessionId)> {
+fn longest_detached(
+    all: &HashMap<(Fingerprint, SessionId), Arc<Session>>,
+) -> Option<(Fingerprint, SessionId)> {
     all.iter()
-        .filter_map(|(key, session)| Some((session.left_since()?, *key)))
+        .filter_map(|(key, session)| Some((session.detached_since()?, *key)))
         .min_by_key(|(since, _)| *since)
         .map(|(_, key)| key)
 }

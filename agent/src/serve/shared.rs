@@ -1,4 +1,4 @@
-//! What every task of the role needs.
+//! State that all tasks of the role share.
 
 use std::sync::{Arc, atomic::AtomicBool};
 
@@ -10,19 +10,19 @@ use tokio::sync::{Semaphore, mpsc};
 
 use super::{context::Context, sessions::Sessions, upgrade::Upgrade};
 
-/// What every task of the role needs.
+/// State that all tasks of the role share.
 pub(super) struct Shared {
     pub(super) identity: Identity,
     pub(super) allowed: AllowedClients,
     pub(super) reset_secret: [u8; 32],
     pub(super) quic: AgentSettings,
-    /// Permits to open a pipe of packets.
-    pub(super) pipes: Arc<Semaphore>,
+    /// Permits for tunnels.
+    pub(super) tunnels: Arc<Semaphore>,
     /// What the sessions share.
     pub(super) context: Arc<Context>,
     pub(super) sessions: Sessions,
     pub(super) upgrades: mpsc::Sender<Upgrade>,
-    /// An upgrade has failed: there is no other.
-    pub(super) stays: AtomicBool,
+    /// An upgrade has failed: no other is attempted.
+    pub(super) upgrade_failed: AtomicBool,
     pub(super) port: u16,
 }

@@ -1,12 +1,12 @@
-//! Stages of a shutdown, each with a time limit of its own.
+//! Stages of a shutdown, each with its own time limit.
 
 use tokio::time::timeout;
 
 use crate::bootstrap::contract::GRACE;
 
-/// Waits for `ended`, but no longer than [`GRACE`], so that no stage takes the time of the next.
+/// Waits for a stage, but no longer than [`GRACE`].
 pub(super) async fn within(stage: &str, ended: impl Future<Output = ()>) {
     if timeout(GRACE, ended).await.is_err() {
-        tracing::warn!(stage, "did not end in time");
+        tracing::warn!(stage, "a stage of the shutdown did not finish in time");
     }
 }

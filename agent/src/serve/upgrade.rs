@@ -6,9 +6,11 @@ use tokio::net::UnixStream;
 
 /// An upgrade that was agreed to.
 pub struct Upgrade {
-    /// Who waits to hear that the successor is there.
-    pub(super) asker: UnixStream,
+    /// The bootstrap that waits for the result.
+    pub(super) requester: UnixStream,
     pub(super) successor: PathBuf,
     pub(super) run_dir: PathBuf,
+    /// Format of the snapshot that the successor reads.
+    pub(super) format: u32,
     pub(super) lock: File,
 }

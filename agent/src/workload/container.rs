@@ -1,4 +1,5 @@
-//! A container: whether it is ours, what it is to be, and how it is made and started.
+//! Workloads in containers: which container is ours, what a new one looks like, and how it is created and started.
+//! `plan` (pure) compares the request with what exists; `run` carries the plan out.
 
 pub(crate) mod etc_passwd;
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Telling the client what happens.
+//! Reports events to the client.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -8,42 +8,42 @@ use std::{
 use jq_common::protocol::workload::{Event, Progress, Unit};
 use tokio::sync::mpsc::{Sender, error::TrySendError};
 
-/// How long a client that does not read holds up the work for one event.
+/// How long a client that does not read may delay the work for one event.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Sends events to a client. Cheap to clone. A client that is gone, or does not read, stops nothing.
+/// Sends events to a client. Cheap to clone. A client that is gone, or does not read, never stops the work.
 #[derive(Clone)]
 pub(crate) struct EventSink(Sender<Event>);
 
 impl EventSink {
-    /// Events go to `sender`.
+    /// Sends events to `sender`.
     #[must_use]
     pub(crate) fn new(sender: Sender<Event>) -> Self {
         Self(sender)
     }
 
-    /// A step has begun.
+    /// Reports that a step has started.
     pub(crate) async fn step(&self, text: impl Into<String>) {
         self.send(Event::Step(text.into())).await;
     }
 
-    /// Something the user should know.
+    /// Reports something that the user should know.
     pub(crate) async fn note(&self, text: impl Into<String>) {
         self.send(Event::Note(text.into())).await;
     }
 
-    /// Something the user would not expect.
+    /// Reports something unexpected.
     pub(crate) async fn warning(&self, text: impl Into<String>) {
         self.send(Event::Warning(text.into())).await;
     }
 
-    /// How far the step has come. Left out when the client is behind: another follows.
+    /// Reports the progress of a step. Dropped when the client is behind, as another report follows.
     pub(crate) fn progress(&self, progress: Progress) {
-        // Full or closed: nothing depends on it.
+        // Full or closed: nothing depends on this report.
         let _ = self.0.try_send(Event::Progress(progress));
     }
 
-    /// What the step is at, without a measure.
+    /// Reports what a step is doing, with a count but no total.
     pub(crate) fn detail(&self, done: u64, detail: impl Into<String>) {
         self.progress(Progress {
             done,
@@ -53,7 +53,7 @@ impl EventSink {
         });
     }
 
-    /// How much of something has been fetched.
+    /// Reports the progress of a download.
     pub(crate) fn bytes(&self, done: u64, total: Option<u64>, detail: String) {
         self.progress(Progress {
             done,
@@ -68,24 +68,24 @@ impl EventSink {
             Ok(()) | Err(TrySendError::Closed(_)) => {}
             Err(TrySendError::Full(event)) => {
                 if self.0.send_timeout(event, PATIENCE).await.is_err() {
-                    tracing::warn!("an event was left out: the client does not read");
+                    tracing::warn!("an event was dropped: the client does not read");
                 }
             }
         }
     }
 }
 
-/// Lets through a few reports a second.
+/// Limits reports to a few per second.
 #[derive(Default)]
 pub(crate) struct Throttle(Mutex<Option<Instant>>);
 
 impl Throttle {
-    const BEAT: Duration = Duration::from_millis(150);
+    const INTERVAL: Duration = Duration::from_millis(150);
 
-    /// Whether it is time for the next.
+    /// Whether the next report is due.
     pub(crate) fn due(&self) -> bool {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if last.is_some_and(|last| last.elapsed() < Self::BEAT) {
+        if last.is_some_and(|last| last.elapsed() < Self::INTERVAL) {
             return false;
         }
         *last = Some(Instant::now());
@@ -108,12 +108,12 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_client_that_does_not_read_holds_up_for_a_moment_only() {
+    async fn a_client_that_does_not_read_delays_the_work_only_for_a_moment() {
         let (sender, mut receiver) = mpsc::channel(1);
         let sink = EventSink::new(sender);
         sink.step("first").await;
-        sink.detail(1, "left out");
-        sink.note("left out, after a while").await;
+        sink.detail(1, "dropped");
+        sink.note("dropped, after a while").await;
         assert_eq!(receiver.recv().await, Some(Event::Step("first".into())));
         assert!(receiver.try_recv().is_err());
     }

@@ -1,4 +1,4 @@
-//! Failures that several kinds of workloads share.
+//! Failures that several kinds of workloads have in common.
 
 use std::io;
 
@@ -6,12 +6,12 @@ use jq_common::protocol::workload::{Failure, FailureKind};
 
 use crate::{engine::EngineError, failure::fail};
 
-/// The failure of a call to the engine that nothing more particular is known about.
+/// The failure of a call to the engine.
 pub(crate) fn engine(what: &str, error: &EngineError) -> Failure {
     let (kind, hint) = match error {
         EngineError::Lost(_) => (
             FailureKind::EngineStopped,
-            "see whether the engine runs (`systemctl status docker`) and try again",
+            "check that the engine is running (`systemctl status docker`) and try again",
         ),
         EngineError::NoSpace(_) => (
             FailureKind::HostUnfit,
@@ -34,7 +34,7 @@ pub(crate) fn engine(what: &str, error: &EngineError) -> Failure {
     fail(kind, what, error.to_string(), hint)
 }
 
-/// The failure to read or write what is kept on the host for a workload's name.
+/// The failure to read or write the records of a session name on the host.
 pub(crate) fn state(error: &io::Error) -> Failure {
     fail(
         FailureKind::HostUnfit,

@@ -1,4 +1,4 @@
-//! GPUs: what the host has, what was asked for, what the engine can give.
+//! GPUs: which ones a host or container has, what was requested, and how an engine is asked for them.
 
 pub(crate) mod detect;
 pub(crate) mod devices;

@@ -1,8 +1,8 @@
-//! What is known about the host.
+//! Facts about the host.
 
 use std::{ffi::OsString, path::PathBuf};
 
-/// What is known about the host and the user on it. Read once, from outside; nothing here reads the environment.
+/// Facts about the host and the user on it, collected once by the caller; nothing in here reads the environment.
 #[derive(Clone, Debug)]
 pub struct HostContext {
     /// The user's home.
@@ -21,10 +21,10 @@ pub struct HostContext {
     pub(crate) docker_config: Option<PathBuf>,
     /// `XDG_RUNTIME_DIR`.
     pub(crate) xdg_runtime_dir: Option<PathBuf>,
-    /// Private (0700), outlives agents: tokens, records of containers and processes.
+    /// Private folder (0700) that outlives agents: tokens, records of containers and processes.
     pub(crate) state_dir: PathBuf,
-    /// Private (0700), this agent's.
+    /// Private folder (0700) of this agent.
     pub(crate) run_dir: PathBuf,
-    /// This very program, for the helper's image.
+    /// This program's binary, for the helper's image.
     pub(crate) agent_binary: PathBuf,
 }

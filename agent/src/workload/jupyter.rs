@@ -1,4 +1,4 @@
-//! Jupyter: how it is started, where its page is, how it is asked, and how its absence shows.
+//! Jupyter: its command line, how it is probed, and how its start is waited for.
 
 pub(crate) mod command;
 pub(crate) mod probe;

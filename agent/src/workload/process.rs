@@ -1,4 +1,5 @@
-//! Jupyter as a process of the host: found by its record, or started from PATH or a private virtual environment.
+//! Workloads that are processes of the host: a Jupyter that is found by its record, or started from PATH or from a
+//! private virtual environment.
 
 pub(crate) mod detached;
 mod gpus;
@@ -21,8 +22,8 @@ use super::{
     gpu::{self, Gpu},
     jupyter::{
         self,
-        probe::{Found, Unfit, probe},
-        readiness::{self, Waited},
+        probe::{Listener, Reason, probe},
+        readiness::{self, Outcome},
     },
 };
 use crate::{
@@ -35,10 +36,10 @@ use crate::{
 /// How many ports are tried.
 const PORTS: u32 = 3;
 
-/// How many lines of its log are looked at when it has failed.
-const LOG: usize = 30;
+/// Lines of its log that a failure shows.
+const LOG_LINES: usize = 30;
 
-/// Finds or starts the session's process.
+/// Finds or starts the process.
 pub(crate) async fn start(
     host: &HostContext,
     store: &SessionStore,
@@ -52,7 +53,7 @@ pub(crate) async fn start(
     } else {
         let token = store.token(&spec.session).await;
         let token = token.map_err(|error| failure::state(&error))?;
-        let session = Session {
+        let run = Run {
             host,
             store,
             spec,
@@ -60,7 +61,7 @@ pub(crate) async fn start(
             token: &token,
             gpus: &gpus,
         };
-        let (jupyter, running) = session.jupyter().await?;
+        let (jupyter, running) = run.jupyter().await?;
         (Some(jupyter), running)
     };
     Ok(Started {
@@ -74,12 +75,12 @@ pub(crate) async fn start(
     })
 }
 
-/// What only a container can do is refused: doing something else silently would be worse.
+/// Refuses options that only a container can fulfil: ignoring them silently would be worse.
 fn check(host: &HostContext, spec: &WorkloadSpec) -> Result<(), Failure> {
     let refuse = |what: &str, why: &str, hint: &str| Err(fail(FailureKind::BadRequest, what, why, hint));
     if spec.image.is_some() || spec.existing_container.is_some() {
         return refuse(
-            "a process needs no image or container",
+            "a process takes no image or container",
             "`--engine process` runs Jupyter without a container",
             "leave `--engine process` out to use the container, or leave the image out",
         );
@@ -87,8 +88,8 @@ fn check(host: &HostContext, spec: &WorkloadSpec) -> Result<(), Failure> {
     if !spec.volumes.is_empty() {
         return refuse(
             "a process has no volumes",
-            "it sees the host's files where they are",
-            "leave `-v` out and use `-w FOLDER` to choose where Jupyter opens; or name an image",
+            "it uses the host's files directly",
+            "leave `-v` out and use `-w FOLDER` to choose where Jupyter starts; or name an image",
         );
     }
     if spec.user.is_some_and(|user| user.uid != host.uid) {
@@ -101,7 +102,7 @@ fn check(host: &HostContext, spec: &WorkloadSpec) -> Result<(), Failure> {
     Ok(())
 }
 
-struct Session<'a> {
+struct Run<'a> {
     host: &'a HostContext,
     store: &'a SessionStore,
     spec: &'a WorkloadSpec,
@@ -110,8 +111,8 @@ struct Session<'a> {
     gpus: &'a [Gpu],
 }
 
-impl Session<'_> {
-    /// Finds or starts it; with the way to it.
+impl Run<'_> {
+    /// Finds or starts Jupyter, and returns how to reach it.
     async fn jupyter(&self) -> Result<(JupyterInfo, Arc<HostProcesses>), Failure> {
         let kind = self.spec.jupyter;
         let info = |kind, port, was_running| jupyter::info(kind, port, self.token, was_running);
@@ -122,11 +123,11 @@ impl Session<'_> {
         {
             let kind = jupyter::of_verb(&record.verb).unwrap_or(kind);
             let running = Arc::new(HostProcesses::with_jupyter(record.port, self.host.uid));
-            if probe(&*running, record.port, self.token).await != Found::Ours {
-                let waited = self.wait(&*running, record, None).await;
-                self.verdict(waited, kind, record.port)?;
+            if probe(&*running, record.port, self.token).await != Listener::Ours {
+                let outcome = self.wait(&*running, record, None).await;
+                self.check_outcome(outcome, kind, record.port)?;
             }
-            self.tell_differences(record, &workdir).await;
+            self.note_differences(record, &workdir).await;
             return Ok((info(kind, record.port, true), running));
         }
         let program = self.program().await?;
@@ -147,29 +148,31 @@ impl Session<'_> {
             })?;
             let running = Arc::new(HostProcesses::with_jupyter(port, self.host.uid));
             let (mut child, record) = self.spawn(&program, port, &root).await?;
-            let waited = self.wait(&*running, &record, Some(&mut child)).await;
-            let unfit = matches!(
-                &waited,
-                Waited::Late(Found::Other(Unfit::Open | Unfit::Foreign(_)))
+            let outcome = self.wait(&*running, &record, Some(&mut child)).await;
+            let unusable = matches!(
+                &outcome,
+                Outcome::NotReady(Listener::Unusable(Reason::NoToken | Reason::OtherUser(_)))
             );
-            if unfit {
+            if unusable {
                 detached::end(&mut child).await;
             }
-            // Between the choice of a port and Jupyter's coming up anyone may take it.
+            // Another program may take the port before Jupyter listens on it.
             left -= 1;
-            let taken = match &waited {
-                Waited::Late(Found::Other(Unfit::Foreign(_))) => true,
-                Waited::Ended(_) => detached::free_port(Some(port)).is_ok_and(|free| free != port),
+            let taken = match &outcome {
+                Outcome::NotReady(Listener::Unusable(Reason::OtherUser(_))) => true,
+                Outcome::Ended(_) => detached::free_port(Some(port)).is_ok_and(|free| free != port),
                 _ => false,
             };
             if taken && left > 0 {
                 self.events
-                    .note(format!("port {port} was taken meanwhile: trying another"))
+                    .note(format!(
+                        "port {port} was taken by another program; trying another port"
+                    ))
                     .await;
                 preferred = None;
                 continue;
             }
-            self.verdict(waited, kind, port)?;
+            self.check_outcome(outcome, kind, port)?;
             return Ok((info(kind, port, false), running));
         }
     }
@@ -180,7 +183,7 @@ impl Session<'_> {
                 FailureKind::StartFailed,
                 format!("cannot start {}", program.display()),
                 error.to_string(),
-                "see whether it runs when started by hand on the host",
+                "check whether it runs when started by hand on the host",
             )
         })?;
         let pid = child.id().unwrap_or_default();
@@ -192,15 +195,15 @@ impl Session<'_> {
             workdir: root.to_owned(),
         };
         if let Err(error) = self.store.set_process(&self.spec.session, &record).await {
-            // Without a record nobody would find it again.
+            // Without a record no later agent could find it.
             detached::end(&mut child).await;
             return Err(failure::state(&error));
         }
         Ok((child, record))
     }
 
-    /// What was asked for now and is not how it runs.
-    async fn tell_differences(&self, record: &ProcessRecord, workdir: &Path) {
+    /// Notes options that differ from those of the running Jupyter.
+    async fn note_differences(&self, record: &ProcessRecord, workdir: &Path) {
         let running = jupyter::of_verb(&record.verb).unwrap_or(self.spec.jupyter);
         if running != self.spec.jupyter {
             self.events
@@ -227,7 +230,7 @@ impl Session<'_> {
         let as_root = self.host.uid == 0;
         let words = jupyter::command(self.spec.jupyter, port, Some(root), as_root).unwrap_or_default();
         let mut env: Vec<(OsString, OsString)> = Vec::new();
-        // So that `pip` in a terminal of this Jupyter means its own environment.
+        // So that `pip` in a terminal of this Jupyter installs into its environment.
         if let Some(bin) = program.parent() {
             let mut path = bin.as_os_str().to_owned();
             path.push(":");
@@ -263,38 +266,45 @@ impl Session<'_> {
         workload: &dyn RunningWorkload,
         record: &ProcessRecord,
         child: Option<&mut Child>,
-    ) -> Waited<Option<i32>> {
+    ) -> Outcome<Option<i32>> {
         let log = self.store.log_file(&self.spec.session);
         let last_line = || async { tail_of_file(&log, 1).pop() };
         let ended = async {
             match child {
                 Some(child) => child.wait().await.ok().and_then(|status| status.code()),
-                // Not our child: an earlier agent's.
+                // Started by an earlier agent, so not our child.
                 None => std::future::pending().await,
             }
         };
         readiness::wait(workload, record.port, self.token, ended, last_line, self.events).await
     }
 
-    fn verdict(&self, waited: Waited<Option<i32>>, kind: JupyterKind, port: u16) -> Result<(), Failure> {
+    fn check_outcome(
+        &self,
+        outcome: Outcome<Option<i32>>,
+        kind: JupyterKind,
+        port: u16,
+    ) -> Result<(), Failure> {
         let log = self.store.log_file(&self.spec.session);
-        match waited {
-            Waited::Ready => Ok(()),
-            Waited::Stranger => Err(readiness::stranger(kind, port)),
-            Waited::Late(found) => Err(readiness::late(kind, &found, &tail_of_file(&log, LOG))),
-            Waited::Ended(code) => {
+        match outcome {
+            Outcome::Ready => Ok(()),
+            Outcome::OtherToken => Err(readiness::other_token(kind, port)),
+            Outcome::NotReady(found) => {
+                Err(readiness::not_ready(kind, &found, &tail_of_file(&log, LOG_LINES)))
+            }
+            Outcome::Ended(code) => {
                 let exit = Exit {
                     code: code.map(Into::into),
                     ..Exit::default()
                 };
-                let mut failure = readiness::ended(kind, "the host", &exit, &tail_of_file(&log, LOG));
-                failure.hint = format!("its whole log is {} on the host", log.display());
+                let mut failure = readiness::ended(kind, "the host", &exit, &tail_of_file(&log, LOG_LINES));
+                failure.hint = format!("its log is {} on the host", log.display());
                 Err(failure)
             }
         }
     }
 
-    /// `-w`, or the user's home.
+    /// The directory of `-w`, or the user's home.
     fn workdir(&self) -> Result<PathBuf, Failure> {
         let dir = match self.spec.workdir.as_deref() {
             None | Some("~") => self.host.home.clone(),
@@ -309,8 +319,8 @@ impl Session<'_> {
         Err(fail(
             FailureKind::BadRequest,
             format!("there is no folder {}", dir.display()),
-            "Jupyter cannot open there",
-            "create it on the host, or give another with `-w`",
+            "Jupyter cannot start there",
+            "create it on the host, or choose another with `-w`",
         ))
     }
 }

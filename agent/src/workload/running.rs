@@ -6,25 +6,25 @@ use futures_util::future::BoxFuture;
 use jq_common::protocol::workload::Ready;
 use tokio::net::TcpStream;
 
-/// A workload that runs: a container, or processes of the host.
+/// A running workload: a container, or processes of the host.
 pub(crate) trait RunningWorkload: Send + Sync {
-    /// Connects to `port` on the workload's 127.0.0.1, then on its ::1. Dropping the future leaves nothing half done.
+    /// Connects to `port` on the workload's 127.0.0.1, then on its ::1. May be dropped at any point.
     ///
     /// # Errors
-    /// The connect's own; `NotConnected` or `BrokenPipe` when there is no way into the workload's network;
+    /// The error of the connect; `NotConnected` or `BrokenPipe` when there is no way into the workload's network;
     /// `PermissionDenied` when the port is reserved for the workload and another user listens there.
     fn dial(&self, port: u16) -> BoxFuture<'_, io::Result<TcpStream>>;
 }
 
 /// A workload that was started or found.
 pub(crate) struct Started {
-    /// What the client is told.
+    /// What is reported to the client.
     pub(crate) ready: Ready,
     /// The workload.
     pub(crate) running: Arc<dyn RunningWorkload>,
 }
 
-/// A workload whose every port is this one of the machine that runs the tests.
+/// A workload whose ports all lead to one port of the machine that runs the tests.
 #[cfg(test)]
 pub(crate) struct StandIn(pub(crate) u16);
 

@@ -1,4 +1,4 @@
-//! Which engine a request runs on.
+//! Selects the engine that runs a workload.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -9,46 +9,46 @@ use crate::{
     engine::{
         ContainerEngine,
         docker::{ConnectError, Docker},
-        socket::{self, Surroundings},
+        socket::{self, Settings},
     },
     failure::fail,
     host_program,
     session_store::SessionStore,
 };
 
-/// Where daemons lie that an ordinary user's PATH may not have.
+/// Directories of daemons that may be missing in an ordinary user's PATH.
 const SYSTEM_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Who runs a workload.
-pub(crate) enum Choice {
-    /// This container engine.
+/// What runs a workload.
+pub(crate) enum Runner {
+    /// A container engine.
     Engine(Arc<dyn ContainerEngine>),
-    /// Nobody: it is a process of the host.
+    /// No engine: it is a process of the host.
     Process,
 }
 
-/// Chooses, and says why where the user left it open.
-pub(crate) async fn choose(
+/// Selects the engine, and tells the user why if the choice was left open.
+pub(crate) async fn select(
     host: &HostContext,
     store: &SessionStore,
     spec: &WorkloadSpec,
     events: &EventSink,
-) -> Result<Choice, Failure> {
+) -> Result<Runner, Failure> {
     let wants_container = spec.image.is_some() || spec.existing_container.is_some();
     match spec.engine {
-        EngineChoice::Process => Ok(Choice::Process),
-        EngineChoice::Docker | EngineChoice::Podman => Ok(Choice::Engine(connect(host, spec.engine).await?)),
+        EngineChoice::Process => Ok(Runner::Process),
+        EngineChoice::Docker | EngineChoice::Podman => Ok(Runner::Engine(connect(host, spec.engine).await?)),
         EngineChoice::Auto if wants_container => {
             let engine = connect(host, spec.engine).await?;
             let facts = engine.facts();
             events
                 .note(format!(
-                    "using {}, the first engine that answers ({})",
+                    "using {}, the first engine that answered ({})",
                     facts.describe(),
                     facts.found_by
                 ))
                 .await;
-            Ok(Choice::Engine(engine))
+            Ok(Runner::Engine(engine))
         }
         EngineChoice::Auto => {
             if store.container(&spec.session).is_some()
@@ -64,12 +64,12 @@ pub(crate) async fn choose(
                         engine.facts().describe()
                     ))
                     .await;
-                return Ok(Choice::Engine(engine));
+                return Ok(Runner::Engine(engine));
             }
             events
                 .note("no image was named, so Jupyter runs as a process of the host (`--image` runs it in a container)")
                 .await;
-            Ok(Choice::Process)
+            Ok(Runner::Process)
         }
     }
 }
@@ -79,7 +79,7 @@ async fn connect(host: &HostContext, choice: EngineChoice) -> Result<Arc<dyn Con
         .docker_config
         .clone()
         .unwrap_or_else(|| host.home.join(".docker"));
-    let surroundings = Surroundings {
+    let surroundings = Settings {
         docker_host: host.docker_host.as_deref(),
         docker_config: &config,
         runtime_dir: host
@@ -98,7 +98,7 @@ async fn connect(host: &HostContext, choice: EngineChoice) -> Result<Arc<dyn Con
     match Docker::connect(&candidates, &config).await {
         Ok(docker) => Ok(Arc::new(docker)),
         Err(error) => {
-            let mut failure = explain(host, choice, &error);
+            let mut failure = failure(host, choice, &error);
             failure
                 .hint
                 .push_str("; `--engine process` runs Jupyter without containers");
@@ -107,8 +107,8 @@ async fn connect(host: &HostContext, choice: EngineChoice) -> Result<Arc<dyn Con
     }
 }
 
-/// What the user is told when there is no engine.
-fn explain(host: &HostContext, choice: EngineChoice, error: &ConnectError) -> Failure {
+/// The failure when there is no usable engine.
+fn failure(host: &HostContext, choice: EngineChoice, error: &ConnectError) -> Failure {
     let installed = |program: &str| {
         host_program::find(program, &host.path).is_some()
             || host_program::find(program, SYSTEM_PATH.as_ref()).is_some()
@@ -116,11 +116,14 @@ fn explain(host: &HostContext, choice: EngineChoice, error: &ConnectError) -> Fa
     match error {
         ConnectError::Permission(socket) => fail(
             FailureKind::EnginePermission,
-            format!("you may not use the container engine at {}", socket.display()),
+            format!(
+                "no permission to use the container engine at {}",
+                socket.display()
+            ),
             "permission denied on its socket",
             format!(
                 "an administrator can run `sudo usermod -aG docker {}`; then log in again. \
-                 Being in that group is being root on the host; rootless Docker or Podman is not",
+                 Members of that group can act as root on the host; with rootless Docker or Podman they cannot",
                 host.user
             ),
         ),
@@ -132,20 +135,20 @@ fn explain(host: &HostContext, choice: EngineChoice, error: &ConnectError) -> Fa
         ),
         ConnectError::Missing(Some(socket)) => fail(
             FailureKind::EngineStopped,
-            "the container engine that your Docker settings name does not run",
+            "the container engine that your Docker settings name is not running",
             format!("there is no socket at {}", socket.display()),
             "start it, or correct DOCKER_HOST or the docker context on the host",
         ),
         ConnectError::Missing(None) if choice != EngineChoice::Podman && installed("dockerd") => fail(
             FailureKind::EngineStopped,
-            "Docker is installed on the host and does not run",
+            "Docker is installed on the host but not running",
             "there is no socket at /var/run/docker.sock",
             "start it: `sudo systemctl start docker`",
         ),
         ConnectError::Missing(None) if choice != EngineChoice::Docker && installed("podman") => fail(
             FailureKind::EngineStopped,
-            "Podman is installed on the host and its API service does not run",
-            "there is no socket of Podman's",
+            "Podman is installed on the host but its API service is not running",
+            "Podman's socket does not exist",
             "start it: `systemctl --user enable --now podman.socket`",
         ),
         ConnectError::Missing(None) => fail(
@@ -155,7 +158,7 @@ fn explain(host: &HostContext, choice: EngineChoice, error: &ConnectError) -> Fa
                 EngineChoice::Docker => "there is no Docker on the host",
                 EngineChoice::Auto | EngineChoice::Process => "there is no container engine on the host",
             },
-            "no engine's socket was found in the usual places",
+            "no engine socket was found in the usual places",
             "install Docker or Podman",
         ),
     }
@@ -167,7 +170,7 @@ mod tests {
     use crate::workload::fixtures::host;
 
     #[test]
-    fn each_kind_of_absence_has_its_own_words() {
+    fn each_kind_of_missing_engine_is_explained() {
         let socket = || PathBuf::from("/var/run/docker.sock");
         for (error, kind, word) in [
             (
@@ -186,7 +189,7 @@ mod tests {
                 "DOCKER_HOST",
             ),
         ] {
-            let failure = explain(&host(), EngineChoice::Auto, &error);
+            let failure = failure(&host(), EngineChoice::Auto, &error);
             assert_eq!(failure.kind, kind);
             assert!(failure.hint.contains(word), "{}", failure.hint);
         }

@@ -1,4 +1,4 @@
-//! Whether a request makes sense, before anything is done.
+//! Checks a request before anything is done.
 
 use jq_common::protocol::workload::{Failure, FailureKind, WorkloadSpec};
 
@@ -6,11 +6,11 @@ use crate::failure::fail;
 
 /// Longest session name in bytes.
 const SESSION: usize = 48;
-/// Longest image reference, container name or path in bytes.
+/// Longest image reference or container name in bytes.
 const NAME: usize = 4096;
 
-/// Refuses what cannot be meant, and names that could mean something else to an engine or a file system.
-pub(crate) fn check(spec: &WorkloadSpec) -> Result<(), Failure> {
+/// Refuses requests that cannot be fulfilled, and names that an engine or file system would interpret differently.
+pub(crate) fn validate(spec: &WorkloadSpec) -> Result<(), Failure> {
     if !is_name(&spec.session) || spec.session.len() > SESSION {
         return Err(bad(
             "the session's name cannot be used",
@@ -28,7 +28,7 @@ pub(crate) fn check(spec: &WorkloadSpec) -> Result<(), Failure> {
         ));
     }
     if let Some(container) = &spec.existing_container {
-        check_existing(spec, container)?;
+        validate_existing(spec, container)?;
     }
     for volume in &spec.volumes {
         if !volume.destination.starts_with('/') || has_nul(&volume.destination) || has_nul(&volume.source) {
@@ -43,7 +43,7 @@ pub(crate) fn check(spec: &WorkloadSpec) -> Result<(), Failure> {
         if key.is_empty() || key.contains('=') || has_nul(key) || has_nul(value) {
             return Err(bad(
                 "an environment variable cannot be set",
-                format!("its name is `{key}`"),
+                format!("the name is `{key}`"),
                 "write it like `-e NAME=value`",
             ));
         }
@@ -60,7 +60,7 @@ pub(crate) fn check(spec: &WorkloadSpec) -> Result<(), Failure> {
     Ok(())
 }
 
-fn check_existing(spec: &WorkloadSpec, container: &str) -> Result<(), Failure> {
+fn validate_existing(spec: &WorkloadSpec, container: &str) -> Result<(), Failure> {
     if !is_name(container) || container.len() > NAME {
         return Err(bad(
             "the container's name cannot be used",
@@ -70,8 +70,8 @@ fn check_existing(spec: &WorkloadSpec, container: &str) -> Result<(), Failure> {
     }
     if spec.image.is_some() || !spec.volumes.is_empty() || !spec.env.is_empty() || spec.user.is_some() {
         return Err(bad(
-            "a running container takes no options of a new one",
-            "image, volumes, environment and user are what it was made with",
+            "options of a new container cannot be applied to an existing one",
+            "its image, volumes, environment and user were set when it was created",
             "leave these options out, or leave `--container` out",
         ));
     }
@@ -86,7 +86,7 @@ fn has_nul(text: &str) -> bool {
     text.contains('\0')
 }
 
-/// Whether an engine may take this for the name of a container or volume.
+/// Whether this is a valid name of a container or volume.
 pub(crate) fn is_name(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_alphanumeric())
         && text
@@ -94,7 +94,8 @@ pub(crate) fn is_name(text: &str) -> bool {
             .all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-'))
 }
 
-/// The reference goes into the path of a request: no `..`, no `?`, nothing that would need escaping.
+/// Whether this is a valid image reference. It becomes part of a request's path, so nothing that needs escaping is
+/// allowed.
 fn is_image(text: &str) -> bool {
     text.len() <= NAME
         && text.starts_with(|c: char| c.is_ascii_alphanumeric())
@@ -114,7 +115,7 @@ mod tests {
     type Change = fn(&mut WorkloadSpec);
 
     #[test]
-    fn requests_that_make_no_sense_are_refused() {
+    fn invalid_requests_are_refused() {
         let bad: &[Change] = &[
             |spec| spec.session = "../x".into(),
             |spec| spec.session = String::new(),
@@ -143,11 +144,11 @@ mod tests {
             |spec| spec.env.push(("A=B".into(), String::new())),
             |spec| spec.workdir = Some("work".into()),
         ];
-        assert!(check(&spec()).is_ok());
+        assert!(validate(&spec()).is_ok());
         for (n, change) in bad.iter().enumerate() {
             let mut changed = spec();
             change(&mut changed);
-            let failure = check(&changed).expect_err(&n.to_string());
+            let failure = validate(&changed).expect_err(&n.to_string());
             assert_eq!(failure.kind, FailureKind::BadRequest);
         }
     }

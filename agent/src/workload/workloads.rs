@@ -1,4 +1,4 @@
-//! The workloads of this agent's clients.
+//! Starts the workloads of this agent's clients.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use super::{
     container::{helper::Helpers, run::Run},
     gpu::detect,
     process,
-    select_engine::{self, Choice},
+    select_engine::{self, Runner},
     validate,
 };
 use crate::failure::fail;
@@ -20,12 +20,12 @@ pub(crate) struct Workloads {
     host: Arc<HostContext>,
     store: SessionStore,
     helpers: Arc<Helpers>,
-    /// One start at a time for each session.
+    /// Serialises the starts of each session name.
     sessions: KeyedMutex,
 }
 
 impl Workloads {
-    /// Without any workload yet. Makes nothing on disk.
+    /// Creates it without workloads. Does not touch the disk.
     #[must_use]
     pub(crate) fn new(host: HostContext) -> Self {
         let host = Arc::new(host);
@@ -37,24 +37,24 @@ impl Workloads {
         }
     }
 
-    /// Finds or makes the workload. Events are sent as they happen, but not the final one. Starts of the same session
-    /// wait for each other, also between agents of this user on this host.
+    /// Finds or starts a workload. Sends events as they happen, except the final one. Starts of the same session name
+    /// wait for each other, also across agents of this user on this host.
     ///
-    /// Dropping the future leaves what was done so far; the next start of the session takes it from there.
+    /// Dropping the future leaves what was done so far; the next start of the same name continues from there.
     ///
     /// # Errors
-    /// What the user is told. What was made for this request and cannot run has then been removed.
+    /// The failure to show to the user. What was created for this request and cannot run has then been removed.
     pub(crate) async fn start(&self, spec: &WorkloadSpec, events: &EventSink) -> Result<Started, Failure> {
-        validate::check(spec)?;
-        let turn = self.sessions.queue(&spec.session);
-        let _here = match turn.lock().try_lock() {
+        validate::validate(spec)?;
+        let entry = self.sessions.entry(&spec.session);
+        let _in_this_agent = match entry.lock().try_lock() {
             Ok(held) => held,
             Err(_) => {
                 events.step("waiting for an earlier start of this session").await;
-                turn.lock().lock().await
+                entry.lock().lock().await
             }
         };
-        let _everywhere = self.store.lock(&spec.session).await.map_err(|error| {
+        let _in_all_agents = self.store.lock(&spec.session).await.map_err(|error| {
             fail(
                 FailureKind::HostUnfit,
                 "cannot keep this session's state",
@@ -62,8 +62,8 @@ impl Workloads {
                 "free some space there, or make it writable for you",
             )
         })?;
-        match select_engine::choose(&self.host, &self.store, spec, events).await? {
-            Choice::Engine(engine) => {
+        match select_engine::select(&self.host, &self.store, spec, events).await? {
+            Runner::Engine(engine) => {
                 let gpus = detect::of_host(&spec.gpus, &self.host.path).await;
                 let run = Run {
                     engine,
@@ -76,11 +76,12 @@ impl Workloads {
                 };
                 Box::pin(run.container()).await
             }
-            Choice::Process => Box::pin(process::start(&self.host, &self.store, spec, events)).await,
+            Runner::Process => Box::pin(process::start(&self.host, &self.store, spec, events)).await,
         }
     }
 
-    /// Removes the helpers that this agent started, and nothing else: containers, processes and their kernels go on.
+    /// Removes the helper containers of this agent and nothing else: containers, processes and their kernels keep
+    /// running.
     pub(crate) async fn shutdown(&self) {
         self.helpers.remove_all().await;
     }

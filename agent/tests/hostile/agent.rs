@@ -1,4 +1,4 @@
-//! An agent as a process of its own, whose memory can be read.
+//! An agent in a process of its own, whose memory can be measured.
 
 use std::{
     fs::File,
@@ -17,13 +17,13 @@ use jq_common::{
     protocol::limits,
 };
 
-/// How much memory an agent may ever have, in bytes.
+/// Most memory that an agent may ever use, in bytes.
 pub(crate) const MEMORY: u64 = 150_000_000;
 
-/// How long anything may take that is not refused.
+/// Time limit for anything that is not refused.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A running agent. Ends with this, and the test fails if it panicked.
+/// A running agent. Dropping it ends the process, and fails the test if the agent panicked.
 pub(crate) struct Agent {
     process: Child,
     folder: RunDir,
@@ -51,7 +51,7 @@ impl Agent {
             .stderr(File::create(&log).unwrap())
             .spawn()
             .unwrap();
-        // It says how its start went, and closes its output.
+        // It reports how its start went, and closes its output.
         let mut said = BufReader::new(process.stdout.take().unwrap());
         let _ = said.fill_buf().unwrap();
         Self {
@@ -62,8 +62,8 @@ impl Agent {
         }
     }
 
-    /// Lets `client` in, as its bootstrap over ssh does.
-    pub(crate) async fn let_in(&self, client: &Identity) -> Address {
+    /// Admits `client`, as its bootstrap over ssh would.
+    pub(crate) async fn admit(&self, client: &Identity) -> Address {
         let mut stream = self.folder.connect().await.unwrap();
         let request = BootstrapRequest::Admit(AdmitRequest {
             client: client.fingerprint(),
@@ -85,26 +85,26 @@ impl Agent {
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 
-    /// The most memory it ever had, in bytes.
+    /// Peak memory, in bytes.
     pub(crate) fn most_memory(&self) -> u64 {
         self.status("VmHWM:") * 1024
     }
 
-    /// The memory it has now, in bytes.
+    /// Current memory, in bytes.
     pub(crate) fn memory(&self) -> u64 {
         self.status("VmRSS:") * 1024
     }
 
-    /// How many descriptors it has open.
+    /// Number of open descriptors.
     pub(crate) fn descriptors(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/fd", self.process.id()))
             .unwrap()
             .count()
     }
 
-    /// It runs, has panicked nowhere and never had more memory than it may.
+    /// Checks that it is running, has not panicked and never used more memory than allowed.
     #[track_caller]
-    pub(crate) fn is_well(&mut self) {
+    pub(crate) fn assert_healthy(&mut self) {
         let ended = self.process.try_wait().unwrap();
         let log = self.log();
         assert!(ended.is_none(), "it ended: {ended:?}\n{log}");
@@ -115,7 +115,7 @@ impl Agent {
 
     fn log(&self) -> String {
         let mut log = String::new();
-        // The end of a long log says nothing new.
+        // The end of a long log adds nothing.
         let _ = File::open(&self.log)
             .unwrap()
             .take(1 << 20)
@@ -133,7 +133,7 @@ impl Drop for Agent {
     }
 }
 
-/// Where an agent is and how it is known.
+/// The address and certificate of an agent.
 #[derive(Clone)]
 pub(crate) struct Address(pub(crate) AdmitReply);
 

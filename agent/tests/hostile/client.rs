@@ -1,4 +1,4 @@
-//! Clients that speak for themselves, frame by frame: the well-behaved one, and what the others are made of.
+//! Clients that write their own frames: a well-behaved one, and the parts of the others.
 
 use std::{
     net::{Ipv4Addr, UdpSocket},
@@ -9,9 +9,11 @@ use jq_common::{
     codec::{self, FrameError},
     identity::Identity,
     protocol::{
+        capabilities::Capabilities,
         limits,
         session::{Attach, AttachReply, Control, Open, SessionId, StreamAck},
-        stream::{StreamHeader, Target},
+        stream::{Header, StreamHeader},
+        target::Target,
     },
     quic,
     session::block::{self, BlockDecoder},
@@ -21,14 +23,14 @@ use tokio::{io::AsyncWriteExt, net::TcpListener, task::JoinSet, time::timeout};
 
 use crate::agent::{Address, Agent, PATIENCE};
 
-/// How long an exchange may ever take: by then a connection that is silent has been given up.
-const EVER: Duration = Duration::from_secs(30);
+/// Time limit for an exchange; by then an idle connection has timed out.
+const EXCHANGE: Duration = Duration::from_secs(30);
 
-/// Numbers that are the same in every run.
+/// A random number generator with a fixed seed.
 pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    /// The next (SplitMix64).
+    /// The next number (SplitMix64).
     pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
@@ -37,12 +39,12 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// One below `limit`.
+    /// A number below `limit`.
     pub(crate) fn below(&mut self, limit: u64) -> u64 {
         self.next() % limit
     }
 
-    /// Mostly small, sometimes anything.
+    /// Mostly a small number, sometimes any.
     pub(crate) fn number(&mut self) -> u64 {
         match self.below(8) {
             0 => self.next(),
@@ -62,31 +64,41 @@ pub(crate) fn endpoint() -> Endpoint {
     quic::client_endpoint(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap()).unwrap()
 }
 
-/// A connection whose certificate the agent knows.
+/// Connects with a certificate that the agent knows.
 pub(crate) async fn connect(endpoint: &Endpoint, agent: &Address, identity: &Identity) -> Connection {
     let connecting = quic::connect(endpoint, agent.udp(), identity, agent.0.agent).unwrap();
     timeout(PATIENCE, connecting).await.expect("an answer").unwrap()
 }
 
-/// A connection that carries a session.
+/// A connection that is attached to a session.
 pub(crate) struct Attached {
     pub(crate) connection: Connection,
     pub(crate) send: SendStream,
     pub(crate) receive: RecvStream,
 }
 
-/// Asks for a session. None when it is refused.
+/// Attaches to a session. None when it is refused.
 pub(crate) async fn attach(
     connection: Connection,
     session: SessionId,
     generation: u64,
+) -> Result<Option<Attached>, FrameError> {
+    attach_as(connection, session, generation, Capabilities::OURS).await
+}
+
+/// Asks for a session, as a client that can do so much. None when it is refused.
+pub(crate) async fn attach_as(
+    connection: Connection,
+    session: SessionId,
+    generation: u64,
+    capabilities: Capabilities,
 ) -> Result<Option<Attached>, FrameError> {
     let (mut send, mut receive) = connection.open_bi().await.map_err(std::io::Error::from)?;
     let attach = Attach {
         session,
         generation,
         keep_s: 24 * 3600,
-        deflate: true,
+        capabilities,
     };
     codec::write(&mut send, &attach, limits::CONTROL_FRAME).await?;
     let reply = codec::read_within(&mut receive, limits::CONTROL_FRAME, PATIENCE).await?;
@@ -107,20 +119,22 @@ pub(crate) async fn attach(
     }))
 }
 
-/// What a stream to a port of the agent's host is opened with.
+/// A header as it travels.
+pub(crate) fn header(header: &StreamHeader) -> Header {
+    Header::of(header).unwrap()
+}
+
+/// The frame that opens a stream to a port of the agent's host.
 pub(crate) fn open(stream: u64, port: u16) -> Open {
     Open {
         stream,
         from: 0,
         received: 0,
-        header: Some(StreamHeader::Forward(Target::Host {
-            host: "127.0.0.1".to_owned(),
-            port,
-        })),
+        header: Some(header(&StreamHeader::forward(Target::host("127.0.0.1", port)))),
     }
 }
 
-/// What `bytes` are on the wire of a stream.
+/// Encodes `bytes` as a block of a stream.
 pub(crate) fn block(bytes: &[u8]) -> Vec<u8> {
     match bytes.len() {
         0 => Vec::new(),
@@ -128,8 +142,8 @@ pub(crate) fn block(bytes: &[u8]) -> Vec<u8> {
     }
 }
 
-/// What the blocks of `wire` become.
-pub(crate) fn unblocked(wire: Vec<u8>) -> Vec<u8> {
+/// Decodes the blocks in `wire`.
+pub(crate) fn decode_blocks(wire: Vec<u8>) -> Vec<u8> {
     let (mut block_decoder, mut arrived) = (BlockDecoder::default(), [wire.into()].into());
     let mut all = Vec::new();
     while let Some(bytes) = block_decoder.next(&mut arrived).expect("blocks") {
@@ -139,7 +153,7 @@ pub(crate) fn unblocked(wire: Vec<u8>) -> Vec<u8> {
     all
 }
 
-/// Sends back what it gets.
+/// A server that returns what it receives.
 pub(crate) struct Echo {
     pub(crate) port: u16,
     _serving: JoinSet<()>,
@@ -168,7 +182,7 @@ impl Echo {
     }
 }
 
-/// A client that keeps to the rules.
+/// A client that follows the protocol.
 pub(crate) struct Good {
     connection: Connection,
     control: SendStream,
@@ -176,9 +190,9 @@ pub(crate) struct Good {
     next: u64,
     random: Random,
     exchanges: u64,
-    /// The longest that an exchange took.
+    /// The longest exchange.
     slowest: Duration,
-    /// Exchanges that took longer than [`PATIENCE`].
+    /// Number of exchanges that took longer than [`PATIENCE`].
     late: u64,
     _endpoint: Endpoint,
     _listening: JoinSet<()>,
@@ -187,7 +201,7 @@ pub(crate) struct Good {
 impl Good {
     pub(crate) async fn start(agent: &Agent) -> Self {
         let identity = Identity::generate().unwrap();
-        let address = agent.let_in(&identity).await;
+        let address = agent.admit(&identity).await;
         let endpoint = endpoint();
         let connection = connect(&endpoint, &address, &identity).await;
         let attached = attach(connection, [1; 16], 1).await.unwrap();
@@ -198,7 +212,7 @@ impl Good {
             ..
         } = attached.unwrap();
         let mut listening = JoinSet::new();
-        // What the agent says there is of no interest here.
+        // The agent's control frames do not matter here.
         listening.spawn(async move { while let Ok(Some(_)) = receive.read_chunk(usize::MAX, true).await {} });
         Self {
             connection,
@@ -214,7 +228,7 @@ impl Good {
         }
     }
 
-    /// Sends something by a new stream, and gets the same back, to its end.
+    /// Sends bytes on a new stream and receives the same bytes to its end.
     pub(crate) async fn exchange(&mut self) {
         let began = Instant::now();
         let (stream, sent) = (self.next, self.random.bytes(20_000));
@@ -227,7 +241,7 @@ impl Good {
                 .unwrap();
             send.write_all(&block(&sent)).await.unwrap();
             send.finish().unwrap();
-            let got = unblocked(receive.read_to_end(2 * sent.len() + 64).await.unwrap());
+            let got = decode_blocks(receive.read_to_end(2 * sent.len() + 64).await.unwrap());
             assert!(got == sent, "{} bytes came back of {}", got.len(), sent.len());
             let acks = Control::Acks(vec![StreamAck {
                 stream,
@@ -238,10 +252,10 @@ impl Good {
                 .await
                 .unwrap();
         };
-        let done = timeout(EVER, exchange).await;
+        let done = timeout(EXCHANGE, exchange).await;
         assert!(
             done.is_ok(),
-            "what was sent by stream {stream} did not come back within {EVER:?}; the round trip was {:?}, the slowest \
+            "what was sent by stream {stream} did not come back within {EXCHANGE:?}; the round trip was {:?}, the slowest \
              exchange before took {:?}",
             self.connection.rtt(),
             self.slowest
@@ -252,7 +266,7 @@ impl Good {
         self.late += u64::from(took > PATIENCE);
     }
 
-    /// Exchanges for as long as `attack` goes on, and a few times afterwards.
+    /// Exchanges for as long as `attack` runs, and a few times afterwards.
     pub(crate) async fn through<T: Send + 'static>(
         &mut self,
         attack: impl Future<Output = T> + Send + 'static,
@@ -268,7 +282,7 @@ impl Good {
         for _ in 0..5 {
             self.exchange().await;
         }
-        // A machine that stands still for a while makes one late; an attack that holds up others does so again and again.
+        // A machine that pauses for a while delays one exchange; an attack that delays others does so repeatedly.
         assert!(
             self.late <= 1,
             "{} of {} exchanges took longer than {PATIENCE:?}, the slowest {:?}",

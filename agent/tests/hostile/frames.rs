@@ -1,4 +1,4 @@
-//! Clients that were let in and say whatever there is to say.
+//! Admitted clients that send arbitrary frames.
 
 use std::{
     io::Write,
@@ -12,7 +12,8 @@ use jq_common::{
     protocol::{
         limits,
         session::{Control, Entry, Open, StreamAck},
-        stream::{StreamHeader, Target},
+        stream::StreamHeader,
+        target::Target,
         workload::{EngineChoice, GpuAsk, JupyterKind, PullPolicy, Request, WorkloadSpec},
     },
     session::block,
@@ -22,7 +23,7 @@ use tokio::task::JoinSet;
 
 use crate::{
     agent::{Address, Agent},
-    client::{Attached, Echo, Good, Random, attach, block, connect, endpoint, open},
+    client::{self, Attached, Echo, Good, Random, attach, block, connect, endpoint, open},
 };
 
 fn spec(random: &mut Random) -> WorkloadSpec {
@@ -85,19 +86,13 @@ fn control(random: &mut Random) -> Control {
 fn header(random: &mut Random, port: u16) -> StreamHeader {
     match random.below(8) {
         0 => StreamHeader::Request(Request::Start(Box::new(spec(random)))),
-        1 => StreamHeader::Forward(Target::Workload { port }),
-        2 => StreamHeader::Forward(Target::Host {
-            host: String::from_utf8_lossy(&random.bytes(300)).into_owned(),
-            port,
-        }),
-        _ => StreamHeader::Forward(Target::Host {
-            host: "127.0.0.1".to_owned(),
-            port,
-        }),
+        1 => StreamHeader::forward(Target::workload(port)),
+        2 => StreamHeader::forward(Target::host(String::from_utf8_lossy(&random.bytes(300)), port)),
+        _ => StreamHeader::forward(Target::host("127.0.0.1", port)),
     }
 }
 
-/// One stream with anything on it.
+/// Opens one stream with arbitrary content.
 async fn stream(
     connection: &Connection,
     random: &mut Random,
@@ -109,7 +104,7 @@ async fn stream(
         stream: random.below(40),
         from: if random.below(3) == 0 { random.number() } else { 0 },
         received: if random.below(3) == 0 { random.number() } else { 0 },
-        header: (random.below(5) > 0).then(|| header(random, port)),
+        header: (random.below(5) > 0).then(|| client::header(&header(random, port))),
     };
     match random.below(10) {
         0 => send.write_all(&random.bytes(200)).await.ok()?,
@@ -133,12 +128,12 @@ async fn stream(
     Some(())
 }
 
-/// Attaches, says this and that, and leaves without a word.
-async fn rave(agent: &Address, identity: &Identity, seed: u64, port: u16) -> Option<()> {
+/// Attaches, sends arbitrary frames, and disappears.
+async fn send_arbitrary(agent: &Address, identity: &Identity, seed: u64, port: u16) -> Option<()> {
     let random = &mut Random(seed);
     let endpoint = endpoint();
     let connection = connect(&endpoint, agent, identity).await;
-    // The session goes on from one connection to the next, so that there is something to say nonsense about.
+    // The session continues from one connection to the next, so that frames can refer to its streams.
     let Attached {
         connection, mut send, ..
     } = attach(connection, [9; 16], seed + 1).await.ok()??;
@@ -162,43 +157,43 @@ async fn rave(agent: &Address, identity: &Identity, seed: u64, port: u16) -> Opt
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn frames_at_random_harm_nobody_else() {
+async fn arbitrary_frames_do_not_affect_other_clients() {
     let mut agent = Agent::start();
     let mut good = Good::start(&agent).await;
     let echo = Echo::start().await;
     let (identity, port) = (Identity::generate().unwrap(), echo.port);
-    let address = agent.let_in(&identity).await;
+    let address = agent.admit(&identity).await;
     good.through(async move {
         for seed in 0..60 {
-            rave(&address, &identity, seed, port).await;
+            send_arbitrary(&address, &identity, seed, port).await;
         }
     })
     .await;
-    agent.is_well();
+    agent.assert_healthy();
 }
 
-/// A client of its own that is attached, and reads nothing of what the agent says.
-async fn deaf(agent: &Agent) -> (quinn::Endpoint, Attached) {
+/// An attached client that reads nothing from the agent.
+async fn reads_nothing(agent: &Agent) -> (quinn::Endpoint, Attached) {
     let identity = Identity::generate().unwrap();
-    let address = agent.let_in(&identity).await;
+    let address = agent.admit(&identity).await;
     let endpoint = endpoint();
     let connection = connect(&endpoint, &address, &identity).await;
     let attached = attach(connection, [2; 16], 1).await.unwrap().unwrap();
     (endpoint, attached)
 }
 
-/// A port where nobody listens.
-async fn nobody() -> u16 {
+/// A port without a listener.
+async fn free_port() -> u16 {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     listener.local_addr().unwrap().port()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_hundred_thousand_streams_opened_at_once_harm_nobody_else() {
+async fn a_hundred_thousand_streams_opened_at_once_do_not_affect_other_clients() {
     let mut agent = Agent::start();
     let mut good = Good::start(&agent).await;
-    let (endpoint, attached) = deaf(&agent).await;
-    let port = nobody().await;
+    let (endpoint, attached) = reads_nothing(&agent).await;
+    let port = free_port().await;
     good.through(async move {
         for stream in 0..100_000 {
             let Ok((mut send, _)) = attached.connection.open_bi().await else {
@@ -209,14 +204,14 @@ async fn a_hundred_thousand_streams_opened_at_once_harm_nobody_else() {
         drop((endpoint, attached));
     })
     .await;
-    agent.is_well();
+    agent.assert_healthy();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn resets_without_end_from_a_client_that_reads_nothing_harm_nobody_else() {
+async fn endless_resets_from_a_client_that_reads_nothing_do_not_affect_other_clients() {
     let mut agent = Agent::start();
     let mut good = Good::start(&agent).await;
-    let (endpoint, attached) = deaf(&agent).await;
+    let (endpoint, attached) = reads_nothing(&agent).await;
     good.through(async move {
         let mut attached = attached;
         for round in 0..2000u64 {
@@ -232,15 +227,15 @@ async fn resets_without_end_from_a_client_that_reads_nothing_harm_nobody_else() 
         drop((endpoint, attached));
     })
     .await;
-    agent.is_well();
+    agent.assert_healthy();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_waits_to_be_told_to_a_client_that_reads_nothing_is_bounded() {
+async fn control_frames_queued_for_a_client_that_reads_nothing_are_bounded() {
     let mut agent = Agent::start();
     let mut good = Good::start(&agent).await;
-    let (endpoint, attached) = deaf(&agent).await;
-    let port = nobody().await;
+    let (endpoint, attached) = reads_nothing(&agent).await;
+    let port = free_port().await;
     let before = agent.memory();
     good.through(async move {
         let mut attached = attached;
@@ -252,7 +247,7 @@ async fn what_waits_to_be_told_to_a_client_that_reads_nothing_is_bounded() {
                     return;
                 };
                 let _ = codec::write(&mut opened, &open(stream, port), limits::HEADER_FRAME).await;
-                // Nothing listens there, so the agent gives it up.
+                // Nothing listens there, so the agent resets the stream.
                 given_up.spawn(async move { receive.read_chunk(1, true).await.is_err() });
                 let heard = Control::ResetAck { stream };
                 wire.extend(codec::encode(&heard, limits::CONTROL_FRAME).unwrap());
@@ -266,16 +261,16 @@ async fn what_waits_to_be_told_to_a_client_that_reads_nothing_is_bounded() {
     })
     .await;
     let grown = agent.memory().saturating_sub(before);
-    agent.is_well();
-    // It may keep what 16,384 streams need; then it has had enough of that client.
+    agent.assert_healthy();
+    // The agent may buffer what 16,384 streams need; then it closes the connection.
     assert!(grown < 20_000_000, "it grew by {} MB", grown / 1_000_000);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn frames_that_never_end_take_no_more_memory_than_was_sent() {
+async fn incomplete_frames_use_no_more_memory_than_was_sent() {
     let mut agent = Agent::start();
     let mut good = Good::start(&agent).await;
-    let (endpoint, attached) = deaf(&agent).await;
+    let (endpoint, attached) = reads_nothing(&agent).await;
     good.through(async move {
         let mut held = JoinSet::new();
         for _ in 0..1200 {
@@ -294,14 +289,14 @@ async fn frames_that_never_end_take_no_more_memory_than_was_sent() {
         drop((endpoint, attached));
     })
     .await;
-    agent.is_well();
+    agent.assert_healthy();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn few_bytes_that_become_many_wait_until_their_target_takes_them() {
+async fn compressed_bytes_are_not_expanded_before_the_target_accepts_them() {
     let mut agent = Agent::start();
-    let (endpoint, attached) = deaf(&agent).await;
-    // Nobody takes the connections, nor what comes on them.
+    let (endpoint, attached) = reads_nothing(&agent).await;
+    // The target accepts no connection and reads nothing.
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let mut deflated = DeflateEncoder::new(Vec::new(), Compression::best());
@@ -318,7 +313,7 @@ async fn few_bytes_that_become_many_wait_until_their_target_takes_them() {
         send.write_all(&zeros.repeat(400)).await.unwrap();
         held.push((send, receive));
     }
-    // Until it has taken in what it will.
+    // Until the agent has received as much as it accepts.
     let mut looks = tokio::time::interval(Duration::from_millis(50));
     let (mut most, mut since) = (before, Instant::now());
     while since.elapsed() < Duration::from_secs(2) {
@@ -329,18 +324,18 @@ async fn few_bytes_that_become_many_wait_until_their_target_takes_them() {
         }
     }
     assert!(attached.connection.close_reason().is_none());
-    agent.is_well();
-    // They would become 520 MB.
+    agent.assert_healthy();
+    // They would expand to 520 MB.
     let grown = most - before;
     assert!(grown < 30_000_000, "it grew by {} MB", grown / 1_000_000);
     drop((endpoint, listener, held));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn requests_without_end_harm_nobody_else() {
+async fn endless_requests_do_not_affect_other_clients() {
     let mut agent = Agent::start();
     let mut good = Good::start(&agent).await;
-    let (endpoint, attached) = deaf(&agent).await;
+    let (endpoint, attached) = reads_nothing(&agent).await;
     good.through(async move {
         let mut attached = attached;
         let mut spec = spec(&mut Random(1));
@@ -350,7 +345,9 @@ async fn requests_without_end_harm_nobody_else() {
                 stream,
                 from: 0,
                 received: 0,
-                header: Some(StreamHeader::Request(Request::Start(Box::new(spec.clone())))),
+                header: Some(client::header(&StreamHeader::Request(Request::Start(Box::new(
+                    spec.clone(),
+                ))))),
             };
             let Ok((mut opened, _)) = attached.connection.open_bi().await else {
                 return;
@@ -367,5 +364,5 @@ async fn requests_without_end_harm_nobody_else() {
         drop((endpoint, attached));
     })
     .await;
-    agent.is_well();
+    agent.assert_healthy();
 }

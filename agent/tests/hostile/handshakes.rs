@@ -1,4 +1,4 @@
-//! Strangers at the agent's port.
+//! Unknown clients at the agent's port.
 
 use std::{
     io::{self, IoSliceMut},
@@ -28,7 +28,8 @@ use crate::{
     client::{Good, Random, attach, connect, endpoint},
 };
 
-/// Takes no answer of the agent's, or none but its demand to prove an address (Retry; RFC 9000, section 17.2.5).
+/// A socket that drops the agent's packets, or all except Retry, which demands proof of an address (RFC 9000, section
+/// 17.2.5).
 #[derive(Debug)]
 struct Deaf {
     socket: Arc<UdpCarrier>,
@@ -68,7 +69,7 @@ impl AsyncUdpSocket for Deaf {
     }
 }
 
-/// An endpoint of a stranger's whose handshakes never end.
+/// An endpoint of an unknown client whose handshakes never complete.
 fn deaf(retries: bool) -> quinn::Endpoint {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let socket = Deaf {
@@ -91,10 +92,10 @@ async fn flood(agent: &crate::agent::Address, retries: bool, count: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn strangers_are_refused_and_leave_nothing_behind() {
+async fn unknown_clients_are_refused_and_leave_nothing_behind() {
     let mut agent = Agent::start();
     let mut good = Good::start(&agent).await;
-    let address = agent.let_in(&Identity::generate().unwrap()).await;
+    let address = agent.admit(&Identity::generate().unwrap()).await;
     let descriptors = agent.descriptors();
     good.through(async move {
         let endpoint = endpoint();
@@ -102,22 +103,22 @@ async fn strangers_are_refused_and_leave_nothing_behind() {
             let stranger = Identity::generate().unwrap();
             let connecting = quic::connect(&endpoint, address.udp(), &stranger, address.0.agent).unwrap();
             if let Ok(connection) = timeout(PATIENCE, connecting).await.unwrap() {
-                // Its own side of the handshake is done before the agent has seen its certificate.
+                // A client's own side of the handshake completes before the agent has verified its certificate.
                 let attached = attach(connection, [1; 16], 100).await;
                 assert!(attached.is_err(), "a stranger was let in");
             }
         }
     })
     .await;
-    agent.is_well();
+    agent.assert_healthy();
     assert!(agent.descriptors() <= descriptors + 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn packets_at_random_harm_nobody() {
+async fn arbitrary_packets_have_no_effect() {
     let mut agent = Agent::start();
     let mut good = Good::start(&agent).await;
-    let address = agent.let_in(&Identity::generate().unwrap()).await;
+    let address = agent.admit(&Identity::generate().unwrap()).await;
     good.through(async move {
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let random = &mut Random(3);
@@ -126,7 +127,7 @@ async fn packets_at_random_harm_nobody() {
             if let Some(first) = packet.first_mut()
                 && random.below(2) == 0
             {
-                // An Initial of version 1, as far as it goes.
+                // The start of an Initial packet of version 1.
                 *first = 0xc0 | (*first & 0x0f);
                 for (byte, version) in packet.iter_mut().skip(1).zip([0, 0, 0, 1, 8]) {
                     *byte = version;
@@ -137,21 +138,21 @@ async fn packets_at_random_harm_nobody() {
         }
     })
     .await;
-    agent.is_well();
+    agent.assert_healthy();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn handshakes_that_nobody_goes_on_with_hold_up_no_other() {
+async fn incomplete_handshakes_do_not_delay_an_admitted_client() {
     for retries in [false, true] {
         let mut agent = Agent::start();
         let mut good = Good::start(&agent).await;
         let identity = Identity::generate().unwrap();
-        let address = agent.let_in(&identity).await;
+        let address = agent.admit(&identity).await;
         let flooded = address.clone();
         good.through(async move {
             let mut attack = JoinSet::new();
             attack.spawn(async move { flood(&flooded, retries, 500).await });
-            // Once the flood is under way, somebody who belongs there comes.
+            // An admitted client connects once the flood has started.
             tokio::task::yield_now().await;
             let endpoint = endpoint();
             let connection = connect(&endpoint, &address, &identity).await;
@@ -159,6 +160,6 @@ async fn handshakes_that_nobody_goes_on_with_hold_up_no_other() {
             attack.join_all().await;
         })
         .await;
-        agent.is_well();
+        agent.assert_healthy();
     }
 }

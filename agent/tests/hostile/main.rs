@@ -1,9 +1,10 @@
-//! A real agent among clients that keep to no rule. Whatever they do, a client that does keep to them goes on beside them,
-//! and the agent stays small.
+//! A real agent among clients that violate the protocol. Whatever they do, a client that follows it is not affected,
+//! and the agent's memory stays small.
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 mod agent;
 mod client;
 mod frames;
 mod handshakes;
+mod newer;
 mod sessions;

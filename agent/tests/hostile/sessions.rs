@@ -1,4 +1,4 @@
-//! Clients that were let in and do odd things with their sessions.
+//! Admitted clients that use sessions in unusual ways.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ use crate::{
     client::{Echo, Good, attach, block, connect, endpoint, open},
 };
 
-/// How long a client that starts anew may wait for the agent to let go of the one before.
+/// Time limit for the agent to end the session of a client's earlier run.
 const AT_ONCE: Duration = Duration::from_secs(2);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -23,7 +23,7 @@ async fn an_old_generation_is_refused_and_changes_nothing() {
     let mut agent = Agent::start();
     let echo = Echo::start().await;
     let identity = Identity::generate().unwrap();
-    let address = agent.let_in(&identity).await;
+    let address = agent.admit(&identity).await;
     let endpoint = endpoint();
     let carrying = attach(connect(&endpoint, &address, &identity).await, [1; 16], 5).await;
     let carrying = carrying.unwrap().unwrap();
@@ -43,20 +43,20 @@ async fn an_old_generation_is_refused_and_changes_nothing() {
             .unwrap();
         assert_eq!(got, sent);
     }
-    agent.is_well();
+    agent.assert_healthy();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_session_that_is_refused_ends_no_other() {
+async fn a_refused_session_ends_no_other() {
     let mut agent = Agent::start();
     let identity = Identity::generate().unwrap();
-    let address = agent.let_in(&identity).await;
+    let address = agent.admit(&identity).await;
     let endpoint = endpoint();
     let first = attach(connect(&endpoint, &address, &identity).await, [1; 16], 1).await;
     let first = first.unwrap().unwrap();
     let refused = attach(connect(&endpoint, &address, &identity).await, [2; 16], 0).await;
     assert!(refused.unwrap().is_none());
-    // The first session is still known: its next connection finds it, and is told what it was.
+    // The first session still exists: its next connection attaches to it and gets its state.
     let again = attach(connect(&endpoint, &address, &identity).await, [1; 16], 2).await;
     assert!(again.unwrap().is_some());
     let closed = timeout(PATIENCE, first.connection.closed())
@@ -67,15 +67,15 @@ async fn a_session_that_is_refused_ends_no_other() {
             if Close::from_wire(close.error_code.into_inner()) == Some(Close::Fenced)),
         "{closed:?}"
     );
-    agent.is_well();
+    agent.assert_healthy();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_client_that_starts_anew_waits_for_nothing_that_its_last_run_left() {
+async fn a_restarted_client_does_not_wait_for_its_previous_session() {
     let mut agent = Agent::start();
     let echo = Echo::start().await;
     let identity = Identity::generate().unwrap();
-    let address = agent.let_in(&identity).await;
+    let address = agent.admit(&identity).await;
     let endpoint = endpoint();
     let before = attach(connect(&endpoint, &address, &identity).await, [1; 16], 1).await;
     let before = before.unwrap().unwrap();
@@ -95,15 +95,15 @@ async fn a_client_that_starts_anew_waits_for_nothing_that_its_last_run_left() {
             if Close::from_wire(close.error_code.into_inner()) == Some(Close::Superseded)),
         "{closed:?}"
     );
-    agent.is_well();
+    agent.assert_healthy();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_client_has_one_session_whatever_number_it_asks_for() {
+async fn a_client_has_one_session_however_many_it_requests() {
     let mut agent = Agent::start();
     let mut good = Good::start(&agent).await;
     let identity = Identity::generate().unwrap();
-    let address = agent.let_in(&identity).await;
+    let address = agent.admit(&identity).await;
     let round = async |endpoint: &quinn::Endpoint, number: u64| {
         let mut id = [7; 16];
         id[..8].copy_from_slice(&number.to_be_bytes());
@@ -125,7 +125,7 @@ async fn one_client_has_one_session_whatever_number_it_asks_for() {
     }
     good.exchange().await;
     let grown = agent.memory().saturating_sub(before);
-    agent.is_well();
+    agent.assert_healthy();
     assert!(
         grown < 12_000_000,
         "1,500 sessions that are over left {} kB",

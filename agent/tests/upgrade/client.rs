@@ -1,4 +1,4 @@
-//! A client in small: a session, kept carried by QUIC over loopback.
+//! A small client: one session over QUIC on loopback, which reconnects.
 
 use std::{
     net::{Ipv4Addr, SocketAddr, UdpSocket},
@@ -14,9 +14,11 @@ use jq_common::{
     codec,
     identity::{Fingerprint, Identity},
     protocol::{
+        capabilities::Capabilities,
         limits,
         session::{Attach, AttachReply, Control, Open, SessionId},
-        stream::{StreamHeader, Target},
+        stream::{Header, StreamHeader},
+        target::Target,
         workload::{Event, Request, WorkloadSpec},
     },
     quic,
@@ -72,14 +74,14 @@ impl Client {
         self.shared.identity.fingerprint()
     }
 
-    /// Keeps the session carried by the agent from now on.
-    pub(crate) async fn keep_with(&mut self, agent: &AdmitReply) {
+    /// Keeps the session attached to the agent from now on.
+    pub(crate) async fn stay_attached_to(&mut self, agent: &AdmitReply) {
         let (shared, agent) = (self.shared.clone(), agent.clone());
         self.tasks.spawn(async move { shared.keep(&agent).await });
-        self.carried_after(0).await;
+        self.reattached_after(0).await;
     }
 
-    /// The generation of the connection that carries it.
+    /// Generation of the current connection.
     pub(crate) fn generation(&self) -> u64 {
         self.shared
             .carrier
@@ -89,7 +91,7 @@ impl Client {
     }
 
     /// Waits for a connection after that of `generation`.
-    pub(crate) async fn carried_after(&self, generation: u64) {
+    pub(crate) async fn reattached_after(&self, generation: u64) {
         let mut carrier = self.shared.carrier.subscribe();
         let newer = carrier.wait_for(|now| now.as_ref().is_some_and(|now| now.0 > generation));
         timeout(PATIENCE, newer).await.expect("a connection").unwrap();
@@ -99,19 +101,16 @@ impl Client {
         Duration::from_millis(self.shared.longest_outage.load(Ordering::Relaxed))
     }
 
-    /// A connection to a port of the host.
+    /// Opens a connection to a port of the host.
     pub(crate) fn connect(&mut self, port: u16) -> UnixStream {
-        self.forward(Target::Host {
-            host: "127.0.0.1".to_owned(),
-            port,
-        })
+        self.forward(Target::host("127.0.0.1", port))
     }
 
     pub(crate) fn forward(&mut self, target: Target) -> UnixStream {
-        self.open(StreamHeader::Forward(target))
+        self.open(&StreamHeader::forward(target))
     }
 
-    /// Starts a workload and waits until it runs.
+    /// Starts a workload and waits until it is running.
     pub(crate) async fn start(&mut self, spec: WorkloadSpec) {
         let mut events = self.request(spec);
         loop {
@@ -123,18 +122,18 @@ impl Client {
         }
     }
 
-    /// Asks for a workload. Its events follow.
+    /// Requests a workload. Its events follow on the socket.
     pub(crate) fn request(&mut self, spec: WorkloadSpec) -> UnixStream {
-        self.open(StreamHeader::Request(Request::Start(Box::new(spec))))
+        self.open(&StreamHeader::Request(Request::Start(Box::new(spec))))
     }
 
-    fn open(&mut self, header: StreamHeader) -> UnixStream {
+    fn open(&mut self, header: &StreamHeader) -> UnixStream {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let stream = self.shared.streams.open();
         let shared = self.shared.clone();
         let mut offers = Offers {
             stream: stream.clone(),
-            header,
+            header: Header::of(header).unwrap(),
             carrier: self.shared.carrier.subscribe(),
             used: 0,
         };
@@ -143,13 +142,13 @@ impl Client {
                 .streams
                 .proxy(&stream, &Socket::from(theirs), &mut offers)
                 .await;
-            // A test that reads sees an end; only here it is known to be none.
+            // A reader sees an end of stream; only here a reset can be distinguished from it.
             assert_eq!(ended, Ended::Complete);
         });
         ours
     }
 
-    /// Panics if any stream was reset so far.
+    /// Panics if any stream has been reset so far.
     pub(crate) fn check(&mut self) {
         while let Some(ended) = self.tasks.try_join_next() {
             ended.expect("no stream is reset");
@@ -179,10 +178,11 @@ impl Shared {
                     }
                 }
             };
+            let mut none = control::NoFrames;
             tokio::select! {
                 _ = connection.closed() => {}
                 () = heard => {}
-                _ = control::run_sender(&self.streams, &mut send) => {}
+                _ = control::run_sender(&self.streams, &mut none, &mut send) => {}
             }
         }
     }
@@ -202,7 +202,7 @@ impl Shared {
             session: self.id,
             generation,
             keep_s: 600,
-            deflate: true,
+            capabilities: Capabilities::OURS,
         };
         codec::write(&mut send, &attach, limits::CONTROL_FRAME)
             .await
@@ -221,7 +221,7 @@ impl Shared {
 
 struct Offers {
     stream: Arc<Stream>,
-    header: StreamHeader,
+    header: Header,
     carrier: watch::Receiver<Option<(u64, Connection)>>,
     used: u64,
 }

@@ -1,4 +1,4 @@
-//! A host with builds of the agent on it, and what a client's SSH channel does there.
+//! A host with builds of the agent, and what a client does there over SSH.
 
 use std::{
     fs,
@@ -8,7 +8,10 @@ use std::{
 };
 
 use jq_common::{
-    bootstrap::{AdmitReply, AdmitRequest, BootstrapReply, BootstrapRequest, Nonce, Started, UpgradeRequest},
+    bootstrap::{
+        AdmitReply, AdmitRequest, BootstrapReply, BootstrapRequest, FormatRange, Nonce, Started,
+        UpgradeRequest,
+    },
     codec,
     identity::Fingerprint,
     protocol::{
@@ -37,12 +40,12 @@ impl Host {
         }
     }
 
-    /// Where its Docker would listen.
+    /// Path of its Docker socket.
     pub(crate) fn docker(&self) -> PathBuf {
         self.base.path().join("docker.sock")
     }
 
-    /// Another build of the agent: the same program, told apart by a byte at its end.
+    /// Another build of the agent: the same program with another byte at its end.
     pub(crate) fn build(&self, name: &str) -> PathBuf {
         let path = self.base.path().join(format!("agent-{name}"));
         let mut program = fs::read(env!("CARGO_BIN_EXE_jq-agent")).unwrap();
@@ -51,7 +54,7 @@ impl Host {
         path
     }
 
-    /// A program that says a version like a build of the agent, and cannot be executed any more afterwards.
+    /// A program that prints the version of a build of the agent once, and cannot be executed afterwards.
     pub(crate) fn broken_build(&self) -> PathBuf {
         let path = self.base.path().join("agent-broken");
         let script = "#!/bin/sh\nchmod 600 \"$0\"\necho jq-agent\n";
@@ -64,7 +67,7 @@ impl Host {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
     }
 
-    /// What a client does over SSH.
+    /// Bootstraps as a client does over SSH.
     pub(crate) async fn bootstrap(&self, build: &Path, client: Fingerprint) -> AdmitReply {
         let nonce = Nonce::generate().unwrap().to_string();
         let mut bootstrap = Command::new(build)
@@ -107,7 +110,7 @@ impl Host {
             .join(name)
     }
 
-    /// Asks the agent that answers in the folder of `build` to make way for `successor`.
+    /// Asks the agent that answers in the folder of `build` to upgrade to `successor`.
     pub(crate) async fn upgrade(&self, build: &Path, successor: &Path) -> BootstrapReply {
         let control = self.run_dir(build).join("control");
         let mut process = UnixStream::connect(control).await.unwrap();
@@ -115,8 +118,8 @@ impl Host {
             successor: successor.to_owned(),
             run_dir: self.run_dir(successor),
             version: BUILD.to_owned(),
-            protocol: ALPN.to_vec(),
-            handover: 1,
+            handshake: String::from_utf8_lossy(ALPN).into_owned(),
+            formats: FormatRange { oldest: 2, newest: 2 },
         });
         codec::write(&mut process, &request, limits::BOOTSTRAP_FRAME)
             .await
@@ -126,7 +129,7 @@ impl Host {
             .unwrap()
     }
 
-    /// The processes that serve here.
+    /// The agent processes of this host.
     pub(crate) fn agents(&self) -> Vec<Agent> {
         let base = self.base.path().to_string_lossy().into_owned();
         let serves = |pid: &u32| {
@@ -140,14 +143,14 @@ impl Host {
         pids.filter(serves).map(Agent).collect()
     }
 
-    /// The one that serves here.
+    /// The only agent process of this host.
     pub(crate) fn agent(&self) -> Agent {
         let agents = self.agents();
         assert_eq!(agents.len(), 1, "one agent");
         agents[0]
     }
 
-    /// What the agents wrote to their logs, for a test that fails.
+    /// The agents' logs, for a test that fails.
     pub(crate) fn logs(&self) -> String {
         let run = self.base.path().join("run").join(jq_agent::rundir::host_name());
         let entries = fs::read_dir(run).into_iter().flatten().flatten();
@@ -189,7 +192,7 @@ impl Agent {
         same(running, fs::metadata(build).unwrap())
     }
 
-    /// How many descriptors it has open.
+    /// Number of open descriptors.
     pub(crate) fn descriptors(self) -> usize {
         fs::read_dir(format!("/proc/{}/fd", self.0)).unwrap().count()
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use client::Client;
 use host::Host;
 use jq_common::protocol::{
-    stream::Target,
+    target::Target,
     workload::{EngineChoice, GpuAsk, JupyterKind, PullPolicy, WorkloadSpec},
 };
 use tokio::{
@@ -21,16 +21,16 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-/// What anything here may take on a busy machine.
+/// Time limit for anything here on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Between two looks at a condition.
+/// Interval between checks of a condition.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// The longest that a stream may stand still.
+/// Longest time that a stream may stall.
 const PAUSE: Duration = Duration::from_secs(2);
 
-/// Sends back whatever comes.
+/// A server that returns what it receives.
 struct Echo {
     port: u16,
     _serving: JoinSet<()>,
@@ -47,7 +47,7 @@ impl Echo {
                 let (mut tcp, _) = listener.accept().await.unwrap();
                 connections.spawn(async move {
                     let (mut from, mut to) = tcp.split();
-                    // Whoever resets it is found out at the other end.
+                    // A reset is noticed at the other end.
                     if copy(&mut from, &mut to).await.is_ok() {
                         let _ = to.shutdown().await;
                     }
@@ -61,7 +61,7 @@ impl Echo {
     }
 }
 
-/// Bytes that tell where they belong.
+/// Bytes whose values depend on their position.
 fn pattern(from: usize, length: usize) -> Vec<u8> {
     (from..from + length)
         .map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8)
@@ -77,7 +77,7 @@ async fn write_pattern(mut to: impl AsyncWrite + Unpin, length: usize) {
     to.shutdown().await.unwrap();
 }
 
-/// Reads to the end. The longest time without a byte.
+/// Reads to the end. Returns the longest time without a byte.
 async fn read_pattern(
     mut from: impl AsyncRead + Unpin,
     length: usize,
@@ -101,7 +101,7 @@ async fn read_pattern(
     }
 }
 
-async fn says(stream: &mut UnixStream, words: &[u8]) {
+async fn assert_echoes(stream: &mut UnixStream, words: &[u8]) {
     stream.write_all(words).await.unwrap();
     let mut heard = vec![0; words.len()];
     let heard_back = stream.read_exact(&mut heard);
@@ -110,17 +110,17 @@ async fn says(stream: &mut UnixStream, words: &[u8]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn streams_go_on_across_an_upgrade_in_the_middle_of_a_transfer() {
+async fn streams_continue_across_an_upgrade_during_a_transfer() {
     const LENGTH: usize = 50_000_000;
     let (host, echo) = (Host::new(), Echo::start().await);
     let (old, new) = (host.build("old"), host.build("new"));
     let mut client = Client::new();
     let before = host.bootstrap(&old, client.fingerprint()).await;
-    client.keep_with(&before).await;
+    client.stay_attached_to(&before).await;
     let agent = host.agent();
 
     let mut idle = client.connect(echo.port);
-    says(&mut idle, b"before").await;
+    assert_echoes(&mut idle, b"before").await;
     let (from, to) = split(client.connect(echo.port));
     let progress = watch::Sender::new(0);
     let mut come = progress.subscribe();
@@ -148,9 +148,9 @@ async fn streams_go_on_across_an_upgrade_in_the_middle_of_a_transfer() {
     assert_eq!(host.agent(), agent, "the same process");
     assert!(agent.runs(&new));
     assert_eq!(client.generation(), 2, "one pause");
-    says(&mut idle, b"after").await;
+    assert_echoes(&mut idle, b"after").await;
     client.check();
-    // One lock and one control socket more; and the transfer's own socket is gone.
+    // The agent has one more lock and control socket, and the transfer's own socket is gone.
     agent.has_at_most(*descriptors.borrow() + 2 - 1).await;
 
     let again = host.bootstrap(&old, client.fingerprint()).await;
@@ -162,21 +162,21 @@ async fn streams_go_on_across_an_upgrade_in_the_middle_of_a_transfer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn upgrades_one_after_the_other_keep_a_stream_and_leak_nothing() {
+async fn repeated_upgrades_keep_a_stream_and_leak_nothing() {
     let (host, echo) = (Host::new(), Echo::start().await);
     let builds: Vec<_> = ["a", "b", "c", "d"].iter().map(|name| host.build(name)).collect();
     let mut client = Client::new();
     let first = host.bootstrap(&builds[0], client.fingerprint()).await;
-    client.keep_with(&first).await;
+    client.stay_attached_to(&first).await;
     let agent = host.agent();
     let mut stream = client.connect(echo.port);
-    says(&mut stream, b"hello").await;
+    assert_echoes(&mut stream, b"hello").await;
     let descriptors = agent.descriptors();
     for (at, build) in builds.iter().enumerate().skip(1) {
         let generation = client.generation();
         host.bootstrap(build, client.fingerprint()).await;
-        client.carried_after(generation).await;
-        says(&mut stream, format!("again {at}").as_bytes()).await;
+        client.reattached_after(generation).await;
+        assert_echoes(&mut stream, format!("again {at}").as_bytes()).await;
         assert!(agent.runs(build));
         agent.has_at_most(descriptors + 2 * at).await;
     }
@@ -195,49 +195,49 @@ async fn thousands_of_idle_streams_are_handed_over() {
     let (old, new) = (host.build("old"), host.build("new"));
     let mut client = Client::new();
     let agent = host.bootstrap(&old, client.fingerprint()).await;
-    client.keep_with(&agent).await;
+    client.stay_attached_to(&agent).await;
     let mut streams = Vec::new();
     for _ in 0..STREAMS {
         streams.push(client.connect(echo.port));
     }
     for stream in &mut streams {
-        says(stream, b"1").await;
+        assert_echoes(stream, b"1").await;
     }
     host.bootstrap(&new, client.fingerprint()).await;
     for stream in &mut streams {
-        says(stream, b"2").await;
+        assert_echoes(stream, b"2").await;
     }
     client.check();
     assert!(client.longest_outage() < PAUSE, "{:?}", client.longest_outage());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_workload_is_reached_again_after_an_upgrade() {
+async fn a_workload_is_reachable_again_after_an_upgrade() {
     let (host, echo) = (Host::new(), Echo::start().await);
     let (old, new) = (host.build("old"), host.build("new"));
     let mut client = Client::new();
     let agent = host.bootstrap(&old, client.fingerprint()).await;
-    client.keep_with(&agent).await;
+    client.stay_attached_to(&agent).await;
     let port = echo.port;
     client.start(process()).await;
-    let mut before = client.forward(Target::Workload { port });
-    says(&mut before, b"before").await;
+    let mut before = client.forward(Target::workload(port));
+    assert_echoes(&mut before, b"before").await;
     host.bootstrap(&new, client.fingerprint()).await;
-    let mut after = client.forward(Target::Workload { port });
-    says(&mut after, b"after").await;
-    says(&mut before, b"still there").await;
+    let mut after = client.forward(Target::workload(port));
+    assert_echoes(&mut after, b"after").await;
+    assert_echoes(&mut before, b"still there").await;
     client.check();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn while_a_workload_is_being_started_another_build_runs_beside() {
+async fn while_a_workload_is_being_started_another_build_runs_beside_the_old_one() {
     let host = Host::new();
     let (old, new) = (host.build("old"), host.build("new"));
-    // Takes questions and answers none.
+    // Accepts requests and answers none.
     let docker = UnixListener::bind(host.docker()).unwrap();
     let mut client = Client::new();
     let before = host.bootstrap(&old, client.fingerprint()).await;
-    client.keep_with(&before).await;
+    client.stay_attached_to(&before).await;
     let spec = WorkloadSpec {
         engine: EngineChoice::Docker,
         image: Some("image".to_owned()),
@@ -253,7 +253,7 @@ async fn while_a_workload_is_being_started_another_build_runs_beside() {
     assert_eq!(client.generation(), 1, "nothing paused");
 }
 
-/// No container and no Jupyter: the host's own network.
+/// A request for the host's own network: no container and no Jupyter.
 fn process() -> WorkloadSpec {
     WorkloadSpec {
         session: "test".to_owned(),
@@ -277,30 +277,30 @@ async fn a_successor_that_cannot_be_executed_is_refused_and_nothing_pauses() {
     let old = host.build("old");
     let mut client = Client::new();
     let agent = host.bootstrap(&old, client.fingerprint()).await;
-    client.keep_with(&agent).await;
+    client.stay_attached_to(&agent).await;
     let mut stream = client.connect(echo.port);
-    says(&mut stream, b"before").await;
+    assert_echoes(&mut stream, b"before").await;
     let broken = host.broken_build();
-    // The first look at it takes its right to be executed.
+    // The check of its version makes it non-executable.
     std::fs::set_permissions(&broken, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     let refused = host.upgrade(&old, &broken).await.unwrap_err();
     assert!(refused.why.contains("not a program"), "{}", refused.why);
-    says(&mut stream, b"after").await;
+    assert_echoes(&mut stream, b"after").await;
     assert_eq!(client.generation(), 1);
     client.check();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn when_the_successor_does_not_start_after_all_streams_go_on_with_the_old_agent() {
+async fn when_the_successor_cannot_start_all_streams_continue_with_the_old_agent() {
     const LENGTH: usize = 10_000_000;
     let (host, echo) = (Host::new(), Echo::start().await);
     let old = host.build("old");
     let mut client = Client::new();
     let reply = host.bootstrap(&old, client.fingerprint()).await;
-    client.keep_with(&reply).await;
+    client.stay_attached_to(&reply).await;
     let agent = host.agent();
     let mut idle = client.connect(echo.port);
-    says(&mut idle, b"before").await;
+    assert_echoes(&mut idle, b"before").await;
     let (from, to) = split(client.connect(echo.port));
     let progress = watch::Sender::new(0);
     let mut come = progress.subscribe();
@@ -320,7 +320,7 @@ async fn when_the_successor_does_not_start_after_all_streams_go_on_with_the_old_
     .expect("the transfer ends");
     assert!(refused.is_err());
     assert!(longest < PAUSE, "it stood still for {longest:?}");
-    says(&mut idle, b"after").await;
+    assert_echoes(&mut idle, b"after").await;
     client.check();
     assert!(agent.runs(&old));
     let again = host.upgrade(&old, &host.build("good")).await.unwrap_err();

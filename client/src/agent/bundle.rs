@@ -1,4 +1,4 @@
-//! The agent's binaries, by the machine they run on: built into this one, or files beside it.
+//! Agent binaries by CPU architecture: built into the client, or files beside it.
 
 use std::{
     fmt, fs,
@@ -8,12 +8,12 @@ use std::{
 };
 
 use flate2::{Compression, read::GzDecoder, write::GzEncoder};
-use jq_common::bootstrap::hex;
+use jq_common::protocol::hex;
 use sha2::{Digest, Sha256};
 
 use crate::error::{Failure, Kind};
 
-/// One that the build put in.
+/// A binary that the build script embedded.
 struct Embedded {
     machine: &'static str,
     sha256: &'static str,
@@ -23,14 +23,14 @@ struct Embedded {
 
 static EMBEDDED: &[Embedded] = include!(concat!(env!("OUT_DIR"), "/agents.rs"));
 
-/// Machines for which an agent may exist, as `uname -m` calls them, each with its other name.
+/// Supported architectures as printed by `uname -m`, each with its alias.
 const MACHINES: [(&str, &str); 2] = [("x86_64", "amd64"), ("aarch64", "arm64")];
 
-/// The agents that this client can put on a host.
+/// The agents that this client can install on hosts.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Bundle(Vec<Agent>);
 
-/// An agent's binary for one kind of machine.
+/// The agent binary for one architecture.
 #[derive(Clone)]
 pub(crate) struct Agent {
     machine: &'static str,
@@ -46,19 +46,19 @@ enum Content {
 }
 
 impl Bundle {
-    /// Finds agents, the first found for each machine: files `jq-agent-MACHINE` in `folder`, which the user named; the
-    /// ones built in; files beside `executable`, in `agents/` beside it and in `../lib/jq/`.
+    /// Finds one agent for each architecture, in this order: files `jq-agent-MACHINE` in `folder`, given by the user; the
+    /// embedded ones; files beside `executable`, in `agents/` beside it, and in `../lib/jq/`.
     ///
     /// # Errors
-    /// When `folder` holds none, or a file cannot be read.
+    /// When `folder` contains none, or a file cannot be read.
     pub(crate) fn find(folder: Option<&Path>, executable: Option<&Path>) -> Result<Self, Failure> {
         let mut bundle = Self::default();
         if let Some(folder) = folder {
             bundle.add_files(folder)?;
             if bundle.0.is_empty() {
-                return Err(Failure::new(Kind::Usage, "no agent in the folder given")
+                return Err(Failure::new(Kind::Usage, "the given folder contains no agent")
                     .because(format!(
-                        "{} holds no jq-agent-x86_64 or jq-agent-aarch64",
+                        "{} contains no jq-agent-x86_64 or jq-agent-aarch64",
                         folder.display()
                     ))
                     .hint("build one with deploy/build-agent, which puts it in target/agents"));
@@ -98,7 +98,7 @@ impl Bundle {
         Ok(())
     }
 
-    /// The agent for a machine that calls itself `name` (`uname -m`).
+    /// The agent for the architecture `name`, as printed by `uname -m`.
     #[must_use]
     pub(crate) fn for_machine(&self, name: &str) -> Option<&Agent> {
         let (machine, _) = MACHINES
@@ -107,7 +107,7 @@ impl Bundle {
         self.0.iter().find(|agent| agent.machine == *machine)
     }
 
-    /// All of them.
+    /// All agents.
     #[must_use]
     pub(crate) fn agents(&self) -> &[Agent] {
         &self.0
@@ -116,7 +116,7 @@ impl Bundle {
 
 #[cfg(test)]
 impl Bundle {
-    /// These agents and no others.
+    /// A bundle of exactly these agents.
     pub(crate) fn of(agents: impl IntoIterator<Item = Agent>) -> Self {
         Self(agents.into_iter().collect())
     }
@@ -127,31 +127,31 @@ fn unreadable(path: &Path, error: &io::Error) -> Failure {
 }
 
 impl Agent {
-    /// One that runs on `machine` (`x86_64` or `aarch64`).
+    /// An agent for `machine` (`x86_64` or `aarch64`).
     #[must_use]
     pub(crate) fn new(machine: &'static str, raw: Vec<u8>) -> Self {
         Self {
             machine,
-            sha256: hex(&Sha256::digest(&raw)),
+            sha256: hex::encode(&Sha256::digest(&raw)),
             length: raw.len() as u64,
             content: Content::Raw(raw.into()),
         }
     }
 
-    /// What a host for it answers to `uname -m`.
+    /// Names of its architecture that `uname -m` may print.
     pub(crate) fn names(&self) -> impl Iterator<Item = &'static str> + use<> {
         let machine = self.machine;
         let names = MACHINES.iter().filter(move |(name, _)| *name == machine);
         names.flat_map(|(name, other)| [*name, *other])
     }
 
-    /// The machine, as `uname -m` calls it.
+    /// Its architecture, as printed by `uname -m`.
     #[must_use]
     pub(crate) fn machine(&self) -> &'static str {
         self.machine
     }
 
-    /// SHA-256 of the binary in lower-case hexadecimal digits.
+    /// SHA-256 of the binary in lower-case hexadecimal.
     #[must_use]
     pub(crate) fn sha256(&self) -> &str {
         &self.sha256
@@ -163,13 +163,13 @@ impl Agent {
         self.length
     }
 
-    /// Name of its file on a host: it carries the hash, so that agents of several versions stand side by side.
+    /// File name on a host. It contains the hash, so that several versions can coexist.
     #[must_use]
     pub(crate) fn file_name(&self) -> String {
         format!("agent-{}", &self.sha256[..16])
     }
 
-    /// The binary, gzip-compressed. Takes a moment: not for a thread that must not block.
+    /// The binary, compressed with gzip. Takes CPU time: not for a thread that must not block.
     ///
     /// # Errors
     /// Only when compression itself fails.
@@ -184,10 +184,10 @@ impl Agent {
         }
     }
 
-    /// The binary. Takes a moment: not for a thread that must not block.
+    /// The binary. Takes CPU time: not for a thread that must not block.
     ///
     /// # Errors
-    /// When what was built in is damaged.
+    /// When the embedded data is corrupt.
     pub(crate) fn raw(&self) -> io::Result<Vec<u8>> {
         match &self.content {
             Content::Packed(bytes) => {

@@ -1,6 +1,6 @@
-# Shows an agent that this host cannot verify by itself, and puts it in its place when told that it is right.
-# Before this: nonce, folder, agent (its file name), new (the file that waits).
-# Prints the nonce, the file, the nonce; then reads `keep` or anything else; answers done, or failed and the reason.
+# Prints an agent that this host cannot verify by itself, and installs it when the client has verified it.
+# Variables: nonce, folder, agent (its file name), new (the uploaded file).
+# Prints the nonce, the file, the nonce; reads `keep` or anything else; answers done, or failed with the cause.
 
 main() {
     umask 077

@@ -1,5 +1,4 @@
-//! Putting an agent on a host: another try where the first may have been bad luck, and what is said when no folder takes
-//! it.
+//! Installs an agent in a folder of a host, with a second attempt, and reports the failure when no folder accepts it.
 
 use super::{
     bundle::Agent,
@@ -12,11 +11,10 @@ use crate::{
     ssh::RemoteHost,
 };
 
-/// Puts `agent` into `folder` of `host`, trying twice where the first try may have been bad luck. Some: why the folder
-/// does not take it.
+/// Uploads `agent` to `folder` on `host`; after a transient problem once more, uncompressed. `Some`: why it failed.
 ///
 /// # Errors
-/// When no shell can be had.
+/// When no shell can be started.
 pub(crate) async fn install(
     host: &dyn RemoteHost,
     agent: &Agent,
@@ -28,7 +26,7 @@ pub(crate) async fn install(
     for packed in [report.gzip, false] {
         match upload::upload(host, agent, folder, packed, reporter).await? {
             Outcome::Done => return Ok(None),
-            Outcome::Damaged => last = "the agent arrived there damaged, twice".into(),
+            Outcome::Damaged => last = "the agent was corrupted during the upload, twice".into(),
             Outcome::Refused { why, free } => {
                 last = match free {
                     Some(free) => format!("{why} ({free} KiB are free)"),
@@ -44,7 +42,7 @@ pub(crate) async fn install(
     Ok(Some(last))
 }
 
-/// No folder takes the agent: each, and why.
+/// The failure when no folder accepts the agent. `refusals` are folders and causes.
 pub(crate) fn nowhere(host: &str, agent: &Agent, refusals: &[(String, String)]) -> Failure {
     let megabytes = agent.length().div_ceil(1_000_000);
     let each: Vec<_> = refusals
@@ -52,17 +50,19 @@ pub(crate) fn nowhere(host: &str, agent: &Agent, refusals: &[(String, String)]) 
         .map(|(folder, why)| format!("{folder}: {why}"))
         .collect();
     let why = if each.is_empty() {
-        "no folder can hold it".to_owned()
+        "there is no suitable folder".to_owned()
     } else {
         each.join("; ")
     };
     let full = each.iter().any(|text| upload::is_full(text));
     let hint = if full {
-        format!("free {megabytes} MB in one of these folders, or set TMPDIR there to one with room")
+        format!(
+            "free {megabytes} MB in one of these folders, or set TMPDIR on the host to a folder with space"
+        )
     } else {
-        format!("make one of these folders writable and executable for you ({megabytes} MB are needed)")
+        format!("make one of these folders writable and executable for your user ({megabytes} MB are needed)")
     };
-    Failure::new(Kind::InstallFailed, "cannot put the agent anywhere")
+    Failure::new(Kind::InstallFailed, "cannot install the agent")
         .on(host)
         .because(why)
         .hint(hint)

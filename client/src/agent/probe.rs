@@ -1,4 +1,5 @@
-//! The first exchange with a host: is the agent there, and if not, where could it be. Plain functions of text.
+//! The first exchange with a host: starts the agent if it is installed, else reports where it can be installed. Pure
+//! functions of text.
 
 use jq_common::bootstrap::Nonce;
 
@@ -8,17 +9,17 @@ use super::{
 };
 use crate::error::{Failure, Kind};
 
-/// What an agent is started for.
+/// Role of an agent process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
-    /// To serve this client on the GPU host.
+    /// Serves this client on the GPU host.
     Serve,
-    /// To pass packets on, on a gateway.
+    /// Relays packets on a gateway.
     Relay,
 }
 
 impl Role {
-    /// Its name as an argument of the agent.
+    /// Argument of the agent for the role.
     #[must_use]
     pub(crate) fn word(self) -> &'static str {
         match self {
@@ -28,35 +29,35 @@ impl Role {
     }
 }
 
-/// What a host says about itself.
+/// Report of a host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Report {
-    /// `uname -s`; empty where there is no uname.
+    /// Output of `uname -s`; empty if there is no `uname`.
     pub(crate) system: String,
-    /// `uname -m`.
+    /// Output of `uname -m`.
     pub(crate) machine: String,
-    /// The folder whose agent is being started.
+    /// The folder of the installed agent, which is being started.
     pub(crate) found: Option<String>,
-    /// The first folder that can hold an agent.
+    /// The first folder where an agent can be installed.
     pub(crate) folder: Option<String>,
-    /// Folders that cannot, and why.
+    /// Folders that are not suitable, and why.
     pub(crate) unfit: Vec<(String, String)>,
-    /// Whether it can unpack.
+    /// Whether the host has `gzip`.
     pub(crate) gzip: bool,
-    /// Whether it can verify.
+    /// Whether the host has `sha256sum`.
     pub(crate) sha256sum: bool,
 }
 
-/// What earlier tries have shown about the folders of a host.
+/// What earlier attempts have shown about the folders of a host.
 #[derive(Debug, Default)]
 pub(crate) struct Experience {
-    /// Folders whose agent could not be run.
+    /// Folders whose agent could not be executed.
     pub(crate) distrusted: Vec<String>,
-    /// Folders that did not take an agent, and why.
+    /// Folders where the upload failed, and why.
     pub(crate) refused: Vec<(String, String)>,
 }
 
-/// The script for it.
+/// The script of the exchange.
 pub(crate) fn script(nonce: &Nonce, role: Role, bundle: &Bundle, experience: &Experience) -> String {
     let refused: Vec<_> = experience
         .refused
@@ -81,7 +82,7 @@ pub(crate) fn script(nonce: &Nonce, role: Role, bundle: &Bundle, experience: &Ex
 }
 
 impl Report {
-    /// Takes the next line of the answer. True: it was the last.
+    /// Takes the next line of the answer. True: it was the last one.
     pub(crate) fn take(&mut self, line: &str) -> bool {
         let mut fields = line.splitn(3, '\t');
         let (word, first, second) = (fields.next(), fields.next(), fields.next());
@@ -90,7 +91,7 @@ impl Report {
             Some("system") => (self.system, self.machine) = (first.to_owned(), second.to_owned()),
             Some("found") => self.found = Some(first.to_owned()),
             Some("folder") => self.folder = Some(first.to_owned()),
-            // An endless answer ends in a refusal, not in memory.
+            // The number is bounded: the answer may be endless.
             Some("unfit") if self.unfit.len() < MOST => {
                 self.unfit.push((first.to_owned(), second.to_owned()));
             }
@@ -104,13 +105,13 @@ impl Report {
         self.found.is_some()
     }
 
-    /// The agent for this host.
+    /// Selects the agent for this host.
     ///
     /// # Errors
-    /// When there is none for its system and machine.
+    /// When there is none for its operating system and architecture.
     pub(crate) fn choose<'a>(&self, host: &str, bundle: &'a Bundle) -> Result<&'a Agent, Failure> {
         let unsupported = |why: String| {
-            Failure::new(Kind::UnsupportedHost, "jq does not run")
+            Failure::new(Kind::UnsupportedHost, "the host is not supported")
                 .on(host)
                 .because(why)
         };
@@ -120,33 +121,33 @@ impl Report {
             .map(|agent| format!("Linux {}", agent.machine()))
             .collect();
         if self.system.is_empty() {
-            return Err(unsupported("it has no uname command to tell what it is".into())
-                .hint("install it (coreutils or busybox)"));
+            return Err(
+                unsupported("it has no uname command, so its operating system is unknown".into())
+                    .hint("install it (coreutils or busybox)"),
+            );
         }
         if known.is_empty() {
-            return Err(Failure::new(Kind::Local, "this jq-client carries no agent")
+            return Err(Failure::new(Kind::Local, "this jq-client contains no agent")
                 .because(format!(
-                    "{host} needs the one for {} {}",
+                    "{host} needs an agent for {} {}",
                     self.system, self.machine
                 ))
-                .hint("build one with deploy/build-agent, and name its folder with --agent-dir"));
+                .hint("build one with deploy/build-agent, and give its folder with --agent-dir"));
         }
         match bundle.for_machine(&self.machine) {
             Some(agent) if self.system == "Linux" => Ok(agent),
             _ => Err(unsupported(format!(
-                "it is {} {}; there is an agent for {}",
+                "it runs {} {}; agents exist for {}",
                 self.system,
                 self.machine,
                 known.join(", "),
             ))
-            .hint(
-                "use a Linux host of a kind that is listed, or a client that carries an agent for this one",
-            )),
+            .hint("use a host of a listed kind, or a client with an agent for this one")),
         }
     }
 }
 
-/// Most folders that are remembered.
+/// Limit of unsuitable folders that are recorded.
 const MOST: usize = 16;
 
 #[cfg(test)]
@@ -164,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_are_read() {
+    fn answers_are_parsed() {
         let got = report(
             "system\tLinux\tx86_64\nunfit\t/home/a/.cache/jq\tmkdir: Read-only file system\nfolder\t/tmp/jq-1\ntool\tgzip\n\
              tool\tother\nend\nfolder\t/never",
@@ -187,14 +188,14 @@ mod tests {
     }
 
     #[test]
-    fn a_host_without_an_agent_is_told_apart() {
+    fn a_host_without_a_suitable_agent_is_refused() {
         let bundle = Bundle::of([Agent::new("x86_64", b"agent".to_vec())]);
         let choose = |text: &str, bundle: &Bundle| report(text).choose("gpu", bundle).map(Agent::machine);
         assert_eq!(choose("system\tLinux\tamd64", &bundle), Ok("x86_64"));
         for (text, what) in [
             (
                 "system\tLinux\triscv64",
-                "Linux riscv64; there is an agent for Linux x86_64",
+                "Linux riscv64; agents exist for Linux x86_64",
             ),
             ("system\tDarwin\tx86_64", "Darwin x86_64"),
             ("system\tLinux\taarch64", "Linux aarch64"),

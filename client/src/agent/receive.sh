@@ -1,7 +1,7 @@
-# Takes the agent from standard input and puts it in its place, or leaves nothing.
-# Before this: nonce, folder, agent (its file name), sha256, packed (not empty: gzip-compressed).
-# Answers with one line: done; unverified (no sha256sum: the file waits as .new-NONCE); damaged; or failed with the free
-# space in KiB, where it is known, and the reason.
+# Reads the agent from standard input and installs it, or leaves nothing behind.
+# Variables: nonce, folder, agent (its file name), sha256, packed (not empty: gzip-compressed).
+# Answers with one line: done; unverified (no sha256sum: the file stays as .new-NONCE); damaged; or failed with the free
+# space in KiB, if known, and the cause.
 
 newline='
 '
@@ -10,7 +10,7 @@ installed() {
     chmod 700 "$new" && mv -f "$new" "$folder/$agent"
 }
 
-# Of other versions the two newest stay. A running agent does not need its file.
+# Keeps the two newest of other versions. A running agent does not need its file.
 tidy() {
     count=0
     for file in $(ls -t "$folder" 2>/dev/null); do
@@ -22,7 +22,7 @@ tidy() {
             ;;
         esac
     done
-    # What uploads left behind that were cut off.
+    # Left behind by interrupted uploads.
     find "$folder" -name '.new-*' -mmin +1440 -exec rm -f {} \;
 } 2>/dev/null
 

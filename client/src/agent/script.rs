@@ -1,4 +1,4 @@
-//! Scripts for a host's `/bin/sh`, with values given to them.
+//! Shell scripts with variables.
 
 use jq_common::bootstrap::Nonce;
 
@@ -12,7 +12,7 @@ pub(super) fn nonce() -> Result<Nonce, Failure> {
     Nonce::generate().map_err(|e| Failure::new(Kind::Local, "no randomness").because(e))
 }
 
-/// A script with values given to it as variables, each quoted.
+/// `script`, preceded by assignments of quoted values to variables.
 pub(super) fn with_variables(variables: &[(&str, &str)], script: &str) -> String {
     let mut text = String::with_capacity(script.len() + 512);
     for (name, value) in variables {
@@ -25,7 +25,7 @@ pub(super) fn with_variables(variables: &[(&str, &str)], script: &str) -> String
     text
 }
 
-/// `text` as one word of a POSIX shell, whatever is in it.
+/// `text` quoted as one word of a POSIX shell.
 fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\0', "").replace('\'', r"'\''"))
 }

@@ -1,4 +1,4 @@
-//! The agent's start on a host, and the one message each way over its shell.
+//! Starts the agent on a host, installs it first if necessary, and exchanges one message each way over its shell.
 
 use std::{io, time::Duration};
 
@@ -27,21 +27,21 @@ use crate::{
     },
 };
 
-/// How long a host may think about one line of the first exchange: a folder on a slow network.
+/// Timeout for one line of the first exchange: a folder may be on a slow network file system.
 const LINE: Duration = Duration::from_secs(30);
 
-/// How long the agent may take to answer.
+/// Timeout for the answer of the agent.
 const ANSWER: Duration = Duration::from_secs(30);
 
-/// An agent that waits for its request. Dropping it ends the shell it runs in, and the agent with it.
+/// An agent that waits for its request. Dropping it ends its shell and thereby the agent.
 pub(crate) struct Prepared {
     shell: Shell,
 }
 
-/// Starts the agent on `host`, putting it there first where it is not, up to where it waits for its request.
+/// Starts the agent on `host`, up to the point where it waits for its request. Installs it first if it is missing.
 ///
 /// # Errors
-/// When no shell can be had, the host is not supported, no folder takes the agent, or it does not start.
+/// When no shell can be started, the host is not supported, no folder accepts the agent, or it does not start.
 pub(crate) async fn prepare(
     host: &dyn RemoteHost,
     role: Role,
@@ -88,13 +88,13 @@ fn may_try_again(experience: &Experience, no: &NoMarker, installed: bool) -> boo
 }
 
 fn vanished(host: &str) -> Failure {
-    Failure::new(Kind::InstallFailed, "the agent does not stay")
+    Failure::new(Kind::InstallFailed, "the agent disappeared after its upload")
         .on(host)
-        .because("it was put there, and then it was gone or could not be executed")
-        .hint("something there removes it (a virus scanner, a clean-up job): ask the administrator")
+        .because("its file is missing or cannot be executed")
+        .hint("a virus scanner or a clean-up job may remove it: ask the administrator")
 }
 
-/// The first exchange. Where the agent was found, the shell is about to become it.
+/// Runs the first exchange. If the agent was found, the shell is about to be replaced by it.
 async fn look(
     host: &dyn RemoteHost,
     role: Role,
@@ -109,8 +109,8 @@ async fn look(
     Ok((shell, nonce, report))
 }
 
-/// Whether what was found is no program that this host can run: cut short, or in a place that has become noexec.
-/// sh(1): 126 and 127 say so, 2 is a broken file taken for a script, and above are signals.
+/// Whether the file that was found cannot be executed, because it is truncated or its file system is noexec. Exit statuses
+/// of sh(1): 126 and 127 mean so, 2 is a broken file that was read as a script, and higher ones are signals.
 async fn cannot_run(shell: &mut Shell) -> bool {
     let status = shell.exit_status().await;
     status.is_some_and(|status| !matches!(status.code(), Some(0 | 1 | 3..=125)))
@@ -123,7 +123,7 @@ async fn does_not_start(shell: &mut Shell, no: &NoMarker) -> Failure {
             let complaints = shell.last_words().await;
             failure
                 .because(text::one_line(&format!("{complaints} {printed}"), 300).trim())
-                .hint("the host's system may be too old, or something there ends unknown programs")
+                .hint("the host's kernel may be too old, or security software may kill unknown programs")
         }
         NoMarker::Silent(_) | NoMarker::TooLoud(_) => failure
             .because("it does not answer within 30 s")
@@ -132,19 +132,19 @@ async fn does_not_start(shell: &mut Shell, no: &NoMarker) -> Failure {
 }
 
 impl Prepared {
-    /// Lets a client in.
+    /// Asks the agent to admit a client.
     ///
     /// # Errors
     /// As [`Prepared::exchange`].
-    pub(crate) async fn serve(self, request: AdmitRequest) -> Result<AdmitReply, Failure> {
+    pub(crate) async fn admit(self, request: AdmitRequest) -> Result<AdmitReply, Failure> {
         let host = self.shell.host().to_owned();
         match self.exchange(&BootstrapRequest::Admit(request)).await? {
             Started::Serve(reply) => Ok(reply),
-            Started::Relay(_) => Err(nonsense(&host, "it started as a relay")),
+            Started::Relay(_) => Err(invalid(&host, "it started as a relay")),
         }
     }
 
-    /// Lets a client and an agent reach each other.
+    /// Asks the relay to forward between a client and an agent.
     ///
     /// # Errors
     /// As [`Prepared::exchange`].
@@ -152,33 +152,36 @@ impl Prepared {
         let host = self.shell.host().to_owned();
         match self.exchange(&BootstrapRequest::Relay(request)).await? {
             Started::Relay(reply) => Ok(reply),
-            Started::Serve(_) => Err(nonsense(&host, "it started as a server")),
+            Started::Serve(_) => Err(invalid(&host, "it started as a server")),
         }
     }
 
-    /// Lets a client in, and makes of the shell's input and output a pipe of packets to the agent.
+    /// Asks the agent to admit a client, and turns the shell's input and output into a pipe of packets to the agent.
     ///
     /// # Errors
     /// As [`Prepared::exchange`].
-    pub(crate) async fn carry(mut self, request: AdmitRequest) -> Result<(AdmitReply, Pipe), Failure> {
+    pub(crate) async fn admit_and_tunnel(
+        mut self,
+        request: AdmitRequest,
+    ) -> Result<(AdmitReply, Pipe), Failure> {
         match self.ask(&BootstrapRequest::AdmitAndTunnel(request)).await? {
             Started::Serve(reply) => Ok((reply, Pipe { shell: self.shell })),
-            Started::Relay(_) => Err(nonsense(self.shell.host(), "it started as a relay")),
+            Started::Relay(_) => Err(invalid(self.shell.host(), "it started as a relay")),
         }
     }
 
-    /// Says what is wanted, and returns what the agent answers. The shell is then dropped: that it ends is not waited for.
+    /// Sends the request and returns the answer. Does not wait for the end of the shell.
     ///
     /// # Errors
-    /// The agent's own failure; or that it ended, answered nonsense, or did not answer within 30 s.
+    /// A failure that the agent reports; or that the agent ended, answered with invalid data, or not within 30 s.
     pub(crate) async fn exchange(mut self, request: &BootstrapRequest) -> Result<Started, Failure> {
         self.ask(request).await
     }
 
     async fn ask(&mut self, request: &BootstrapRequest) -> Result<Started, Failure> {
         let host = self.shell.host().to_owned();
-        let frame = codec::encode(request, limits::BOOTSTRAP_FRAME).map_err(|e| nonsense(&host, e))?;
-        // An agent that does not take it has ended, which its output tells with the reason.
+        let frame = codec::encode(request, limits::BOOTSTRAP_FRAME).map_err(|e| invalid(&host, e))?;
+        // A write error means that the agent has ended; its output gives the cause.
         let _ = self.shell.write(&frame).await;
         let read = codec::read_within::<BootstrapReply>(self.shell.output(), limits::BOOTSTRAP_FRAME, ANSWER);
         match read.await {
@@ -186,7 +189,7 @@ impl Prepared {
             Ok(Err(failure)) => Err(Failure::of_agent(&host, failure)),
             Err(FrameError::Ended | FrameError::Io(_)) => {
                 let words = self.shell.last_words().await;
-                Err(nonsense(
+                Err(invalid(
                     &host,
                     if words.is_empty() {
                         "it ended without an answer"
@@ -195,7 +198,7 @@ impl Prepared {
                     },
                 ))
             }
-            Err(error) => Err(nonsense(&host, error)),
+            Err(error) => Err(invalid(&host, error)),
         }
     }
 }
@@ -206,11 +209,11 @@ pub(crate) struct Pipe {
 }
 
 impl Pipe {
-    /// What a [carrier](jq_common::carrier::pipe::over) reads from and writes to, and the shell's local process, which
-    /// must be kept for as long as the carrier is used: dropping it ends the pipe.
+    /// Reader and writer for a [carrier](jq_common::carrier::pipe::over), and the local process of the shell. Dropping the
+    /// process ends the pipe.
     ///
     /// # Errors
-    /// When the shell's input was ended before.
+    /// When the shell's input was closed before.
     pub(crate) fn into_parts(
         self,
     ) -> io::Result<(
@@ -222,11 +225,11 @@ impl Pipe {
     }
 }
 
-fn nonsense(host: &str, why: impl std::fmt::Display) -> Failure {
-    Failure::new(Kind::AgentFailed, "the agent does not answer as it should")
+fn invalid(host: &str, why: impl std::fmt::Display) -> Failure {
+    Failure::new(Kind::AgentFailed, "the agent's answer is invalid")
         .on(host)
         .because(why)
-        .hint("try again; if it stays so, this client and its agent do not belong together")
+        .hint("try again; if it persists, the client and the agent are of different versions")
 }
 
 #[cfg(test)]

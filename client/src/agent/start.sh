@@ -1,13 +1,14 @@
-# Starts the agent on this host if it is here, and else tells where it could be put.
-# Before this: nonce, role, agents (MACHINE=FILE ...), distrusted (folders whose agent did not start, a line each),
-# refused (folders that turned out not to take one). Needs sh, uname, mkdir and chmod. Everything is inside a function that the last line calls: a shell reads its
-# input ahead, and must have read all of this before anything else is sent.
+# Starts the agent if it is installed on this host, else reports where it can be installed.
+# Variables: nonce, role, agents (MACHINE=FILE ...), distrusted (folders whose agent did not start, one per line),
+# refused (folders where the upload failed). Needs sh, uname, mkdir and chmod.
+# All code is in functions, and the last line calls them: a shell reads its input ahead, and must have read the whole
+# script before anything else is sent.
 
 newline='
 '
 tab=$(printf '\t')
 
-# Calls $1 with each folder that may hold agents, as its parent and its name there, the preferred one first.
+# Calls $1 with the parent and the name of each possible folder for agents, the preferred one first.
 folders() {
     case ${HOME:-} in
     /*) "$1" "$HOME" .cache/jq ;;
@@ -43,7 +44,7 @@ start() {
     exec "$file" bootstrap "$role" --nonce "$nonce"
 }
 
-# Looks no further than the first folder that will do: what is not needed is not made.
+# Stops at the first suitable folder: no other one is created.
 examine() {
     folder=$1/$2
     [ -z "$fit" ] && ! is_among "$folder" "$refused" || return
@@ -53,13 +54,13 @@ examine() {
     if [ ! -d "$1" ]; then
         unfit "$folder" "$1 does not exist" && return
     fi
-    # In a folder that others may write to, only the sticky bit keeps them from putting theirs in place of ours.
+    # In a folder that others can write to, only the sticky bit keeps them from replacing our folder.
     if [ "$1" != "${HOME:-}" ] && [ ! -O "$1" ] && [ ! -k "$1" ]; then
         unfit "$folder" "others can replace what is in $1" && return
     fi
-    why=$(mkdir -p "$folder" 2>&1) || { unfit "$folder" "${why:-it cannot be made}" && return; }
-    is_ours "$folder" || { unfit "$folder" "it belongs to somebody else" && return; }
-    why=$(chmod 700 "$folder" 2>&1) || { unfit "$folder" "${why:-it cannot be made private}" && return; }
+    why=$(mkdir -p "$folder" 2>&1) || { unfit "$folder" "${why:-it cannot be created}" && return; }
+    is_ours "$folder" || { unfit "$folder" "it belongs to another user" && return; }
+    why=$(chmod 700 "$folder" 2>&1) || { unfit "$folder" "${why:-it cannot be made private (0700)}" && return; }
     try=$folder/.try-$nonce
     if why=$({ printf '#!/bin/sh\nexit 0\n' >"$try" && chmod 700 "$try"; } 2>&1); then
         if why=$("$try" 2>&1); then
@@ -69,7 +70,7 @@ examine() {
             unfit "$folder" "nothing can be executed there (noexec)"
         fi
     else
-        unfit "$folder" "${why:-it cannot be written to}"
+        unfit "$folder" "${why:-it is not writable}"
     fi
     rm -f "$try" 2>/dev/null
 }

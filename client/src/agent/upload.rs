@@ -1,8 +1,8 @@
-//! One agent into one folder of a host.
+//! One attempt to upload an agent to a folder of a host.
 
 use std::time::Duration;
 
-use jq_common::{bootstrap::Nonce, bootstrap::hex, text};
+use jq_common::{bootstrap::Nonce, protocol::hex, text};
 use sha2::{Digest, Sha256};
 use tokio::{io::AsyncReadExt, task::spawn_blocking, time::timeout};
 
@@ -16,25 +16,25 @@ use crate::{
     ssh::{RemoteHost, Shell, shell},
 };
 
-/// How an upload ended; in every case but `Done` nothing of it is left.
+/// Result of an upload. Except for `Done`, nothing is left on the host.
 pub(super) enum Outcome {
-    /// The agent is in its place.
+    /// The agent is installed.
     Done,
-    /// Other bytes arrived than were sent.
+    /// The data was corrupted on the way.
     Damaged,
-    /// The host could not write them.
+    /// The host could not write the file.
     Refused {
-        /// In the host's words.
+        /// The error message of the host.
         why: String,
-        /// Free space in KiB, where the host could tell.
+        /// Free space in KiB, if known.
         free: Option<u64>,
     },
 }
 
-/// Bytes given to the host between two reports of progress.
+/// Bytes between two reports of progress.
 const PIECE: usize = 64 * 1024;
 
-/// How long the host may take to write and verify what it has received.
+/// Timeout for writing and verifying the file on the host.
 const SETTLES: Duration = Duration::from_secs(120);
 
 pub(super) async fn upload(
@@ -79,7 +79,7 @@ async fn content(agent: &Agent, packed: bool) -> Result<Vec<u8>, Failure> {
         .map_err(|e| failed(&e))
 }
 
-/// A host that stops reading has something to say, which is read next: so this returns nothing.
+/// Sends the content. Returns nothing: a host that stops reading prints the cause, which is read next.
 async fn send(shell: &mut Shell, content: &[u8], reporter: &dyn Reporter) {
     let host = shell.host().to_owned();
     let total = content.len() as u64;
@@ -94,7 +94,7 @@ async fn send(shell: &mut Shell, content: &[u8], reporter: &dyn Reporter) {
     }
 }
 
-/// Reads the file back and verifies it here, for a host that cannot.
+/// Reads the file back and verifies it on this machine, for a host without `sha256sum`.
 async fn confirm(host: &dyn RemoteHost, agent: &Agent, folder: &str, new: &str) -> Result<Outcome, Failure> {
     let nonce = nonce()?;
     let script = with_variables(
@@ -108,7 +108,7 @@ async fn confirm(host: &dyn RemoteHost, agent: &Agent, folder: &str, new: &str) 
     );
     let mut shell = shell::run(host, &script, &nonce).await?;
     let is_right = match timeout(SETTLES, read_back(&mut shell, agent.length(), &nonce)).await {
-        Ok(Ok(content)) => hex(&Sha256::digest(&content)) == agent.sha256(),
+        Ok(Ok(content)) => hex::encode(&Sha256::digest(&content)) == agent.sha256(),
         _ => false,
     };
     let _ = shell.write(if is_right { b"keep\n" } else { b"drop\n" }).await;
@@ -117,7 +117,7 @@ async fn confirm(host: &dyn RemoteHost, agent: &Agent, folder: &str, new: &str) 
     outcome(&answer).ok_or_else(|| unexpected(host, &answer))
 }
 
-/// What comes before the marker, and not much more than should come.
+/// Reads up to the marker, at most slightly more than `length` bytes.
 async fn read_back(shell: &mut Shell, length: u64, nonce: &Nonce) -> std::io::Result<Vec<u8>> {
     let marker = format!("\n{nonce}\n").into_bytes();
     let most = usize::try_from(length)
@@ -142,7 +142,7 @@ fn outcome(answer: &str) -> Option<Outcome> {
             let free = fields.next().and_then(|kib| kib.parse().ok());
             let why = text::one_line(fields.next().unwrap_or_default(), 200);
             let why = if why.is_empty() {
-                "it cannot be written to".to_owned()
+                "it is not writable".to_owned()
             } else {
                 why
             };
@@ -153,12 +153,12 @@ fn outcome(answer: &str) -> Option<Outcome> {
 }
 
 fn unexpected(host: &dyn RemoteHost, answer: &str) -> Failure {
-    Failure::new(Kind::InstallFailed, "cannot put the agent")
+    Failure::new(Kind::InstallFailed, "cannot upload the agent")
         .on(host.name())
         .because(format!("the host answered: {}", text::one_line(answer, 200)))
 }
 
-/// Whether `why` says that there is no room.
+/// Whether `why` means that the disk is full.
 pub(super) fn is_full(why: &str) -> bool {
     let why = why.to_lowercase();
     ["no space", "quota", "too large"]
@@ -166,7 +166,7 @@ pub(super) fn is_full(why: &str) -> bool {
         .any(|text| why.contains(text))
 }
 
-/// Whether trying again would be of no use.
+/// Whether another attempt would be useless.
 pub(super) fn is_final(why: &str) -> bool {
     is_full(why) || ["ead-only", "denied"].iter().any(|text| why.contains(text))
 }

@@ -1,4 +1,4 @@
-//! `connect`: from a target to a page in the browser, until the user has had enough.
+//! `connect`: runs a session in the foreground until the user ends it.
 
 use std::sync::Arc;
 
@@ -8,10 +8,10 @@ use crate::{
     browser, error::Failure, output::Printer, session::run::RunningSession, settings::ConnectSettings,
 };
 
-/// Connects, and stays until `stop` is cancelled; then disconnects. Dropping the future disconnects at once.
+/// Connects and runs the session until `stop` is cancelled; then disconnects. Dropping the future disconnects at once.
 ///
 /// # Errors
-/// A [`Failure`] that says what went wrong, on which host, and what to do: also when it is stopped before all stood.
+/// What failed, on which host, and what to do; [`Failure::interrupted`] when it is stopped before the session is open.
 pub async fn run(
     settings: &ConnectSettings,
     printer: &Printer,
@@ -26,7 +26,7 @@ pub async fn run(
         .run_until_cancelled(connecting)
         .await
         .unwrap_or_else(|| Err(Failure::interrupted()))?;
-    // Its file is there for as long as the session runs.
+    // The browser may read the file at any time while the session runs.
     let mut page = None;
     session
         .run(stop, |opened| {

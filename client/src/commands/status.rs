@@ -1,4 +1,4 @@
-//! `status`: the sessions that run on this machine.
+//! `status`: shows the sessions of this machine.
 
 use std::path::Path;
 
@@ -13,10 +13,10 @@ use crate::{
     status::{AskError, Found},
 };
 
-/// Prints all sessions, or the one that was named.
+/// Prints all sessions, or the one with the given name or host.
 ///
 /// # Errors
-/// When the named one does not run, or does not answer.
+/// When the given session does not run or does not answer.
 pub async fn run(args: &StatusArgs, environment: &Environment, printer: &Printer) -> Result<(), Failure> {
     let folder = local_api::folder(&environment.folders.runtime);
     let found = running(&folder).await;
@@ -33,16 +33,18 @@ pub async fn run(args: &StatusArgs, environment: &Environment, printer: &Printer
             printer.session(&snapshot);
             Ok(())
         }
-        Some(Err(error)) => Err(Failure::new(Kind::Local, format!("no word from {name}")).because(error)),
+        Some(Err(error)) => {
+            Err(Failure::new(Kind::Local, format!("cannot get the status of {name}")).because(error))
+        }
         None => Err(
             Failure::new(Kind::Local, format!("no session {name} runs on this machine")).hint(format!(
-                "`jq-client connect {name}` begins it; `jq-client status` lists those that run"
+                "`jq-client connect {name}` starts it; `jq-client status` lists the running ones"
             )),
         ),
     }
 }
 
-/// The sessions that have a process.
+/// The sessions that have a running process.
 async fn running(folder: &Path) -> Vec<Found> {
     let asked = local_api::sessions(folder).into_iter().map(async |session| {
         let answer = local_api::ask(folder, &session).await;

@@ -1,9 +1,9 @@
-//! How long to wait before the next attempt: pure, so that time and chance come from the caller.
+//! Delays between attempts. Pure: time and randomness come from the caller.
 
 use std::time::{Duration, Instant};
 
-/// Waits that double up to a cap, each drawn evenly from zero to the current limit ("full jitter"), so that clients which
-/// lost the same host do not come back together.
+/// Exponential backoff with full jitter: each delay is uniform between zero and a limit that doubles up to a cap, so that
+/// clients which lost the same host do not reconnect at the same moment.
 #[derive(Clone, Debug)]
 pub(crate) struct Backoff {
     cap: Duration,
@@ -11,7 +11,7 @@ pub(crate) struct Backoff {
 }
 
 impl Backoff {
-    /// The first wait is at most `first`, no wait is longer than `cap`.
+    /// The first delay is at most `first`, every delay at most `cap`.
     #[must_use]
     pub(crate) fn new(first: Duration, cap: Duration) -> Self {
         Self {
@@ -20,7 +20,7 @@ impl Backoff {
         }
     }
 
-    /// The next wait. `random` is drawn evenly from all of `u32`.
+    /// The next delay. `random` must be uniform over `u32`.
     pub(crate) fn next(&mut self, random: u32) -> Duration {
         let limit = self.limit;
         self.limit = limit.saturating_mul(2).min(self.cap);
@@ -35,8 +35,7 @@ fn part(whole: Duration, random: u32) -> Duration {
     Duration::from_nanos(u64::try_from(part).unwrap_or(u64::MAX))
 }
 
-/// The pace of attempts that the other side counts: sshd holds fast retries against their source
-/// (`PerSourcePenalties` in sshd_config(5)).
+/// Rate limit for attempts: sshd penalises sources that retry too fast (`PerSourcePenalties` in sshd_config(5)).
 #[derive(Clone, Debug)]
 pub(crate) struct Attempts {
     apart: Duration,
@@ -44,16 +43,16 @@ pub(crate) struct Attempts {
 }
 
 impl Attempts {
-    /// How far apart the starts of two attempts with ssh are at least.
+    /// Minimum time between the starts of two ssh attempts.
     pub(crate) const SSH: Duration = Duration::from_secs(15);
 
-    /// The first attempt may start at once, each other `apart` after the start of the one before.
+    /// The first attempt may start at once, each following one `apart` after the start of the previous one.
     #[must_use]
     pub(crate) fn new(apart: Duration) -> Self {
         Self { apart, last: None }
     }
 
-    /// How long after `now` the next attempt may start.
+    /// Time from `now` until the next attempt may start.
     #[must_use]
     pub(crate) fn wait(&self, now: Instant) -> Duration {
         self.last.map_or(Duration::ZERO, |last| {
@@ -61,12 +60,12 @@ impl Attempts {
         })
     }
 
-    /// An attempt starts.
+    /// Records the start of an attempt.
     pub(crate) fn start(&mut self, now: Instant) {
         self.last = Some(now);
     }
 
-    /// Lets one attempt start at once: the user asked, or this machine woke.
+    /// Lets the next attempt start at once: the user asked, or this machine resumed from suspend.
     pub(crate) fn skip(&mut self) {
         self.last = None;
     }

@@ -1,5 +1,5 @@
-//! From a target to an agent that lets this client in, and the ways that may lead to it. The only part of `connect` that
-//! uses ssh. It can be gone through again at any time, also in the background.
+//! Bootstrap over ssh: logs in, starts the agent, which admits this client, and learns the paths to it. Can be repeated at
+//! any time, also in the background. The only part of this room that uses ssh.
 
 mod addresses;
 mod relays;
@@ -18,7 +18,7 @@ use jq_common::{
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    addresses::{is_a_hosts, resolved},
+    addresses::{is_routable, resolved},
     relays::Relays,
 };
 use super::{
@@ -33,36 +33,36 @@ use crate::{
     state::make_private,
 };
 
-/// Whether somebody is there.
+/// Whether ssh may interact with the user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Interaction {
-    /// ssh may ask on the terminal, and the steps are shown.
+    /// ssh may ask questions on the terminal, and steps are reported.
     Attended,
-    /// Nobody is asked, nothing is shown and the terminal is left alone. Where somebody would have to be asked, it fails
-    /// with a failure that [`Failure::needs_user`].
+    /// ssh runs in batch mode without the terminal, and nothing is reported. Where ssh would have to ask, the bootstrap
+    /// fails with a failure for which [`Failure::needs_user`] holds.
     Background,
 }
 
-/// An agent that waits for this client.
+/// A running agent that admits this client.
 pub(crate) struct Reached {
-    /// Its certificate.
+    /// Fingerprint of its certificate.
     pub(crate) agent: Fingerprint,
-    /// Ways to it by UDP, the best first. Those through relays share their pairs: of two at once the later takes them.
+    /// UDP paths to it, the best first. Paths through relays share their pairs: of two at a time the later one gets them.
     pub(crate) candidates: Vec<Path>,
-    /// The ssh channel as a way to it, for as long as `ssh` is kept; none for this machine, or where the user wants none.
+    /// The ssh channel as a path to it, valid while `ssh` is kept. None for this machine, or if the route excludes it.
     pub(crate) pipe: Option<Pipe>,
-    /// The ssh connections by which it was reached.
+    /// The ssh connections to its host.
     pub(crate) ssh: Ssh,
-    /// Why ways are missing that there might have been, a sentence each.
+    /// Why possible paths are missing, one sentence each.
     pub(crate) notes: Vec<String>,
 }
 
-/// ssh connections, or none. Dropped, they end without being waited for.
+/// The ssh connections to a host; empty for this machine. Dropping them ends them without waiting.
 pub(crate) struct Ssh {
     _connection: Option<Connection>,
 }
 
-/// Starts the agent on one target.
+/// Bootstraps the agent on one target, any number of times.
 pub(crate) struct Bootstrapper {
     route: Route,
     runtime_dir: PathBuf,
@@ -72,24 +72,24 @@ pub(crate) struct Bootstrapper {
     reporter: Arc<dyn Reporter>,
 }
 
-/// What this machine contributes to a bootstrap.
+/// Local inputs of a bootstrap.
 #[derive(Clone, Debug)]
 pub(crate) struct Here {
-    /// Where control sockets of ssh may be put; private.
+    /// Private folder for control sockets of ssh.
     pub(crate) runtime_dir: PathBuf,
     /// Whether standard error is a terminal.
     pub(crate) terminal: bool,
 }
 
-/// What the agent on the target said.
+/// Answer of the agent on the target.
 struct Served {
     reply: AdmitReply,
     pipe: Option<Pipe>,
 }
 
 impl Bootstrapper {
-    /// A bootstrapper for the target of `route`. Its agent is asked to admit the client whose certificate is `client`, and
-    /// to stay for `linger` after the last client has left.
+    /// A bootstrapper for the target of `route`. The agent will admit the client with the certificate `client`, and keep
+    /// running for `linger` without a client.
     ///
     /// # Errors
     /// When no agent is bundled or the folder of `route` holds none.
@@ -114,17 +114,17 @@ impl Bootstrapper {
         })
     }
 
-    /// Where events for the user go.
+    /// The receiver of events for the user.
     pub(crate) fn reporter(&self) -> &dyn Reporter {
         &*self.reporter
     }
 
-    /// Starts the agent on the target unless it runs, and a relay on each jump host where packets may go that way. Each
-    /// call makes ssh connections and relayed pairs of its own, so that whatever goes through earlier ones goes on.
-    /// Dropping the future ends what it began here.
+    /// Starts the agent on the target unless it runs, and a relay on each jump host if the route allows relays. Each call
+    /// makes new ssh connections and new relay pairs, so that traffic over earlier ones is not disturbed. Dropping the
+    /// future ends the ssh connections.
     ///
     /// # Errors
-    /// When ssh does not get there, the agent does not start, or the one way that the user wants does not exist.
+    /// When the login fails, the agent does not start, or the only path that the route allows does not exist.
     pub(crate) async fn reach(&self, interaction: Interaction) -> Result<Reached, Failure> {
         let reporter: Arc<dyn Reporter> = match interaction {
             Interaction::Attended => self.reporter.clone(),
@@ -153,16 +153,16 @@ impl Bootstrapper {
 
     async fn reach_this_machine(&self, reporter: &dyn Reporter) -> Result<Reached, Failure> {
         let missing = match self.route.path {
-            PathChoice::Ssh => Some("there is no ssh connection to this machine"),
-            PathChoice::Relay => Some("there is no host to relay to this machine"),
+            PathChoice::Ssh => Some("this machine is reached without ssh"),
+            PathChoice::Relay => Some("this machine is reached without a relay"),
             PathChoice::Auto | PathChoice::Direct => None,
         };
         if let Some(missing) = missing {
-            return Err(Failure::new(Kind::Usage, missing).hint("leave --path away"));
+            return Err(Failure::new(Kind::Usage, missing).hint("omit --path"));
         }
         let host = Local::new();
         let prepared = prepare(&host, Role::Serve, &self.bundle, reporter).await?;
-        let reply = prepared.serve(self.request.clone()).await?;
+        let reply = prepared.admit(self.request.clone()).await?;
         reporter.done(host.name());
         Ok(Reached {
             agent: reply.agent,
@@ -180,10 +180,14 @@ impl Bootstrapper {
         reporter: &Arc<dyn Reporter>,
     ) -> Result<Connection, Failure> {
         let destination = Destination::target(target).map_err(|error| {
-            Failure::new(Kind::Usage, format!("`{target}` is no ssh destination")).because(error)
+            Failure::new(Kind::Usage, format!("`{target}` is not an ssh destination")).because(error)
         })?;
         make_private(&self.runtime_dir).map_err(|error| {
-            Failure::new(Kind::Local, format!("cannot make {}", self.runtime_dir.display())).because(error)
+            Failure::new(
+                Kind::Local,
+                format!("cannot create {}", self.runtime_dir.display()),
+            )
+            .because(error)
         })?;
         let options = SshOptions {
             config: self.route.ssh_config.clone(),
@@ -196,7 +200,7 @@ impl Bootstrapper {
         Connection::open(&destination, &options, reporter).await
     }
 
-    /// The agent's start and the relays', side by side, and what ways come of them.
+    /// Starts the agent and the relays in parallel, and collects the UDP paths.
     async fn start(
         &self,
         ssh: &Connection,
@@ -213,16 +217,16 @@ impl Bootstrapper {
             required: self.route.path == PathChoice::Relay,
             grace: match interaction {
                 Interaction::Attended => Duration::from_secs(20),
-                // Open connections wait.
+                // Open forwarded connections are waiting.
                 Interaction::Background => Duration::from_secs(1),
             },
             bundle: &self.bundle,
             reporter,
         };
         if relays.required && relays.gateways.is_empty() {
-            return Err(Failure::new(Kind::Usage, "there is no host to relay")
+            return Err(Failure::new(Kind::Usage, "there is no jump host for a relay")
                 .because(format!("{} is reached without a jump host", self.route.target))
-                .hint("leave --path away, or name a jump host with -J"));
+                .hint("omit --path, or give a jump host with -J"));
         }
         let has_served = CancellationToken::new();
         let serving = async {
@@ -242,20 +246,20 @@ impl Bootstrapper {
         let request = self.request.clone();
         Ok(match self.route.path {
             PathChoice::Auto | PathChoice::Ssh => {
-                let (reply, pipe) = prepared.carry(request).await?;
+                let (reply, pipe) = prepared.admit_and_tunnel(request).await?;
                 Served {
                     reply,
                     pipe: Some(pipe),
                 }
             }
             PathChoice::Direct | PathChoice::Relay => Served {
-                reply: prepared.serve(request).await?,
+                reply: prepared.admit(request).await?,
                 pipe: None,
             },
         })
     }
 
-    /// Where the agent itself may be reached from here.
+    /// Direct paths: the addresses at which this machine may reach the agent.
     async fn direct(
         &self,
         ssh: &Connection,
@@ -268,8 +272,8 @@ impl Bootstrapper {
             PathChoice::Direct => true,
             PathChoice::Auto => false,
         };
-        // Where ssh goes straight to the target, so may packets. Elsewhere its own address may be reachable from here as
-        // well (by a VPN), and its name may mean something only to a jump host.
+        // Without jump hosts, packets can go where ssh goes. With them, the target's own address may still be reachable (over
+        // a VPN), but its name may be known only to a jump host.
         let straight = ssh.gateways().is_empty();
         let by_name = if straight || wanted {
             resolved(target, agent.port).await
@@ -279,7 +283,7 @@ impl Bootstrapper {
         let is_proxied = !straight || target.hop().resolved.proxy_command.is_some();
         let own = agent
             .address
-            .filter(|&address| (is_proxied || by_name.is_err()) && is_a_hosts(address))
+            .filter(|&address| (is_proxied || by_name.is_err()) && is_routable(address))
             .map(|address| SocketAddr::new(address.to_canonical(), agent.port));
         let mut found = match by_name {
             Ok(found) => found,
@@ -291,7 +295,7 @@ impl Bootstrapper {
         };
         let others = agent.others.iter().take(MOST_ADDRESSES).copied();
         let others = others
-            .filter(|&address| is_a_hosts(address))
+            .filter(|&address| is_routable(address))
             .map(|address| SocketAddr::new(address.to_canonical(), agent.port));
         for address in own.into_iter().chain(others) {
             if !found.contains(&address) {

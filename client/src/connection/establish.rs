@@ -1,4 +1,4 @@
-//! The first connection: by what is remembered, without ssh; else over ssh.
+//! The first connection of a session: with the resume ticket, else over ssh.
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,42 +19,42 @@ use crate::{
     state::Folders,
 };
 
-/// How long what is remembered is tried before ssh is asked.
+/// How long the resume ticket is tried before ssh is used.
 const RECALL: Duration = Duration::from_millis(1500);
 
-/// How long the ways that ssh told of are tried.
+/// How long the paths from the bootstrap are tried.
 const FIRST: Duration = Duration::from_secs(8);
 
 impl From<&Reached> for KnownAgent {
     fn from(reached: &Reached) -> Self {
         Self {
             agent: reached.agent,
-            ways: reached.candidates.clone(),
+            paths: reached.candidates.clone(),
         }
     }
 }
 
-/// A connection, and how it was found.
+/// The first connection.
 pub(crate) struct Found {
-    /// Knows the agent.
+    /// Searches for further connections to the same agent.
     pub(crate) searcher: Searcher,
-    /// The agent.
+    /// The agent and its paths.
     pub(crate) known: KnownAgent,
     /// The connection.
     pub(crate) carried: Carried,
-    /// The ssh connection that it goes through.
+    /// The ssh connection that it uses, if it does.
     pub(crate) ssh: Option<Ssh>,
 }
 
-/// Who connects.
+/// The client side of a connection.
 pub(crate) struct Client<'a> {
-    /// What is to be carried.
+    /// The session to connect.
     pub(crate) session: Arc<Session>,
     /// The session's name.
     pub(crate) name: &'a str,
-    /// Where its files and sockets are kept.
+    /// Folders for files and sockets.
     pub(crate) folders: &'a Folders,
-    /// How long the agent stays when nobody is connected.
+    /// How long the agent keeps running without a client.
     pub(crate) linger: Duration,
     /// Whether standard error is a terminal.
     pub(crate) terminal: bool,
@@ -67,7 +67,7 @@ pub(crate) struct Established {
     pub(crate) tickets: TicketStore,
 }
 
-/// Finds a connection, without ssh where the agent of the last run still answers.
+/// Connects to the agent of the resume ticket, or else bootstraps over ssh.
 ///
 /// # Errors
 /// As [`Bootstrapper::reach`], or when no path leads to the agent.
@@ -107,13 +107,13 @@ pub(crate) async fn establish(
     })
 }
 
-/// Connects to the agent that is remembered. None when it does not answer, which is no failure.
+/// Connects to the agent of the resume ticket. None if it does not answer.
 async fn recall(searcher: &Searcher, known: KnownAgent) -> Option<Found> {
     let searcher = Searcher {
         agent: known.agent,
         ..searcher.clone()
     };
-    let race = timeout(RECALL, searcher.race(known.ways.clone(), RECALL)).await;
+    let race = timeout(RECALL, searcher.race(known.paths.clone(), RECALL)).await;
     match race {
         Ok(Ok(carried)) => Some(Found {
             searcher,
@@ -122,14 +122,14 @@ async fn recall(searcher: &Searcher, known: KnownAgent) -> Option<Found> {
             ssh: None,
         }),
         Ok(Err(failed)) => {
-            tracing::info!(?failed, "what is remembered does not lead there");
+            tracing::info!(?failed, "the resume ticket does not work");
             None
         }
         Err(_) => None,
     }
 }
 
-/// Reaches the host over ssh, and connects by the first way that works, UDP or the ssh channel itself.
+/// Bootstraps over ssh, and connects over the first path that works: UDP or the ssh channel.
 async fn reach(searcher: &Searcher, bootstrapper: &Bootstrapper, route: &Route) -> Result<Found, Failure> {
     let host = route.target.to_string();
     let reporter = bootstrapper.reporter();
@@ -138,16 +138,16 @@ async fn reach(searcher: &Searcher, bootstrapper: &Bootstrapper, route: &Route) 
         reporter.note(note);
     }
     let known = KnownAgent::from(&reached);
-    reporter.step(&host, &format!("opening the connection, {}", words(&known.ways)));
+    reporter.step(&host, &format!("opening the connection, {}", words(&known.paths)));
     let searcher = Searcher {
         agent: known.agent,
         ..searcher.clone()
     };
     let pipe = reached.pipe.take();
-    let udp = searcher.race(known.ways.clone(), FIRST);
+    let udp = searcher.race(known.paths.clone(), FIRST);
     let by_pipe = {
         let searcher = searcher.clone();
-        let head_start = if known.ways.is_empty() {
+        let head_start = if known.paths.is_empty() {
             Duration::ZERO
         } else {
             OVER_SSH
@@ -178,9 +178,9 @@ async fn reach(searcher: &Searcher, bootstrapper: &Bootstrapper, route: &Route) 
     }
 }
 
-/// The ways as the user is told of them: a host's several addresses are one.
-fn words(ways: &[Path]) -> String {
-    let mut words: Vec<_> = ways.iter().map(ToString::to_string).collect();
+/// Names of the paths, each once.
+fn words(paths: &[Path]) -> String {
+    let mut words: Vec<_> = paths.iter().map(ToString::to_string).collect();
     words.dedup();
     if words.is_empty() {
         return "ssh".to_owned();
@@ -190,7 +190,7 @@ fn words(ways: &[Path]) -> String {
 
 type Failed = Vec<(Path, SearchError)>;
 
-/// The first of two that succeeds.
+/// The result of the future that succeeds first.
 async fn either<T>(
     a: impl Future<Output = Result<T, Failed>>,
     b: impl Future<Output = Result<T, Failed>>,
@@ -236,7 +236,7 @@ fn no_path(host: &str, wanted: PathChoice, failed: &[(Path, SearchError)]) -> Fa
         return Failure::new(Kind::AgentFailed, "cannot connect to the agent")
             .on(host)
             .because(why)
-            .hint("try again; if it stays so, something else answers in the agent's place");
+            .hint("try again; if it persists, another program answers at the agent's port");
     }
     let relayed = failed.iter().find_map(|(path, _)| match path {
         Path::Relay { hops, .. } => hops.first().map(|hop| hop.host.as_str()),
@@ -246,16 +246,16 @@ fn no_path(host: &str, wanted: PathChoice, failed: &[(Path, SearchError)]) -> Fa
         Some(gateway) => format!("between here and {gateway} or between {gateway} and {host}"),
         None => format!("between here and {host}"),
     };
-    Failure::new(Kind::UdpBlocked, "ssh works and UDP does not reach the agent")
+    Failure::new(Kind::UdpBlocked, "ssh works, but UDP does not reach the agent")
         .on(host)
         .because(why)
         .hint(format!(
-            "UDP is blocked, {between}. Leave --path away to go over ssh, or ask for UDP ports 60000 to 61000 (those \
-             that mosh uses) to be let through both ways."
+            "UDP is blocked {between}. Omit --path to connect over ssh, or ask to open UDP ports 60000 to 61000 (those \
+             of mosh) in both directions."
         ))
 }
 
-/// What a searcher is before it knows an agent.
+/// A searcher that does not know the agent yet.
 fn searcher(session: Arc<Session>, identity: Arc<Identity>) -> Searcher {
     Searcher {
         session,
@@ -266,9 +266,9 @@ fn searcher(session: Arc<Session>, identity: Arc<Identity>) -> Searcher {
     }
 }
 
-/// The agent there and this client do not understand each other.
+/// The agent and this client have no protocol version in common.
 pub(crate) fn version(host: &str) -> Failure {
-    Failure::new(Kind::AgentFailed, "the agent there speaks another version")
+    Failure::new(Kind::AgentFailed, "the agent on the host has another version")
         .on(host)
-        .hint("use the same jq-client everywhere, or end the other sessions and run this again")
+        .hint("use the same jq-client everywhere, or end the other sessions and connect again")
 }

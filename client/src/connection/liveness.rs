@@ -1,4 +1,4 @@
-//! Whether a connection still hears from its peer.
+//! Detects that a peer has fallen silent.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,42 +7,42 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::{session::core::Session, ticker};
 
-/// How often a connection is looked at while it is not idle.
+/// Interval of checks while the connection is not idle.
 const CLOSE_LOOK: Duration = Duration::from_millis(250);
 
-/// Silence that is suspicious while an answer is due, at least.
+/// Shortest silence, while an acknowledgement is due, that counts as an outage.
 const PATIENCE: Duration = Duration::from_millis(1200);
 
-/// A peer that was sending and pauses for so long is asked whether it is there: whoever only receives has nothing
-/// outstanding, and would not notice that nothing can come any more.
+/// A peer that pauses for so long after sending is probed: a side that only receives has nothing outstanding, and would
+/// not notice that the path is dead.
 const PAUSE: Duration = Duration::from_millis(600);
 
-/// What has been seen of a connection. Pure.
+/// Detects silence from counts of frames. Pure.
 #[derive(Debug)]
 pub(crate) struct SilenceDetector {
     sent: u64,
     heard: u64,
     heard_at: Instant,
-    /// Since when an answer is due: something was sent, or was to be.
+    /// Since when an acknowledgement is due: something was sent, or should have been.
     waiting: Option<Instant>,
-    /// It was asked since it was heard last.
+    /// A probe was sent since the peer was last heard.
     asked: bool,
 }
 
-/// What a look showed.
+/// Result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Seen {
-    /// It was heard, or owes nothing.
+    /// The peer was heard, or no acknowledgement is due.
     Healthy,
-    /// It has paused: ask it for a sign.
+    /// The peer has paused: send a probe.
     Probe,
-    /// It owes an answer for so long.
+    /// An acknowledgement is due for this long.
     Overdue(Duration),
 }
 
 impl SilenceDetector {
-    /// A connection that has just been heard from, with these counts of frames that its peer has to acknowledge, and of
-    /// frames that came from it.
+    /// A connection whose peer was heard at `now`. `sent` counts frames that the peer has to acknowledge, `heard` frames
+    /// from the peer.
     #[must_use]
     pub(crate) fn new(sent: u64, heard: u64, now: Instant) -> Self {
         Self {
@@ -54,10 +54,10 @@ impl SilenceDetector {
         }
     }
 
-    /// Takes the counts as they are at `now`.
+    /// Checks with the counts at `now`.
     pub(crate) fn look(&mut self, sent: u64, heard: u64, now: Instant) -> Seen {
         if heard != self.heard {
-            // The answer to the question itself asks for no further one.
+            // The answer to a probe causes no further probe.
             let answered = self.asked && heard - self.heard <= 2;
             *self = Self::new(sent, heard, now);
             self.asked = answered;
@@ -70,7 +70,7 @@ impl SilenceDetector {
             Some(since) => Seen::Overdue(now - since),
             None if !self.asked && now - self.heard_at >= PAUSE => {
                 self.asked = true;
-                // Whether the question can leave is part of what is asked.
+                // Due from now on, even if the probe cannot be sent.
                 self.waiting = Some(now);
                 Seen::Probe
             }
@@ -78,43 +78,43 @@ impl SilenceDetector {
         }
     }
 
-    /// Whether a closer look is worth it: something has just come, or is due.
+    /// Whether checks should be frequent: the peer was just heard, or an acknowledgement is due.
     #[must_use]
-    pub(crate) fn is_beating(&self) -> bool {
+    pub(crate) fn is_active(&self) -> bool {
         self.waiting.is_some() || !self.asked
     }
 }
 
-/// Watches the connection that carries a session.
+/// Watches one connection of a session.
 pub(crate) struct Liveness {
     session: Arc<Session>,
     connection: Connection,
-    pulse: SilenceDetector,
+    detector: SilenceDetector,
     silent: bool,
-    /// When it is looked at next, whoever waits for that.
+    /// Time of the next check; kept across cancelled waits.
     look_at: Instant,
 }
 
 impl Liveness {
-    /// Of a connection that has just been made.
+    /// Watches a new connection.
     #[must_use]
     pub(crate) fn new(session: Arc<Session>, connection: Connection) -> Self {
         let (sent, heard) = counts(&connection);
         Self {
             session,
             connection,
-            pulse: SilenceDetector::new(sent, heard, Instant::now()),
+            detector: SilenceDetector::new(sent, heard, Instant::now()),
             silent: false,
             look_at: Instant::now() + CLOSE_LOOK,
         }
     }
 
-    /// Returns when the peer falls silent (true) or is heard again (false). Dropping the future loses nothing.
+    /// Returns when the peer falls silent (true) or is heard again (false). Cancel safe.
     pub(crate) async fn changed(&mut self) -> bool {
         loop {
             sleep_until(self.look_at).await;
             let (sent, heard) = counts(&self.connection);
-            let silent = match self.pulse.look(sent, heard, Instant::now()) {
+            let silent = match self.detector.look(sent, heard, Instant::now()) {
                 Seen::Healthy => false,
                 Seen::Probe => {
                     self.session.probe();
@@ -122,7 +122,7 @@ impl Liveness {
                 }
                 Seen::Overdue(silence) => silence > PATIENCE.max(self.connection.rtt() * 3),
             };
-            self.look_at = if self.pulse.is_beating() {
+            self.look_at = if self.detector.is_active() {
                 Instant::now() + CLOSE_LOOK
             } else {
                 ticker::next()
@@ -150,21 +150,21 @@ mod tests {
 
     const START: u64 = 1_000_000;
 
-    fn looks(pulse: &mut SilenceDetector, start: Instant, looks: &[(u64, u64, u64)]) -> Vec<Seen> {
+    fn looks(detector: &mut SilenceDetector, start: Instant, looks: &[(u64, u64, u64)]) -> Vec<Seen> {
         looks
             .iter()
-            .map(|&(sent, heard, ms)| pulse.look(sent, heard, start + Duration::from_millis(ms)))
+            .map(|&(sent, heard, ms)| detector.look(sent, heard, start + Duration::from_millis(ms)))
             .collect()
     }
 
     #[test]
-    fn only_silence_while_an_answer_is_due_counts() {
+    fn silence_counts_only_while_an_acknowledgement_is_due() {
         let start = Instant::now();
-        let mut pulse = SilenceDetector::new(5, 5, start);
-        let owes = |ms| Seen::Overdue(Duration::from_millis(ms));
+        let mut detector = SilenceDetector::new(5, 5, start);
+        let overdue = |ms| Seen::Overdue(Duration::from_millis(ms));
         assert_eq!(
             looks(
-                &mut pulse,
+                &mut detector,
                 start,
                 &[
                     (6, 5, 100),
@@ -177,8 +177,8 @@ mod tests {
                 ]
             ),
             [
-                owes(0),
-                owes(2000),
+                overdue(0),
+                overdue(2000),
                 Seen::Healthy,
                 Seen::Healthy,
                 Seen::Probe,
@@ -189,22 +189,22 @@ mod tests {
     }
 
     #[test]
-    fn a_question_that_cannot_leave_is_not_answered_either() {
+    fn a_probe_that_cannot_be_sent_counts_as_unanswered() {
         let start = Instant::now();
-        let mut pulse = SilenceDetector::new(5, 5, start);
+        let mut detector = SilenceDetector::new(5, 5, start);
         assert_eq!(
-            looks(&mut pulse, start, &[(5, 5, 700), (5, 5, 2000)]),
+            looks(&mut detector, start, &[(5, 5, 700), (5, 5, 2000)]),
             [Seen::Probe, Seen::Overdue(Duration::from_millis(1300))]
         );
     }
 
     #[test]
-    fn a_peer_that_pauses_is_asked_once() {
+    fn a_peer_that_pauses_is_probed_once() {
         let start = Instant::now();
-        let mut pulse = SilenceDetector::new(5, 5, start);
+        let mut detector = SilenceDetector::new(5, 5, start);
         assert_eq!(
             looks(
-                &mut pulse,
+                &mut detector,
                 start,
                 &[
                     (5, 9, 100),
@@ -222,6 +222,6 @@ mod tests {
                 Seen::Healthy
             ]
         );
-        assert!(!pulse.is_beating(), "an idle connection is left alone");
+        assert!(!detector.is_active(), "an idle connection is left alone");
     }
 }

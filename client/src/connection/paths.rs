@@ -1,4 +1,4 @@
-//! The ways packets can take to the agent, and a connection by one of them.
+//! Paths to the agent, and a QUIC connection over one of them.
 
 use std::{
     fmt,
@@ -13,6 +13,7 @@ use jq_common::{
     bootstrap::{PairId, RelaySecret},
     carrier::{pipe, udp::UdpCarrier},
     identity::{Fingerprint, Identity},
+    protocol::hex,
     quic::{self, CarrierKind},
 };
 use quinn::{Connection, ConnectionError, Endpoint};
@@ -22,35 +23,36 @@ use tokio::{task::JoinSet, time::timeout};
 use super::relay;
 use crate::agent::Pipe;
 
-/// One way to the agent. Holds secrets: kept in private files only.
+/// A path to the agent. Contains secrets: to be stored in private files only.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Path {
-    /// Straight to its UDP port.
+    /// Direct UDP to the agent.
     Direct(SocketAddr),
-    /// Through relays on the jump hosts.
+    /// UDP through relays on the jump hosts.
     Relay {
-        /// The first relay's UDP port, as this machine reaches it.
+        /// UDP address of the first relay.
         address: SocketAddr,
-        /// The relays, the first one first; not empty.
+        /// The relays in order; not empty.
         hops: Vec<RelayHop>,
     },
     /// Over an ssh channel.
     Ssh,
 }
 
-/// A path's place on the ladder, the best first.
+/// Kind of path, in order of preference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Rank {
-    /// Straight to the agent.
+    /// Direct UDP.
     Direct,
-    /// Through relays.
+    /// UDP through relays.
     Relay,
     /// Over an ssh channel.
     Ssh,
 }
 
 impl Path {
-    /// Its place on the ladder.
+    /// Its kind.
     #[must_use]
     pub(crate) fn rank(&self) -> Rank {
         match self {
@@ -60,7 +62,7 @@ impl Path {
         }
     }
 
-    /// Where its UDP packets are sent.
+    /// Destination of its UDP packets; none for ssh.
     #[must_use]
     pub(crate) fn address(&self) -> Option<SocketAddr> {
         match self {
@@ -73,11 +75,13 @@ impl Path {
 /// One relay of a [`Path`].
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct RelayHop {
-    /// Its host, as the user calls it.
+    /// Its host, as the user writes it.
     pub(crate) host: String,
-    /// The pair announced to it.
+    /// The pair that was announced to it.
+    #[serde(with = "hex")]
     pub(crate) pair: PairId,
-    /// What proves that the pair is ours.
+    /// Secret that authenticates the client for the pair.
+    #[serde(with = "hex")]
     pub(crate) secret: RelaySecret,
 }
 
@@ -102,46 +106,46 @@ impl fmt::Display for Path {
     }
 }
 
-/// Why one way did not work.
+/// Why a path does not work.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PathError {
-    /// The socket, or the endpoint on it.
+    /// The QUIC endpoint cannot be created.
     #[error("{0}")]
     Endpoint(#[from] quic::EndpointError),
-    /// The socket.
+    /// The UDP socket failed.
     #[error("{0}")]
     Socket(#[from] io::Error),
-    /// Nothing came back.
+    /// No answer in time.
     #[error("no answer from UDP {0} within {t:.0} s", t = .1.as_secs_f64())]
     Silence(SocketAddr, Duration),
-    /// The host says that nobody listens there.
-    #[error("nobody listens at UDP {0}")]
+    /// The host reports that the port is closed (ICMP port unreachable).
+    #[error("nothing listens on UDP {0}")]
     Nobody(SocketAddr),
     /// A relay of the chain does not answer.
     #[error("the relay on {0} does not answer")]
     RelaySilent(String),
-    /// The agent, or whoever answers in its place, refused.
+    /// The agent, or another program at its address, refused the connection.
     #[error("the agent refused the connection: {0}")]
     Refused(ConnectionError),
-    /// The ssh channel broke.
+    /// The ssh channel ended.
     #[error("the ssh channel ended")]
     PipeEnded,
 }
 
-/// A connection, and the way it takes.
+/// A connection and its path.
 pub(crate) struct Connected {
     /// The connection.
     pub(crate) connection: Connection,
-    /// Its endpoint; closed last.
+    /// Its endpoint, to be closed last.
     pub(crate) endpoint: Endpoint,
-    /// The way its packets take.
+    /// The path that it uses.
     pub(crate) path: Path,
-    /// Returns when the way is known to lead nowhere any more.
+    /// Completes when the path is known to be dead.
     pub(crate) gone: BoxFuture<'static, ()>,
 }
 
-/// Connects over UDP by `path`, within `deadline`. A relay takes a later try of the same pair only with a higher
-/// `generation`.
+/// Connects over the UDP path `path` within `deadline`. A relay accepts another attempt for the same pair only with a
+/// higher `generation`.
 ///
 /// # Errors
 /// A [`PathError`].
@@ -159,7 +163,7 @@ pub(crate) async fn connect(
     let mut retransmit = None;
     if let Path::Relay { hops, .. } = &path {
         if cfg!(target_os = "linux") {
-            // So that the kernel tells when the relay is gone (see `UdpCarrier::to_peer`).
+            // So that the kernel reports when the relay is gone (see `UdpCarrier::to_peer`).
             socket.connect(address).await?;
         }
         let chain: Vec<_> = hops.iter().map(|hop| (hop.pair, hop.secret)).collect();
@@ -173,10 +177,10 @@ pub(crate) async fn connect(
             })?;
     }
     let socket = socket.into_std()?;
-    let insisting = match retransmit {
+    let retransmitting = match retransmit {
         Some(retransmit) => {
             let again = tokio::net::UdpSocket::from_std(socket.try_clone()?)?;
-            Either::Left(async move { retransmit.insist(&again, address).await })
+            Either::Left(async move { retransmit.until_refused(&again, address).await })
         }
         None => Either::Right(pending()),
     };
@@ -187,7 +191,7 @@ pub(crate) async fn connect(
     let connected = tokio::select! {
         connected = timeout(deadline, connecting) => connected,
         () = refused => return Err(PathError::Nobody(address)),
-        () = insisting => return Err(PathError::Nobody(address)),
+        () = retransmitting => return Err(PathError::Nobody(address)),
     };
     match connected {
         Ok(Ok(connection)) => Ok(Connected {
@@ -201,8 +205,7 @@ pub(crate) async fn connect(
     }
 }
 
-/// Connects through an ssh channel, within `deadline`. The channel ends with the connection's `gone`, or when that is
-/// dropped.
+/// Connects through an ssh channel within `deadline`. Dropping the connection's `gone` ends the channel.
 ///
 /// # Errors
 /// A [`PathError`].
@@ -216,7 +219,7 @@ pub(crate) async fn connect_by_pipe(
     let (carrier, driver) = pipe::over(reader, writer);
     let endpoint = quic::client_endpoint_on(carrier, CarrierKind::Pipe)?;
     let connecting = quic::connect_over(&endpoint, pipe::PEER, identity, agent, CarrierKind::Pipe)?;
-    // A task of its own, so that packets move whatever its owner is busy with.
+    // A task of its own, so that packets are forwarded whatever the owner is doing.
     let mut moving = JoinSet::new();
     moving.spawn(async move {
         let ended = driver.run().await;

@@ -1,4 +1,4 @@
-//! Finding a connection that carries the session: several ways at once, again and again.
+//! Searches for a connection: races several paths, repeatedly, until the agent attaches the session over one.
 
 use std::{
     collections::BTreeSet,
@@ -27,113 +27,113 @@ use crate::{
     session::core::{AttachError, Attached, Session},
 };
 
-/// Head start of a better kind of way over the next, where both are tried. A way through relays takes a round trip more
-/// anyway.
+/// Head start of a better kind of path over the next one. A path through relays takes one more round trip anyway.
 const HEAD_START: Duration = Duration::from_millis(50);
 
-/// Head start of UDP over ssh at the beginning.
+/// Head start of UDP over ssh for the first connection.
 pub(crate) const OVER_SSH: Duration = Duration::from_millis(700);
 
-/// How long a try takes at least before it is given up for the next.
+/// Shortest timeout of an attempt.
 const TRY: Duration = Duration::from_millis(1200);
 
-/// The longest pause between tries while there is no connection: a link that is back is to be found within a second.
+/// Longest pause between attempts while disconnected, so that a link that is back is found within a second.
 const PAUSE: Duration = Duration::from_millis(700);
 
-/// The same, for a better way than the one that works.
+/// First and longest pause between attempts on a better path, while connected.
 const BETTER: [(Duration, Duration); 2] = [
-    // From ssh: UDP is much better.
+    // From ssh: UDP would be much better.
     (Duration::from_secs(3), Duration::from_secs(20)),
-    // From a relay: a direct way hardly appears without a change of networks.
+    // From a relay: a direct path rarely appears without a change of networks.
     (Duration::from_secs(10), Duration::from_secs(600)),
 ];
 
-/// An agent, and the ways to it. Holds secrets.
+/// An agent, and the paths to it. Holds secrets.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct KnownAgent {
-    /// Its certificate.
+    /// Fingerprint of its certificate.
     pub(crate) agent: Fingerprint,
-    /// By UDP, the best first.
-    pub(crate) ways: Vec<Path>,
+    /// UDP paths, the best first. The name in files is that of earlier versions.
+    #[serde(default, rename = "ways")]
+    pub(crate) paths: Vec<Path>,
 }
 
 impl KnownAgent {
-    /// Takes what ssh has just told. Paths of a kind that it did not tell of stay, if the agent is the same: a relay that
-    /// did not answer in time may yet, and its pair is the agent's still.
+    /// Takes over what a bootstrap has learned. If the agent is the same, paths of kinds that are missing stay: a relay that
+    /// did not answer in time may answer later, and its pair is still valid.
     pub(crate) fn renew(&mut self, told: Self) {
         let before = std::mem::replace(self, told);
         if before.agent == self.agent {
             let ranks = self.ranks();
-            let others = before.ways.into_iter();
-            self.ways
+            let others = before.paths.into_iter();
+            self.paths
                 .extend(others.filter(|path| !ranks.contains(&path.rank())));
         }
     }
 
-    /// The kinds of path.
+    /// The kinds of its paths.
     pub(crate) fn ranks(&self) -> BTreeSet<Rank> {
-        self.ways.iter().map(Path::rank).collect()
+        self.paths.iter().map(Path::rank).collect()
     }
 
-    /// The paths that are better than those of a rank.
+    /// The paths that are better than `rank`.
     pub(crate) fn better_than(&self, rank: Rank) -> Vec<Path> {
-        let better = self.ways.iter().filter(|path| path.rank() < rank);
+        let better = self.paths.iter().filter(|path| path.rank() < rank);
         better.cloned().collect()
     }
 }
 
-/// A connection that carries the session at the agent.
+/// A connection over which the agent has attached the session.
 pub(crate) struct Carried {
-    /// To be installed.
+    /// The attachment, to be installed in the session.
     pub(crate) attached: Attached,
-    /// Its endpoint; closed last.
+    /// Its endpoint, to be closed last.
     pub(crate) endpoint: Endpoint,
-    /// The way its packets take.
+    /// The path that it uses.
     pub(crate) path: Path,
-    /// Returns when the way is known to lead nowhere any more.
+    /// Completes when the path is known to be dead.
     pub(crate) gone: BoxFuture<'static, ()>,
 }
 
-/// Why a way is of no use.
+/// Why an attempt failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SearchError {
-    /// The connection.
+    /// The connection failed.
     #[error(transparent)]
     Path(#[from] PathError),
-    /// The session on it.
+    /// The attach failed.
     #[error(transparent)]
     Attach(#[from] AttachError),
 }
 
 impl SearchError {
-    /// The other end speaks another version.
+    /// Whether the peer speaks another protocol version.
     #[must_use]
     pub(crate) fn is_version(&self) -> bool {
         matches!(self, Self::Path(PathError::Refused(error)) if quic::is_version_mismatch(error))
     }
 
-    /// The other end is not who it should be, or will never take this client.
+    /// Whether further attempts are useless: the peer is not the agent, or refuses this client.
     fn is_final(&self) -> bool {
         matches!(self, Self::Path(PathError::Refused(_) | PathError::PipeEnded))
     }
 }
 
-/// Tries ways to one agent.
+/// Searches for connections to one agent.
 #[derive(Clone)]
 pub(crate) struct Searcher {
-    /// What is to be carried.
+    /// The session to attach.
     pub(crate) session: Arc<Session>,
-    /// Who this client is.
+    /// Certificate of this client.
     pub(crate) identity: Arc<Identity>,
-    /// Who the agent is.
+    /// Fingerprint of the agent's certificate.
     pub(crate) agent: Fingerprint,
-    /// The round-trip time to expect.
+    /// Expected round-trip time; timeouts grow with it.
     pub(crate) round_trip: Duration,
-    /// Counts the tries through relays.
+    /// Number of the last attempt; relays require increasing numbers.
     pub(crate) tries: Arc<AtomicU64>,
 }
 
-/// A counter of tries for [`Searcher::tries`]: its numbers are higher than those of any earlier process.
+/// A counter for [`Searcher::tries`] that starts above the numbers of all earlier processes: at the time in microseconds.
 #[must_use]
 pub(crate) fn tries() -> Arc<AtomicU64> {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
@@ -142,12 +142,12 @@ pub(crate) fn tries() -> Arc<AtomicU64> {
 }
 
 impl Searcher {
-    /// The first of `ways` that works, each tried until it does. They are in their order of preference.
+    /// Tries all `paths` repeatedly, and returns the first connection.
     ///
     /// # Errors
-    /// Each way with why it is of no use, when there is none that may come to work.
-    pub(crate) async fn search(self, ways: Vec<Path>) -> Result<Carried, Vec<(Path, SearchError)>> {
-        first(ways, |path| self.keep_trying(path)).await
+    /// The cause for each path, when all have failed for good.
+    pub(crate) async fn search(self, paths: Vec<Path>) -> Result<Carried, Vec<(Path, SearchError)>> {
+        first(paths, |path| self.keep_trying(path)).await
     }
 
     async fn keep_trying(&self, path: Path) -> Result<Carried, (Path, SearchError)> {
@@ -156,49 +156,49 @@ impl Searcher {
             match self.try_once(path.clone(), self.patience()).await {
                 Ok(carried) => return Ok(carried),
                 Err(error) if error.is_final() => return Err((path, error)),
-                Err(error) => tracing::debug!(%path, %error, "no way"),
+                Err(error) => tracing::debug!(%path, %error, "attempt failed"),
             }
             sleep(pause.next(chance())).await;
         }
     }
 
-    /// Every way once, within `deadline`; the first that works.
+    /// Tries every path once within `deadline`, and returns the first connection.
     ///
     /// # Errors
-    /// Each way with why it does not work.
+    /// The cause for each path.
     pub(crate) async fn race(
         &self,
-        ways: Vec<Path>,
+        paths: Vec<Path>,
         deadline: Duration,
     ) -> Result<Carried, Vec<(Path, SearchError)>> {
         let once = |path: Path| async move {
             let tried = self.try_once(path.clone(), deadline).await;
             tried.map_err(|error| (path, error))
         };
-        first(ways, once).await
+        first(paths, once).await
     }
 
-    /// Looks now and then, while something works, whether one of these better `ways` does.
-    pub(crate) async fn improve(self, ways: Vec<Path>, current: Rank) -> Carried {
+    /// Tries the `paths`, which are better than the `current` one, with pauses until one works.
+    pub(crate) async fn improve(self, paths: Vec<Path>, current: Rank) -> Carried {
         let (first, cap) = BETTER[usize::from(current != Rank::Ssh)];
         let mut pause = Backoff::new(first, cap);
         loop {
             sleep(pause.next(u32::MAX / 2 + chance() / 2)).await;
-            match self.race(ways.clone(), self.patience() * 2).await {
+            match self.race(paths.clone(), self.patience() * 2).await {
                 Ok(carried) => return carried,
                 Err(failed) => {
                     for (path, error) in failed {
-                        tracing::debug!(%path, %error, "no better way");
+                        tracing::debug!(%path, %error, "no better path");
                     }
                 }
             }
         }
     }
 
-    /// Over ssh, with a head start for UDP.
+    /// Connects through an ssh channel, after `head_start`.
     ///
     /// # Errors
-    /// Why it does not work.
+    /// Why the attempt failed.
     pub(crate) async fn by_pipe(self, pipe: Pipe, head_start: Duration) -> Result<Carried, SearchError> {
         sleep(head_start).await;
         let deadline = self.patience() * 8;
@@ -236,16 +236,16 @@ impl Searcher {
     }
 }
 
-/// The first of `ways` that `try_way` finds to work; all of them, each with why not, where none does.
+/// Runs `attempt` for each path, and returns the first success or all errors.
 async fn first<T: Future<Output = Result<Carried, (Path, SearchError)>>>(
-    ways: Vec<Path>,
-    try_way: impl Fn(Path) -> T,
+    paths: Vec<Path>,
+    attempt: impl Fn(Path) -> T,
 ) -> Result<Carried, Vec<(Path, SearchError)>> {
-    let try_way = &try_way;
-    let mut trying: FuturesUnordered<_> = staggered(ways)
+    let attempt = &attempt;
+    let mut trying: FuturesUnordered<_> = staggered(paths)
         .map(|(head_start, path)| async move {
             sleep(head_start).await;
-            try_way(path).await
+            attempt(path).await
         })
         .collect();
     let mut failed = Vec::new();
@@ -258,15 +258,16 @@ async fn first<T: Future<Output = Result<Carried, (Path, SearchError)>>>(
     Err(failed)
 }
 
-/// Ways, each with the head start that the better ones among them have.
-fn staggered(ways: Vec<Path>) -> impl Iterator<Item = (Duration, Path)> {
-    let best = ways.iter().map(Path::rank).min().unwrap_or(Rank::Direct);
-    ways.into_iter()
+/// Paths, each with the delay that gives better ones a head start.
+fn staggered(paths: Vec<Path>) -> impl Iterator<Item = (Duration, Path)> {
+    let best = paths.iter().map(Path::rank).min().unwrap_or(Rank::Direct);
+    paths
+        .into_iter()
         .map(move |path| (HEAD_START * (path.rank() as u32 - best as u32), path))
 }
 
 fn chance() -> u32 {
-    // Without randomness all clients wait alike, which is no harm for one.
+    // Without random bytes the delay is not spread, which does no harm to a single client.
     u32::from_be_bytes(jq_common::bootstrap::random::<4>().unwrap_or([128; 4]))
 }
 
@@ -285,32 +286,32 @@ mod tests {
         };
         let told = |agent| KnownAgent {
             agent,
-            ways: vec![direct(2)],
+            paths: vec![direct(2)],
         };
-        for (renewed, ways) in [
+        for (renewed, paths) in [
             (told(agent), vec![direct(2), relay.clone()]),
             (told(other), vec![direct(2)]),
         ] {
             let mut known = KnownAgent {
                 agent,
-                ways: vec![direct(1), relay.clone()],
+                paths: vec![direct(1), relay.clone()],
             };
             known.renew(renewed);
-            assert_eq!(known.ways, ways);
+            assert_eq!(known.paths, paths);
         }
     }
 
     #[test]
-    fn a_way_waits_for_better_ones_only_where_there_are_any() {
+    fn a_path_waits_for_better_ones_only_if_there_are_any() {
         let address = "192.0.2.1:60000".parse().unwrap();
         let direct = Path::Direct(address);
         let relay = Path::Relay {
             address,
             hops: Vec::new(),
         };
-        let waits = |ways: &[&Path]| -> Vec<_> {
-            let ways = ways.iter().map(|&path| path.clone()).collect();
-            staggered(ways).map(|(head_start, _)| head_start).collect()
+        let waits = |paths: &[&Path]| -> Vec<_> {
+            let paths = paths.iter().map(|&path| path.clone()).collect();
+            staggered(paths).map(|(head_start, _)| head_start).collect()
         };
         assert_eq!(waits(&[&direct, &relay]), [Duration::ZERO, HEAD_START]);
         assert_eq!(waits(&[&relay, &relay]), [Duration::ZERO; 2]);

@@ -1,4 +1,4 @@
-//! The client's side of the relays' handshake: proves to each that packets from this socket may pass.
+//! Client side of the handshake with relays: proves to each that it may forward packets from this socket.
 
 use std::{io, net::SocketAddr, time::Duration};
 
@@ -11,39 +11,38 @@ use tokio::{
     time::{Instant, sleep, timeout_at},
 };
 
-/// How long an answer is waited for before the packets are sent again. Shorter than QUIC waits for its own first answer:
-/// what it then sends again is to pass.
+/// Retransmission timeout of the handshake. Shorter than QUIC's initial timeout, so that the relays are bound when QUIC
+/// retransmits its first packet.
 const RETRY: Duration = Duration::from_millis(300);
 
-/// A packet of the handshake as it is sent.
+/// An encoded handshake packet.
 type Wire = [u8; PACKET];
 
-/// Which relay of a chain did not let the packets through, and why.
+/// Which relay of a chain failed, and why.
 #[derive(Debug, thiserror::Error)]
 #[error("relay {index}: {source}")]
 pub(super) struct ChainError {
-    /// Its place in the chain, from 0.
+    /// Its index in the chain, from 0.
     pub(super) index: usize,
-    /// `TimedOut` when it does not answer; the socket's own.
+    /// `TimedOut` if it does not answer; else the error of the socket.
     pub(super) source: io::Error,
 }
 
-/// What the last relay of a chain was sent, and is sent again until packets pass.
+/// The last proof, to be retransmitted until the peer is heard.
 pub(super) struct Retransmit(Wire);
 
-/// Binds `socket` to the pair of each relay in turn, the first of which listens at `address`, within `deadline` in all.
-/// Whatever the socket sends there afterwards reaches the agent, unless the last packet that is sent here is lost or
-/// overtaken: until something has come back, [`Retransmit::insist`].
+/// Binds `socket` to the pair of each relay of `chain` in turn, within `deadline` in all. The first relay listens at
+/// `address`. Packets that the socket sends there afterwards reach the agent, unless the last proof is lost or reordered:
+/// run [`Retransmit::until_refused`] until the agent is heard.
 ///
-/// That a relay is bound is not waited for, since what comes behind the proof passes: each costs one round trip, and
-/// QUIC's first packet goes with the last proof.
+/// Confirmations of relays are not awaited, because packets right behind a proof are forwarded: a relay costs one round
+/// trip, and QUIC's first packet follows the last proof.
 ///
-/// A relay takes a bind only if its `generation` is higher than all that it saw of that pair before: the caller counts up
-/// with every try for as long as it uses the pairs, over all its sockets. The last socket that was bound is the one that
-/// the pairs serve.
+/// A relay accepts a bind only with a higher `generation` than it has seen for the pair: the caller increases it with every
+/// attempt, over all its sockets. The pairs serve the socket that was bound last.
 ///
 /// # Errors
-/// The first relay that does not answer. Those before it are bound.
+/// The first relay that does not answer. The relays before it are bound.
 pub(super) async fn bind_chain(
     socket: &UdpSocket,
     address: SocketAddr,
@@ -78,13 +77,12 @@ pub(super) async fn bind_chain(
 }
 
 impl Retransmit {
-    /// Sends it again and again, by the socket that was bound. Returns when the relay's host says that nobody listens at
-    /// `address`.
-    pub(super) async fn insist(&self, socket: &UdpSocket, address: SocketAddr) {
+    /// Retransmits the proof over the bound socket. Returns when the relay's host reports that the port is closed.
+    pub(super) async fn until_refused(&self, socket: &UdpSocket, address: SocketAddr) {
         loop {
             sleep(RETRY).await;
             let sent = socket.send_to(&self.0, address).await;
-            // Any other error may pass, and QUIC's deadline is everybody's.
+            // Other errors may be temporary; the deadline of the QUIC handshake ends the attempt.
             if sent.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
                 return;
             }
@@ -92,7 +90,8 @@ impl Retransmit {
     }
 }
 
-/// Asks the relay of `bind` for its challenge, with the `proof` for the relay before it in front, until `deadline`.
+/// Requests the challenge of the relay of `bind` until `deadline`; each request is preceded by the `proof` for the relay
+/// before it.
 async fn ask(
     socket: &UdpSocket,
     address: SocketAddr,
@@ -115,7 +114,7 @@ async fn ask(
     }
 }
 
-/// The relay's challenge to `bind`; everything else that arrives is dropped.
+/// Waits for the challenge to `bind`, and drops all other packets.
 async fn challenge(
     bind: &Packet,
     socket: &UdpSocket,
@@ -150,8 +149,8 @@ mod tests {
 
     const SECRET: RelaySecret = [1; 32];
 
-    /// Answers for the pairs in `living`, as a chain of relays does for a client that sends to the first, until `wanted`
-    /// of them are bound; each first packet of a kind is lost.
+    /// Acts as a chain of relays with the pairs in `living`, until `wanted` of them are bound. Drops the first packet of
+    /// each kind.
     async fn relays(socket: UdpSocket, living: Vec<PairId>, wanted: usize) {
         let key = CookieKey::new(&[2; 32]);
         let mut lost = Vec::new();
@@ -161,7 +160,7 @@ mod tests {
             let (length, from) = socket.recv_from(&mut wire).await.unwrap();
             let packet = Packet::decode(&wire[..length], &SECRET).unwrap();
             let (pair, generation) = (packet.pair, packet.generation);
-            // Nothing passes a relay that is not bound.
+            // A relay that is not bound forwards nothing.
             let Some(place) = living.iter().take(bound + 1).position(|living| *living == pair) else {
                 continue;
             };
@@ -177,7 +176,7 @@ mod tests {
                 }
                 _ => continue,
             };
-            // An answer to somebody else's question comes before the right one.
+            // The answer to another bind comes before the right one.
             for generation in [generation + 1, generation] {
                 let reply = Packet {
                     kind,
@@ -190,7 +189,7 @@ mod tests {
         }
     }
 
-    /// Binds, and insists until all are bound.
+    /// Binds, and retransmits until all are bound.
     async fn bound(living: &[u8], chain: &[u8], deadline: Duration) -> Result<(), ChainError> {
         let relay = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let address = relay.local_addr().unwrap();
@@ -200,16 +199,14 @@ mod tests {
         let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let chain: Vec<_> = chain.iter().map(|&pair| ([pair; 16], SECRET)).collect();
         let retransmit = bind_chain(&client, address, &chain, 7, deadline).await?;
-        let retransmit = retransmit.expect("a chain of some");
+        let retransmit = retransmit.expect("the chain is not empty");
         let all_bound = async {
             tokio::select! {
                 ended = task.join_next() => ended.unwrap().unwrap(),
-                () = retransmit.insist(&client, address) => panic!("they are there"),
+                () = retransmit.until_refused(&client, address) => panic!("the relays listen"),
             }
         };
-        timeout(deadline, all_bound)
-            .await
-            .expect("they are bound in time");
+        timeout(deadline, all_bound).await.expect("bound in time");
         Ok(())
     }
 
@@ -219,7 +216,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_relay_that_does_not_answer_is_told() {
+    async fn the_relay_that_does_not_answer_is_identified() {
         for (living, dead) in [(&[1, 2][..], 2), (&[1][..], 1), (&[][..], 0)] {
             let error = bound(living, &[1, 2, 3], Duration::from_secs(2))
                 .await

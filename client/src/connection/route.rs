@@ -1,4 +1,4 @@
-//! Where to connect, and how to get there: what the user asked for.
+//! The target of a connection, and the user's options for the route to it.
 
 use std::{fmt, path::PathBuf};
 
@@ -20,12 +20,12 @@ impl fmt::Display for Target {
     }
 }
 
-/// Which paths may carry packets (`--path`).
+/// Which paths may be used (`--path`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PathChoice {
-    /// The best that works.
+    /// All; the best one that works.
     Auto,
-    /// Only UDP straight to the host.
+    /// Only direct UDP.
     Direct,
     /// Only UDP through relays on the jump hosts.
     Relay,
@@ -33,7 +33,7 @@ pub(crate) enum PathChoice {
     Ssh,
 }
 
-/// A target, and what the user said about the way to it.
+/// A target, and the options for the route to it.
 #[derive(Clone, Debug)]
 pub(crate) struct Route {
     /// The host.
@@ -46,12 +46,12 @@ pub(crate) struct Route {
     pub(crate) ssh_options: Vec<String>,
     /// Which paths may be used.
     pub(crate) path: PathChoice,
-    /// A folder with agents, besides the bundled ones.
+    /// Folder with agent binaries that take precedence over the bundled ones.
     pub(crate) agent_dir: Option<PathBuf>,
 }
 
 impl Route {
-    /// What the paths to the target depend on, besides the agent's binary, as a text that is equal for equal routes.
+    /// A text that is equal for equal routes. The folder with agents does not count: their hashes do.
     pub(super) fn fingerprint(&self) -> String {
         let Self {
             target,

@@ -180,7 +180,7 @@ impl SupervisedConnection {
     fn search(&mut self, scope: Scope, pause: Duration) {
         let searcher = self.searcher.clone();
         match scope {
-            Scope::Any => self.tasks.search(searcher, self.known.ways.clone(), pause),
+            Scope::Any => self.tasks.search(searcher, self.known.paths.clone(), pause),
             Scope::BetterThan(rank) => self.tasks.improve(searcher, self.known.better_than(rank), rank),
         }
     }
@@ -217,7 +217,7 @@ impl SupervisedConnection {
 
     fn watch_paths(&self) {
         self.triggers
-            .set_peers(self.known.ways.iter().filter_map(Path::address).collect());
+            .set_peers(self.known.paths.iter().filter_map(Path::address).collect());
     }
 
     fn outage(&self) -> Option<Duration> {

@@ -3,13 +3,13 @@
 //! actions.
 //!
 //! ```text
-//!                    ┌──────────── installed ◄──────────────┐
-//!                    ▼                                       │
-//!   ┌────────── Connected ── woke, network ──► Replacing ────┤
-//!   │               │                              │         │
-//!   │ fenced        │ silent, gone   ◄─── heard    │         │
-//!   ▼               ▼                              ▼         │
-//! Moving ──late──► Down ◄──── lost ───────────── Suspect ────┘
+//! Connected   a connection works               silent, gone -> Suspect     woke, network changed -> Replacing
+//!                                              fenced -> Moving            lost -> Down
+//! Replacing   it works; another one is made    installed, ssh failed -> Connected
+//! Moving      the agent moved the session      installed -> Connected      late -> Down
+//! Suspect     nothing comes through it         heard, installed -> Connected
+//! Down        there is none                    installed -> Connected
+//! Ended       for an EndReason
 //! ```
 //!
 //! - A better connection is made before the one that works is closed: the agent moves the session, then
@@ -17,7 +17,7 @@
 //! - UDP is searched at once and for as long as it takes. ssh takes part after a while, in the background, its starts
 //!   15 s apart; sooner only when the user asked or this machine woke. It may ask on the terminal only after the user
 //!   pressed Enter while a login was needed.
-//! - What an unauthenticated host may have forged never closes a connection by UDP and never ends the session.
+//! - A message that anybody may have forged neither closes a UDP connection nor ends the session.
 //! - The session ends only for an [`EndReason`]. The loss of the agent is none: another one is found.
 
 mod action;
@@ -55,7 +55,7 @@ pub(crate) struct Supervisor {
 }
 
 impl Supervisor {
-    /// Of a session whose first connection was just made: it is to be told as [`Event::Searched`] at once.
+    /// For a session whose first connection was just made; the caller reports that as [`Event::Searched`] at once.
     pub(crate) fn new(paths: Paths, now: Instant) -> Self {
         Self {
             phase: Phase::Moving {

@@ -1,10 +1,10 @@
-//! What makes a retry worth while now: this machine woke, its way to a peer changed, or the user asked.
+//! Reasons to retry now: this machine resumed from suspend, its route to a peer changed, or the user pressed Enter.
 //!
 //! # Layout
 //!
-//! - [`clock`]: waking and pauses, by two clocks that part; one look a second
-//! - [`network`]: the address that this machine uses towards each peer
-//! - [`keys`]: Enter, on the terminal that this process was started from
+//! - [`clock`]: detects suspend, and pauses of this process, by comparing two clocks once a second
+//! - [`network`]: detects changes of the source address that this machine uses for each peer
+//! - [`keys`]: reads Enter from the terminal; `descriptor`: waits for a descriptor
 
 pub(crate) mod clock;
 mod descriptor;
@@ -28,62 +28,61 @@ use self::{
     network::Network,
 };
 
-/// A reason to try again now.
+/// A reason to retry now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Trigger {
     /// The user pressed Enter.
     UserAsked,
-    /// This machine, or this process alone, stood still and goes on.
+    /// This machine resumed from suspend, or this process after it was stopped.
     Woke {
-        /// For how long, to about a second.
+        /// Length of the pause, to about a second.
         asleep: Duration,
     },
-    /// Another source address is used towards a peer, or the route to it is gone, or was gone and is back.
+    /// The source address for a peer changed, or the route to it was lost or restored.
     NetworkChanged,
 }
 
-/// Hears of all that is noticed. Dropped, it stops looking.
+/// Watches for triggers until it is dropped.
 pub(crate) struct Triggers {
-    told: Arc<Told>,
+    pending: Arc<Pending>,
     peers: watch::Sender<Vec<SocketAddr>>,
     keys: Keys,
     _watchers: JoinSet<()>,
 }
 
 impl Triggers {
-    /// Starts to look. `peers` are the addresses to which the way counts; names and ports of no listener do no harm,
-    /// since nothing is ever sent there.
+    /// Starts to watch, among others the routes to `peers`. Nothing is ever sent to them.
     ///
-    /// Where something cannot be watched (no netlink, no terminal), less is noticed or later; nothing fails.
+    /// Where something cannot be watched (no netlink, no terminal), triggers come later or not at all; nothing fails.
     ///
     /// # Panics
     /// Outside of a tokio runtime with time and I/O.
     #[must_use]
     pub(crate) fn start(peers: Vec<SocketAddr>) -> Self {
-        let told = Arc::new(Told::default());
+        let pending = Arc::new(Pending::default());
         let keys = Keys::default();
         let (peers, network) = watch::channel(peers);
         let mut watchers = JoinSet::new();
-        watchers.spawn(wakes(told.clone()));
-        watchers.spawn(changes(Network::watch(network), told.clone()));
+        watchers.spawn(wakes(pending.clone()));
+        watchers.spawn(changes(Network::watch(network), pending.clone()));
         if let Some(terminal) = Terminal::of_the_user(keys.clone()) {
-            watchers.spawn(lines(terminal, told.clone()));
+            watchers.spawn(lines(terminal, pending.clone()));
         }
         Self {
-            told,
+            pending,
             peers,
             keys,
             _watchers: watchers,
         }
     }
 
-    /// Waits for the next notice. What happens several times before it is asked for comes once; a user's wish comes
-    /// first. Nothing is lost when this future is dropped.
+    /// Waits for the next trigger. Several of one kind since the last call count once; the user's comes first. Cancel
+    /// safe.
     pub(crate) async fn next(&mut self) -> Trigger {
-        self.told.next().await
+        self.pending.next().await
     }
 
-    /// Watches the ways to other peers from now on. That they are others is no notice.
+    /// Replaces the peers whose routes are watched. The replacement itself is no trigger.
     pub(crate) fn set_peers(&self, peers: Vec<SocketAddr>) {
         self.peers.send_if_modified(|known| {
             let differ = *known != peers;
@@ -92,72 +91,72 @@ impl Triggers {
         });
     }
 
-    /// The handle that keeps this from reading the terminal while something else asks the user there.
+    /// A handle to stop reading the terminal while ssh asks the user there.
     #[must_use]
     pub(crate) fn keys(&self) -> Keys {
         self.keys.clone()
     }
 }
 
-async fn wakes(told: Arc<Told>) {
+async fn wakes(pending: Arc<Pending>) {
     let mut clock = Clock::start();
     loop {
         let asleep = clock.pause().await.asleep;
-        told.tell(Trigger::Woke { asleep });
+        pending.add(Trigger::Woke { asleep });
     }
 }
 
-async fn changes(mut network: Network, told: Arc<Told>) {
+async fn changes(mut network: Network, pending: Arc<Pending>) {
     loop {
         network.changed().await;
-        told.tell(Trigger::NetworkChanged);
+        pending.add(Trigger::NetworkChanged);
     }
 }
 
-async fn lines(mut terminal: Terminal, told: Arc<Told>) {
+async fn lines(mut terminal: Terminal, pending: Arc<Pending>) {
     while terminal.line().await {
-        told.tell(Trigger::UserAsked);
+        pending.add(Trigger::UserAsked);
     }
 }
 
-/// What was noticed and not yet asked for: a place a kind, so that it cannot grow while the owner is busy.
-#[derive(Default)]
-struct Told {
-    pending: Mutex<Pending>,
-    some: Notify,
-}
-
+/// Pending triggers, one of each kind, so that their number is bounded.
 #[derive(Default)]
 struct Pending {
+    slots: Mutex<Slots>,
+    added: Notify,
+}
+
+#[derive(Default)]
+struct Slots {
     asked: bool,
     asleep: Option<Duration>,
     changed: bool,
 }
 
-impl Told {
-    fn tell(&self, notice: Trigger) {
-        tracing::debug!(?notice);
-        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
-        match notice {
-            Trigger::UserAsked => pending.asked = true,
-            Trigger::NetworkChanged => pending.changed = true,
+impl Pending {
+    fn add(&self, trigger: Trigger) {
+        tracing::debug!(?trigger);
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        match trigger {
+            Trigger::UserAsked => slots.asked = true,
+            Trigger::NetworkChanged => slots.changed = true,
             Trigger::Woke { asleep } => {
-                pending.asleep = Some(pending.asleep.unwrap_or_default().saturating_add(asleep));
+                slots.asleep = Some(slots.asleep.unwrap_or_default().saturating_add(asleep));
             }
         }
-        drop(pending);
-        self.some.notify_one();
+        drop(slots);
+        self.added.notify_one();
     }
 
     fn take(&self) -> Option<Trigger> {
-        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
-        if std::mem::take(&mut pending.asked) {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        if std::mem::take(&mut slots.asked) {
             return Some(Trigger::UserAsked);
         }
-        if let Some(asleep) = pending.asleep.take() {
+        if let Some(asleep) = slots.asleep.take() {
             return Some(Trigger::Woke { asleep });
         }
-        std::mem::take(&mut pending.changed).then_some(Trigger::NetworkChanged)
+        std::mem::take(&mut slots.changed).then_some(Trigger::NetworkChanged)
     }
 
     async fn next(&self) -> Trigger {
@@ -165,7 +164,7 @@ impl Told {
             if let Some(notice) = self.take() {
                 return notice;
             }
-            self.some.notified().await;
+            self.added.notified().await;
         }
     }
 }
@@ -179,44 +178,44 @@ mod tests {
     const HOUR: Duration = Duration::from_secs(3600);
 
     #[tokio::test]
-    async fn what_happens_while_the_owner_is_busy_comes_once_each_the_user_first() {
-        let told = Told::default();
+    async fn triggers_of_one_kind_are_merged_and_the_users_comes_first() {
+        let pending = Pending::default();
         for _ in 0..3 {
-            told.tell(Trigger::NetworkChanged);
-            told.tell(Trigger::Woke { asleep: HOUR });
-            told.tell(Trigger::UserAsked);
+            pending.add(Trigger::NetworkChanged);
+            pending.add(Trigger::Woke { asleep: HOUR });
+            pending.add(Trigger::UserAsked);
         }
-        assert_eq!(told.next().await, Trigger::UserAsked);
-        assert_eq!(told.next().await, Trigger::Woke { asleep: 3 * HOUR });
-        assert_eq!(told.next().await, Trigger::NetworkChanged);
-        assert_eq!(told.next().now_or_never(), None);
+        assert_eq!(pending.next().await, Trigger::UserAsked);
+        assert_eq!(pending.next().await, Trigger::Woke { asleep: 3 * HOUR });
+        assert_eq!(pending.next().await, Trigger::NetworkChanged);
+        assert_eq!(pending.next().now_or_never(), None);
     }
 
     #[tokio::test]
-    async fn what_happens_is_heard_by_who_already_waits() {
-        let told = Told::default();
-        let (heard, ()) = tokio::join!(told.next(), async { told.tell(Trigger::NetworkChanged) });
+    async fn a_trigger_wakes_a_waiting_task() {
+        let pending = Pending::default();
+        let (heard, ()) = tokio::join!(pending.next(), async { pending.add(Trigger::NetworkChanged) });
         assert_eq!(heard, Trigger::NetworkChanged);
     }
 
     #[tokio::test]
-    async fn a_notice_is_not_lost_with_a_wait_that_was_dropped() {
-        let told = Told::default();
-        assert_eq!(told.next().now_or_never(), None);
-        let mut dropped = Box::pin(told.next());
+    async fn a_trigger_is_not_lost_when_a_wait_is_dropped() {
+        let pending = Pending::default();
+        assert_eq!(pending.next().now_or_never(), None);
+        let mut dropped = Box::pin(pending.next());
         assert_eq!((&mut dropped).now_or_never(), None);
-        told.tell(Trigger::UserAsked);
+        pending.add(Trigger::UserAsked);
         drop(dropped);
-        assert_eq!(told.next().now_or_never(), Some(Trigger::UserAsked));
+        assert_eq!(pending.next().now_or_never(), Some(Trigger::UserAsked));
     }
 
     #[tokio::test]
-    async fn nothing_goes_on_once_the_owner_is_gone() {
-        let notices = Triggers::start(Vec::new());
-        let told = Arc::downgrade(&notices.told);
-        drop(notices);
+    async fn watching_ends_when_the_owner_is_dropped() {
+        let triggers = Triggers::start(Vec::new());
+        let pending = Arc::downgrade(&triggers.pending);
+        drop(triggers);
         let gone = async {
-            while told.strong_count() > 0 {
+            while pending.strong_count() > 0 {
                 tokio::task::yield_now().await;
             }
         };

@@ -1,4 +1,4 @@
-//! A listening TCP port on this machine's loopback.
+//! A TCP listener on the loopback of this machine.
 
 use std::{
     io,
@@ -12,13 +12,13 @@ use tokio::{
     time::sleep,
 };
 
-/// How many ports after a taken one are tried.
+/// Number of ports that are tried after one that is in use.
 const TRIES: u16 = 100;
 
-/// How long accepting pauses when the process is out of descriptors.
+/// Pause after an error of `accept`, for example without descriptors.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// A port on 127.0.0.1 and, where this machine has it, ::1.
+/// A port on 127.0.0.1 and, if this machine has it, ::1.
 pub(crate) struct Listener {
     v4: TcpListener,
     v6: Option<TcpListener>,
@@ -26,10 +26,10 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
-    /// Listens on `wanted` or, where it is taken, on the next port that is free.
+    /// Listens on `wanted` or, if it is in use, on the next free port.
     ///
     /// # Errors
-    /// When a hundred ports in a row are taken or may not be used.
+    /// When neither `wanted` nor one of the next hundred ports can be bound.
     pub(crate) async fn bind(wanted: u16) -> io::Result<Self> {
         let mut last = io::Error::from(io::ErrorKind::AddrInUse);
         for port in wanted..=wanted.saturating_add(TRIES) {
@@ -41,7 +41,7 @@ impl Listener {
         Err(last)
     }
 
-    /// Both addresses or neither: a browser may take either for `localhost`, and must not reach a stranger there.
+    /// Binds both addresses or none: a browser may use either for `localhost`, and must not reach another program.
     async fn on(port: u16) -> io::Result<Self> {
         let v4 = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
         let port = v4.local_addr()?.port();
@@ -54,14 +54,13 @@ impl Listener {
         Ok(Self { v4, v6, port })
     }
 
-    /// The port it got.
+    /// The port.
     #[must_use]
     pub(crate) fn port(&self) -> u16 {
         self.port
     }
 
-    /// The next connection from this machine. It is reset when it is closed before all was carried. Dropping the future
-    /// loses no connection.
+    /// Accepts the next connection from this machine. Dropping the connection resets it. Cancel safe.
     pub(crate) async fn accept(&self) -> TcpStream {
         loop {
             let accepted = match &self.v6 {
@@ -103,7 +102,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_taken_port_moves_the_listener_to_the_next_free_one() {
+    async fn a_port_in_use_moves_the_listener_to_the_next_free_one() {
         let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let wanted = taken.local_addr().unwrap().port();
         let listener = Listener::bind(wanted).await.unwrap();
@@ -111,9 +110,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_port_taken_on_ipv6_only_is_not_shared_with_a_stranger() {
+    async fn a_port_in_use_on_ipv6_only_is_not_shared() {
         let Ok(taken) = TcpListener::bind("[::1]:0").await else {
-            // This machine has no ::1, and so no stranger there.
+            // This machine has no ::1.
             return;
         };
         let wanted = taken.local_addr().unwrap().port();

@@ -1,82 +1,72 @@
-//! What `-L` means.
+//! Parses `-L`.
 
 use std::fmt;
 
-use jq_common::protocol::stream::Target;
+use jq_common::protocol::target::{Address, Scope, Target};
 
-/// One forwarded port: a listener here, a target there.
+/// A forwarded port: a listener on this machine and a target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Forward {
-    /// TCP port wanted on this machine's loopback.
+    /// Requested TCP port on the loopback of this machine.
     pub local: u16,
-    /// What its connections reach.
+    /// Destination of its connections.
     pub target: Target,
 }
 
-/// Why a `-L` is not understood.
+/// Why a `-L` is invalid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ForwardError {
-    /// A port is no number from 1 to 65535.
+pub enum SpecError {
+    /// A port is not a number from 1 to 65535.
     #[error("`{0}` is not a port (1 to 65535)")]
     Port(String),
-    /// A host name is empty or has brackets at odd places.
+    /// A host name is empty, or contains invalid characters.
     #[error("`{0}` is not a host name or address")]
     Host(String),
-    /// Listening elsewhere than on loopback would give the container to the network this machine is in.
+    /// Listening on other addresses than the loopback would expose the container to the network.
     #[error(
-        "listening on `{0}` is not possible: forwarded ports are for this machine only (127.0.0.1 and ::1)"
+        "listening on `{0}` is not supported: forwarded ports are for this machine only (127.0.0.1 and ::1)"
     )]
     Bind(String),
-    /// Too many parts.
-    #[error("it has {0} parts where PORT, LPORT:PORT or LPORT:HOST:PORT are understood")]
+    /// Wrong number of parts.
+    #[error("expected PORT, LPORT:PORT or LPORT:HOST:PORT, found {0} parts")]
     Parts(usize),
 }
 
 impl Forward {
-    /// Reads `PORT`, `LPORT:PORT`, `LPORT:HOST:PORT` or, as ssh does, `localhost:LPORT:HOST:PORT`. IPv6 addresses stand
-    /// in brackets.
+    /// Parses `PORT`, `LPORT:PORT`, `LPORT:HOST:PORT` or, as ssh does, `localhost:LPORT:HOST:PORT`. IPv6 addresses need
+    /// brackets.
     ///
     /// # Errors
-    /// A [`ForwardError`].
-    pub fn parse(spec: &str) -> Result<Self, ForwardError> {
+    /// A [`SpecError`].
+    pub fn parse(spec: &str) -> Result<Self, SpecError> {
         let parts = split(spec);
         let (local, target) = match parts.as_slice() {
-            [both] => (port(both)?, Target::Workload { port: port(both)? }),
-            [local, remote] => (port(local)?, Target::Workload { port: port(remote)? }),
-            [local, name, remote] => (
-                port(local)?,
-                Target::Host {
-                    host: host(name)?,
-                    port: port(remote)?,
-                },
-            ),
+            [both] => (port(both)?, Target::workload(port(both)?)),
+            [local, remote] => (port(local)?, Target::workload(port(remote)?)),
+            [local, name, remote] => (port(local)?, Target::host(host(name)?, port(remote)?)),
             [bind, local, name, remote] => {
                 if !matches!(*bind, "" | "localhost" | "127.0.0.1" | "[::1]") {
-                    return Err(ForwardError::Bind((*bind).to_owned()));
+                    return Err(SpecError::Bind((*bind).to_owned()));
                 }
-                (
-                    port(local)?,
-                    Target::Host {
-                        host: host(name)?,
-                        port: port(remote)?,
-                    },
-                )
+                (port(local)?, Target::host(host(name)?, port(remote)?))
             }
-            more => return Err(ForwardError::Parts(more.len())),
+            more => return Err(SpecError::Parts(more.len())),
         };
         Ok(Self { local, target })
     }
 }
 
-/// The target as the user would write it.
+/// Displays a target as the user would write it.
 pub struct Shown<'a>(pub &'a Target);
 
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Target::Workload { port } => write!(f, "port {port}"),
-            Target::Host { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
-            Target::Host { host, port } => write!(f, "{host}:{port}"),
+        match (&self.0.address, self.0.scope) {
+            (Address::Port(port), Scope::Workload) => write!(f, "port {port}"),
+            (Address::Port(port), Scope::Host) => write!(f, "localhost:{port}"),
+            (Address::Name { host, port }, _) if host.contains(':') => write!(f, "[{host}]:{port}"),
+            (Address::Name { host, port }, _) => write!(f, "{host}:{port}"),
+            (Address::Unix { path }, _) => f.write_str(path),
         }
     }
 }
@@ -95,16 +85,16 @@ fn split(spec: &str) -> Vec<&str> {
     .collect()
 }
 
-fn port(text: &str) -> Result<u16, ForwardError> {
+fn port(text: &str) -> Result<u16, SpecError> {
     let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     match text.parse() {
         Ok(port) if digits && port != 0 => Ok(port),
-        _ => Err(ForwardError::Port(text.to_owned())),
+        _ => Err(SpecError::Port(text.to_owned())),
     }
 }
 
-fn host(text: &str) -> Result<String, ForwardError> {
-    let refused = || ForwardError::Host(text.to_owned());
+fn host(text: &str) -> Result<String, SpecError> {
+    let refused = || SpecError::Host(text.to_owned());
     if let Some(address) = text.strip_prefix('[') {
         let address = address.strip_suffix(']').ok_or_else(refused)?;
         return address
@@ -125,25 +115,22 @@ fn host(text: &str) -> Result<String, ForwardError> {
 mod tests {
     use super::*;
 
-    fn workload(local: u16, port: u16) -> Result<Forward, ForwardError> {
+    fn workload(local: u16, port: u16) -> Result<Forward, SpecError> {
         Ok(Forward {
             local,
-            target: Target::Workload { port },
+            target: Target::workload(port),
         })
     }
 
-    fn on_host(local: u16, host: &str, port: u16) -> Result<Forward, ForwardError> {
+    fn on_host(local: u16, host: &str, port: u16) -> Result<Forward, SpecError> {
         Ok(Forward {
             local,
-            target: Target::Host {
-                host: host.to_owned(),
-                port,
-            },
+            target: Target::host(host, port),
         })
     }
 
     #[test]
-    fn every_form_that_the_manual_names_is_understood() {
+    fn every_form_in_the_manual_is_parsed() {
         assert_eq!(Forward::parse("8888"), workload(8888, 8888));
         assert_eq!(Forward::parse("9999:8888"), workload(9999, 8888));
         assert_eq!(Forward::parse("5432:db.lan:5432"), on_host(5432, "db.lan", 5432));
@@ -156,32 +143,26 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_understood_says_which_part() {
-        assert_eq!(Forward::parse(""), Err(ForwardError::Port(String::new())));
-        assert_eq!(Forward::parse("0"), Err(ForwardError::Port("0".to_owned())));
-        assert_eq!(
-            Forward::parse("65536"),
-            Err(ForwardError::Port("65536".to_owned()))
-        );
-        assert_eq!(Forward::parse("+80"), Err(ForwardError::Port("+80".to_owned())));
-        assert_eq!(
-            Forward::parse("80:a b:1"),
-            Err(ForwardError::Host("a b".to_owned()))
-        );
+    fn an_error_names_the_invalid_part() {
+        assert_eq!(Forward::parse(""), Err(SpecError::Port(String::new())));
+        assert_eq!(Forward::parse("0"), Err(SpecError::Port("0".to_owned())));
+        assert_eq!(Forward::parse("65536"), Err(SpecError::Port("65536".to_owned())));
+        assert_eq!(Forward::parse("+80"), Err(SpecError::Port("+80".to_owned())));
+        assert_eq!(Forward::parse("80:a b:1"), Err(SpecError::Host("a b".to_owned())));
         assert_eq!(
             Forward::parse("80:[::1:1"),
-            Err(ForwardError::Port("[::1:1".to_owned()))
+            Err(SpecError::Port("[::1:1".to_owned()))
         );
         assert_eq!(
             Forward::parse("0.0.0.0:80:h:1"),
-            Err(ForwardError::Bind("0.0.0.0".to_owned()))
+            Err(SpecError::Bind("0.0.0.0".to_owned()))
         );
-        assert_eq!(Forward::parse("1:2:3:4:5"), Err(ForwardError::Parts(5)));
+        assert_eq!(Forward::parse("1:2:3:4:5"), Err(SpecError::Parts(5)));
     }
 
     proptest::proptest! {
         #[test]
-        fn no_text_panics_and_what_is_read_is_shown_the_same(spec: String, local in 1u16.., port in 1u16..) {
+        fn no_text_panics_and_a_target_is_displayed_as_written(spec: String, local in 1u16.., port in 1u16..) {
             let _ = Forward::parse(&spec);
             let read = Forward::parse(&format!("{local}:h:{port}")).unwrap();
             proptest::prop_assert_eq!(Shown(&read.target).to_string(), format!("h:{port}"));

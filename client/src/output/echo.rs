@@ -1,4 +1,4 @@
-//! The terminal's echo, off while a still line stands there: an echoed Enter would leave a copy of it behind.
+//! Turns off the terminal's echo while a status line is shown: an echoed Enter would leave a copy of the line behind.
 
 use std::io;
 
@@ -14,12 +14,13 @@ pub(super) struct Echo {
 }
 
 impl Echo {
-    /// Off, unless the user had it so. Again after a shell has set it while this process was stopped.
+    /// Turns the echo off, unless the user had turned it off. Works again after a shell changed it while this process was
+    /// stopped.
     pub(super) fn turn_off(&mut self) {
         self.off |= change(|modes| modes.contains(LocalModes::ECHO).then(|| modes - LocalModes::ECHO));
     }
 
-    /// As the user had it. In the background that waits: a shell gives a job its modes back with the terminal.
+    /// Restores the echo. Does nothing in the background: the shell restores the modes of a job with the terminal.
     pub(super) fn restore(&mut self) {
         if self.off && change(|modes| Some(modes | LocalModes::ECHO)) {
             self.off = false;
@@ -27,13 +28,13 @@ impl Echo {
     }
 }
 
-/// Whether the terminal is a shell's or another job's by now: what is written there comes into what they write.
+/// Whether another process group owns the terminal: this process's output would mix with its output.
 pub(super) fn is_in_background() -> bool {
     tcgetpgrp(io::stderr()).is_ok_and(|front| front != getpgrp())
 }
 
-/// Changes the terminal's modes to what `to` makes of them, and says whether it did. Not in the background, where a
-/// process that tries is stopped (SIGTTOU, termios(3)) and the modes are somebody else's.
+/// Changes the terminal's modes to the result of `to`, and returns whether it did. Does nothing in the background, where
+/// the kernel would stop this process (SIGTTOU, termios(3)).
 fn change(to: impl FnOnce(LocalModes) -> Option<LocalModes>) -> bool {
     let terminal = io::stderr();
     if !tcgetpgrp(&terminal).is_ok_and(|front| front == getpgrp()) {

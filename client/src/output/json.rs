@@ -1,4 +1,4 @@
-//! `--json`: one object a line on standard output, each with the version of this format.
+//! `--json`: one object per line on standard output, each with the version of this format.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{
     text::{clean, clean_lines},
-    words::milliseconds,
+    words::{self, milliseconds},
     writer::print,
 };
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
     status::{Loss, Opened, Port, Snapshot, State, Status},
 };
 
-/// Rises when a field changes its meaning or goes; new fields leave it.
+/// Increases when a field is removed or changes its meaning, not when one is added.
 const VERSION: u32 = 1;
 
 fn emit(event: &str, mut value: Value) {
@@ -104,6 +104,13 @@ pub(super) fn session(snapshot: &Snapshot) {
     value["url"] = snapshot.url.as_deref().map(clean).into();
     value["engine"] = clean(&snapshot.engine).into();
     value["container"] = snapshot.container.as_deref().map(clean).into();
+    value["workload"] = snapshot.workload.as_ref().map_or(Value::Null, |workload| {
+        json!({
+            "state": words::workload(workload.state),
+            "engine": clean(&workload.engine),
+            "container": workload.container.as_deref().map(clean),
+        })
+    });
     value["gpus"] = snapshot.gpus.iter().map(|gpu| clean(gpu)).collect();
     value["forwards"] = snapshot.ports.iter().map(forward).collect();
     emit("session", value);
@@ -132,7 +139,7 @@ fn of_status(status: &Status) -> Value {
         Loss::AgentRestarted => "agent_restarted",
         Loss::SessionGivenUp => "session_given_up",
     });
-    // To a tenth of a millisecond, to a tenth of a second: what is measured is no better.
+    // The measurements are not more precise than a tenth.
     let tenths = |number: f64| (number * 10.0).round() / 10.0;
     json!({
         "state": state,
@@ -149,7 +156,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_program_is_told_that_something_was_lost_and_why() {
+    fn json_reports_that_connections_were_reset_and_why() {
         let mut status = Status {
             host: "gpu".to_owned(),
             state: State::Connected,

@@ -1,4 +1,4 @@
-//! The last line of the terminal, redrawn in place: a step with a turning spinner, or how the connection is.
+//! The last line of the terminal, redrawn in place: a step with a spinner, or the status of the connection.
 
 use std::{io, time::Duration};
 
@@ -9,34 +9,34 @@ use super::{
     writer,
 };
 
-/// How often the spinner turns.
+/// Interval of the spinner.
 const TICK: Duration = Duration::from_millis(100);
 
-/// Width of a terminal that does not tell.
+/// Columns of a terminal of unknown width.
 const USUAL_WIDTH: usize = 80;
 
-/// To the line's beginning, and everything from there erased: also what a narrower window has wrapped.
+/// Moves to column one and erases to the end of the screen, which includes lines that a narrower window wrapped.
 const ERASE: &str = "\r\x1b[J";
 
-/// What the line shows.
+/// Content of the line.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) enum Content {
-    /// No line.
+    /// The line is empty.
     #[default]
     Nothing,
-    /// A text behind a turning spinner.
+    /// Text after a spinner.
     Turning(String),
-    /// A text as it is; it may hold colours.
+    /// Text as it is; may contain colour sequences.
     Still(String),
 }
 
-/// The line. Nothing is drawn off a terminal.
+/// The line. Draws only on a terminal.
 pub(super) struct Line {
     draws: bool,
     covered: bool,
     content: Content,
     spinner: Option<ProgressBar>,
-    /// A still text stands on the terminal, the cursor on its first column.
+    /// Whether [`Content::Still`] is on the terminal; the cursor is at its first column.
     stands: bool,
     echo: Echo,
 }
@@ -53,30 +53,30 @@ impl Line {
         }
     }
 
-    /// Whether there is a terminal to draw on.
+    /// Whether it draws at all.
     pub(super) fn draws(&self) -> bool {
         self.draws
     }
 
-    /// Shows this from now on.
+    /// Shows `content` from now on.
     pub(super) fn show(&mut self, content: Content) {
         self.content = content;
         self.draw();
     }
 
-    /// While covered, nothing is drawn: someone else is writing to the terminal.
+    /// While covered, draws nothing: another program, such as ssh, uses the terminal.
     pub(super) fn cover(&mut self, covered: bool) {
         self.covered = covered;
         self.draw();
         writer::flush();
     }
 
-    /// Whether someone else may be writing to the terminal.
+    /// Whether another program may be using the terminal.
     pub(super) fn is_covered(&self) -> bool {
         self.draws && self.covered
     }
 
-    /// Runs `write` with the line out of its way.
+    /// Erases the line, runs `write`, and draws the line again.
     pub(super) fn above(&self, write: impl FnOnce()) {
         if let Some(spinner) = &self.spinner {
             return spinner.suspend(|| {
@@ -94,7 +94,7 @@ impl Line {
         }
     }
 
-    /// Characters that fit into the line beside the cursor.
+    /// Characters that fit into the line.
     pub(super) fn width(&self) -> usize {
         let size = rustix::termios::tcgetwinsize(io::stderr());
         let columns = size.map_or(0, |size| usize::from(size.ws_col));
@@ -109,7 +109,7 @@ impl Line {
         let content = match &self.content {
             _ if self.covered => &Content::Nothing,
             Content::Still(_) if is_in_background() => {
-                // What stood there is the shell's by now.
+                // The shell owns the screen now.
                 self.stands = false;
                 &Content::Nothing
             }
@@ -129,7 +129,7 @@ impl Line {
         match content {
             Content::Nothing => {}
             Content::Turning(text) => {
-                // It draws by itself, behind what was there before.
+                // The spinner writes to the terminal itself: queued output must come first.
                 writer::flush();
                 let spinner = self.spinner.get_or_insert_with(turning);
                 spinner.set_message(text.clone());
@@ -151,7 +151,7 @@ impl Drop for Line {
 
 fn turning() -> ProgressBar {
     let spinner = ProgressBar::new_spinner();
-    // The template is a constant; a mistake in it shows as the default style.
+    // The template is a constant; if it were invalid, the default style would be used.
     if let Ok(style) = ProgressStyle::with_template("{spinner} {wide_msg}") {
         spinner.set_style(style.tick_chars("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏ "));
     }
@@ -159,9 +159,9 @@ fn turning() -> ProgressBar {
     spinner
 }
 
-/// Draws `text` over what is on the line and goes back to its beginning, where an echoed `^C` wraps nothing and whatever
-/// is printed next takes its place. (indicatif leaves the cursor at the right margin.) A terminal that has become
-/// narrower cuts the text: wrapping is off meanwhile.
+/// Sequence that replaces the line by `text` and leaves the cursor at its first column, so that an echoed `^C` does not
+/// wrap and the next output overwrites the line (indicatif would leave the cursor at the right margin). Wrapping is off
+/// while it is drawn: a narrower terminal cuts the text.
 fn still(text: &str) -> String {
     format!("{ERASE}\x1b[?7l{text}\x1b[?7h\r")
 }

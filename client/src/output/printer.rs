@@ -1,4 +1,4 @@
-//! What happens, as lines for people or as JSON for programs.
+//! Prints events as lines for people or as JSON for programs.
 
 use std::{
     io::{self, IsTerminal},
@@ -23,41 +23,41 @@ use crate::{
     status::{Found, Opened, Snapshot, Status},
 };
 
-/// Most further lines of a reason that are shown: the end of a container's log, each path that failed.
+/// Limit of lines for the cause of a failure, for example the end of a container's log.
 const MOST_LINES: usize = 20;
 
-/// What standard error is.
+/// Capabilities of standard error.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Terminal {
-    /// A terminal that can redraw a line.
+    /// It is a terminal that can redraw a line.
     pub(crate) draws: bool,
     /// It shows colours.
     pub(crate) colours: bool,
 }
 
-/// Prints. Cheap to clone; all clones share one terminal.
+/// Prints to standard output and standard error. Cheap to clone; clones share the terminal.
 #[derive(Clone)]
 pub struct Printer(Arc<Mutex<Inner>>);
 
 struct Inner {
     json: bool,
     colours: bool,
-    /// Keys are heard.
+    /// Whether keys can be read: standard input is a terminal.
     hears: bool,
     steps: Steps,
-    /// How the connection is, once it stands.
+    /// The last status, once the session is open.
     status: Option<Status>,
     line: Line,
 }
 
 impl Printer {
-    /// A printer for `terminal`, or of JSON lines.
+    /// A printer for `terminal`, or for JSON lines.
     #[must_use]
     pub fn new(terminal: Terminal, json: bool) -> Self {
         Self::with(json, terminal.colours, terminal.draws && !json)
     }
 
-    /// A printer for when nothing is known of the terminal.
+    /// A printer for use before the terminal is known.
     #[must_use]
     pub fn plain(json: bool) -> Self {
         Self::with(json, false, false)
@@ -78,7 +78,7 @@ impl Printer {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A step on `host` has begun; its last one is done.
+    /// A step on `host` begins; the previous one on that host is complete.
     pub(crate) fn begin(&self, host: &str, text: &str) {
         let text = clean(text);
         let inner = &mut *self.inner();
@@ -90,7 +90,7 @@ impl Printer {
         }
     }
 
-    /// The last step on `host` is done.
+    /// The current step on `host` is complete.
     pub(crate) fn end(&self, host: &str) {
         let inner = &mut *self.inner();
         let done = inner.steps.end(host);
@@ -98,7 +98,7 @@ impl Printer {
         inner.redraw();
     }
 
-    /// How far the step on `host` has come.
+    /// Progress of the current step on `host`.
     pub(crate) fn progressed(&self, host: &str, progress: &Progress) {
         let inner = &mut *self.inner();
         let detail = one_line(&progress.detail, 60);
@@ -111,7 +111,7 @@ impl Printer {
         }
     }
 
-    /// Something worth knowing.
+    /// Prints a note.
     pub(crate) fn note(&self, text: &str) {
         let text = clean(text);
         let inner = &mut *self.inner();
@@ -122,7 +122,7 @@ impl Printer {
         }
     }
 
-    /// Something that the user would not expect.
+    /// Prints a warning.
     pub(crate) fn warning(&self, text: &str) {
         let text = clean(text);
         let inner = &mut *self.inner();
@@ -134,7 +134,7 @@ impl Printer {
         }
     }
 
-    /// All steps are done: the terminal is as it was, whatever comes next.
+    /// All steps are complete.
     pub(crate) fn settle(&self) {
         let inner = &mut *self.inner();
         let done = inner.steps.end_all();
@@ -144,14 +144,14 @@ impl Printer {
         inner.redraw();
     }
 
-    /// Steps that will never be done are dropped from the terminal.
+    /// Removes steps from the terminal that will not be completed.
     pub(crate) fn abandon(&self) {
         let inner = &mut *self.inner();
         inner.steps.abandon();
         inner.redraw();
     }
 
-    /// The connection stands.
+    /// The session is open: prints its summary, and the URL to standard output.
     pub(crate) fn opened(&self, opened: &Opened) {
         self.settle();
         let inner = self.inner();
@@ -165,7 +165,7 @@ impl Printer {
         if let Some(url) = &opened.url {
             print(url);
         }
-        say("Ctrl-C disconnects; what runs on the host goes on.");
+        say("Ctrl-C disconnects; what runs on the host keeps running.");
     }
 
     /// The user disconnected.
@@ -182,9 +182,9 @@ impl Printer {
         }
     }
 
-    /// The connection is now so. To be called on every change, and about once a second for the numbers.
+    /// Updates the status. To be called on every change, and once a second for the figures.
     ///
-    /// While ssh may ask its user ([`Event::Prompting`]) nothing is drawn.
+    /// Draws nothing while ssh may be asking the user ([`Event::Prompting`]).
     pub(crate) fn status(&self, status: &Status) {
         let mut next = status.cleaned();
         let inner = &mut *self.inner();
@@ -205,7 +205,7 @@ impl Printer {
         inner.redraw();
     }
 
-    /// The connection is being given up: the terminal is as it was, whatever comes next.
+    /// The session ends: removes the status line and open steps.
     pub fn clear_status(&self) {
         let inner = &mut *self.inner();
         inner.status = None;
@@ -213,7 +213,7 @@ impl Printer {
         inner.redraw();
     }
 
-    /// All sessions that run here, and their ports.
+    /// Prints the sessions of this machine and their ports.
     pub(crate) fn sessions(&self, found: &[Found]) {
         if self.inner().json {
             for one in found {
@@ -225,14 +225,14 @@ impl Printer {
             return;
         }
         if found.is_empty() {
-            say("No session runs on this machine; `jq-client connect HOST` begins one.");
+            say("No session runs on this machine; `jq-client connect HOST` starts one.");
         }
         for line in sessions::list(found) {
             print(&line);
         }
     }
 
-    /// One session with all that is known of it.
+    /// Prints one session in detail.
     pub(crate) fn session(&self, snapshot: &Snapshot) {
         if self.inner().json {
             return json::session(snapshot);
@@ -242,7 +242,7 @@ impl Printer {
         }
     }
 
-    /// What failed, where, why, and what to do.
+    /// Prints a failure.
     pub fn failure(&self, failure: &Failure) {
         self.clear_status();
         let inner = self.inner();
@@ -292,7 +292,7 @@ impl Inner {
             json::step_done(&done.text, &done.host, done.took);
             return;
         }
-        // Once the connection has stood, the line tells of steps; ssh may be tried again for hours.
+        // Once the session is open, steps appear in the status line only: reconnecting may go on for hours.
         if self.status.is_some() {
             return;
         }
@@ -302,9 +302,9 @@ impl Inner {
         self.line.above(|| say(&line));
     }
 
-    /// One line above the redrawn one.
+    /// Prints one line above the redrawn line.
     fn say_above(&self, line: &str) {
-        // ssh's question may stand on the line, waiting for an answer.
+        // The cursor may be behind a question of ssh.
         let start = if self.line.is_covered() { "\n" } else { "" };
         self.line.above(|| say(&format!("{start}{line}")));
     }

@@ -1,6 +1,8 @@
-//! What `status` prints: on standard output, for people and for `grep`.
+//! Output of `status`: lines for people and for `grep`.
 
-use super::text::clean;
+use jq_common::protocol::topics::WorkloadState;
+
+use super::{text::clean, words};
 use crate::status::{Found, Snapshot};
 
 pub(super) fn list(found: &[Found]) -> Vec<String> {
@@ -8,7 +10,10 @@ pub(super) fn list(found: &[Found]) -> Vec<String> {
     let mut lines = Vec::new();
     for Found { session, answer } in found {
         let text = match answer {
-            Ok(snapshot) => state(snapshot),
+            Ok(snapshot) => match unusual(snapshot) {
+                Some(workload) => format!("{} · workload {workload}", state(snapshot)),
+                None => state(snapshot),
+            },
             Err(error) => error.to_string(),
         };
         lines.push(clean(&format!("{session:<longest$}  {text}")));
@@ -30,6 +35,9 @@ pub(super) fn details(snapshot: &Snapshot) -> Vec<String> {
         line("container", container);
     }
     line("engine", &snapshot.engine);
+    if let Some(workload) = &snapshot.workload {
+        line("workload", words::workload(workload.state));
+    }
     for gpu in &snapshot.gpus {
         line("gpu", gpu);
     }
@@ -38,6 +46,12 @@ pub(super) fn details(snapshot: &Snapshot) -> Vec<String> {
     }
     line("process", &snapshot.pid.to_string());
     lines
+}
+
+/// State of the workload, unless it is running.
+fn unusual(snapshot: &Snapshot) -> Option<&'static str> {
+    let workload = snapshot.workload.as_ref()?;
+    (workload.state != WorkloadState::Running).then(|| words::workload(workload.state))
 }
 
 fn state(snapshot: &Snapshot) -> String {
@@ -52,6 +66,8 @@ fn ports(snapshot: &Snapshot) -> impl Iterator<Item = String> {
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
+
+    use jq_common::protocol::topics::WorkloadStatus;
 
     use super::*;
     use crate::status::{AskError, Port, State, Status};
@@ -79,6 +95,11 @@ mod tests {
             engine: "Docker 27".to_owned(),
             container: Some("jq-ann-gpu".to_owned()),
             gpus: vec!["NVIDIA H100".to_owned()],
+            workload: Some(WorkloadStatus {
+                state: WorkloadState::Running,
+                engine: "Docker 27".to_owned(),
+                container: Some("jq-ann-gpu".to_owned()),
+            }),
             url: Some("http://127.0.0.1:8888/lab".to_owned()),
         }
     }
@@ -106,13 +127,34 @@ mod tests {
                 "          127.0.0.1:8888 -> port 8888 there",
                 "a100-2  reconnecting to ann@a100-2 · 34 s",
                 "          127.0.0.1:8888 -> port 8888 there",
-                "old     process 77 does not answer; if it was stopped by Ctrl-Z, `fg` lets it go on",
+                "old     process 77 does not answer; if it was stopped by Ctrl-Z, `fg` resumes it",
             ]
         );
     }
 
     #[test]
-    fn one_session_is_told_in_full() {
+    fn the_list_shows_a_workload_that_is_not_simply_running() {
+        let mut restoring = snapshot("gpu", State::Connected);
+        if let Some(workload) = &mut restoring.workload {
+            workload.state = WorkloadState::Restoring;
+        }
+        let mut silent = snapshot("old", State::Connected);
+        silent.workload = None;
+        let found = [("gpu", restoring), ("old", silent)].map(|(session, snapshot)| Found {
+            session: session.to_owned(),
+            answer: Ok(snapshot),
+        });
+        let lines = list(&found);
+        assert!(
+            lines[0].ends_with(" · 2 connections · workload restoring"),
+            "{}",
+            lines[0]
+        );
+        assert!(lines[2].ends_with(" · 2 connections"), "{}", lines[2]);
+    }
+
+    #[test]
+    fn one_session_is_shown_in_detail() {
         assert_eq!(
             details(&snapshot("gpu", State::Connected)),
             [
@@ -122,6 +164,7 @@ mod tests {
                 "  page       http://127.0.0.1:8888/lab",
                 "  container  jq-ann-gpu",
                 "  engine     Docker 27",
+                "  workload   running",
                 "  gpu        NVIDIA H100",
                 "  port       127.0.0.1:8888 -> port 8888 there",
                 "  process    4242",

@@ -1,4 +1,4 @@
-//! How a connection that once stood is now: the redrawn line, and the lines that stay.
+//! Texts for the status of a connection: the redrawn status line, and the lines that stay.
 
 use std::time::Duration;
 
@@ -7,19 +7,19 @@ use jq_common::text::one_line;
 use super::words;
 use crate::status::{Loss, State, Status};
 
-/// An outage shorter than this leaves no trace: packets are lost all the time.
+/// Shorter outages are not reported.
 const WORTH_TELLING: Duration = Duration::from_secs(3);
 
-/// Longest name of a host or path that is shown, in characters.
+/// Limit for the name of a host or path, in characters.
 const NAME: usize = 60;
 
-/// What the terminal is like.
+/// Properties of the terminal.
 #[derive(Clone, Copy)]
 pub(super) struct Look {
     pub(super) colours: bool,
-    /// Keys are heard.
+    /// Whether keys can be read.
     pub(super) hears: bool,
-    /// Characters in the line.
+    /// Characters per line.
     pub(super) width: usize,
 }
 
@@ -27,10 +27,10 @@ impl Loss {
     fn told(self, host: &str) -> String {
         match self {
             Self::AgentRestarted => {
-                format!("the agent on {host} was started anew: open connections were reset, new ones work")
+                format!("the agent on {host} was restarted: open connections were reset, new ones work")
             }
             Self::SessionGivenUp => format!(
-                "the agent on {host} had given this session up: open connections were reset, new ones work \
+                "the agent on {host} had discarded this session: open connections were reset, new ones work \
                  (--linger sets how long it waits)"
             ),
         }
@@ -38,8 +38,7 @@ impl Loss {
 }
 
 impl Status {
-    /// As a line for the terminal; None when a failure will say it. `doing` is what is being done about an outage just
-    /// now.
+    /// The status line; none for [`State::Lost`], which a failure reports. `doing` is the current step of reconnecting.
     pub(super) fn drawn(&self, doing: Option<&str>, look: Look) -> Option<String> {
         let (mark, colour) = match self.state {
             State::Connected => ("●", "32"),
@@ -62,7 +61,7 @@ impl Status {
         })
     }
 
-    /// What there is to say, the most important first.
+    /// Parts of the text, the most important first.
     pub(super) fn parts(&self) -> Vec<String> {
         let host = &self.host;
         let mut parts = vec![match (self.state, &self.path) {
@@ -88,7 +87,7 @@ impl Status {
         parts
     }
 
-    /// The same without what a terminal would obey.
+    /// A copy without control characters.
     pub(super) fn cleaned(&self) -> Self {
         Self {
             host: one_line(&self.host, NAME),
@@ -97,7 +96,7 @@ impl Status {
         }
     }
 
-    /// Adds what the owner need not know: the last path, and how long an outage was that has just ended.
+    /// Fills in the last path, and the length of an outage that has just ended.
     pub(super) fn complete(&mut self, previous: &Self) {
         if self.path.is_none() {
             self.path.clone_from(&previous.path);
@@ -107,7 +106,7 @@ impl Status {
         }
     }
 
-    /// In an outage that a user should hear of.
+    /// Whether it is an outage that the user should be told about.
     fn is_worth_telling(&self) -> bool {
         match self.state {
             State::Connected | State::Lost => false,
@@ -117,10 +116,10 @@ impl Status {
     }
 }
 
-/// Columns before the text of the drawn line: the cursor's two, the mark and a space.
+/// Columns before the text of the status line: two spaces, the mark and a space.
 const MARGIN: usize = 4;
 
-/// The lines that stay on the terminal, or in a log when nothing is drawn, as one status follows another.
+/// Lines for a change of status that stay on the terminal, or in a log if nothing is drawn.
 pub(super) fn lasting(previous: Option<&Status>, next: &Status, draws: bool) -> Vec<String> {
     let Some(previous) = previous else {
         return Vec::new();
@@ -164,7 +163,7 @@ pub(super) fn lasting(previous: Option<&Status>, next: &Status, draws: bool) -> 
     lines
 }
 
-/// Whether a program that reads `--json` is told: not of every number.
+/// Whether `--json` reports the change: not for figures alone.
 pub(super) fn is_news(previous: Option<&Status>, next: &Status) -> bool {
     previous.is_none_or(|previous| {
         previous.state != next.state
@@ -173,7 +172,7 @@ pub(super) fn is_news(previous: Option<&Status>, next: &Status) -> bool {
     })
 }
 
-/// A path behind `connected`.
+/// A path as the continuation of `connected`.
 fn by(path: &str) -> String {
     match path {
         "direct" => "directly".to_owned(),
@@ -181,12 +180,12 @@ fn by(path: &str) -> String {
     }
 }
 
-/// A path by itself.
+/// The name of a path.
 fn named(path: &str) -> &str {
     if path == "ssh" { "over ssh" } else { path }
 }
 
-/// The parts that fit into `width` characters, the first in any case and cut if need be.
+/// As many parts as fit into `width` characters, at least the first, which is truncated if necessary.
 fn fitted(parts: Vec<String>, width: usize) -> String {
     let mut parts = parts.into_iter();
     let mut line = parts.next().unwrap_or_default();

@@ -1,14 +1,14 @@
-//! Steps at hand, several at once on several hosts.
+//! Current steps, one per host.
 
 use std::time::{Duration, Instant};
 
 use indicatif::HumanBytes;
 use jq_common::protocol::workload::{Progress, Unit};
 
-/// How often a step that takes long says so where no line can be redrawn.
+/// Interval of progress lines for a long step where no line can be redrawn.
 const REMINDER: Duration = Duration::from_secs(10);
 
-/// A step that is done.
+/// A completed step.
 pub(super) struct Done {
     pub(super) host: String,
     pub(super) text: String,
@@ -18,7 +18,7 @@ pub(super) struct Done {
 struct Step {
     host: String,
     text: String,
-    /// How far it has come, as it is shown behind the text.
+    /// Progress, as shown after the text.
     amount: String,
     began: Instant,
 }
@@ -29,7 +29,7 @@ impl Step {
     }
 }
 
-/// The steps at hand.
+/// The current steps.
 pub(super) struct Steps {
     open: Vec<Step>,
     reminded: Instant,
@@ -43,7 +43,7 @@ impl Steps {
         }
     }
 
-    /// Begins a step on `host`, which ends that host's last one.
+    /// Begins a step on `host` and completes the previous one.
     pub(super) fn begin(&mut self, host: &str, text: &str) -> Option<Done> {
         let done = self.end(host);
         self.open.push(Step {
@@ -56,7 +56,7 @@ impl Steps {
         done
     }
 
-    /// Ends the step on `host`.
+    /// Completes the step on `host`.
     pub(super) fn end(&mut self, host: &str) -> Option<Done> {
         let at = self.open.iter().position(|step| step.host == host)?;
         let step = self.open.remove(at);
@@ -67,30 +67,30 @@ impl Steps {
         })
     }
 
-    /// Ends all of them, in the order they began.
+    /// Completes all steps in the order in which they began.
     pub(super) fn end_all(&mut self) -> Vec<Done> {
         let hosts: Vec<_> = self.open.iter().map(|step| step.host.clone()).collect();
         hosts.iter().filter_map(|host| self.end(host)).collect()
     }
 
-    /// Forgets them.
+    /// Drops all steps.
     pub(super) fn abandon(&mut self) {
         self.open.clear();
     }
 
-    /// The youngest and how far it has come.
+    /// Text of the newest step with its progress.
     pub(super) fn shown(&self) -> Option<String> {
         self.open.last().map(Step::shown)
     }
 
-    /// The youngest and its host, no more.
+    /// Text of the newest step without its progress.
     pub(super) fn named(&self) -> Option<String> {
         self.open
             .last()
             .map(|step| format!("{}: {}", step.host, step.text))
     }
 
-    /// Notes progress of the step on `host`. Returns what to print of it where no line can be redrawn, now and then.
+    /// Records progress of the step on `host`. Returns, once per [`REMINDER`], a line to print where none can be redrawn.
     pub(super) fn progress(&mut self, host: &str, progress: &Progress, detail: &str) -> Option<String> {
         let step = self.open.iter_mut().find(|step| step.host == host)?;
         step.amount = amount(progress, detail);

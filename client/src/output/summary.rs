@@ -1,9 +1,9 @@
-//! What is said when a session is open.
+//! Summary of an open session.
 
 use super::{text::clean, words::milliseconds};
 use crate::status::{Opened, Port};
 
-/// The lines, with an empty one before and after.
+/// The lines, with an empty line before and after.
 pub(super) fn summary(opened: &Opened) -> Vec<String> {
     let ready = &opened.ready;
     let mut lines = vec![String::new()];

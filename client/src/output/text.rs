@@ -1,8 +1,8 @@
-//! Texts from elsewhere, made safe for a terminal.
+//! Sanitises texts from other machines for the terminal.
 
 use jq_common::text::one_line;
 
-/// Longest text of one line that came from elsewhere, in characters.
+/// Limit of a line in characters.
 const LINE: usize = 1000;
 
 /// `text` as one line without control characters.
@@ -10,7 +10,7 @@ pub(super) fn clean(text: &str) -> String {
     one_line(text, LINE)
 }
 
-/// `text` without control characters but the ends of its lines.
+/// `text` without control characters, except line breaks.
 pub(super) fn clean_lines(text: &str) -> String {
     text.lines().map(clean).collect::<Vec<_>>().join("\n")
 }

@@ -1,8 +1,21 @@
-//! Quantities in words for a person: short, and steady enough to be redrawn each second.
+//! Formats quantities: short, and with a stable width for a line that is redrawn every second.
 
 use std::time::Duration;
 
-/// Bytes a second: `0 B/s`, `1.2 MB/s`, `3 kB/s`, `35 kB/s`.
+use jq_common::protocol::topics::WorkloadState;
+
+/// Name of a workload's state, also in `--json`.
+pub(super) fn workload(state: WorkloadState) -> &'static str {
+    match state {
+        WorkloadState::None => "none",
+        WorkloadState::Starting => "starting",
+        WorkloadState::Running => "running",
+        WorkloadState::Restoring => "restoring",
+        WorkloadState::Unknown => "unknown",
+    }
+}
+
+/// Bytes per second: `0 B/s`, `1.2 MB/s`, `3 kB/s`, `35 kB/s`.
 pub(super) fn rate(bytes_per_s: u64) -> String {
     let rounded = |unit: u64| bytes_per_s.saturating_add(unit / 2) / unit;
     let units = [(1, "B/s"), (1_000, "kB/s"), (1_000_000, "MB/s")];
@@ -16,7 +29,7 @@ pub(super) fn rate(bytes_per_s: u64) -> String {
     }
 }
 
-/// Milliseconds, with parts.
+/// Milliseconds as a fraction.
 pub(super) fn milliseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1000.0
 }
@@ -33,7 +46,7 @@ pub(super) fn round_trip(time: Duration) -> String {
     }
 }
 
-/// How long something lasts or lasted: `34 s`, `2 min`, `3 h 12 min`, `2 d 3 h`.
+/// A duration: `34 s`, `2 min`, `3 h 12 min`, `2 d 3 h`.
 pub(super) fn lasting(time: Duration) -> String {
     let s = time.as_secs();
     let (min, h, d) = (s / 60, s / 3600, s / 86_400);

@@ -1,5 +1,5 @@
-//! Writes to the terminal from a thread of its own, in order: a terminal that is stopped (Ctrl-S), or a pipe that nobody
-//! reads, holds up nothing else.
+//! Writes to standard output and standard error from a thread of its own, in order: a stopped terminal (Ctrl-S) or a full
+//! pipe blocks nothing else.
 
 use std::{
     io::{self, Write},
@@ -12,26 +12,26 @@ use std::{
     time::Duration,
 };
 
-/// How long it is waited for a terminal that takes nothing.
+/// How long [`flush`] waits for a terminal that accepts nothing.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Pieces behind which a line that will be drawn again is left out.
+/// Queue length above which lines that will be redrawn anyway are skipped.
 const CROWDED: usize = 100;
 
-/// What is to be written, or waited for.
+/// An entry of the queue.
 enum Piece {
     Output(String),
     Error(String),
     Written(SyncSender<()>),
 }
 
-/// How many pieces are queued.
+/// Length of the queue.
 static QUEUED: AtomicUsize = AtomicUsize::new(0);
 
-/// Nobody waits for what is queued: at the end of the process it is lost without [`flush`].
+/// The queue. Without [`flush`] its content is lost when the process exits.
 static QUEUE: LazyLock<Sender<Piece>> = LazyLock::new(|| {
     let (queue, pieces) = mpsc::channel();
-    // Without a thread the queue has no reader, and each writes by itself.
+    // If the thread cannot be started, the queue has no reader and `put` writes directly.
     let _ = thread::Builder::new()
         .name("output".into())
         .spawn(move || write_all(&pieces));
@@ -46,7 +46,7 @@ fn write_all(pieces: &Receiver<Piece>) {
 }
 
 impl Piece {
-    /// One write and no other in between. Where nobody reads there is nobody to tell.
+    /// Writes it in one piece. Errors are ignored: nobody could be told.
     fn write(self) {
         match self {
             Self::Output(text) => {
@@ -74,24 +74,24 @@ fn put(piece: Piece) {
     }
 }
 
-/// `text` on standard output.
+/// Writes `text` to standard output.
 pub(super) fn output(text: String) {
     put(Piece::Output(text));
 }
 
-/// `text` on standard error.
+/// Writes `text` to standard error.
 pub(super) fn error(text: String) {
     put(Piece::Error(text));
 }
 
-/// `text` on standard error, unless the terminal takes nothing: what it shows will be drawn again.
+/// Writes `text`, which will be redrawn anyway, to standard error; skips it if the terminal accepts nothing.
 pub(super) fn redraw(text: String) {
     if QUEUED.load(Ordering::Relaxed) < CROWDED {
         error(text);
     }
 }
 
-/// Standard error for a log.
+/// Standard error as the destination of a log.
 struct Log;
 
 impl Write for Log {
@@ -105,13 +105,13 @@ impl Write for Log {
     }
 }
 
-/// Where a log goes: to standard error, without waiting for it.
+/// Destination of the log: standard error, without blocking.
 #[must_use]
 pub fn log() -> impl Write {
     Log
 }
 
-/// Returns when all that was put before has been written, or the terminal has taken nothing for so long that it is stopped.
+/// Returns when all queued text is written, or when the terminal accepts nothing for 2 s.
 pub fn flush() {
     let (told, written) = mpsc::sync_channel(1);
     put(Piece::Written(told));
@@ -125,12 +125,12 @@ pub fn flush() {
     }
 }
 
-/// One line on standard error.
+/// Prints one line on standard error.
 pub(super) fn say(line: &str) {
     error(format!("{line}\n"));
 }
 
-/// One line on standard output.
+/// Prints one line on standard output.
 pub(super) fn print(line: &str) {
     output(format!("{line}\n"));
 }

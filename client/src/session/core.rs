@@ -1,18 +1,22 @@
-//! This client's session: streams and requests that go on whatever carries them.
+//! The session of this client: streams and requests that outlive the connections that carry them.
 
 mod attach;
+mod connected;
 mod control;
 mod request;
 mod streams;
 
 use std::{
-    sync::{Arc, Mutex, PoisonError, atomic::AtomicU64},
+    sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
 
 use jq_common::{
     bootstrap::random,
-    protocol::session::{BootId, Control, Epoch, SessionId},
+    protocol::{
+        capabilities::Capabilities,
+        session::{BootId, Control, Epoch, SessionId},
+    },
     session::{
         buffer_budget::{self, BufferBudget},
         streams::{Moved, Streams},
@@ -22,27 +26,31 @@ use quinn::Connection;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
-pub(crate) use self::request::Events;
+pub(crate) use self::request::{Events, RequestError};
 pub use self::{
     attach::{AttachError, Attached, Installed},
+    connected::Connected,
     control::{ControlStream, Detached},
 };
+use super::subscriptions::Subscriptions;
 
 /// The session of this process.
 pub struct Session {
     id: SessionId,
     keep: Duration,
-    deflate: bool,
+    /// What this client can do.
+    announced: Capabilities,
     streams: Arc<Streams>,
     generation: AtomicU64,
     attaching: tokio::sync::Mutex<()>,
-    /// What carries it, or is about to begin to; whatever is older does not.
+    /// The connection that carries the session, or that was offered its streams early.
     carrier: watch::Sender<Option<Carrier>>,
-    /// The agent's run that knows the session, and the session's beginning there.
-    known_by: Mutex<Option<(BootId, Epoch)>>,
-    /// Whether connections to the workload can be made: not between the loss of an agent and the workload's new start.
+    /// The agent process that knows the session.
+    agent: watch::Sender<Option<Agent>>,
+    subscriptions: Subscriptions,
+    /// Whether the workload runs: false from the loss of an agent until the workload is restarted.
     serving: watch::Sender<bool>,
-    /// Work that goes on beside its callers.
+    /// Tasks of requests.
     tasks: TaskTracker,
 }
 
@@ -52,67 +60,95 @@ struct Carrier {
     connection: Connection,
 }
 
+/// An agent that knows the session.
+#[derive(Clone, Copy)]
+struct Agent {
+    /// Identifies its process.
+    boot: BootId,
+    /// Epoch of the session there.
+    epoch: Epoch,
+    /// Capabilities of both ends, according to the last attach.
+    capabilities: Capabilities,
+}
+
 impl Session {
-    /// A session that nothing carries yet. The agent keeps it for `keep` when it is left alone. Where `deflate`, bulk is
-    /// deflated on paths that are slow enough to gain by it.
+    /// A session without a connection. The agent keeps it for `keep` without a connection. With `compression`, bulk data is
+    /// compressed on slow paths.
     ///
     /// # Errors
-    /// Only when the system gives no randomness.
-    pub fn new(keep: Duration, deflate: bool) -> std::io::Result<Arc<Self>> {
-        let streams = Arc::new(Streams::new(BufferBudget::new(buffer_budget::SESSION)));
-        streams.allow_compression(deflate);
+    /// When the system gives no random bytes.
+    pub fn new(keep: Duration, compression: bool) -> std::io::Result<Arc<Self>> {
+        let announced = if compression {
+            Capabilities::OURS
+        } else {
+            Capabilities::OURS.without(Capabilities::COMPRESSION)
+        };
         Ok(Arc::new(Self {
             id: random().map_err(std::io::Error::other)?,
             keep,
-            deflate,
-            streams,
+            announced,
+            streams: Arc::new(Streams::new(BufferBudget::new(buffer_budget::SESSION))),
             generation: AtomicU64::new(0),
             attaching: tokio::sync::Mutex::default(),
             carrier: watch::Sender::new(None),
-            known_by: Mutex::new(None),
+            agent: watch::Sender::new(None),
+            subscriptions: Subscriptions::new(),
             serving: watch::Sender::new(true),
             tasks: TaskTracker::new(),
         }))
     }
 
-    /// The agent that knew the session is gone: everything it may have known is reset.
+    /// Resets all streams that the agent may have known, because it has lost the session. Returns their number.
     pub(crate) fn lose(&self) -> usize {
         self.serving.send_replace(false);
         self.streams.lose()
     }
 
-    /// The session's beginning at the agent that knows it; none before the first connection.
+    /// Epoch of the session at the agent; none before the first connection.
     #[must_use]
     pub(crate) fn known_by(&self) -> Option<Epoch> {
-        let known_by = self.known_by.lock().unwrap_or_else(PoisonError::into_inner);
-        known_by.map(|(_, epoch)| epoch)
+        self.agent.borrow().map(|agent| agent.epoch)
     }
 
-    /// The workload runs at the agent of `epoch`: connections to it can be made, unless that one is gone.
+    /// Whether both ends support a capability, according to the last attach. False before the first.
+    #[must_use]
+    pub(crate) fn has(&self, capability: Capabilities) -> bool {
+        self.agent
+            .borrow()
+            .is_some_and(|agent| agent.capabilities.has(capability))
+    }
+
+    /// Values that the agent publishes.
+    #[must_use]
+    pub fn subscriptions(&self) -> &Subscriptions {
+        &self.subscriptions
+    }
+
+    /// The workload runs at the agent of `epoch`: connections to it are forwarded, if that agent still has the session.
     pub(crate) fn serve(&self, epoch: Option<Epoch>) {
         if epoch == self.known_by() {
             self.serving.send_replace(true);
         }
     }
 
-    /// Has the agent acknowledge something, so that its silence tells.
+    /// Sends something that the agent must acknowledge, so that its silence can be noticed.
     pub(crate) fn probe(&self) {
         self.streams.send_control(Control::Acks(Vec::new()));
     }
 
-    /// Bytes moved by all streams.
+    /// Bytes that all streams have transferred.
     #[must_use]
     pub(crate) fn moved(&self) -> Moved {
         self.streams.moved()
     }
 
-    /// How many streams there are.
+    /// Number of streams.
     #[must_use]
     pub(crate) fn len(&self) -> usize {
         self.streams.len()
     }
 
-    /// The session is over here: its streams are reset.
+    /// Ends the session on this side: resets its streams, and waits for its tasks.
     pub async fn end(&self) {
         self.streams.end();
         self.tasks.close();

@@ -8,7 +8,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use jq_common::protocol::stream::{ResetCode, Target};
+use jq_common::protocol::{stream::ResetCode, target::Target};
 use tokio::{
     net::TcpStream,
     select,
@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::core::Session;
 use crate::{
+    error::Failure,
     forward::{
         listener::Listener,
         spec::{Forward, Shown},
@@ -27,25 +28,25 @@ use crate::{
     status::Port,
 };
 
-/// Most forwarded ports of a session. Each takes two descriptors.
+/// Limit of forwarded ports per session. Each needs two descriptors.
 const MOST: usize = 1024;
 
-/// Requests that wait for the actor; who sends more waits.
+/// Capacity of the request queue; senders of further requests wait.
 const WAITING: usize = 16;
 
 /// Why a request was refused. Nothing has changed then.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ForwardError {
-    /// Neither the port nor one of the next hundred can be bound.
+    /// Neither the requested port nor one of the next hundred can be bound.
     #[error("cannot listen on port {port} or any of the next hundred: {source}")]
     Bind {
-        /// The port that was wanted.
+        /// The requested port.
         port: u16,
-        /// Why the last of them cannot.
+        /// The error for the last of them.
         source: io::Error,
     },
-    /// There are as many as there may be.
-    #[error("{0} ports are forwarded, more are not possible")]
+    /// The limit is reached.
+    #[error("the limit of {0} forwarded ports is reached")]
     TooMany(usize),
     /// No forward listens on this local port.
     #[error("port {0} is not forwarded")]
@@ -68,8 +69,7 @@ pub(crate) struct Forwards {
 }
 
 impl Forwards {
-    /// Listens on `forward.local`, or on the first port behind it that is free, and forwards what connects. Returns the
-    /// port.
+    /// Listens on `forward.local`, or on the next free port, and forwards connections. Returns the port.
     ///
     /// # Errors
     /// [`ForwardError::Bind`], [`ForwardError::TooMany`], or [`ForwardError::Ended`].
@@ -102,9 +102,11 @@ impl Forwards {
     }
 }
 
-/// Owns the listeners and what connects to them. Dropped, it closes the listeners and resets the connections.
+/// Owns the listeners and their connections. Dropping it closes the listeners and resets the connections.
 pub(crate) struct ForwardActor {
     session: Arc<Session>,
+    /// The host, as the user writes it.
+    host: String,
     reporter: Arc<dyn Reporter>,
     requests: mpsc::Receiver<Request>,
     list: watch::Sender<Vec<Port>>,
@@ -121,13 +123,15 @@ struct Active {
 }
 
 impl ForwardActor {
-    /// The actor of `session`, and a handle to it. `reporter` is told, once for each reason, why connections fail.
+    /// The actor of `session` and a handle to it. `host` is the host as the user writes it. Each cause of failed
+    /// connections is reported once per port.
     #[must_use]
-    pub(crate) fn new(session: Arc<Session>, reporter: Arc<dyn Reporter>) -> (Self, Forwards) {
+    pub(crate) fn new(session: Arc<Session>, host: String, reporter: Arc<dyn Reporter>) -> (Self, Forwards) {
         let (sender, requests) = mpsc::channel(WAITING);
         let (list, listed) = watch::channel(Vec::new());
         let actor = Self {
             session,
+            host,
             reporter,
             requests,
             list,
@@ -141,10 +145,10 @@ impl ForwardActor {
         (actor, forwards)
     }
 
-    /// Serves requests for as long as it is polled. Forwarding itself goes on in tasks of its own.
+    /// Serves requests while it is polled. Forwarding runs in tasks of its own.
     pub(crate) async fn run(mut self) -> Infallible {
         while let Some(request) = self.requests.recv().await {
-            // Who asked may have gone meanwhile.
+            // The sender may be gone.
             match request {
                 Request::Add(forward, answer) => drop(answer.send(self.add(forward).await)),
                 Request::Remove(port, answer) => drop(answer.send(self.remove(port).await)),
@@ -169,6 +173,7 @@ impl ForwardActor {
         let connections = Connections {
             name: format!("127.0.0.1:{port} -> {shown}"),
             target: forward.target,
+            host: self.host.clone(),
             session: self.session.clone(),
             reporter: self.reporter.clone(),
             reported: Mutex::default(),
@@ -191,7 +196,7 @@ impl ForwardActor {
         let place = self.active.iter().position(|active| active.port.local == port);
         let mut active = self.active.remove(place.ok_or(ForwardError::NotForwarded(port))?);
         active.closed.cancel();
-        // Until the port is free and the connections are reset.
+        // Returns when the port is free and the connections are reset.
         active.accepting.join_next().await;
         self.publish();
         Ok(())
@@ -219,14 +224,15 @@ async fn accept(listener: Listener, connections: Arc<Connections>, closed: Cance
     open.shutdown().await;
 }
 
-/// What the connections of one forwarded port share.
+/// Shared state of the connections of one forwarded port.
 struct Connections {
     name: String,
     target: Target,
+    host: String,
     session: Arc<Session>,
     reporter: Arc<dyn Reporter>,
-    /// Reasons that were reported.
-    reported: Mutex<HashSet<&'static str>>,
+    /// Causes that were reported.
+    reported: Mutex<HashSet<String>>,
 }
 
 impl Connections {
@@ -235,27 +241,32 @@ impl Connections {
             return;
         };
         tracing::debug!(?code, "forward reset");
-        if let Some(reason) = explain(code)
+        if let Some(reason) = explain(code, &self.host)
             && self
                 .reported
                 .lock()
-                .is_ok_and(|mut reported| reported.insert(reason))
+                .is_ok_and(|mut reported| reported.insert(reason.clone()))
         {
             self.reporter.note(&format!("{}: {reason}", self.name));
         }
     }
 }
 
-/// What a refused forward means, for the user. None for an ordinary end.
-fn explain(code: ResetCode) -> Option<&'static str> {
-    match code {
-        ResetCode::Refused => Some("nothing listens there"),
-        ResetCode::Unreachable => Some("the host cannot reach it"),
-        ResetCode::TimedOut => Some("it does not answer"),
-        ResetCode::TooMany => Some("too many connections are open"),
-        ResetCode::NoWorkload => Some("the container does not run"),
-        _ => None,
-    }
+/// The cause for the user; none for an ordinary end.
+fn explain(code: ResetCode, host: &str) -> Option<String> {
+    let reason = match code {
+        ResetCode::Refused => "nothing listens there",
+        ResetCode::Unreachable => "the host cannot reach it",
+        ResetCode::TimedOut => "it does not answer",
+        ResetCode::TooMany => "too many connections are open",
+        ResetCode::NoWorkload => "the container does not run",
+        ResetCode::Unsupported => {
+            let Failure { what, hint, .. } = Failure::older_agent(host);
+            return Some(format!("{what}: {hint}"));
+        }
+        _ => return None,
+    };
+    Some(reason.to_owned())
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
-//! The local control socket of a running `connect`: how other processes of this user ask it how it is.
+//! Local API of a running session: a Unix socket over which other processes of the same user query it.
 //!
-//! One request and one answer a connection, each a line of JSON. The socket lies in a folder that only the user may
-//! enter, under the session's name; the user of whoever connects is checked besides.
+//! A connection carries one request and one answer, each a line of JSON. The socket is named after the session, in a folder
+//! that only the user can enter; the peer's uid is checked as well.
 
 use std::{
     convert::Infallible,
@@ -36,17 +36,17 @@ use crate::{
 
 const SUFFIX: &str = ".control";
 
-/// Most bytes of a request, and of an answer.
+/// Limits of a request and an answer, in bytes.
 const REQUEST: u64 = 4096;
 const ANSWER: u64 = 1024 * 1024;
 
-/// How long either side waits for the other's line.
+/// Timeout for the peer's line, on either side.
 const DEADLINE: Duration = Duration::from_secs(2);
 
-/// Most connections served at once; further ones wait.
+/// Limit of connections that are served at a time; further ones wait.
 const AT_ONCE: usize = 16;
 
-/// What can be asked. Any request also has the session try to reconnect at once, if it is not connected.
+/// A request. Every request also makes a disconnected session retry at once.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Request {
@@ -60,8 +60,7 @@ enum Answer {
     Refused(String),
 }
 
-/// The folder of the control sockets: `runtime_dir`, or a private one in /tmp where a session's socket in `runtime_dir`
-/// could have too long a path.
+/// Folder of the sockets: `runtime_dir`, or a private one in /tmp if socket paths in `runtime_dir` could be too long.
 #[must_use]
 pub(crate) fn folder(runtime_dir: &Path) -> PathBuf {
     if runtime_dir.as_os_str().len() + 1 + name::LONGEST + SUFFIX.len() <= SOCKET_PATH_LIMIT {
@@ -71,7 +70,7 @@ pub(crate) fn folder(runtime_dir: &Path) -> PathBuf {
     }
 }
 
-/// The names that have a socket in this folder, in order. Their processes may be dead.
+/// Names of sessions with a socket in `folder`, sorted. Their processes may be dead.
 #[must_use]
 pub(crate) fn sessions(folder: &Path) -> Vec<String> {
     let entries = folder.read_dir().into_iter().flatten().flatten();
@@ -82,10 +81,10 @@ pub(crate) fn sessions(folder: &Path) -> Vec<String> {
     names
 }
 
-/// Asks the session of this name how it is.
+/// Queries the status of a session.
 ///
 /// # Errors
-/// An [`AskError`] when it does not tell.
+/// An [`AskError`] when it does not answer.
 pub(crate) async fn ask(folder: &Path, session: &str) -> Result<Snapshot, AskError> {
     let mut pid = None;
     let asked = timeout(DEADLINE, async {
@@ -96,7 +95,7 @@ pub(crate) async fn ask(folder: &Path, session: &str) -> Result<Snapshot, AskErr
         let peer = stream.peer_cred()?;
         pid = peer.pid();
         if peer.uid() != geteuid().as_raw() {
-            return Err(io::Error::other("its socket is another user's").into());
+            return Err(io::Error::other("its socket belongs to another user").into());
         }
         let mut line = serde_json::to_vec(&Request::Status).map_err(io::Error::from)?;
         line.push(b'\n');
@@ -113,24 +112,24 @@ pub(crate) async fn ask(folder: &Path, session: &str) -> Result<Snapshot, AskErr
     }
 }
 
-/// A control socket that waits for its session to stand. Dropping it removes it.
+/// The socket of a session. Dropping it removes the file.
 pub(crate) struct LocalApi {
     listener: UnixListener,
     path: PathBuf,
-    /// Device and number of the socket's file: another process's socket of the same name is not ours to remove.
+    /// Device and inode of the file, so that another process's socket of the same name is not removed.
     file: (u64, u64),
 }
 
 impl LocalApi {
-    /// Makes the socket of `session` in `folder` (see [`folder`]), in the place of one that a dead process left. None
-    /// when a living process has it: the session goes without. Within a runtime.
+    /// Creates the socket of `session` in `folder` (see [`folder`]), and replaces one of a dead process. None if another
+    /// process runs a session of that name. Must be called within a tokio runtime.
     ///
     /// # Errors
-    /// When the folder or the socket cannot be made.
+    /// When the folder or the socket cannot be created.
     pub(crate) fn bind(folder: &Path, session: &str) -> io::Result<Option<Self>> {
         make_private(folder)?;
         let path = socket(folder, session);
-        // Two that find the same dead socket must not remove each other's new one.
+        // Two processes that find the same dead socket must not remove each other's new one.
         let alone = File::open(folder)?;
         rustix::fs::flock(&alone, FlockOperation::LockExclusive)?;
         match unix::UnixStream::connect(&path) {
@@ -149,7 +148,7 @@ impl LocalApi {
         }))
     }
 
-    /// Answers with the newest snapshot for as long as it is polled, and notifies `poke` of every request.
+    /// Answers requests with the newest snapshot while it is polled, and notifies `poke` of each.
     pub(crate) async fn serve(self, snapshot: watch::Receiver<Snapshot>, poke: Arc<Notify>) -> Infallible {
         let mut peers = JoinSet::new();
         loop {
@@ -160,7 +159,7 @@ impl LocalApi {
             let (snapshot, poke) = (snapshot.clone(), poke.clone());
             peers.spawn(async move {
                 let answered = timeout(DEADLINE, answer(stream, &snapshot, &poke)).await;
-                tracing::debug!(?answered, "control socket");
+                tracing::debug!(?answered, "local API");
             });
             while peers.try_join_next().is_some() {}
         }
@@ -197,7 +196,7 @@ async fn answer(
     stream.write_all(&line).await
 }
 
-/// One line without its end.
+/// Reads one line, without its line break.
 async fn read_line(stream: &mut UnixStream, limit: u64) -> io::Result<Vec<u8>> {
     let mut line = Vec::new();
     BufReader::new(stream.take(limit))
@@ -220,7 +219,7 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
     Ok((found.dev(), found.ino()))
 }
 
-/// Nobody listens: there is no socket, or its process is dead.
+/// Whether there is no socket, or its process is dead.
 fn is_nobody(error: &io::Error) -> bool {
     matches!(
         error.kind(),

@@ -1,9 +1,9 @@
-//! Which local port each forward gets when a session begins: the same as last time where that is possible.
+//! Opens the forwarded ports of a session, on the same local ports as in the last run if possible.
 
 use std::io;
 
 use jq_common::protocol::{
-    stream::Target,
+    target::Target,
     workload::{JupyterInfo, Ready},
 };
 
@@ -15,31 +15,31 @@ use crate::{
     state::{PortsFile, RememberedPorts},
 };
 
-/// Jupyter's own default.
+/// Default port of Jupyter.
 const JUPYTER: u16 = 8888;
 
-/// What the user asked for.
+/// The ports that the user asked for.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct PortPlan {
-    /// The forwards of `-L`.
+    /// Forwards of `-L`.
     pub(crate) forwards: Vec<Forward>,
-    /// Local port of Jupyter, where the user named one.
+    /// Local port of Jupyter, if given.
     pub(crate) jupyter: Option<u16>,
 }
 
 /// The ports that were opened.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Opened {
-    /// Local port of Jupyter, where the workload has one.
+    /// Local port of Jupyter, if the workload has Jupyter.
     pub(super) jupyter: Option<u16>,
-    /// All of them.
+    /// All local ports.
     all: Vec<u16>,
 }
 
-/// Forwards the ports of `plan` and Jupyter's, and remembers in `file` which local ports they got.
+/// Forwards the ports of `plan` and Jupyter's port, and saves the local ports in `file`.
 ///
 /// # Errors
-/// When a port cannot be bound. Nothing is forwarded and nothing is remembered then.
+/// When a port cannot be bound. Then nothing is forwarded and nothing is saved.
 pub(super) async fn open(
     plan: &PortPlan,
     ready: &Ready,
@@ -65,7 +65,7 @@ pub(super) async fn open(
         && let Err(error) = file.save(&opening.after)
     {
         reporter.note(&format!(
-            "the ports of this session will not be remembered: {error}"
+            "the ports of this session cannot be saved for the next run: {error}"
         ));
     }
     Ok(opening.opened)
@@ -81,7 +81,7 @@ struct Opening<'a> {
 
 impl Opening<'_> {
     async fn all(&mut self, plan: &PortPlan, ready: &Ready) -> Result<(), Failure> {
-        // Those with a number that the user chose come first: Jupyter can take any other.
+        // Ports that the user chose come first: Jupyter can use any other port.
         for forward in &plan.forwards {
             self.forward(forward).await?;
         }
@@ -91,7 +91,7 @@ impl Opening<'_> {
         Ok(())
     }
 
-    /// At the port where it went last time, else at the one that the user named.
+    /// Forwards one port of `-L`: at the port of the last run, else at the requested one.
     async fn forward(&mut self, forward: &Forward) -> Result<(), Failure> {
         let key = forward.local.to_string();
         let kept = self.before.moved_ports.get(&key).copied();
@@ -99,11 +99,12 @@ impl Opening<'_> {
         let port = self.add(wanted, forward.target.clone()).await?;
         let to = Shown(&forward.target);
         if port != wanted {
-            self.reporter
-                .warning(&format!("port {wanted} is taken here; {to} is on {port} instead"));
+            self.reporter.warning(&format!(
+                "local port {wanted} is in use; {to} is on {port} instead"
+            ));
         } else if kept.is_some() {
             self.reporter.note(&format!(
-                "{to} is on {port}, where it went when port {key} was taken"
+                "{to} is on {port}, as in the last run, when port {key} was in use"
             ));
         }
         if kept.is_none() && port != forward.local {
@@ -112,16 +113,16 @@ impl Opening<'_> {
         Ok(())
     }
 
-    /// At the port that the user named, else where it was last time, else at Jupyter's own.
+    /// Forwards Jupyter's port: at the requested port, else at that of the last run, else at the default.
     async fn jupyter(&mut self, named: Option<u16>, jupyter: &JupyterInfo) -> Result<(), Failure> {
         let wanted = named.or(self.before.jupyter_port).unwrap_or(JUPYTER);
-        let port = self.add(wanted, Target::Workload { port: jupyter.port }).await?;
+        let port = self.add(wanted, Target::workload(jupyter.port)).await?;
         if port != wanted {
             self.reporter.warning(&format!(
-                "port {wanted} is taken here; Jupyter is on {port} instead"
+                "local port {wanted} is in use; Jupyter is on {port} instead"
             ));
         }
-        // The remembered port stays the session's even when something else has it today.
+        // If the saved port is taken today, it stays saved for the next run.
         if self.before.jupyter_port.is_none() || named.is_some() {
             self.after.jupyter_port = Some(port);
         }
@@ -144,13 +145,13 @@ fn failure(error: &ForwardError) -> Failure {
     let what = format!("cannot listen on port {port} or any of the next hundred");
     let failure = Failure::new(Kind::Local, what).because(source);
     if source.kind() == io::ErrorKind::PermissionDenied {
-        failure.hint("ports below 1024 are the system's; take a higher one")
+        failure.hint("ports below 1024 are reserved; use a higher one")
     } else {
-        failure.hint("name another port")
+        failure.hint("use another port")
     }
 }
 
-/// Jupyter's page, behind the local port `port`.
+/// URL of Jupyter at the local port `port`.
 pub(super) fn page(port: u16, jupyter: &JupyterInfo) -> String {
     let JupyterInfo { token, path, .. } = jupyter;
     format!(
@@ -160,7 +161,7 @@ pub(super) fn page(port: u16, jupyter: &JupyterInfo) -> String {
     )
 }
 
-/// `text` where all of it is made of characters that mean nothing to a URL or a terminal, else `instead`.
+/// `text` if it contains only characters without a meaning to URLs and terminals, else `instead`.
 fn plain<'a>(text: &'a str, instead: &'a str) -> &'a str {
     let harmless = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'-' | b'_' | b'.');
     if text.bytes().all(harmless) { text } else { instead }
@@ -189,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_path_of_ours_gets_into_the_url() {
+    fn only_a_safe_path_and_token_get_into_the_url() {
         for (token, path, url) in [
             ("ab12", "/lab", "http://127.0.0.1:8890/lab?token=ab12"),
             ("ab12", "@evil/", "http://127.0.0.1:8890/?token=ab12"),
@@ -199,10 +200,10 @@ mod tests {
         }
     }
 
-    /// Opens `plan` for a session whose memory is in `file`, and closes it again. Returns the ports.
+    /// Opens and closes the ports of `plan` for a session that saves its ports in `file`.
     async fn opened(plan: &PortPlan, file: &PortsFile) -> Result<Opened, Failure> {
         let session = Session::new(Duration::from_secs(60), false).unwrap();
-        let (actor, forwards) = ForwardActor::new(session, Arc::new(Silent));
+        let (actor, forwards) = ForwardActor::new(session, "gpu".to_owned(), Arc::new(Silent));
         let mut running: JoinSet<Infallible> = JoinSet::new();
         running.spawn(actor.run());
         let ready = Ready {
@@ -235,7 +236,7 @@ mod tests {
     }
 
     fn plan(local: u16, jupyter: u16) -> PortPlan {
-        let target = Target::Workload { port: 6006 };
+        let target = Target::workload(6006);
         PortPlan {
             forwards: vec![Forward { local, target }],
             jupyter: Some(jupyter),
@@ -243,7 +244,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_forward_that_moved_once_is_at_the_same_port_the_next_time() {
+    async fn a_forward_that_moved_once_has_the_same_port_in_the_next_run() {
         let state = tempfile::tempdir().unwrap();
         let file = PortsFile::new(&folders(state.path()), "gpu");
         let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -256,7 +257,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn when_one_port_cannot_be_had_none_is_opened_and_none_is_remembered() {
+    async fn if_one_port_cannot_be_opened_none_is_opened_and_none_is_saved() {
         let state = tempfile::tempdir().unwrap();
         let file = PortsFile::new(&folders(state.path()), "gpu");
         let _last = TcpListener::bind(("127.0.0.1", u16::MAX)).await;

@@ -1,4 +1,4 @@
-//! A session, from the login to its end: what `connect` runs in the foreground.
+//! Runs a session from the login to its end.
 
 use std::{
     future::pending,
@@ -9,7 +9,10 @@ use std::{
     time::Duration,
 };
 
-use jq_common::protocol::workload::{Ready, WorkloadSpec};
+use jq_common::protocol::{
+    topics::WorkloadStatus,
+    workload::{Ready, WorkloadSpec},
+};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -33,28 +36,28 @@ use crate::{
     status::{Opened, Port, Snapshot, Status},
 };
 
-/// What a session is to be.
+/// Description of a session.
 #[derive(Clone, Debug)]
 pub(crate) struct SessionPlan {
     /// Its name.
     pub(crate) name: String,
-    /// The host, and the way to it.
+    /// The host, and the options for the route to it.
     pub(crate) route: Route,
-    /// How long the agent stays when nobody is connected, and keeps the session when nothing carries it.
+    /// How long the agent keeps running, and keeps the session, without a client.
     pub(crate) linger: Duration,
-    /// Whether streams are compressed where that helps.
+    /// Whether streams may be compressed.
     pub(crate) compression: bool,
     /// The container and Jupyter.
     pub(crate) workload: WorkloadSpec,
-    /// The ports on this machine.
+    /// The forwarded ports.
     pub(crate) ports: PortPlan,
-    /// Where files and sockets are kept.
+    /// Folders for files and sockets.
     pub(crate) folders: Folders,
     /// Whether standard error is a terminal.
     pub(crate) terminal: bool,
 }
 
-/// A session with a connection, whose workload has been requested.
+/// A connected session whose workload has been requested.
 pub(crate) struct RunningSession {
     plan: SessionPlan,
     session: Arc<Session>,
@@ -65,21 +68,21 @@ pub(crate) struct RunningSession {
 }
 
 impl RunningSession {
-    /// Finds a connection: without ssh where the agent of the last run still answers, else over ssh. Dropping the future
+    /// Connects: with the resume ticket if the agent of the last run still answers, else over ssh. Dropping the future
     /// disconnects.
     ///
     /// # Errors
     /// What failed, on which host, and what to do.
     pub(crate) async fn connect(plan: SessionPlan, reporter: Arc<dyn Reporter>) -> Result<Self, Failure> {
         let session = Session::new(plan.linger, plan.compression)
-            .map_err(|error| Failure::new(Kind::Local, "cannot begin a session").because(error))?;
+            .map_err(|error| Failure::new(Kind::Local, "cannot create a session").because(error))?;
         let workload = Workload {
             session: session.clone(),
             spec: plan.workload.clone(),
             host: plan.route.target.to_string(),
             reporter: reporter.clone(),
         };
-        // Before there is a connection, so that it goes with the first packets on one.
+        // Requested before there is a connection, so that it is sent with the first packets.
         let requested = workload.request()?;
         let client = Client {
             session: session.clone(),
@@ -106,11 +109,11 @@ impl RunningSession {
         })
     }
 
-    /// Keeps the session until `stop` is cancelled; then disconnects. `opened` is called once, when the workload runs and
-    /// its ports are open. Dropping the future disconnects without telling the agent.
+    /// Runs the session until `stop` is cancelled; then disconnects. `opened` is called once, when the workload runs and the
+    /// ports are open. Dropping the future disconnects without notice to the agent.
     ///
     /// # Errors
-    /// Why the session cannot go on; [`Kind::Interrupted`] when it is stopped before `opened` was called.
+    /// Why the session ended; [`Kind::Interrupted`] if `stop` was cancelled before `opened` was called.
     pub(crate) async fn run(
         self,
         stop: &CancellationToken,
@@ -124,7 +127,9 @@ impl RunningSession {
             requested,
             reporter,
         } = self;
-        let (actor, forwards) = ForwardActor::new(session, reporter.clone());
+        let updates = session.subscriptions().workload();
+        let host = plan.route.target.to_string();
+        let (actor, forwards) = ForwardActor::new(session, host, reporter.clone());
         let (status, poke, workload_gone) =
             (connection.status(), connection.poke(), connection.workload_gone());
         let is_open = AtomicBool::new(false);
@@ -133,13 +138,18 @@ impl RunningSession {
             let summary = open(&plan, ready, &status, &forwards, &*reporter).await?;
             opened(&summary);
             is_open.store(true, Ordering::Relaxed);
-            let api = api(&plan, &summary, status.clone(), &forwards, poke, &*reporter);
+            let newest = Newest {
+                status: status.clone(),
+                workload: updates,
+                ports: forwards.list(),
+            };
+            let api = api(&plan, &summary, newest, poke, &*reporter);
             tokio::select! {
                 () = show(status.clone(), &*reporter) => {
                     Err(Failure::new(Kind::Local, "the connection is no longer watched"))
                 }
                 failure = workload.restart(&workload_gone) => Err(failure),
-                // Without its socket the session goes on.
+                // The session continues without the local API.
                 () = async { api.await; pending().await } => Ok(()),
             }
         };
@@ -156,7 +166,7 @@ impl RunningSession {
     }
 }
 
-/// Opens the ports of a workload that runs.
+/// Opens the ports of a running workload.
 async fn open(
     plan: &SessionPlan,
     ready: Ready,
@@ -187,19 +197,18 @@ fn others(ports: &[Port], jupyter: Option<u16>) -> Vec<Port> {
     others.cloned().collect()
 }
 
-/// Reports how the connection is. Returns when nobody knows any more.
+/// Reports every change of the status. Returns when the connection is dropped.
 async fn show(mut status: watch::Receiver<Status>, reporter: &dyn Reporter) {
     while status.changed().await.is_ok() {
         reporter.status(&status.borrow_and_update());
     }
 }
 
-/// Answers other processes that ask how the session is, while it is polled. Returns when that is not possible.
+/// Serves the local API while it is polled. Returns when that is not possible.
 async fn api(
     plan: &SessionPlan,
     opened: &Opened,
-    mut status: watch::Receiver<Status>,
-    forwards: &Forwards,
+    mut newest: Newest,
     poke: Arc<Notify>,
     reporter: &dyn Reporter,
 ) {
@@ -208,7 +217,7 @@ async fn api(
         Ok(Some(api)) => api,
         Ok(None) => {
             return reporter.note(&format!(
-                "another jq-client has the session {}; `jq-client status` shows that one",
+                "another jq-client runs the session {}; `jq-client status` shows that one",
                 plan.name
             ));
         }
@@ -216,21 +225,10 @@ async fn api(
             return reporter.note(&format!("`jq-client status` will not show this session: {error}"));
         }
     };
-    let mut ports = forwards.list();
-    let (newest, snapshots) = watch::channel(snapshot(plan, opened, &status.borrow()));
+    let (told, snapshots) = watch::channel(newest.snapshot(plan, opened));
     let update = async {
-        loop {
-            let changed = tokio::select! {
-                changed = status.changed() => changed,
-                changed = ports.changed() => changed,
-            };
-            if changed.is_err() {
-                return;
-            }
-            newest.send_modify(|newest| {
-                newest.status = status.borrow_and_update().clone();
-                newest.ports = others(&ports.borrow_and_update(), opened.jupyter_port);
-            });
+        while newest.changed().await.is_ok() {
+            told.send_replace(newest.snapshot(plan, opened));
         }
     };
     tokio::select! {
@@ -239,17 +237,36 @@ async fn api(
     }
 }
 
-fn snapshot(plan: &SessionPlan, opened: &Opened, status: &Status) -> Snapshot {
-    let ready = &opened.ready;
-    Snapshot {
-        session: plan.name.clone(),
-        target: plan.route.target.to_string(),
-        pid: std::process::id(),
-        status: status.clone(),
-        ports: opened.ports.clone(),
-        engine: ready.engine.clone(),
-        container: ready.container.as_ref().map(|container| container.name.clone()),
-        gpus: ready.gpus.clone(),
-        url: opened.url.clone(),
+/// Values that change while a session runs.
+struct Newest {
+    status: watch::Receiver<Status>,
+    workload: watch::Receiver<Option<WorkloadStatus>>,
+    ports: watch::Receiver<Vec<Port>>,
+}
+
+impl Newest {
+    /// Returns when one of them has changed; an error when none will change any more.
+    async fn changed(&mut self) -> Result<(), watch::error::RecvError> {
+        tokio::select! {
+            changed = self.status.changed() => changed,
+            changed = self.workload.changed() => changed,
+            changed = self.ports.changed() => changed,
+        }
+    }
+
+    fn snapshot(&mut self, plan: &SessionPlan, opened: &Opened) -> Snapshot {
+        let ready = &opened.ready;
+        Snapshot {
+            session: plan.name.clone(),
+            target: plan.route.target.to_string(),
+            pid: std::process::id(),
+            status: self.status.borrow_and_update().clone(),
+            ports: others(&self.ports.borrow_and_update(), opened.jupyter_port),
+            engine: ready.engine.clone(),
+            container: ready.container.as_ref().map(|container| container.name.clone()),
+            gpus: ready.gpus.clone(),
+            workload: self.workload.borrow_and_update().clone(),
+            url: opened.url.clone(),
+        }
     }
 }

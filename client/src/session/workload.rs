@@ -2,19 +2,16 @@
 
 use std::sync::Arc;
 
-use jq_common::{
-    codec::FrameError,
-    protocol::workload::{Event, Ready, Request, WorkloadSpec},
-};
+use jq_common::protocol::workload::{Event, Ready, Request, WorkloadSpec};
 use tokio::sync::Notify;
 
-use super::core::{Events, Session};
+use super::core::{Events, RequestError, Session};
 use crate::{
     error::{Failure, Kind},
     reporter::{self, Reporter},
 };
 
-/// The workload that a session is to have.
+/// The workload of a session.
 pub(super) struct Workload {
     pub(super) session: Arc<Session>,
     pub(super) spec: WorkloadSpec,
@@ -24,17 +21,17 @@ pub(super) struct Workload {
 }
 
 impl Workload {
-    /// Asks the agent to start it: the one that carries the session, or the first that will.
+    /// Requests the workload from the current agent, or from the first one that the session is attached to.
     pub(super) fn request(&self) -> Result<Events, Failure> {
         self.session
             .request(Request::Start(Box::new(self.spec.clone())))
-            .map_err(|error| Failure::new(Kind::Local, "cannot ask for the workload").because(error))
+            .map_err(|error| Failure::new(Kind::Local, "cannot request the workload").because(error))
     }
 
     /// Follows a request until the workload runs.
     ///
     /// # Errors
-    /// The agent's own failure, or [`Kind::ConnectionLost`] when the session was lost meanwhile.
+    /// A failure that the agent reports, or [`Kind::ConnectionLost`] when the session was lost.
     pub(super) async fn started(&self, mut events: Events) -> Result<Ready, Failure> {
         let agent = self.session.known_by();
         let reporter = &*self.reporter;
@@ -56,7 +53,7 @@ impl Workload {
         }
     }
 
-    /// Has every further agent start the workload too. Returns when one cannot.
+    /// Starts the workload again whenever another agent has taken the place of the first one. Returns when that fails.
     pub(super) async fn restart(&self, workload_gone: &Notify) -> Failure {
         loop {
             workload_gone.notified().await;
@@ -66,20 +63,23 @@ impl Workload {
             };
             match started {
                 Ok(_) => self.reporter.done(&self.host),
-                // That agent is gone as well; another one will be found.
+                // That agent is lost as well; another one will be found.
                 Err(failure) if failure.kind == Kind::ConnectionLost => {}
                 Err(failure) => return failure,
             }
         }
     }
 
-    fn broken(&self, error: &FrameError) -> Failure {
+    fn broken(&self, error: &RequestError) -> Failure {
+        if matches!(error, RequestError::Unsupported) {
+            return Failure::older_agent(&self.host);
+        }
         Failure::new(
             Kind::ConnectionLost,
-            "the session was lost while the container was being started",
+            "the session was lost while the container was starting",
         )
         .on(&self.host)
         .because(error)
-        .hint("run the same command again: what was done so far is kept")
+        .hint("run the same command again: completed steps are kept")
     }
 }

@@ -1,4 +1,4 @@
-//! What the values of flags mean: text in, a typed value or a usage failure out.
+//! Parsers for the values of flags: text in, a typed value or a usage failure out.
 
 use std::{fmt, path::Path, time::Duration};
 
@@ -15,24 +15,24 @@ use crate::{
     session::name::{LONGEST, is_name},
 };
 
-/// Room for what stands beside the workload in a request, in bytes.
+/// Bytes of a request besides the workload.
 const BESIDES: usize = 64;
 
 pub(super) fn usage(flag: impl fmt::Display, why: impl fmt::Display) -> Failure {
     Failure::new(Kind::Usage, format!("cannot understand `{flag}`")).because(why)
 }
 
-/// Refuses more of `what` than a request may list.
+/// Refuses more items than a request may list.
 pub(super) fn checked_count(what: &str, count: usize) -> Result<(), Failure> {
     if count <= MOST_LISTED {
         return Ok(());
     }
     Err(Failure::new(Kind::Usage, format!("{count} {what} are too many"))
-        .because(format!("{MOST_LISTED} can be given"))
+        .because(format!("the limit is {MOST_LISTED}"))
         .hint("give fewer"))
 }
 
-/// Refuses what is too long for one request.
+/// Refuses a workload that does not fit into one request.
 pub(super) fn checked_length(workload: &WorkloadSpec) -> Result<(), Failure> {
     if codec::encode(workload, limits::HEADER_FRAME - BESIDES).is_ok() {
         return Ok(());
@@ -42,7 +42,7 @@ pub(super) fn checked_length(workload: &WorkloadSpec) -> Result<(), Failure> {
         "the values of `-e`, `-v` and the other flags are too long",
     )
     .because(format!(
-        "together they can have {} KiB",
+        "together they may have {} KiB",
         limits::HEADER_FRAME / 1024
     ))
     .hint("put long values into a file on the host, and mount it with `-v`"))
@@ -53,13 +53,13 @@ pub(super) fn checked_name(name: String) -> Result<String, Failure> {
         return Ok(name);
     }
     let why = format!(
-        "a name begins with a letter or digit and has letters, digits, `_`, `.` and `-`, {LONGEST} at most"
+        "a name consists of at most {LONGEST} letters, digits, `_`, `.` and `-`, and begins with a letter or digit"
     );
     Err(usage(format!("--name {name}"), why))
 }
 
-/// Reads `SRC:DST[:ro]`. A shell replaces a leading `~` by the home on this machine, where the host's home was meant:
-/// a source below this machine's home is read as below the host's, and the note says so.
+/// Parses `SRC:DST[:ro]`. The local shell expands a leading `~` to the home on this machine, but the user means the home
+/// on the host: a source below the local home is mapped there, with a note.
 pub(super) fn parse_volume(
     text: &str,
     laptop_home: Option<&Path>,
@@ -67,12 +67,12 @@ pub(super) fn parse_volume(
     let wrong = |why: &str| usage(format!("-v {text}"), why);
     let mut parts = text.split(':');
     let (Some(source), Some(destination)) = (parts.next(), parts.next()) else {
-        return Err(wrong("it is written SRC:DST or SRC:DST:ro"));
+        return Err(wrong("expected SRC:DST or SRC:DST:ro"));
     };
     let read_only = match (parts.next(), parts.next()) {
         (None | Some("rw"), None) => false,
         (Some("ro"), None) => true,
-        _ => return Err(wrong("it is written SRC:DST or SRC:DST:ro")),
+        _ => return Err(wrong("expected SRC:DST or SRC:DST:ro")),
     };
     if !destination.starts_with('/') {
         return Err(wrong("the folder in the container must begin with `/`"));
@@ -116,7 +116,7 @@ pub(super) fn parse_gpus(text: &str) -> Result<GpuAsk, Failure> {
         return match count {
             0 => Err(usage(
                 "--gpus 0",
-                "for no GPU say `none`, for the one with index 0 say `0,`",
+                "use `none` for no GPU, and `0,` for the GPU with index 0",
             )),
             count => Ok(GpuAsk::Count(count)),
         };
@@ -139,14 +139,14 @@ pub(super) fn parse_gpus(text: &str) -> Result<GpuAsk, Failure> {
     if ids.is_empty() || !ids.iter().all(valid) {
         return Err(usage(
             format!("--gpus {text}"),
-            "it is all, none, a number, or indices or UUIDs with commas",
+            "expected all, none, a number, or a comma-separated list of indices or UUIDs",
         ));
     }
     checked_count("GPUs in `--gpus`", ids.len())?;
     Ok(GpuAsk::Ids(ids))
 }
 
-/// Reads `NAME=VALUE`, or `NAME` alone with the value that `value_of` gives.
+/// Parses `NAME=VALUE`, or `NAME` alone with its value from `value_of`.
 pub(super) fn parse_env(
     text: &str,
     value_of: impl Fn(&str) -> Option<String>,
@@ -157,14 +157,14 @@ pub(super) fn parse_env(
             let value = value_of(text).ok_or_else(|| {
                 usage(
                     format!("-e {text}"),
-                    "it has no value, here or in this machine's environment",
+                    "no value is given, and this machine's environment has none",
                 )
             })?;
             (text, value)
         }
     };
     if name.is_empty() || name.contains('\0') || value.contains('\0') {
-        return Err(usage(format!("-e {text}"), "it is written NAME=VALUE"));
+        return Err(usage(format!("-e {text}"), "expected NAME=VALUE"));
     }
     Ok((name.to_owned(), value))
 }
@@ -179,12 +179,12 @@ pub(super) fn checked_workdir(dir: String) -> Result<String, Failure> {
     ))
 }
 
-/// Bytes, with `k`, `m`, `g` or `t` (powers of 1024) and an optional `b` or `ib` behind them.
+/// Parses a size in bytes, with an optional unit: `k`, `m`, `g` or `t` (powers of 1024), each also with `b` or `ib`.
 pub(super) fn parse_size(text: &str) -> Result<u64, Failure> {
     let wrong = || {
         usage(
             format!("--shm-size {text}"),
-            "it is a number with k, m or g, such as 8g",
+            "expected a number with k, m or g, for example 8g",
         )
     };
     let lower = text.to_ascii_lowercase();
@@ -205,12 +205,7 @@ pub(super) fn parse_size(text: &str) -> Result<u64, Failure> {
 }
 
 pub(super) fn parse_user(text: &str) -> Result<UserSpec, Failure> {
-    let wrong = || {
-        usage(
-            format!("--user {text}"),
-            "it is written UID or UID:GID, in numbers",
-        )
-    };
+    let wrong = || usage(format!("--user {text}"), "expected UID or UID:GID as numbers");
     let (uid, gid) = text
         .split_once(':')
         .map_or((text, None), |(uid, gid)| (uid, Some(gid)));
@@ -224,7 +219,7 @@ pub(super) fn parse_time(text: &str) -> Result<Duration, Failure> {
     let wrong = || {
         usage(
             format!("--linger {text}"),
-            "it is a number with s, m, h or d, such as 30m",
+            "expected a number with s, m, h or d, for example 30m",
         )
     };
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
@@ -236,7 +231,7 @@ pub(super) fn parse_time(text: &str) -> Result<Duration, Failure> {
         "d" => 86_400,
         _ => return Err(wrong()),
     };
-    // A year: longer than any host stays up, and far from what a timer cannot hold.
+    // At most a year: longer than any host stays up, and far below the range of a timer.
     number
         .checked_mul(unit)
         .filter(|s| (1..=31_536_000).contains(s))

@@ -1,4 +1,5 @@
-//! The hosts on the way to a host: ProxyJump followed as ssh follows it, so that each can be connected to in turn.
+//! Resolves the chain of jump hosts to a target: follows ProxyJump as ssh does, so that each host can be connected to in
+//! turn.
 
 use super::{Destination, config::Resolved};
 use crate::error::{Failure, Kind};
@@ -6,25 +7,24 @@ use crate::error::{Failure, Kind};
 /// One host of a chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Hop {
-    /// As its user or the configuration calls it.
+    /// As the user or the configuration writes it.
     pub(crate) destination: Destination,
-    /// What ssh's configuration says about it.
+    /// Its settings in ssh's configuration.
     pub(crate) resolved: Resolved,
-    /// Options of the user (`KEY=VALUE`) that apply to it: those of the command line reach the last hop alone, as with
-    /// ssh itself.
+    /// Options of the command line (`KEY=VALUE`) that apply to it: as with ssh, they apply to the last hop only.
     pub(crate) options: Vec<String>,
 }
 
-/// Most hosts in a chain.
+/// Limit of hosts in a chain.
 const LONGEST: usize = 8;
 
-/// Looks a host up with further options (`KEY=VALUE`).
+/// Looks up the settings of a host, with additional options (`KEY=VALUE`).
 pub(crate) type Resolve<'a> = dyn FnMut(&Destination, &[String]) -> Result<Resolved, Failure> + 'a;
 
-/// The hosts to go through, the target last. `options` are the user's for the target.
+/// The jump hosts and the target, in the order of connecting. `options` apply to the target.
 ///
 /// # Errors
-/// What `resolve` returns; a malformed ProxyJump; a chain that leads back to itself or is longer than 8 hosts.
+/// Errors of `resolve`; a malformed ProxyJump; a chain with a loop or with more than 8 hosts.
 pub(crate) fn chain(
     target: &Destination,
     options: &[String],
@@ -45,7 +45,7 @@ pub(crate) fn chain(
         if seen {
             return Err(refused(
                 target,
-                format!("it leads back to itself: {}", route(&from_target)),
+                format!("it contains a loop: {}", route(&from_target)),
             ));
         }
         if from_target.len() > LONGEST {
@@ -60,7 +60,7 @@ pub(crate) fn chain(
     Ok(from_target)
 }
 
-/// `through` is the part of a ProxyJump list before this host: it takes the place of the host's own ProxyJump.
+/// `through` is the part of a ProxyJump list before this host: it replaces the host's own ProxyJump.
 fn look_up(
     destination: Destination,
     through: &[Destination],
@@ -85,7 +85,7 @@ fn jumps(list: &str) -> Result<Vec<Destination>, super::destination::BadDestinat
     list.split(',').map(Destination::jump).collect()
 }
 
-/// ssh_config(5), TOKENS: what `ProxyJump` may say about the host it leads to.
+/// Expands the tokens that ssh_config(5) permits in `ProxyJump`.
 fn expanded(list: &str, hop: &Hop) -> String {
     let port = hop.resolved.port.to_string();
     let mut text = String::with_capacity(list.len());
@@ -138,7 +138,7 @@ fn refused(target: &Destination, why: impl std::fmt::Display) -> Failure {
 mod tests {
     use super::*;
 
-    /// Resolves from lines `host: ProxyJump`, as ssh does: what is asked for with `-o` comes first.
+    /// Resolves from pairs of host and ProxyJump, as ssh does: an option has precedence.
     fn resolver(
         config: &'static [(&'static str, &'static str)],
     ) -> impl FnMut(&Destination, &[String]) -> Result<Resolved, Failure> {
@@ -176,7 +176,7 @@ mod tests {
             .collect())
     }
 
-    /// Configuration, options of the command line, and the hosts that come of them.
+    /// Configuration, options of the command line, and the resulting chain.
     type Case = (
         &'static [(&'static str, &'static str)],
         &'static [&'static str],
@@ -184,13 +184,13 @@ mod tests {
     );
 
     #[test]
-    fn hosts_come_in_the_order_in_which_they_are_reached() {
+    fn hosts_are_in_the_order_of_connecting() {
         let cases: [Case; 7] = [
             (&[("gpu", "%r@gw-%n:2%p")], &[], &["ana@gw-gpu:222", "gpu"]),
             (&[], &[], &["gpu"]),
             (&[("gpu", "gw")], &[], &["gw", "gpu"]),
             (&[("gpu", "a,b")], &[], &["a", "b", "gpu"]),
-            // A list's first host is reached by its own ProxyJump, the others through the list.
+            // The first host of a list uses its own ProxyJump, the others the list.
             (
                 &[("gpu", "a,b"), ("a", "x"), ("b", "y")],
                 &[],
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chain_that_cannot_end_is_refused_and_shown() {
+    fn a_chain_with_a_loop_is_refused_and_shown() {
         let failure = names(&[("gpu", "a"), ("a", "b"), ("b", "a")], &[]).unwrap_err();
         assert_eq!(failure.kind, Kind::Usage);
         assert!(

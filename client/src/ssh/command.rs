@@ -1,4 +1,4 @@
-//! Arguments for ssh: plain functions, so that what reaches a shell or another machine can be tested.
+//! Arguments of ssh: pure functions, so that quoting for shells and other machines can be tested.
 
 use std::ffi::OsString;
 
@@ -8,8 +8,8 @@ use super::{
     socket::{Socket, without_tokens},
 };
 
-/// A connection that carries sessions and passes connections on, and is nothing else: no shell of its own (a gateway
-/// may allow none), nothing that the user's configuration would forward, run or keep.
+/// A master connection only multiplexes sessions and forwards connections to the next host. It has no shell of its own
+/// (a gateway may forbid one), and ignores whatever the user's configuration would forward, run or keep.
 const CONNECTION: [&str; 11] = [
     "ControlPersist=no",
     "ForwardAgent=no",
@@ -24,32 +24,31 @@ const CONNECTION: [&str; 11] = [
     "ServerAliveCountMax=4",
 ];
 
-/// A connection of which its user knows nothing: where ssh would ask, it fails.
+/// In the background ssh fails where it would ask.
 const BATCH: [&str; 1] = ["BatchMode=yes"];
 
-/// How long a connection may take, in seconds, where the user's configuration does not say.
+/// Timeout in seconds, unless the user's configuration sets one.
 const CONNECT_TIMEOUT: &str = "ConnectTimeout=15";
 
-/// The same for one that nobody waits for.
+/// The same in the background.
 const BATCH_CONNECT_TIMEOUT: &str = "ConnectTimeout=10";
 
-/// Runs ssh for as long as its own standard input, a pipe from this process, is open. However this process ends, the
-/// pipe closes; then ssh is told to end. `$$` in the part behind stays the number of the process that becomes ssh.
+/// Shell script that runs ssh until its standard input, a pipe from this process, is closed: however this process ends,
+/// ssh ends too. In the subshell, `$$` is the pid of the shell, which `exec` replaces by ssh.
 pub(super) const HELD: &str = "exec 3<&0
 (while read -r line; do :; done; kill $$) <&3 3<&- >/dev/null 2>&1 &
 exec \"$@\" </dev/null 3<&-";
 
-/// As [`HELD`], in a session of its own where this system can make one: neither ssh nor a ProxyCommand of the user's can
-/// then open the terminal.
+/// As [`HELD`], but in a new session if `setsid` exists: neither ssh nor the user's ProxyCommand can open the terminal.
 pub(super) const HELD_APART: &str = "exec 3<&0
 (while read -r line; do :; done; kill $$) <&3 3<&- >/dev/null 2>&1 &
 command -v setsid >/dev/null 2>&1 && set -- setsid \"$@\"
 exec \"$@\" </dev/null 3<&-";
 
-/// ssh's variable that keeps it from asking by a window (ssh(1)), and its value.
+/// Environment variable that keeps ssh from asking in a window (ssh(1)).
 pub(super) const NO_WINDOWS: (&str, &str) = ("SSH_ASKPASS_REQUIRE", "never");
 
-/// ssh's arguments for a question about its configuration.
+/// Arguments that print the settings for a host (`ssh -G`).
 pub(super) fn configuration(
     options: &SshOptions,
     asked: &[String],
@@ -62,7 +61,7 @@ pub(super) fn configuration(
     arguments
 }
 
-/// ssh's arguments for the connection to `hop`, through the connection `previous` where there is one.
+/// Arguments of the master connection to `hop`, through the master connection `previous` if there is one.
 pub(super) fn connection(
     options: &SshOptions,
     hop: &Hop,
@@ -77,7 +76,7 @@ pub(super) fn connection(
         socket.escaped().into(),
     ];
     arguments.extend(file(options));
-    // ssh takes the first value that it sees for each option: these come before the user's.
+    // ssh uses the first value of each option: these must come before the user's.
     if let Some((through, its_socket)) = previous {
         arguments.extend(settings(&[
             format!("ProxyCommand={}", pass_on(options, through, its_socket, hop)?),
@@ -100,14 +99,14 @@ pub(super) fn connection(
     Some(arguments)
 }
 
-/// ssh's arguments for one more shell over the connection `socket`.
+/// Arguments of a shell over the master connection `socket`.
 pub(super) fn shell(hop: &Hop, socket: &Socket) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = over(socket).into_iter().map(OsString::from).collect();
     arguments.extend(["-T", "--", &hop.resolved.hostname, "/bin/sh -s"].map(OsString::from));
     arguments
 }
 
-/// A ProxyCommand that reaches `next` over the connection `socket` to `through`. None when it cannot be quoted.
+/// A ProxyCommand that connects to `next` over the master connection `socket` to `through`. None if it cannot be quoted.
 fn pass_on(options: &SshOptions, through: &Hop, socket: &Socket, next: &Hop) -> Option<String> {
     let mut words = vec![options.program.to_str()?.to_owned()];
     words.extend(over(socket));
@@ -121,8 +120,8 @@ fn pass_on(options: &SshOptions, through: &Hop, socket: &Socket, next: &Hop) -> 
     Some(without_tokens(&line))
 }
 
-/// Arguments that use the connection `socket` and nothing else: no configuration is read, and without that connection
-/// ssh fails instead of making one of its own.
+/// Arguments that use the master connection `socket` and nothing else: ssh reads no configuration, and without the master
+/// it fails instead of connecting by itself.
 fn over(socket: &Socket) -> Vec<String> {
     let mut words: Vec<String> = ["-F", "/dev/null", "-S"].map(str::to_owned).into();
     words.push(socket.escaped());
@@ -173,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_forwarded_run_or_kept_is_decided_before_the_user_is_heard() {
+    fn options_that_forward_run_or_keep_anything_come_before_the_users() {
         let mut gpu = hop("ana@gpu", "10.0.0.2");
         gpu.options = vec!["ForwardAgent=yes".into(), "ProxyCommand=evil".into()];
         let options = SshOptions {
@@ -200,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn where_nobody_can_be_asked_nobody_is() {
+    fn in_the_background_ssh_asks_nothing() {
         let mut gpu = hop("gpu", "10.0.0.2");
         gpu.options = vec!["BatchMode=no".into()];
         let arguments = |batch, gpu: &Hop| {
@@ -231,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_held_apart_has_no_terminal_and_ends_with_its_input() {
+    fn in_the_background_ssh_has_no_terminal_and_ends_with_its_input() {
         let mut child = Command::new("/bin/sh")
             .args(["-c", HELD_APART, "ssh", "/bin/sh", "-c"])
             .arg("echo $$ $(cut -d' ' -f6 /proc/$$/stat); exec sleep 600")
@@ -263,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shell_uses_its_connection_and_nothing_else() {
+    fn a_shell_uses_the_master_connection_and_nothing_else() {
         let arguments = shell(&hop("gpu", "10.0.0.2"), &Socket::from("/run/50%/1"));
         let words = words(&arguments);
         assert_eq!(words[..4], ["-F", "/dev/null", "-S", "/run/50%%/1"]);
@@ -274,11 +273,11 @@ mod tests {
     proptest::proptest! {
         #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
         #[test]
-        fn a_shell_takes_the_words_of_a_proxy_command_for_what_they_are(path in "/[^\0\n]{0,40}", name in "[a-z:.%]{1,10}") {
+        fn a_proxy_command_survives_the_shell_unchanged(path in "/[^\0\n]{0,40}", name in "[a-z:.%]{1,10}") {
             let (through, next) = (hop("gw", "gw.example"), hop("gpu", &name));
             let options = SshOptions::new("/run/jq");
             let Some(line) = pass_on(&options, &through, &Socket::from(path.as_str()), &next) else { return Ok(()) };
-            // ssh replaces %% by % before it gives the line to a shell, and again in what follows -S.
+            // ssh replaces %% by % before it passes the line to a shell, and again in the argument of -S.
             let line = line.replace("%%", "%");
             let output = Command::new("/bin/sh").arg("-c").arg(format!("printf '%s\\n' {line}")).output().unwrap();
             let said = String::from_utf8(output.stdout).unwrap();

@@ -1,24 +1,24 @@
-//! What ssh's configuration says about a host, as `ssh -G` prints it.
+//! Settings of ssh for a host, parsed from `ssh -G`.
 
-/// What ssh would do for one host.
+/// The settings of one host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resolved {
-    /// Name or address that is connected to.
+    /// Name or address to connect to.
     pub hostname: String,
-    /// User who logs in there.
+    /// User name for the login.
     pub user: String,
     /// Port of its sshd.
     pub port: u16,
-    /// The ProxyJump list.
+    /// The ProxyJump list, if set.
     pub proxy_jump: Option<String>,
-    /// The user's own ProxyCommand.
+    /// The ProxyCommand, if set.
     pub proxy_command: Option<String>,
-    /// Whether the user has set how long a connection may take.
+    /// Whether ConnectTimeout is set.
     pub has_connect_timeout: bool,
 }
 
 impl Resolved {
-    /// Reads the output of `ssh -G`. None when it names no host, user or port.
+    /// Parses the output of `ssh -G`. None if host, user or port is missing.
     #[must_use]
     pub fn parse(output: &str) -> Option<Self> {
         let value = |key: &str| {
@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_ssh_prints_is_read() {
+    fn the_output_of_ssh_is_parsed() {
         let resolved = Resolved::parse(
             "host ok\nuser root\nhostname 127.0.0.1\nport 42201\nproxyusefdpass no\nidentityfile ~/.ssh/a b\n\
              connecttimeout none\ncontrolpersist no\nproxyjump a,root@[::1]:22\n",

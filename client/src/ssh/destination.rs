@@ -1,8 +1,8 @@
-//! What a user may write for a host.
+//! Destinations: hosts as users and ssh's configuration write them.
 
 use std::fmt;
 
-/// One end of an ssh connection as its user wrote it, taken apart. Safe as arguments of ssh and, quoted, of a shell.
+/// A parsed and validated ssh destination. Safe as an argument of ssh and, quoted, of a shell.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Destination {
     written: String,
@@ -11,7 +11,7 @@ pub struct Destination {
     port: Option<u16>,
 }
 
-/// Why a text is no destination, as the end of a sentence.
+/// Why a text is not a destination.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` {reason}")]
 pub struct BadDestination {
@@ -20,10 +20,10 @@ pub struct BadDestination {
 }
 
 impl Destination {
-    /// Reads a target: `[user@]host`, an alias of ssh's configuration, or `ssh://[user@]host[:port]`.
+    /// Parses a target: `[user@]host`, an alias of ssh's configuration, or `ssh://[user@]host[:port]`.
     ///
     /// # Errors
-    /// When it could be taken for an option, holds what a shell would act upon, or has a port outside of a URI.
+    /// When it could be taken for an option, contains shell metacharacters, or has a port outside of a URI.
     pub fn target(text: &str) -> Result<Self, BadDestination> {
         let bad = |reason| bad(text, reason);
         if let Some(rest) = text.strip_prefix("ssh://") {
@@ -40,7 +40,7 @@ impl Destination {
         Self::checked(text, user.map(str::to_owned), host, None)
     }
 
-    /// Reads one host of a ProxyJump list: `[user@]host[:port]`, `[user@][address]:port`, or a URI.
+    /// Parses one host of a ProxyJump list: `[user@]host[:port]`, `[user@][address]:port`, or a URI.
     ///
     /// # Errors
     /// As [`Destination::target`].
@@ -79,20 +79,20 @@ impl Destination {
     ) -> Result<Self, BadDestination> {
         let bad = |reason| bad(text, reason);
         if host.is_empty() {
-            return Err(bad("names no host"));
+            return Err(bad("has no host"));
         }
         if text.starts_with('-') || host.starts_with('-') {
             return Err(bad("begins with a hyphen"));
         }
         if host.chars().any(|c| c == '\\' || is_unfit(c)) {
-            return Err(bad("holds a character that no host name has"));
+            return Err(bad("contains a character that is invalid in a host name"));
         }
         if let Some(user) = &user {
             if user.is_empty() || user.starts_with('-') || user.ends_with('\\') {
                 return Err(bad("has a malformed user name"));
             }
             if user.chars().any(is_unfit) {
-                return Err(bad("has a user name with a character that no user name has"));
+                return Err(bad("contains a character that is invalid in a user name"));
             }
         }
         Ok(Self {
@@ -103,31 +103,31 @@ impl Destination {
         })
     }
 
-    /// As its user wrote it.
+    /// As the user wrote it.
     #[must_use]
     pub fn written(&self) -> &str {
         &self.written
     }
 
-    /// The user, where one was written.
+    /// The user name, if given.
     #[must_use]
     pub fn user(&self) -> Option<&str> {
         self.user.as_deref()
     }
 
-    /// The host or alias.
+    /// The host name, address or alias.
     #[must_use]
     pub fn host(&self) -> &str {
         &self.host
     }
 
-    /// The port, where one was written.
+    /// The port, if given.
     #[must_use]
     pub fn port(&self) -> Option<u16> {
         self.port
     }
 
-    /// ssh's arguments for it, the last ones before a command.
+    /// Arguments for ssh, to be the last before a command.
     pub(super) fn arguments(&self) -> Vec<String> {
         let mut arguments = Vec::new();
         if let Some(user) = &self.user {
@@ -141,7 +141,7 @@ impl Destination {
     }
 }
 
-/// The command line with which a user can try the same by hand.
+/// The command with which a user can connect by hand.
 impl fmt::Display for Destination {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ssh ")?;
@@ -162,7 +162,7 @@ fn bad(text: &str, reason: &'static str) -> BadDestination {
     }
 }
 
-/// The characters that ssh itself refuses since 9.6, because `%h` and `%r` reach a shell in a user's ProxyCommand.
+/// Characters that ssh refuses since 9.6, because `%h` and `%r` reach a shell in a ProxyCommand.
 fn is_unfit(c: char) -> bool {
     c.is_control() || c.is_whitespace() || "'`\"$;&<>|(){},".contains(c)
 }

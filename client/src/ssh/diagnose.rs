@@ -1,7 +1,7 @@
-//! From what ssh and a shell complained about to what a user can do: plain functions of text.
+//! Turns messages of ssh and of a shell into failures with hints. Pure functions of text.
 //!
-//! The texts are OpenSSH's, which no locale changes; what the C library adds to them (`Connection refused`) may be in
-//! another language and is therefore passed on and not relied upon.
+//! OpenSSH does not translate its messages. The parts from the C library (`Connection refused`) may be translated: they are
+//! shown, but never needed for a decision.
 
 use std::{os::unix::process::ExitStatusExt, process::ExitStatus};
 
@@ -11,22 +11,22 @@ mod shell;
 pub(super) use shell::is_refused_session;
 pub(crate) use shell::{shell, silent, too_loud};
 
-/// The host whose connection failed, and its place.
+/// A host whose connection failed, and its position in the chain.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Place<'a> {
-    /// As the user or the configuration calls it.
+    /// As the user or the configuration writes it.
     pub(crate) name: &'a str,
-    /// What a user can type to try the same.
+    /// Command with which the user can try it by hand.
     pub(crate) by_hand: &'a str,
-    /// The name or address that ssh connects to.
+    /// Name or address that ssh connects to.
     pub(crate) hostname: &'a str,
-    /// The host before it in the chain, and what that host's connection has complained about since.
+    /// The previous host of the chain, and the messages of the connection to it.
     pub(crate) through: Option<(&'a str, &'a [String])>,
-    /// The host that is reached through it in the end, where it is not the target itself.
+    /// The target, if this host is a jump host on the way to it.
     pub(crate) on_the_way_to: Option<&'a str>,
 }
 
-/// Why a connection could not be made, from the lines that ssh wrote before it ended.
+/// The failure of a connection, from the messages of ssh.
 #[must_use]
 pub(crate) fn connection(place: Place<'_>, lines: &[String], status: Option<ExitStatus>) -> Failure {
     let mut failure = by_a_gateway(place, lines)
@@ -57,7 +57,7 @@ fn interrupted(lines: &[String], status: Option<ExitStatus>) -> bool {
     status.and_then(|s| s.signal()) == Some(2) || line_with(lines, &["Killed by signal 2"]).is_some()
 }
 
-/// The host before this one refused to pass the connection on.
+/// The previous host did not forward the connection.
 fn by_a_gateway(place: Place<'_>, lines: &[String]) -> Option<Failure> {
     let (gateway, said) = place.through?;
     line_with(lines, &["tdio forwarding request failed"])?;
@@ -69,16 +69,16 @@ fn by_a_gateway(place: Place<'_>, lines: &[String]) -> Option<Failure> {
     let Some(reason) = reason else {
         return Some(
             Failure::new(Kind::Unreachable, "cannot connect")
-                .because(format!("{gateway} did not pass the connection on"))
+                .because(format!("{gateway} did not forward the connection"))
                 .hint(format!("check with: {}", place.by_hand)),
         );
     };
     if reason.starts_with("administratively prohibited") {
         return Some(
-            Failure::new(Kind::Unreachable, "cannot go through the gateway")
+            Failure::new(Kind::Unreachable, "cannot connect through the gateway")
                 .on(gateway)
                 .because(format!(
-                    "its sshd does not let connections to {} through",
+                    "its sshd does not allow forwarding to {}",
                     place.hostname
                 ))
                 .hint("ask its administrator for AllowTcpForwarding and PermitOpen in sshd_config(5)"),
@@ -88,7 +88,7 @@ fn by_a_gateway(place: Place<'_>, lines: &[String]) -> Option<Failure> {
     let (kind, hint) = if is_unknown_name(detail) {
         (
             Kind::UnknownHost,
-            format!("check the host's name as {gateway} knows it (HostName in ~/.ssh/config)"),
+            format!("check the host name as {gateway} resolves it (HostName in ~/.ssh/config)"),
         )
     } else {
         (
@@ -114,7 +114,7 @@ fn is_unknown_name(text: &str) -> bool {
     .any(|t| text.contains(t))
 }
 
-/// The host's key.
+/// Problems with the host key.
 fn by_key(place: Place<'_>, lines: &[String]) -> Option<Failure> {
     if line_with(
         lines,
@@ -138,9 +138,9 @@ fn by_key(place: Place<'_>, lines: &[String]) -> Option<Failure> {
         return Some(
             Failure::new(Kind::HostKeyChanged, "refused to connect: the host's key has changed")
                 .because(format!(
-                    "it is not the key that this machine knows{known}: the host was set up anew, or somebody stands in between"
+                    "it is not the key that this machine knows{known}: the host was reinstalled, or somebody intercepts the connection"
                 ))
-                .hint(format!("ask its administrator; only if the key was changed on purpose: {remove}")),
+                .hint(format!("ask its administrator; if the key was changed on purpose: {remove}")),
         );
     }
     if line_with(lines, &["REVOKED HOST KEY"]).is_some() {
@@ -149,23 +149,26 @@ fn by_key(place: Place<'_>, lines: &[String]) -> Option<Failure> {
                 Kind::HostKeyChanged,
                 "refused to connect: the host's key is revoked",
             )
-            .because("the key that it shows is on the list of revoked keys")
+            .because("its key is on the list of revoked keys")
             .hint("ask its administrator for the new key"),
         );
     }
     line_with(lines, &["Host key verification failed"])?;
     let why = line_with(lines, &["host key is known for"]).map_or(
-        "its key is not known here, and was not accepted",
-        |_| "its key is not known here, and ssh is set to refuse such hosts",
+        "its key is unknown on this machine and was not accepted",
+        |_| "its key is unknown on this machine, and ssh is configured to refuse such hosts",
     );
     Some(
-        Failure::new(Kind::HostKeyUnknown, "cannot be sure that it is the right host")
+        Failure::new(Kind::HostKeyUnknown, "cannot verify the host")
             .because(why)
-            .hint(format!("run once and answer ssh's question: {}", place.by_hand)),
+            .hint(format!(
+                "run this once and answer ssh's question: {}",
+                place.by_hand
+            )),
     )
 }
 
-/// The login.
+/// Problems with the login.
 fn by_login(place: Place<'_>, lines: &[String]) -> Option<Failure> {
     let refused = |why: String, hint: String| {
         Some(
@@ -176,9 +179,9 @@ fn by_login(place: Place<'_>, lines: &[String]) -> Option<Failure> {
     };
     if line_with(lines, &["Too many authentication failures"]).is_some() {
         return refused(
-            "too many keys were offered before the right one".into(),
+            "ssh offered too many keys before the right one".into(),
             format!(
-                "name the key (IdentityFile) and set IdentitiesOnly yes for {} in ~/.ssh/config",
+                "set IdentityFile and `IdentitiesOnly yes` for {} in ~/.ssh/config",
                 place.name
             ),
         );
@@ -211,7 +214,7 @@ fn by_login(place: Place<'_>, lines: &[String]) -> Option<Failure> {
     )
 }
 
-/// The way there.
+/// Problems with the network.
 fn by_network(place: Place<'_>, lines: &[String]) -> Option<Failure> {
     if let Some(line) = line_with(lines, &["Could not resolve hostname"]) {
         let why = line.strip_prefix("ssh: ").unwrap_or(line);
@@ -220,9 +223,9 @@ fn by_network(place: Place<'_>, lines: &[String]) -> Option<Failure> {
                 .because(why)
                 .hint("check this machine's network: no name server answers")
         } else {
-            Failure::new(Kind::UnknownHost, "no such host").because(why).hint(
-                "check the name, Host and HostName in ~/.ssh/config, and whether a VPN is needed for it",
-            )
+            Failure::new(Kind::UnknownHost, "no such host")
+                .because(why)
+                .hint("check the name, Host and HostName in ~/.ssh/config, and whether a VPN is needed")
         });
     }
     let unreachable = |why: &str, hint: String| {
@@ -235,12 +238,11 @@ fn by_network(place: Place<'_>, lines: &[String]) -> Option<Failure> {
     if let Some(line) = line_with(lines, &["connect to host "]) {
         let why = line.strip_prefix("ssh: ").unwrap_or(line);
         let hint = if why.contains("refused") {
-            "no sshd answers there: check the port (ssh://host:port) and that the host is up".to_owned()
+            "nothing listens on the port: check the port (ssh://host:port) and that the host is up".to_owned()
         } else if why.contains("unreachable") || why.contains("No route") {
             "check this machine's network, and whether a VPN is needed".to_owned()
         } else {
-            "the host is off, or a firewall is in between: check the network, and whether a VPN is needed"
-                .to_owned()
+            "the host is down or behind a firewall: check the network, and whether a VPN is needed".to_owned()
         };
         return unreachable(why, hint);
     }
@@ -272,14 +274,14 @@ fn by_network(place: Place<'_>, lines: &[String]) -> Option<Failure> {
         format!("check its ProxyCommand in ~/.ssh/config: {}", place.by_hand)
     } else {
         format!(
-            "the host may be too busy, or refuse this address for a while: try `{}`",
+            "the host may be overloaded, or block this address for a while: try `{}`",
             place.by_hand
         )
     };
     unreachable(why, hint)
 }
 
-/// This machine's configuration of ssh.
+/// Problems with the configuration of ssh.
 fn by_configuration(lines: &[String]) -> Option<Failure> {
     let line = line_with(
         lines,
@@ -298,17 +300,17 @@ fn by_configuration(lines: &[String]) -> Option<Failure> {
     Some(configuration(line))
 }
 
-/// ssh cannot make sense of its configuration.
+/// ssh refuses its configuration.
 pub(super) fn configuration(line: &str) -> Failure {
     Failure::new(Kind::Usage, "ssh refuses its configuration")
         .because(line)
-        .hint("correct the option, or the file that is named (~/.ssh/config or the one given with -F)")
+        .hint("correct the option, or the configuration file (~/.ssh/config or the one given with -F)")
 }
 
 fn by_nothing_known(place: Place<'_>, lines: &[String], status: Option<ExitStatus>) -> Failure {
     let why = match lines.last() {
         Some(line) => line.clone(),
-        None => format!("ssh ended without a word ({})", ended(status)),
+        None => format!("ssh ended without a message ({})", ended(status)),
     };
     Failure::new(Kind::Unreachable, "cannot connect")
         .because(why)
@@ -319,11 +321,11 @@ fn ended(status: Option<ExitStatus>) -> String {
     match (status.and_then(|s| s.code()), status.and_then(|s| s.signal())) {
         (Some(code), _) => format!("exit status {code}"),
         (None, Some(signal)) => format!("signal {signal}"),
-        (None, None) => "it had to be stopped".to_owned(),
+        (None, None) => "it had to be killed".to_owned(),
     }
 }
 
-/// The last line that holds one of `texts`.
+/// The last line that contains one of `texts`.
 fn line_with<'a>(lines: &'a [String], texts: &[&str]) -> Option<&'a str> {
     lines
         .iter()

@@ -1,4 +1,4 @@
-//! This machine as a host.
+//! This machine as a host, without ssh.
 
 use std::ffi::OsString;
 
@@ -7,7 +7,7 @@ use tokio::process::Command;
 use super::shell::{self, RemoteHost, Shell};
 use crate::error::Failure;
 
-/// This machine, by its own `/bin/sh`.
+/// Runs `/bin/sh` on this machine.
 pub(crate) struct Local {
     program: OsString,
     arguments: Vec<OsString>,
@@ -15,7 +15,7 @@ pub(crate) struct Local {
 }
 
 impl Local {
-    /// The machine this process runs on, as the user this process runs as.
+    /// This machine, as the current user.
     pub(crate) fn new() -> Self {
         Self {
             program: "/bin/sh".into(),
@@ -27,7 +27,7 @@ impl Local {
 
 #[cfg(test)]
 impl Local {
-    /// Another shell than `/bin/sh`: the words that start it.
+    /// Replaces `/bin/sh` by another command.
     pub(crate) fn with_shell<S: Into<OsString>>(mut self, words: impl IntoIterator<Item = S>) -> Self {
         let mut words = words.into_iter().map(Into::into);
         if let Some(program) = words.next() {
@@ -37,7 +37,7 @@ impl Local {
         self
     }
 
-    /// One more variable in the shell's environment, in place of this process's.
+    /// Sets an environment variable of the shell.
     pub(crate) fn with_variable(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
         self.environment.push((name.into(), value.into()));
         self

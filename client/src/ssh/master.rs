@@ -1,4 +1,4 @@
-//! Hosts reached by the system's ssh. The only file that starts it.
+//! Master connections to the hosts of a chain. The only file that starts ssh.
 
 use std::{ffi::OsString, io, process::Stdio, sync::Arc, time::Duration};
 
@@ -24,20 +24,18 @@ use crate::{
     reporter::Reporter,
 };
 
-/// Connections to every host of a chain, each made through the one before. However this process ends, they end.
+/// Master connections to all hosts of a chain, each through the previous one. They end with this process, however it ends.
 pub(crate) struct Connection {
     hosts: Vec<SshHost>,
-    /// Removed after the last connection that has its socket there.
+    /// Dropped last: the connections have their sockets there.
     _sockets: Sockets,
 }
 
 impl Connection {
-    /// Connects to `target` and to each host on the way there, in order. ssh may ask its user for each host's password
-    /// or code, once.
+    /// Connects to the jump hosts and `target` in order. ssh may ask the user for the password or code of each host, once.
     ///
     /// # Errors
-    /// When ssh is missing or refuses its configuration, and when one of the connections fails: the failure names the
-    /// host where.
+    /// When ssh is missing or refuses its configuration, or when a connection fails; the failure names the host.
     pub(crate) async fn open(
         target: &Destination,
         options: &SshOptions,
@@ -67,8 +65,7 @@ impl Connection {
         &self.hosts[self.hosts.len() - 1]
     }
 
-    /// The hosts on the way to the target, the one that this machine connects to first. Empty where that is the target
-    /// itself.
+    /// The jump hosts in the order of connecting; empty if there are none.
     #[must_use]
     pub(crate) fn gateways(&self) -> &[SshHost] {
         &self.hosts[..self.hosts.len() - 1]
@@ -77,12 +74,12 @@ impl Connection {
 
 #[cfg(test)]
 impl Connection {
-    /// The hosts in the order in which they are reached, the target last. Never empty.
+    /// The jump hosts and the target.
     pub(crate) fn hosts(&self) -> &[SshHost] {
         &self.hosts
     }
 
-    /// Ends all of them, the target's first. Dropping does the same without waiting.
+    /// Ends the connections, the last one first, and waits. Dropping does the same without waiting.
     pub(crate) async fn close(mut self) {
         while let Some(host) = self.hosts.pop() {
             host.close().await;
@@ -90,7 +87,7 @@ impl Connection {
     }
 }
 
-/// ssh may be asking its user, until this is dropped: also where nobody waits for the answer any more.
+/// While it lives, ssh may be asking the user. Dropping it reports the end, also when the wait is cancelled.
 struct Prompting<'a>(&'a dyn Reporter);
 
 impl<'a> Prompting<'a> {
@@ -106,10 +103,10 @@ impl Drop for Prompting<'_> {
     }
 }
 
-/// The hosts on the way to `target` as ssh's configuration has them, the target last.
+/// The jump hosts and `target` according to ssh's configuration, in the order of connecting.
 ///
 /// # Errors
-/// When ssh is missing, refuses its configuration, or has a chain without an end.
+/// When ssh is missing or refuses its configuration, or when the chain has a loop.
 pub(crate) async fn resolve(target: &Destination, options: &SshOptions) -> Result<Vec<Hop>, Failure> {
     let (target, options) = (target.clone(), options.clone());
     let mut asked = options
@@ -149,25 +146,25 @@ fn configuration(options: &SshOptions, asked: &[String], host: &Destination) -> 
     }
 }
 
-/// A host with a connection to it.
+/// A host with a master connection.
 pub(crate) struct SshHost {
     hop: Hop,
     by_hand: String,
     program: OsString,
     socket: Socket,
     connection: Child,
-    /// Open as long as the connection is to live.
+    /// Standard input of [`command::HELD`]: closing it ends the connection.
     hold: Option<ChildStdin>,
     complaints: Collected,
 }
 
-/// How often it is looked whether a connection is there. Everything waits for that.
+/// Interval of checks for the control socket. Short, because everything waits for it.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// How long a connection that asks nobody may take, with its login.
+/// Timeout of a connection in batch mode, including the login.
 const BATCH: Duration = Duration::from_secs(60);
 
-/// How long a connection may take to end by itself.
+/// How long a connection may take to end before it is killed.
 const ENDS: Duration = Duration::from_secs(2);
 
 impl SshHost {
@@ -186,7 +183,7 @@ impl SshHost {
                 Err(_) => {
                     let failure = Failure::new(Kind::Unreachable, "cannot connect")
                         .on(host.name())
-                        .because(format!("the login was not done within {} s", BATCH.as_secs()));
+                        .because(format!("the login took longer than {} s", BATCH.as_secs()));
                     host.close().await;
                     return Err(failure);
                 }
@@ -235,7 +232,7 @@ impl SshHost {
             .arg("ssh")
             .arg(&options.program)
             .args(arguments);
-        // Not killed on drop: ssh may be asking, and is to leave the terminal as it was. It ends with its input.
+        // Not killed on drop: ssh must be able to restore the terminal if it is asking. It ends with its input.
         command.stdin(Stdio::piped()).stdout(Stdio::null());
         if options.batch {
             let (name, value) = command::NO_WINDOWS;
@@ -257,7 +254,7 @@ impl SshHost {
             }
         };
         let mut connection = command.spawn().map_err(|e| failed(&e))?;
-        // The command still holds the terminal's other end: as long as it does, ssh's end is not seen.
+        // The command holds the slave of the pseudo-terminal: while it does, the end of ssh cannot be noticed.
         drop(command);
         let hold = connection.stdin.take();
         let complaints = match (seen, connection.stderr.take()) {
@@ -276,7 +273,7 @@ impl SshHost {
         })
     }
 
-    /// Waits, as long as its user needs for ssh's questions, until the connection is there.
+    /// Waits until the connection is established; without a limit, because the user may have to answer questions.
     async fn established(&mut self) -> Result<(), Option<std::process::ExitStatus>> {
         let mut look = interval(LOOK);
         loop {
@@ -291,13 +288,13 @@ impl SshHost {
         }
     }
 
-    /// The name or address that ssh connects to.
+    /// Name or address that ssh connects to.
     #[must_use]
     pub(crate) fn hostname(&self) -> &str {
         &self.hop.resolved.hostname
     }
 
-    /// Its place in the chain and what ssh's configuration says about it.
+    /// Its destination and settings.
     #[must_use]
     pub(crate) fn hop(&self) -> &Hop {
         &self.hop

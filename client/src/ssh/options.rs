@@ -1,30 +1,29 @@
-//! How ssh is to be run.
+//! Options for running ssh.
 
 use std::{ffi::OsString, path::PathBuf};
 
-/// How ssh is to be run, for every host of a chain.
+/// Options for all hosts of a chain.
 #[derive(Clone, Debug)]
 pub(crate) struct SshOptions {
-    /// The program: `ssh`, found on PATH.
+    /// The program, by default `ssh` from PATH.
     pub(crate) program: OsString,
-    /// ssh's `-F`: a configuration in place of the user's own.
+    /// Configuration file that replaces the user's own (`-F`).
     pub(crate) config: Option<PathBuf>,
-    /// ssh's `-J` for the target.
+    /// Jump hosts of the target (`-J`).
     pub(crate) jump: Option<String>,
-    /// ssh's `-o` for the target, `KEY=VALUE` each.
+    /// Options for the target (`-o`), `KEY=VALUE` each.
     pub(crate) options: Vec<String>,
-    /// Where control sockets may be put: an existing folder of the user's own. Where its path is too long for them, a
-    /// private folder in /tmp is used.
+    /// Existing private folder for control sockets. If its path is too long, a private folder in /tmp is used.
     pub(crate) sockets: PathBuf,
-    /// Whether this process's standard error is a terminal, so that ssh may be given one as well.
+    /// Whether standard error is a terminal: ssh then gets a pseudo-terminal for its messages.
     pub(crate) terminal: bool,
-    /// Whether nobody may be asked: ssh fails where it would ask, and takes no longer than a minute a host. Keys that
-    /// need no passphrase, and those of an ssh-agent, work.
+    /// Batch mode: ssh fails where it would ask, and after a minute per host. Keys without passphrase and keys of an
+    /// ssh-agent work.
     pub(crate) batch: bool,
 }
 
 impl SshOptions {
-    /// The user's ssh as it is, with its control sockets in `sockets`.
+    /// The defaults, with control sockets in `sockets`.
     #[must_use]
     pub(crate) fn new(sockets: impl Into<PathBuf>) -> Self {
         Self {

@@ -1,4 +1,4 @@
-//! A running `/bin/sh` whose standard input and output are ours.
+//! A running `/bin/sh` on a host: its standard input, output and error, and its process.
 
 use std::{io, process::ExitStatus, process::Stdio, time::Duration};
 
@@ -15,45 +15,45 @@ use tokio::{
 use super::{diagnose, stderr::Collected};
 use crate::error::{Failure, Kind};
 
-/// How long a shell may take until it has said the first thing that was asked of it.
+/// Timeout for the first expected output of a shell.
 const SPEAKS: Duration = Duration::from_secs(30);
 
-/// How long a process may take to end once there is nothing left for it to do.
+/// How long a process may take to end after its input was closed.
 const ENDS: Duration = Duration::from_secs(5);
 
-/// How long standard error may stay open after that.
+/// How long standard error may stay open after the process has ended.
 const SETTLES: Duration = Duration::from_secs(1);
 
-/// Longest line that our own scripts print, in bytes.
+/// Limit of a line that a script of this client prints, in bytes.
 const LINE: u64 = 8 * 1024;
 
-/// Why a marker was not found, each with the beginning of what came instead.
+/// Why a marker was not found; each with the beginning of the output.
 #[derive(Debug)]
 pub(crate) enum NoMarker {
     /// The output ended.
     Ended(String),
-    /// It did not come in time.
+    /// The timeout expired.
     Silent(String),
-    /// Too much came.
+    /// The output exceeded its limit.
     TooLoud(String),
 }
 
-/// A machine on which a shell can be had. Can be asked from several tasks at once.
+/// A machine on which shells can be started, also by several tasks at once.
 pub(crate) trait RemoteHost: Send + Sync {
-    /// The host as its user calls it, for messages.
+    /// The host's name as the user writes it, for messages.
     fn name(&self) -> &str;
 
-    /// Starts `/bin/sh -s` there, with nobody's terminal. Returns as soon as the process on this machine runs: whether
-    /// the host plays along is seen on the shell's output. Never asks the user anything.
+    /// Starts `/bin/sh -s` without a terminal. Returns as soon as the local process runs; problems on the host show in the
+    /// shell's output. Never asks the user.
     ///
     /// # Errors
-    /// When no process can be started on this machine.
+    /// When the local process cannot be started.
     fn shell(&self) -> Result<Shell, Failure>;
 }
 
-/// A shell on a host. Dropping it kills the local process, upon which the host's own ends.
+/// A shell on a host. Dropping it kills the local process, which ends the shell.
 pub(crate) struct Shell {
-    /// None once closed.
+    /// None after it was closed.
     input: Option<ChildStdin>,
     output: BufReader<ChildStdout>,
     process: Process,
@@ -66,15 +66,15 @@ pub(crate) struct Process {
     complaints: Collected,
 }
 
-/// How long to wait before asking again a host that opened no session: one that allows a single session at a time may
-/// not have noticed yet that the last has ended.
+/// Delays before further attempts on a host that refused a session: a host that allows one session at a time may not have
+/// noticed the end of the previous one yet.
 const ASK_AGAIN: [Duration; 3] = [
     Duration::from_millis(50),
     Duration::from_millis(200),
     Duration::from_millis(500),
 ];
 
-/// Starts a shell on `host`, gives it `script` and reads up to the line that is `nonce`, which the script prints.
+/// Starts a shell on `host`, sends `script`, and skips its output up to the line with `nonce`, which the script prints.
 ///
 /// # Errors
 /// As [`RemoteHost::shell`] and [`Shell::run`].
@@ -93,7 +93,7 @@ pub(crate) async fn run(host: &dyn RemoteHost, script: &str, nonce: &Nonce) -> R
 }
 
 impl Shell {
-    /// Starts `command`, which is a shell on `host`.
+    /// Starts `command`, which runs a shell on `host`.
     pub(super) fn start(host: &str, mut command: Command) -> io::Result<Self> {
         let mut child = command
             .stdin(Stdio::piped())
@@ -119,32 +119,32 @@ impl Shell {
         &self.process.host
     }
 
-    /// Gives the shell `bytes` to read.
+    /// Writes `bytes` to the shell's standard input.
     ///
     /// # Errors
-    /// When nobody reads them any more; [`Shell::failure`] says why.
+    /// When the shell does not read any more; [`Shell::failure`] gives the cause.
     pub(crate) async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         let input = self.input.as_mut().ok_or(io::ErrorKind::BrokenPipe)?;
         input.write_all(bytes).await?;
         input.flush().await
     }
 
-    /// Tells the shell that nothing more comes.
+    /// Closes the shell's standard input.
     pub(crate) fn end_input(&mut self) {
         self.input = None;
     }
 
-    /// What the shell prints. Reading it past a [`Shell::marker`] gives the first byte after it.
+    /// The shell's standard output. After [`Shell::marker`] it continues with the first byte behind the marker.
     pub(crate) fn output(&mut self) -> &mut BufReader<ChildStdout> {
         &mut self.output
     }
 
-    /// Gives the shell a script and reads up to the line that is `nonce`, which the script prints.
+    /// Sends a script, and skips the output up to the line with `nonce`, which the script prints.
     ///
     /// # Errors
-    /// When the shell ends, says too much, or does not say it within 30 s.
+    /// When the shell ends, prints too much, or does not print the marker within 30 s.
     pub(crate) async fn run(&mut self, script: &str, nonce: &Nonce) -> Result<(), Failure> {
-        // A shell that does not take it has ended, which its output tells with the reason.
+        // A write error means that the shell has ended; its output gives the cause.
         let _ = self.write(script.as_bytes()).await;
         match self.marker(nonce).await {
             Ok(()) => Ok(()),
@@ -154,10 +154,10 @@ impl Shell {
         }
     }
 
-    /// Reads up to the line that is `nonce`, past whatever start-up files print.
+    /// Skips the output, such as that of start-up files, up to the line with `nonce`.
     ///
     /// # Errors
-    /// With what came instead, when the shell ends, says too much, or does not say it within 30 s.
+    /// When the shell ends, prints too much, or does not print the marker within 30 s.
     pub(crate) async fn marker(&mut self, nonce: &Nonce) -> Result<(), NoMarker> {
         let mut scanner = NonceScanner::new(nonce);
         let deadline = Instant::now() + SPEAKS;
@@ -179,10 +179,10 @@ impl Shell {
         }
     }
 
-    /// Reads one line of our own scripts' output, without its end.
+    /// Reads one line of a script's output, without its line break.
     ///
     /// # Errors
-    /// When the shell ends or says nothing for `limit`.
+    /// When the shell ends, or prints no line within `limit`.
     pub(crate) async fn line(&mut self, limit: Duration) -> Result<String, Failure> {
         let mut line = Vec::new();
         let mut bounded = (&mut self.output).take(LINE);
@@ -196,7 +196,7 @@ impl Shell {
         }
     }
 
-    /// Why the shell ended before its time. `printed` is what it said instead of what was expected.
+    /// Why the shell ended early. `printed` is its unexpected output.
     pub(crate) async fn failure(&mut self, printed: &str) -> Failure {
         self.end_input();
         self.process.failure(printed).await
@@ -206,28 +206,27 @@ impl Shell {
         diagnose::is_refused_session(&self.process.complaints.lines().all())
     }
 
-    /// What was written to standard error before the shell ended, as one line, safe to print.
+    /// The content of standard error as one line, safe to print.
     pub(crate) async fn last_words(&mut self) -> String {
         self.end_input();
         self.process.last_words().await
     }
 
-    /// Ends the input and waits until the process is gone, killing it if it takes too long. None: it had to be killed.
+    /// Closes the input and waits for the process; kills it if it takes too long. None: it was killed.
     pub(crate) async fn close(mut self) -> Option<ExitStatus> {
         self.end_input();
         self.exit_status().await
     }
 
-    /// The status of the local process; None when it had to be killed.
+    /// Exit status of the local process; None if it had to be killed.
     pub(crate) async fn exit_status(&mut self) -> Option<ExitStatus> {
         self.process.exit_status().await
     }
 
-    /// Its output and input, and the process, which must be kept for as long as they are used. What was read ahead of
-    /// the output stays in it.
+    /// Its output and input, and the process, which must be kept while they are used. Buffered output is not lost.
     ///
     /// # Errors
-    /// When the input was ended before.
+    /// When the input was closed before.
     pub(crate) fn into_parts(self) -> io::Result<(BufReader<ChildStdout>, ChildStdin, Process)> {
         let input = self.input.ok_or(io::ErrorKind::BrokenPipe)?;
         Ok((self.output, input, self.process))
@@ -235,8 +234,7 @@ impl Shell {
 }
 
 impl Process {
-    /// Why the shell ended before its time. `printed` is what it said instead of what was expected. Kills it if it did
-    /// not end.
+    /// Why the shell ended early. `printed` is its unexpected output. Kills the process if it has not ended.
     pub(crate) async fn failure(&mut self, printed: &str) -> Failure {
         let status = self.exit_status().await;
         self.complaints.settle(SETTLES).await;
@@ -244,14 +242,14 @@ impl Process {
         diagnose::shell(&self.host, &complaints, status, &text::one_line(printed, 200))
     }
 
-    /// What was written to standard error before the shell ended, as one line, safe to print.
+    /// The content of standard error as one line, safe to print.
     async fn last_words(&mut self) -> String {
         self.exit_status().await;
         self.complaints.settle(SETTLES).await;
         self.complaints.lines().all().join(" ")
     }
 
-    /// The status of the local process, once its input has ended; None when it had to be killed.
+    /// Exit status of the local process after its input was closed; None if it had to be killed.
     async fn exit_status(&mut self) -> Option<ExitStatus> {
         match timeout(ENDS, self.child.wait()).await {
             Ok(status) => status.ok(),
@@ -263,7 +261,7 @@ impl Process {
     }
 }
 
-/// A failure of this machine to start a program.
+/// The failure to start a local program.
 pub(super) fn cannot_start(program: &str, error: &io::Error) -> Failure {
     let failure = Failure::new(Kind::Local, format!("cannot start `{program}`")).because(error);
     match (error.kind(), program) {

@@ -1,4 +1,4 @@
-//! Control sockets: where they may be, and that they are gone afterwards.
+//! Control sockets of ssh: their folder and its removal.
 
 use std::{
     fs::Permissions,
@@ -22,14 +22,14 @@ const LONGEST: usize = SOCKET_PATH_LIMIT - 17;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-/// What a folder's name and a socket's add to the path.
+/// Length that the names of a folder and a socket add to a path.
 const ADDED: usize = "/s-123456/12".len();
 
 impl Sockets {
-    /// Makes one in `within`, or in /tmp where sockets in `within` would have too long a path.
+    /// Creates one in `within`, or in /tmp if socket paths in `within` would be too long.
     ///
     /// # Errors
-    /// When no folder can be made.
+    /// When the folder cannot be created.
     pub(super) fn create(within: &Path) -> Result<Self, Failure> {
         let within = if fits(within) { within } else { Path::new("/tmp") };
         remove_forgotten(within);
@@ -41,20 +41,20 @@ impl Sockets {
         made.map(Self).map_err(|e| {
             Failure::new(
                 Kind::Local,
-                format!("cannot make a folder in {}", within.display()),
+                format!("cannot create a folder in {}", within.display()),
             )
             .because(e)
         })
     }
 
-    /// The socket of the connection with this number.
+    /// The socket of the connection with the given number.
     pub(super) fn get(&self, number: usize) -> Socket {
         Socket(self.0.path().join(number.to_string()))
     }
 }
 
-/// Removes the folders of clients that were killed; ssh has removed its sockets itself. A folder is empty for as long as
-/// ssh waits for its user, which is not a day.
+/// Removes empty folders that killed clients left behind; ssh removes its sockets itself. A folder in use is empty while
+/// ssh waits for the user, which takes less than a day.
 fn remove_forgotten(within: &Path) {
     let is_old = |path: &Path| {
         let modified = path.symlink_metadata().and_then(|m| m.modified()).ok();
@@ -69,7 +69,7 @@ fn remove_forgotten(within: &Path) {
     }
 }
 
-/// Whether ssh can be given sockets in `within`: short, and nothing in the path that ssh would replace.
+/// Whether ssh accepts sockets in `within`: the path is short, and contains nothing that ssh would expand.
 fn fits(within: &Path) -> bool {
     let room = within.as_os_str().len() + ADDED <= LONGEST;
     room && within.is_absolute()
@@ -78,23 +78,23 @@ fn fits(within: &Path) -> bool {
             .is_some_and(|p| !p.contains("${") && !p.contains('\n'))
 }
 
-/// A control socket: the file through which further sessions use a connection. It appears when the connection is there.
+/// A control socket, through which sessions use a master connection. It exists once the connection is established.
 #[derive(Clone, Debug)]
 pub(super) struct Socket(PathBuf);
 
 impl Socket {
-    /// Where it is.
+    /// Its path.
     pub(super) fn path(&self) -> &Path {
         &self.0
     }
 
-    /// Its path as ssh's `-S` takes it.
+    /// Its path as an argument of `-S`.
     pub(super) fn escaped(&self) -> String {
         without_tokens(&self.0.to_string_lossy())
     }
 }
 
-/// ssh replaces tokens that begin with `%`.
+/// Escapes `%`, with which tokens of ssh begin.
 pub(super) fn without_tokens(text: &str) -> String {
     text.replace('%', "%%")
 }
@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_folder_is_private_short_and_removed() {
+    fn the_folder_is_private_has_a_short_path_and_is_removed() {
         let long = tempfile::Builder::new()
             .prefix(&"x".repeat(90))
             .tempdir()
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_ssh_would_change_is_not_used() {
+    fn a_path_that_ssh_would_expand_is_not_used() {
         assert!(fits(Path::new("/run/user/1000/jq")));
         assert!(fits(Path::new("/run/user/50% off/jq")));
         assert!(!fits(Path::new("/run/${HOME}/jq")));

@@ -1,4 +1,4 @@
-//! What ssh and a host's shell write on standard error: kept for an explanation, and shown when it is no error.
+//! Collects standard error of ssh and of shells: kept for diagnosis, and reported as notes if it is no error.
 
 use std::{
     collections::VecDeque,
@@ -19,27 +19,27 @@ use tokio::{
 
 use crate::reporter::Reporter;
 
-/// How many lines are kept, the newest.
+/// Number of newest lines that are kept.
 const LINES: usize = 64;
 
-/// How much of a line is kept, in characters.
+/// Limit of a line in characters.
 const LINE: usize = 300;
 
-/// ssh gives its reason and exits; what stands for longer than this while it runs is news, not the reason.
+/// ssh exits right after an error message: a line that is older than this while ssh runs is a note, not an error.
 const SETTLES: Duration = Duration::from_millis(300);
 
-/// The lines of one process, collected until it closes its end.
+/// Collects the lines of one process until it closes standard error.
 pub(super) struct Collected {
     lines: Lines,
     reading: JoinSet<()>,
 }
 
-/// The lines so far; can be read while more come.
+/// The lines so far; readable while more are collected.
 #[derive(Clone, Default)]
 pub(super) struct Lines(Arc<Mutex<VecDeque<String>>>);
 
 impl Lines {
-    /// All that are kept, the oldest first, each safe to print.
+    /// The kept lines, the oldest first, each safe to print.
     pub(super) fn all(&self) -> Vec<String> {
         self.lock().iter().cloned().collect()
     }
@@ -58,7 +58,7 @@ impl Lines {
 }
 
 impl Collected {
-    /// Collects from `source`, and shows `reporter` what is not the last word of a process that ends.
+    /// Collects from `source`, and reports lines to `reporter` that are not the error message of a process that ends.
     pub(super) fn start(
         source: impl AsyncRead + Send + Unpin + 'static,
         reporter: Option<Arc<dyn Reporter>>,
@@ -74,14 +74,14 @@ impl Collected {
         self.lines.clone()
     }
 
-    /// Waits until the process has closed its end, `limit` at most.
+    /// Waits until standard error is closed, at most for `limit`.
     pub(super) async fn settle(&mut self, limit: Duration) {
         let _ = timeout(limit, self.reading.join_next()).await;
     }
 }
 
 async fn collect(mut source: impl AsyncRead + Unpin, lines: Lines, reporter: Option<Arc<dyn Reporter>>) {
-    let mut news = News {
+    let mut undecided = Undecided {
         reporter,
         waiting: Vec::new(),
         due: Instant::now(),
@@ -89,40 +89,40 @@ async fn collect(mut source: impl AsyncRead + Unpin, lines: Lines, reporter: Opt
     let mut line = Vec::new();
     let mut piece = [0; 1024];
     loop {
-        let read = if news.waiting.is_empty() && line.is_empty() {
+        let read = if undecided.waiting.is_empty() && line.is_empty() {
             source.read(&mut piece).await
         } else {
-            match timeout_at(news.due, source.read(&mut piece)).await {
+            match timeout_at(undecided.due, source.read(&mut piece)).await {
                 Ok(read) => read,
                 Err(_) => {
-                    news.take(&mut line, &lines);
-                    news.show();
+                    undecided.take(&mut line, &lines);
+                    undecided.show();
                     continue;
                 }
             }
         };
-        // A terminal whose other end is closed reports an error where a pipe reports its end.
+        // The master of a pseudo-terminal reports an error where a pipe reports EOF.
         let Ok(count @ 1..) = read else { break };
-        news.due = Instant::now() + SETTLES;
+        undecided.due = Instant::now() + SETTLES;
         for &byte in &piece[..count] {
             if byte == b'\n' {
-                news.take(&mut line, &lines);
+                undecided.take(&mut line, &lines);
             } else if line.len() < LINE * 4 {
                 line.push(byte);
             }
         }
     }
-    news.take(&mut line, &lines);
+    undecided.take(&mut line, &lines);
 }
 
-/// Lines that may yet turn out to be a process's last words.
-struct News {
+/// Lines that may turn out to be the error message of a process that ends.
+struct Undecided {
     reporter: Option<Arc<dyn Reporter>>,
     waiting: Vec<String>,
     due: Instant,
 }
 
-impl News {
+impl Undecided {
     fn take(&mut self, line: &mut Vec<u8>, lines: &Lines) {
         let text = text::one_line(String::from_utf8_lossy(line).trim_end_matches('\r'), LINE);
         line.clear();
@@ -143,13 +143,13 @@ impl News {
     }
 }
 
-/// A connection says why it cannot reach the next host; that host's own failure says it better.
+/// Messages about the connection to the next host: that host's own failure is clearer.
 fn is_of_a_later_hop(line: &str) -> bool {
     line.starts_with("channel ") && line.contains(": open failed: ")
 }
 
-/// Standard error for ssh that is a terminal, of which this process reads the other end: what ssh says to people only
-/// (that a security key wants to be touched), it says to a terminal only.
+/// A pseudo-terminal for ssh's standard error, and its master: some messages, such as that a security key waits for a
+/// touch, ssh writes to a terminal only.
 pub(super) fn terminal() -> std::io::Result<(Stdio, pipe::Receiver)> {
     let ours = pty::openpt(pty::OpenptFlags::RDWR | pty::OpenptFlags::NOCTTY | pty::OpenptFlags::CLOEXEC)?;
     pty::grantpt(&ours)?;
@@ -159,7 +159,7 @@ pub(super) fn terminal() -> std::io::Result<(Stdio, pipe::Receiver)> {
     let theirs = fs::open(path.as_c_str(), flags, fs::Mode::empty())?;
     let ours: OwnedFd = ours;
     fs::fcntl_setfl(&ours, fs::fcntl_getfl(&ours)? | fs::OFlags::NONBLOCK)?;
-    // No pipe, but a descriptor that becomes readable; that is all that is asked of it.
+    // It is not a pipe, but tokio only needs a readable descriptor.
     Ok((theirs.into(), pipe::Receiver::from_owned_fd_unchecked(ours)?))
 }
 
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn last_words_are_kept_and_only_earlier_ones_shown() {
+    async fn an_error_message_is_kept_and_only_earlier_lines_are_reported() {
         let heard = Arc::new(Heard::default());
         let (mut theirs, ours) = tokio::io::duplex(1024);
         let mut collected = Collected::start(ours, Some(heard.clone()));
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn endless_noise_is_not_kept() {
+    async fn endless_output_is_truncated() {
         let (mut theirs, ours) = tokio::io::duplex(4096);
         let mut collected = Collected::start(ours, None);
         for _ in 0..1000 {

@@ -1,4 +1,4 @@
-//! An agent, frame by frame, and the client's session with it.
+//! A scripted agent, frame by frame, and the client's session with it.
 
 use std::{
     net::{Ipv4Addr, SocketAddr, UdpSocket},
@@ -11,9 +11,11 @@ use jq_common::{
     codec,
     identity::{AllowedClients, Identity},
     protocol::{
+        capabilities::Capabilities,
         limits,
         session::{Attach, AttachReply, Control, Entry, MOST_ENTRIES, Open},
-        stream::{ResetCode, Target},
+        stream::ResetCode,
+        target::Target,
     },
     quic,
 };
@@ -24,13 +26,13 @@ use tokio::{
     time::timeout,
 };
 
-/// How long anything may take that is not refused.
+/// Timeout of everything that must succeed.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long an attach may take.
+/// Deadline of an attach.
 pub(crate) const ATTACH: Duration = Duration::from_secs(2);
 
-/// Both ends of a connection that is not attached yet, and a session that is to be carried by it.
+/// Both ends of a connection that is not attached yet, and a session to attach.
 pub(crate) struct Pair {
     pub(crate) session: Arc<Session>,
     address: SocketAddr,
@@ -62,7 +64,7 @@ impl Pair {
         }
     }
 
-    /// The client's end of a new connection, and the agent's.
+    /// Both ends of a new connection.
     pub(crate) async fn connect(&self) -> (Connection, Connection) {
         let agent = self.agent_identity.fingerprint();
         let connecting = quic::connect(&self.client, self.address, &self.client_identity, agent).unwrap();
@@ -71,12 +73,22 @@ impl Pair {
         timeout(PATIENCE, both).await.expect("a connection")
     }
 
-    /// Has the session be carried by a new connection whose agent says `table`.
+    /// Attaches the session to a new connection whose agent sends `table`.
     pub(crate) async fn carry(&self, epoch: u8, table: Vec<Entry>) -> Result<(Talk, Host), AttachError> {
+        self.carry_as(Capabilities::OURS, epoch, table).await
+    }
+
+    /// As [`carry`](Self::carry), with an agent that can do so much.
+    pub(crate) async fn carry_as(
+        &self,
+        capabilities: Capabilities,
+        epoch: u8,
+        table: Vec<Entry>,
+    ) -> Result<(Talk, Host), AttachError> {
         let (client, agent) = self.connect().await;
         let host = async {
             let mut host = Host::begin(agent).await;
-            host.attached(epoch, table).await;
+            host.attached(capabilities, epoch, table).await;
             host
         };
         let (attached, host) = tokio::join!(self.session.attach(client, ATTACH), host);
@@ -84,7 +96,7 @@ impl Pair {
     }
 }
 
-/// The client's talk on a control stream, as a task of its own.
+/// The control stream of the client, in a task.
 pub(crate) struct Talk(JoinSet<Detached>);
 
 impl Talk {
@@ -112,7 +124,7 @@ pub(crate) struct Host {
 }
 
 impl Host {
-    /// Hears the client's wish to attach.
+    /// Receives the attach.
     pub(crate) async fn begin(connection: Connection) -> Self {
         let (send, mut receive) = connection.accept_bi().await.unwrap();
         let _: Attach = codec::read(&mut receive, limits::CONTROL_FRAME).await.unwrap();
@@ -130,10 +142,11 @@ impl Host {
     }
 
     /// Answers it.
-    pub(crate) async fn attached(&mut self, epoch: u8, table: Vec<Entry>) {
+    async fn attached(&mut self, capabilities: Capabilities, epoch: u8, table: Vec<Entry>) {
         let reply = AttachReply::Attached {
             boot: [1; 16],
             epoch: [epoch; 16],
+            capabilities,
         };
         self.connection
             .set_max_concurrent_bi_streams(VarInt::from_u32(limits::STREAMS));
@@ -153,7 +166,7 @@ impl Host {
         Some((open, send, receive))
     }
 
-    /// Sends back what comes on the client's next stream, to its end.
+    /// Echoes the next stream of the client to its end.
     pub(crate) async fn echo(&self) {
         let (_, mut send, mut receive) = self.opened().await.expect("a stream");
         while let Ok(Some(chunk)) = receive.read_chunk(usize::MAX, true).await {
@@ -163,7 +176,7 @@ impl Host {
     }
 }
 
-/// A program of the user's, connected by a stream of the session.
+/// A local program that is connected through a stream of the session.
 pub(crate) struct Program {
     pub(crate) tcp: TcpStream,
     carried: JoinSet<Result<(), ResetCode>>,
@@ -179,10 +192,7 @@ impl Program {
         let (session, accepted) = (session.clone(), accepted.unwrap().0);
         let mut carried = JoinSet::new();
         carried.spawn(async move {
-            let target = Target::Host {
-                host: "h".to_owned(),
-                port: 1,
-            };
+            let target = Target::host("h", 1);
             session.proxy(accepted, target).await
         });
         Self {
@@ -191,7 +201,7 @@ impl Program {
         }
     }
 
-    /// How its stream ended. None while it has not, for as long as one waits.
+    /// How its stream ended; none if it has not ended in time.
     pub(crate) async fn ended(&mut self) -> Option<Result<(), ResetCode>> {
         let ended = timeout(PATIENCE, self.carried.join_next()).await.ok()?;
         Some(ended.unwrap().expect("no panic"))

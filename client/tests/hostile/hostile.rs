@@ -1,4 +1,4 @@
-//! What such an agent may do, and what comes of it.
+//! What a hostile agent can do, and its effect on the client.
 
 use std::time::{Duration, Instant};
 
@@ -6,6 +6,7 @@ use jq_client::session::{AttachError, Detached};
 use jq_common::{
     codec,
     protocol::{
+        capabilities::Capabilities,
         limits,
         session::{AttachReply, Control, Entry, StreamAck},
     },
@@ -19,7 +20,7 @@ use tokio::{
 
 use crate::host::{ATTACH, Host, PATIENCE, Pair, Program, memory};
 
-/// Numbers that are the same in every run (SplitMix64).
+/// Reproducible random numbers (SplitMix64).
 struct Random(u64);
 
 impl Random {
@@ -35,7 +36,7 @@ impl Random {
         self.next() % limit
     }
 
-    /// Mostly small, sometimes anything.
+    /// Mostly a small number, sometimes any.
     fn number(&mut self) -> u64 {
         match self.below(8) {
             0 => self.next(),
@@ -82,8 +83,8 @@ impl Random {
     }
 }
 
-/// Something is sent by a new stream, and comes back to its end.
-async fn works(pair: &Pair, host: &mut Host) {
+/// Sends data over a new stream, and expects it back to the end.
+pub(crate) async fn works(pair: &Pair, host: &mut Host) {
     let exchange = async {
         let mut program = Program::connect(&pair.session).await;
         program.tcp.write_all(b"hello").await.unwrap();
@@ -98,7 +99,7 @@ async fn works(pair: &Pair, host: &mut Host) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn an_attach_that_is_not_answered_is_given_up_in_time() {
+async fn an_attach_without_an_answer_times_out() {
     for way in 0..5 {
         let pair = Pair::new();
         let (client, agent) = pair.connect().await;
@@ -108,6 +109,7 @@ async fn an_attach_that_is_not_answered_is_given_up_in_time() {
             let attached = AttachReply::Attached {
                 boot: [1; 16],
                 epoch: [1; 16],
+                capabilities: Capabilities::OURS,
             };
             if way > 0 {
                 let _ = codec::write(&mut host.send, &attached, limits::CONTROL_FRAME).await;
@@ -115,7 +117,7 @@ async fn an_attach_that_is_not_answered_is_given_up_in_time() {
             let entry = Random(1).entry();
             loop {
                 let entries = match way {
-                    // The same again and again, nothing, or far too much, and never the last.
+                    // The same frame repeatedly, none, or far too many, without an end.
                     1 => vec![entry; 1000],
                     2 => Vec::new(),
                     3 => (0..1000)
@@ -130,7 +132,7 @@ async fn an_attach_that_is_not_answered_is_given_up_in_time() {
                 if host.say(&frame).await.is_none() {
                     return;
                 }
-                // It is in this process too, and is not to keep the client from its turn.
+                // The agent runs in this process too, and must not starve the client.
                 tokio::task::yield_now().await;
             }
             if way == 4 {
@@ -139,7 +141,7 @@ async fn an_attach_that_is_not_answered_is_given_up_in_time() {
             host.connection.closed().await;
         });
         let (began, before) = (Instant::now(), memory());
-        // In a task of its own: one that never rests could not be given up here.
+        // In a task of its own, because a busy loop could not be cancelled here.
         let (session, mut attaching) = (pair.session.clone(), JoinSet::new());
         attaching.spawn(async move { session.attach(client, ATTACH).await });
         let attached = timeout(2 * ATTACH, attaching.join_next()).await;
@@ -158,7 +160,7 @@ async fn an_attach_that_is_not_answered_is_given_up_in_time() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_asked_before_the_first_attach_is_answered_is_asked_again_when_that_fails() {
+async fn requests_sent_before_a_failed_first_attach_are_sent_again() {
     let pair = Pair::new();
     let mut program = Program::connect(&pair.session).await;
     program.tcp.write_all(b"hello").await.unwrap();
@@ -171,7 +173,9 @@ async fn what_is_asked_before_the_first_attach_is_answered_is_asked_again_when_t
         host.connection.closed().await;
     };
     let both = async { tokio::join!(pair.session.attach(client, Duration::from_millis(500)), silent) };
-    let (attached, ()) = timeout(PATIENCE, both).await.expect("it is given up and closed");
+    let (attached, ()) = timeout(PATIENCE, both)
+        .await
+        .expect("the attach ends and the connection is closed");
     assert!(attached.is_err());
 
     let (_talk, host) = pair.carry(1, Vec::new()).await.unwrap();
@@ -220,7 +224,7 @@ async fn a_control_stream_that_breaks_ends_its_connection() {
             _ => host.send.write_all(&[0xff; 4]).await.unwrap(),
         }
         if way == 3 {
-            // It is seen when there is something to tell.
+            // Noticed with the next message to send.
             let _ = timeout(Duration::from_secs(1), works(&pair, &mut host)).await;
         }
         let ended = talk.ended().await;
@@ -230,7 +234,7 @@ async fn a_control_stream_that_breaks_ends_its_connection() {
     }
 }
 
-/// Says this and that on the control stream and on the streams that the client opens.
+/// Sends random frames on the control stream and on the streams that the client opens.
 async fn rave(mut host: Host, mut random: Random) {
     let mut held = Vec::new();
     for _ in 0..150 {
@@ -264,7 +268,7 @@ async fn rave(mut host: Host, mut random: Random) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn frames_at_random_cost_at_most_the_streams_that_they_are_about() {
+async fn random_frames_affect_at_most_the_streams_that_they_name() {
     let before = memory();
     for seed in 0..30 {
         let pair = Pair::new();
@@ -272,7 +276,7 @@ async fn frames_at_random_cost_at_most_the_streams_that_they_are_about() {
         let mut programs = JoinSet::new();
         for _ in 0..4 {
             let table = (0..random.below(5)).map(|_| random.entry()).collect();
-            // What an agent says before it may be nonsense; then there is no attachment, and that is all.
+            // The table may be invalid: then the attach fails, without further effect.
             let Ok((mut talk, host)) = pair.carry(random.below(2) as u8, table).await else {
                 continue;
             };
@@ -290,7 +294,7 @@ async fn frames_at_random_cost_at_most_the_streams_that_they_are_about() {
             rave(host, Random(random.next())).await;
             assert!(
                 talk.ended().await.is_some(),
-                "seed {seed}: it goes on without a connection"
+                "seed {seed}: it continues without a connection"
             );
         }
         let (talk, mut host) = pair.carry(2, Vec::new()).await.unwrap();
@@ -311,7 +315,7 @@ async fn frames_at_random_cost_at_most_the_streams_that_they_are_about() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn data_without_end_for_a_program_that_stopped_reading_is_held_at_the_agent() {
+async fn endless_data_for_a_program_that_stopped_reading_stays_at_the_agent() {
     let pair = Pair::new();
     let (_talk, mut host) = pair.carry(1, Vec::new()).await.unwrap();
     let before = memory();
@@ -329,12 +333,12 @@ async fn data_without_end_for_a_program_that_stopped_reading_is_held_at_the_agen
         works(&pair, &mut host).await;
     }
     let grown = memory().saturating_sub(before);
-    // Two windows here, and what the agent, which is this process too, has ready to send.
+    // Two windows, and the send buffers of the agent, which runs in this process too.
     assert!(grown < 110_000_000, "it grew by {} MB", grown / 1_000_000);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn tables_of_strange_streams_do_not_pile_up() {
+async fn tables_of_unknown_streams_do_not_accumulate() {
     const STREAMS: u64 = 16_000;
     const ROUNDS: u64 = 100;
     let pair = Pair::new();
@@ -349,7 +353,7 @@ async fn tables_of_strange_streams_do_not_pile_up() {
     };
     let attach = async |round: u64| {
         let (mut talk, host) = pair.carry(1, table(round)).await.unwrap();
-        // It reads nothing of what it is told.
+        // It reads nothing.
         host.connection.close(VarInt::from_u32(0), b"");
         assert!(talk.ended().await.is_some());
     };
@@ -361,7 +365,7 @@ async fn tables_of_strange_streams_do_not_pile_up() {
         attach(round).await;
     }
     let grown = memory().saturating_sub(before);
-    // The allocator keeps up to 14 MB of what was freed. An id and a reason for each would be more than this.
+    // The allocator keeps up to 14 MB of freed memory. An id and a reason for each stream would exceed this.
     let kept = 16 * STREAMS * ROUNDS;
     assert!(grown < kept, "it grew by {} MB", grown / 1_000_000);
 }

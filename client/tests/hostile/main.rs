@@ -1,5 +1,6 @@
-//! The client's session with an agent that keeps to no rule: the host is another's, and may be anybody's.
+//! The client's session against a hostile agent: the host belongs to somebody else.
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 mod host;
 mod hostile;
+mod newer;

@@ -1,42 +1,42 @@
-//! The receiving half of a stream: accepts each byte once, in order, whatever an attachment sends again.
+//! The receiving direction of a stream: accepts each byte once and in order, also when an attachment sends it again.
 
 use bytes::Bytes;
 
 use crate::violation::Violation;
 
-/// How much arrived, and how much of it the local socket took.
+/// How much was received, and how much of that was delivered to the local socket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RecvState {
     received: u64,
     delivered: u64,
-    /// The end arrived; it stands at `received`.
+    /// The end was received; its offset is `received`.
     end_received: bool,
     end_delivered: bool,
 }
 
 impl RecvState {
-    /// Everything before arrived.
+    /// Offset before which everything was received.
     #[must_use]
     pub fn received(&self) -> u64 {
         self.received
     }
 
-    /// Everything before was taken by the local socket.
+    /// Offset before which everything was delivered to the local socket.
     #[must_use]
     pub fn delivered(&self) -> u64 {
         self.delivered
     }
 
-    /// The end was passed on to the local socket, after everything before it.
+    /// The end was delivered to the local socket, after everything before it.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.end_delivered
     }
 
-    /// Takes bytes that arrived. What of them is new, if anything.
+    /// Bytes arrived. Returns those that are new, if any.
     ///
     /// # Errors
-    /// When bytes are missing before them, or the end came before them.
+    /// When there is a gap before them, or they lie behind the end.
     pub fn accept(&mut self, offset: u64, mut bytes: Bytes) -> Result<Option<Bytes>, Violation> {
         let end = offset.checked_add(bytes.len() as u64).ok_or(Violation::Offset)?;
         if offset > self.received || (self.end_received && end > self.received) {
@@ -54,7 +54,7 @@ impl RecvState {
     /// The end arrived at `offset`.
     ///
     /// # Errors
-    /// When bytes are missing before it, or more came than it says.
+    /// When there is a gap before it, or bytes behind it were received.
     pub fn accept_end(&mut self, offset: u64) -> Result<(), Violation> {
         if offset != self.received {
             return Err(Violation::Offset);
@@ -63,26 +63,26 @@ impl RecvState {
         Ok(())
     }
 
-    /// The local socket took `count` more bytes of what was accepted.
+    /// `count` more bytes were written to the local socket.
     pub fn deliver(&mut self, count: u64) {
         self.delivered = (self.delivered + count).min(self.received);
     }
 
-    /// The local socket was told the end. False when something is still to be delivered before.
+    /// The end is being passed to the local socket. False when bytes are to be delivered first.
     pub fn deliver_end(&mut self) -> bool {
         self.end_delivered |= self.end_received && self.delivered == self.received;
         self.end_delivered
     }
 
-    /// The end has arrived and nothing is left to deliver before it.
+    /// The end was received and is the next thing to deliver.
     #[must_use]
     pub fn wants_end(&self) -> bool {
         self.end_received && !self.end_delivered && self.delivered == self.received
     }
 
-    /// An inbox that goes on where another process left it: what was not delivered is asked for again.
+    /// The state of another process, continued: what was received and not delivered is requested again.
     #[must_use]
-    pub fn resumed(delivered: u64, ended: bool) -> Self {
+    pub(crate) fn resumed(delivered: u64, ended: bool) -> Self {
         Self {
             received: delivered,
             delivered,
@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_comes_again_is_dropped_and_what_is_missing_is_noticed() {
+    fn repeated_bytes_are_dropped_and_a_gap_is_an_error() {
         let mut recv_state = RecvState::default();
         let bytes = Bytes::from_static(b"abcdef");
         assert_eq!(recv_state.accept(0, bytes.slice(..4)).unwrap().unwrap(), "abcd");
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_is_passed_on_only_after_everything_before_it() {
+    fn the_end_is_delivered_only_after_everything_before_it() {
         let mut recv_state = RecvState::default();
         recv_state.accept(0, Bytes::from_static(b"ab")).unwrap();
         assert_eq!(recv_state.accept_end(3), Err(Violation::Offset));

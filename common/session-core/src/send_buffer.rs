@@ -1,5 +1,5 @@
-//! The sending half of a stream: everything that the peer's socket has not yet taken is kept, and sent again on the next
-//! attachment. The same buffer is the send window: when it is full, nothing more is read from the local socket.
+//! The sending direction of a stream: keeps every byte until the peer's socket took it, and sends it again on the next
+//! attachment. The same buffer is the send window: while it is full, the local socket is not read.
 
 use alloc::collections::VecDeque;
 
@@ -7,29 +7,29 @@ use bytes::Bytes;
 
 use crate::violation::Violation;
 
-/// What a stream may hold before it has shown that it needs more, in bytes.
-pub const FIRST_WINDOW: u64 = 256 * 1024;
+/// The window of a new stream, in bytes.
+pub const INITIAL_WINDOW: u64 = 256 * 1024;
 
-/// The most one stream may hold, in bytes: 1 Gbit/s at 100 ms, and some.
-pub const LARGEST_WINDOW: u64 = 16 * 1024 * 1024;
+/// The largest window of a stream, in bytes: more than 1 Gbit/s at a round-trip time of 100 ms.
+pub const MAX_WINDOW: u64 = 16 * 1024 * 1024;
 
-/// Bytes from `acked` to `end`, of which those before `sent` went out on the current attachment.
+/// Bytes from `acked` to `end`. Those before `sent` were sent on the current attachment.
 #[derive(Debug, Default)]
 pub struct SendBuffer {
-    /// `[acked, end)`.
+    /// The bytes `[acked, end)`.
     chunks: VecDeque<Bytes>,
     acked: u64,
     end: u64,
-    /// Next offset to be sent on the current attachment.
+    /// Offset of the next byte to send on the current attachment.
     sent: u64,
-    /// The highest `sent` there ever was: nobody can have delivered more.
-    reached: u64,
-    /// Where `sent` stands: the chunk's place, and how much of it went out.
-    at: (usize, usize),
+    /// The highest `sent` so far: the peer cannot have received more.
+    highest_sent: u64,
+    /// `sent` as a position: index of the chunk, and offset in it.
+    cursor: (usize, usize),
     window: u64,
-    /// There was no room when there was something to take.
-    wanted_more: bool,
-    /// No growth before this was acknowledged: the last one has to show first.
+    /// The local socket had data when there was no room.
+    blocked: bool,
+    /// The window does not grow before this offset is acknowledged: the last growth needs a round trip to show.
     grown_at: u64,
     finished: bool,
     /// The end was sent on the current attachment.
@@ -38,11 +38,11 @@ pub struct SendBuffer {
 }
 
 impl SendBuffer {
-    /// An empty one.
+    /// An empty buffer.
     #[must_use]
     pub fn new() -> Self {
         Self {
-            window: FIRST_WINDOW,
+            window: INITIAL_WINDOW,
             ..Self::default()
         }
     }
@@ -53,43 +53,43 @@ impl SendBuffer {
         self.end - self.acked
     }
 
-    /// How many bytes more it takes.
+    /// Bytes that fit.
     #[must_use]
     pub fn room(&self) -> u64 {
         self.window.saturating_sub(self.held())
     }
 
-    /// Everything up to here was acknowledged.
+    /// Offset before which everything was acknowledged.
     #[must_use]
     pub fn acked(&self) -> u64 {
         self.acked
     }
 
-    /// How much was written in all.
+    /// Bytes written in all.
     #[must_use]
     pub fn end(&self) -> u64 {
         self.end
     }
 
-    /// Next offset to be sent.
+    /// Offset of the next byte to send.
     #[must_use]
     pub fn sent(&self) -> u64 {
         self.sent
     }
 
-    /// No more will be written.
+    /// Nothing more will be written.
     #[must_use]
     pub fn is_finished(&self) -> bool {
         self.finished
     }
 
-    /// The peer has it all, with its end.
+    /// The peer's socket took everything, with the end.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.end_acked
     }
 
-    /// Takes what the local socket gave. Its memory is shared, not copied. Nothing may follow [`SendBuffer::finish`].
+    /// Appends bytes read from the local socket, without a copy. Not allowed after [`SendBuffer::finish`].
     pub fn push(&mut self, bytes: Bytes) {
         debug_assert!(!self.finished);
         self.end += bytes.len() as u64;
@@ -98,14 +98,14 @@ impl SendBuffer {
         }
     }
 
-    /// No more follows.
+    /// Nothing more will be written.
     pub fn finish(&mut self) {
         self.finished = true;
     }
 
-    /// Fills `batch` with what is to be sent next and returns how many places it took.
+    /// Fills `batch` with the chunks to send next. Returns how many it filled.
     pub fn batch(&self, batch: &mut [Bytes]) -> usize {
-        let (first, skip) = self.at;
+        let (first, skip) = self.cursor;
         let mut taken = 0;
         for (place, chunk) in batch.iter_mut().zip(self.chunks.iter().skip(first)) {
             *place = if taken == 0 {
@@ -118,11 +118,11 @@ impl SendBuffer {
         taken
     }
 
-    /// `count` bytes of the last batch went out.
-    pub fn advance(&mut self, count: u64) {
+    /// The first `count` bytes of the last batch were sent.
+    pub(crate) fn advance(&mut self, count: u64) {
         self.sent = (self.sent + count).min(self.end);
-        self.reached = self.reached.max(self.sent);
-        let (mut index, mut skip) = self.at;
+        self.highest_sent = self.highest_sent.max(self.sent);
+        let (mut index, mut skip) = self.cursor;
         let mut left = usize::try_from(count).unwrap_or(usize::MAX);
         while let Some(chunk) = self.chunks.get(index)
             && left >= chunk.len() - skip
@@ -134,49 +134,49 @@ impl SendBuffer {
         if index < self.chunks.len() {
             skip += left;
         }
-        self.at = (index, skip);
+        self.cursor = (index, skip);
     }
 
-    /// All was sent, and its end is to be sent now.
+    /// All bytes were sent, and the end is to be sent now.
     #[must_use]
     pub fn wants_end(&self) -> bool {
         self.finished && !self.end_sent && self.sent == self.end
     }
 
-    /// The end went out.
-    pub fn end_sent(&mut self) {
+    /// The end was sent.
+    pub(crate) fn end_sent(&mut self) {
         self.end_sent = true;
     }
 
-    /// A new attachment begins, on which the peer has everything before `received`.
+    /// A new attachment begins; the peer has received everything before `received`.
     ///
     /// # Errors
-    /// When the peer cannot have that, or has lost what it acknowledged.
-    pub fn rewind(&mut self, received: u64) -> Result<(), Violation> {
-        if received < self.acked || received > self.reached {
+    /// When that was never sent, or is less than the peer acknowledged.
+    pub(crate) fn rewind(&mut self, received: u64) -> Result<(), Violation> {
+        if received < self.acked || received > self.highest_sent {
             return Err(Violation::Offset);
         }
         self.sent = received;
         self.end_sent = false;
-        self.at = (0, 0);
+        self.cursor = (0, 0);
         let mut left = usize::try_from(received - self.acked).unwrap_or(usize::MAX);
-        while let Some(chunk) = self.chunks.get(self.at.0)
+        while let Some(chunk) = self.chunks.get(self.cursor.0)
             && left >= chunk.len()
         {
             left -= chunk.len();
-            self.at.0 += 1;
+            self.cursor.0 += 1;
         }
-        self.at.1 = left;
+        self.cursor.1 = left;
         Ok(())
     }
 
-    /// The peer's socket took everything before `delivered`; `ended`: and was told the end. What is older than what is
-    /// known changes nothing. Returns how many bytes were let go.
+    /// The peer's socket took everything before `delivered`, and the end where `ended`. An acknowledgement older than the last
+    /// has no effect. Returns how many bytes were released.
     ///
     /// # Errors
     /// When that was never sent.
     pub fn acknowledge(&mut self, delivered: u64, ended: bool) -> Result<u64, Violation> {
-        let beyond = delivered > self.reached;
+        let beyond = delivered > self.highest_sent;
         if beyond || (ended && (!self.finished || delivered != self.end)) {
             return Err(Violation::Offset);
         }
@@ -185,7 +185,7 @@ impl SendBuffer {
             return Ok(0);
         }
         let freed = delivered - self.acked;
-        // On a new attachment the peer may have more than was sent there so far: there is no need to send that.
+        // On a new attachment the peer may have received more than was sent there so far. That need not be sent.
         if self.sent < delivered {
             self.advance(delivered - self.sent);
         }
@@ -195,52 +195,52 @@ impl SendBuffer {
             if left < length {
                 let part = usize::try_from(left).unwrap_or(chunk.len());
                 *chunk = chunk.split_off(part);
-                if self.at.0 == 0 {
-                    self.at.1 -= part;
+                if self.cursor.0 == 0 {
+                    self.cursor.1 -= part;
                 }
                 break;
             }
             left -= length;
             self.chunks.pop_front();
-            self.at.0 -= 1;
+            self.cursor.0 -= 1;
         }
         self.acked = delivered;
-        self.widen();
+        self.grow_window();
         Ok(freed)
     }
 
-    /// The local socket has more, and there is no room for it: the window may be what holds the stream up.
-    pub fn is_wanted_more(&mut self) {
-        self.wanted_more = true;
+    /// The local socket has data and there is no room: the window may be the bottleneck.
+    pub fn window_blocked(&mut self) {
+        self.blocked = true;
     }
 
-    /// Doubles the window of a stream that it holds up: there was no room, all that fitted was sent, and the last growth
-    /// has had its round trip.
-    fn widen(&mut self) {
-        let limited = self.wanted_more && self.sent == self.end && self.acked >= self.grown_at;
-        if limited && self.window < LARGEST_WINDOW {
-            self.window = (self.window * 2).min(LARGEST_WINDOW);
+    /// Doubles the window when it is the bottleneck: there was no room, everything in the buffer was sent, and the last growth
+    /// had a round trip to show.
+    fn grow_window(&mut self) {
+        let limited = self.blocked && self.sent == self.end && self.acked >= self.grown_at;
+        if limited && self.window < MAX_WINDOW {
+            self.window = (self.window * 2).min(MAX_WINDOW);
             self.grown_at = self.end;
         }
-        self.wanted_more = false;
+        self.blocked = false;
     }
 
-    /// Lets everything go: the stream was reset. Returns how many bytes that were.
-    pub fn clear(&mut self) -> u64 {
+    /// Releases everything: the stream was reset. Returns how many bytes were released.
+    pub(crate) fn clear(&mut self) -> u64 {
         let held = self.held();
         self.chunks.clear();
-        self.at = (0, 0);
+        self.cursor = (0, 0);
         self.acked = self.end;
         self.sent = self.end;
-        self.reached = self.end;
+        self.highest_sent = self.end;
         held
     }
 
-    /// What a successor of this process needs to go on: the state, and the bytes held.
-    pub fn snapshot(&self) -> (Snapshot, impl Iterator<Item = &Bytes>) {
+    /// What a successor process needs to continue: the state, and the bytes.
+    pub(crate) fn snapshot(&self) -> (Snapshot, impl Iterator<Item = &Bytes>) {
         let snapshot = Snapshot {
             acked: self.acked,
-            reached: self.reached,
+            highest_sent: self.highest_sent,
             window: self.window,
             held: self.held(),
             finished: self.finished,
@@ -249,13 +249,13 @@ impl SendBuffer {
         (snapshot, self.chunks.iter())
     }
 
-    /// An send buffer that goes on where another process left it. None when `held` is not what was exported.
+    /// The buffer of another process, continued. None when `held` does not fit the snapshot.
     #[must_use]
-    pub fn restore(snapshot: &Snapshot, held: Bytes) -> Option<Self> {
+    pub(crate) fn restore(snapshot: &Snapshot, held: Bytes) -> Option<Self> {
         let end = snapshot.acked.checked_add(snapshot.held)?;
         let fits = held.len() as u64 == snapshot.held
-            && (snapshot.acked..=end).contains(&snapshot.reached)
-            && snapshot.window <= LARGEST_WINDOW;
+            && (snapshot.acked..=end).contains(&snapshot.highest_sent)
+            && snapshot.window <= MAX_WINDOW;
         fits.then(|| Self {
             chunks: if held.is_empty() {
                 VecDeque::new()
@@ -265,11 +265,11 @@ impl SendBuffer {
             acked: snapshot.acked,
             end,
             sent: snapshot.acked,
-            reached: snapshot.reached,
-            at: (0, 0),
-            window: snapshot.window.max(FIRST_WINDOW),
+            highest_sent: snapshot.highest_sent,
+            cursor: (0, 0),
+            window: snapshot.window.max(INITIAL_WINDOW),
             grown_at: snapshot.acked,
-            wanted_more: false,
+            blocked: false,
             finished: snapshot.finished,
             end_sent: false,
             end_acked: snapshot.end_acked,
@@ -277,128 +277,23 @@ impl SendBuffer {
     }
 }
 
-/// An send buffer's state without its bytes.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+/// The state of a send buffer without its bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
 pub struct Snapshot {
-    /// Everything before was acknowledged.
+    /// Offset before which everything was acknowledged.
     pub acked: u64,
-    /// The highest offset that was ever sent.
-    pub reached: u64,
+    /// The highest offset that was sent.
+    pub highest_sent: u64,
     /// The window.
     pub window: u64,
-    /// How many bytes are held.
+    /// Bytes held.
     pub held: u64,
-    /// No more follows.
+    /// Nothing more will be written.
     pub finished: bool,
     /// The end was acknowledged.
     pub end_acked: bool,
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn drain(send_buffer: &mut SendBuffer, most: u64) -> Vec<u8> {
-        let mut batch = vec![Bytes::new(); 4];
-        let taken = send_buffer.batch(&mut batch);
-        let all: Vec<u8> = batch[..taken].concat();
-        let count = most.min(all.len() as u64);
-        send_buffer.advance(count);
-        all[..count as usize].to_vec()
-    }
-
-    #[test]
-    fn what_was_not_acknowledged_is_sent_again_from_where_the_peer_has_it() {
-        let mut send_buffer = SendBuffer::new();
-        for part in ["one", "two", "three"] {
-            send_buffer.push(Bytes::from_static(part.as_bytes()));
-        }
-        assert_eq!(drain(&mut send_buffer, 5), b"onetw");
-        assert_eq!(send_buffer.acknowledge(4, false).unwrap(), 4);
-        assert_eq!(drain(&mut send_buffer, 100), b"othree");
-        send_buffer.rewind(4).unwrap();
-        assert_eq!(drain(&mut send_buffer, 100), b"wothree");
-        send_buffer.rewind(7).unwrap();
-        assert_eq!(drain(&mut send_buffer, 100), b"hree");
-        assert_eq!(send_buffer.acknowledge(11, false).unwrap(), 7);
-        assert_eq!(send_buffer.held(), 0);
-    }
-
-    #[test]
-    fn a_peer_that_claims_what_it_cannot_have_is_found_out() {
-        let mut send_buffer = SendBuffer::new();
-        send_buffer.push(Bytes::from_static(b"abcd"));
-        send_buffer.advance(2);
-        assert!(send_buffer.acknowledge(3, false).is_err());
-        assert!(send_buffer.rewind(3).is_err());
-        assert!(send_buffer.acknowledge(2, true).is_err(), "no end was sent");
-        send_buffer.acknowledge(2, false).unwrap();
-        assert!(send_buffer.rewind(1).is_err(), "it has lost what it acknowledged");
-        assert_eq!(
-            send_buffer.acknowledge(1, false).unwrap(),
-            0,
-            "an old acknowledgement"
-        );
-    }
-
-    #[test]
-    fn the_window_grows_only_for_a_stream_that_it_holds_up() {
-        let chunk = || Bytes::from(vec![0; FIRST_WINDOW as usize]);
-        let mut send_buffer = SendBuffer::new();
-        send_buffer.push(chunk());
-        send_buffer.advance(FIRST_WINDOW);
-        send_buffer.acknowledge(FIRST_WINDOW / 2, false).unwrap();
-        assert_eq!(send_buffer.window, FIRST_WINDOW, "nothing more was there to take");
-        send_buffer.is_wanted_more();
-        send_buffer.acknowledge(FIRST_WINDOW, false).unwrap();
-        assert_eq!(send_buffer.window, 2 * FIRST_WINDOW);
-        for (acked, window) in [
-            (FIRST_WINDOW + 1, 4),
-            (FIRST_WINDOW + 2, 4),
-            (3 * FIRST_WINDOW + 1, 8),
-        ] {
-            while send_buffer.room() >= FIRST_WINDOW {
-                send_buffer.push(chunk());
-                send_buffer.advance(FIRST_WINDOW);
-            }
-            send_buffer.is_wanted_more();
-            send_buffer.acknowledge(acked, false).unwrap();
-            assert_eq!(send_buffer.window, window * FIRST_WINDOW, "at {acked}");
-        }
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn any_pieces_arrive_in_order_through_any_rewinds(
-            parts in proptest::collection::vec(proptest::collection::vec(0u8.., 0..9), 0..20),
-            steps in proptest::collection::vec((0u64..12, 0u8..4), 0..80),
-        ) {
-            let mut send_buffer = SendBuffer::new();
-            let all: Vec<u8> = parts.concat();
-            for part in parts {
-                send_buffer.push(Bytes::from(part));
-            }
-            let mut peer: Vec<u8> = Vec::new();
-            for (count, what) in steps {
-                match what {
-                    0 | 1 => {
-                        let from = send_buffer.sent() as usize;
-                        let sent = drain(&mut send_buffer, count);
-                        proptest::prop_assert_eq!(&all[from..from + sent.len()], &sent[..]);
-                        if from == peer.len() { peer.extend(sent); }
-                    }
-                    2 => send_buffer.rewind(peer.len() as u64).unwrap(),
-                    _ => {
-                        let delivered = (send_buffer.acked() + count).min(peer.len() as u64);
-                        send_buffer.acknowledge(delivered, false).unwrap();
-                    }
-                }
-                proptest::prop_assert!(send_buffer.acked() <= send_buffer.sent() && send_buffer.sent() <= send_buffer.end());
-                let (snapshot, chunks) = send_buffer.snapshot();
-                let held = Bytes::from(chunks.flatten().copied().collect::<Vec<_>>());
-                let copy = SendBuffer::restore(&snapshot, held).unwrap();
-                proptest::prop_assert_eq!(copy.end(), send_buffer.end());
-            }
-        }
-    }
-}
+mod tests;

@@ -1,4 +1,4 @@
-//! A stream that goes from one process to its successor.
+//! A stream that is handed over from one process to its successor.
 
 use alloc::vec::Vec;
 
@@ -11,21 +11,22 @@ use crate::{
     wire::StreamId,
 };
 
-/// A stream's state without the bytes that its send buffer holds.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+/// The state of a stream without the bytes in its send buffer.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
 pub struct StreamSnapshot {
-    /// The sending half.
+    /// The sending direction.
     pub send_buffer: send_buffer::Snapshot,
-    /// Everything before was taken by the local socket; what arrived beyond is asked for again.
+    /// Offset before which everything was delivered to the local socket. What was received beyond it is requested again.
     pub delivered: u64,
-    /// The end was passed on as well.
+    /// The end was delivered as well.
     pub ended: bool,
-    /// The stream was reset at this end, with this code, and the peer may not have heard of it.
+    /// The stream was reset at this end with this code, which the peer may not have received.
     pub reset: Option<u32>,
 }
 
 impl StreamCore {
-    /// What a successor of this process needs to go on: the state, and the bytes held. Nothing when the peer reset the
+    /// What a successor process needs to continue: the state, and the bytes in the send buffer. None when the peer reset the
     /// stream.
     #[must_use]
     pub fn snapshot(&self) -> Option<(StreamSnapshot, Vec<Bytes>)> {
@@ -44,8 +45,8 @@ impl StreamCore {
         Some((snapshot, held.cloned().collect()))
     }
 
-    /// At the agent: a stream that goes on where another process left it, after the attachment of `generation`. None when
-    /// `held` is not what was exported.
+    /// At the agent: the stream of another process, continued after the attachment of `generation`. None when `held` does not
+    /// fit the snapshot.
     #[must_use]
     pub fn restore(id: StreamId, generation: u64, snapshot: &StreamSnapshot, held: Bytes) -> Option<Self> {
         let send_buffer = SendBuffer::restore(&snapshot.send_buffer, held)?;
@@ -66,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn a_successor_goes_on_with_what_was_acknowledged_and_asks_again_for_what_was_not_delivered() {
+    fn a_successor_sends_what_was_not_acknowledged_and_requests_what_was_not_delivered() {
         let mut core = StreamCore::new(7, 3);
         core.write(Bytes::from_static(b"abcdef"));
         core.sent(3, 4);
@@ -77,7 +78,7 @@ mod tests {
 
         let mut next = through(&core);
         assert_eq!(next.fence(4).received, 2);
-        assert!(!next.opened(3, 3).unwrap(), "of the attachment before");
+        assert!(!next.opened(3, 3).unwrap(), "of the previous attachment");
         assert!(next.opened(4, 3).unwrap());
         let mut batch = [Bytes::new()];
         assert_eq!(next.batch(4, &mut batch), 1);
@@ -89,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn a_successor_tells_of_resets_that_were_not_heard_and_forgets_those_of_the_peer() {
+    fn a_successor_repeats_a_local_reset_and_forgets_one_of_the_peer() {
         let mut core = StreamCore::new(7, 3);
         core.reset(2);
         assert_eq!(through(&core).entry().reset, Some(2));
@@ -100,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn state_whose_bytes_are_missing_is_not_taken_over() {
+    fn a_snapshot_without_its_bytes_is_refused() {
         let mut core = StreamCore::new(7, 3);
         core.write(Bytes::from_static(b"abcdef"));
         let (snapshot, _) = core.snapshot().unwrap();

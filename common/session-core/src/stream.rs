@@ -1,4 +1,7 @@
-//! One logical stream at one end of a session. No I/O and no clock: what happens is told, what is to be done is asked.
+//! The state of one logical stream at one end of a session.
+//!
+//! Sans-I/O: the caller reports events and polls for actions. Everything that an attachment says carries its generation;
+//! what comes from any but the current attachment has no effect.
 
 use core::ops::Range;
 
@@ -11,17 +14,17 @@ use crate::{
     wire::{Entry, StreamAck, StreamId},
 };
 
-/// Where a reset came from, and its code: a number to this crate.
+/// Which end reset a stream, and its code, which this crate does not interpret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reset {
-    /// This end; the peer has to hear of it.
+    /// This end: the peer has to be told.
     Local(u32),
-    /// The other end.
+    /// The peer.
     Remote(u32),
 }
 
 impl Reset {
-    /// Why.
+    /// The code.
     #[must_use]
     pub fn code(self) -> u32 {
         match self {
@@ -30,27 +33,27 @@ impl Reset {
     }
 }
 
-/// A stream's state.
+/// The state of a stream.
 #[derive(Debug)]
 pub struct StreamCore {
     id: StreamId,
-    /// Of the attachment whose input counts.
+    /// Of the current attachment.
     pub(crate) generation: u64,
     pub(crate) send_buffer: SendBuffer,
     pub(crate) recv_state: RecvState,
     pub(crate) reset: Option<Reset>,
-    /// The peer knows it.
+    /// The peer has shown that it knows the stream.
     confirmed: bool,
-    /// It was sent on some attachment: the peer may know it.
+    /// It was opened on some attachment: the peer may know it.
     offered: bool,
 }
 
-/// What is to be done with a stream when a new attachment begins.
+/// What to do with a stream when a new attachment begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resumption {
-    /// Send from where [`SendBuffer::sent`](crate::send_buffer::SendBuffer::sent) stands.
+    /// Send on, from [`SendBuffer::sent`](crate::send_buffer::SendBuffer::sent).
     Resume,
-    /// It is over: the peer knew all there is to know.
+    /// Forget it: it is complete or was reset, and the peer knows.
     Forget,
 }
 
@@ -61,9 +64,14 @@ impl StreamCore {
         Self::resumed(id, generation, SendBuffer::new(), RecvState::default())
     }
 
-    /// A stream that goes on where another process left it.
+    /// A stream that continues one of another process.
     #[must_use]
-    pub fn resumed(id: StreamId, generation: u64, send_buffer: SendBuffer, recv_state: RecvState) -> Self {
+    pub(crate) fn resumed(
+        id: StreamId,
+        generation: u64,
+        send_buffer: SendBuffer,
+        recv_state: RecvState,
+    ) -> Self {
         Self {
             id,
             generation,
@@ -75,19 +83,19 @@ impl StreamCore {
         }
     }
 
-    /// Which stream.
+    /// Its id.
     #[must_use]
     pub fn id(&self) -> StreamId {
         self.id
     }
 
-    /// The sending half.
+    /// The sending direction.
     #[must_use]
     pub fn send_buffer(&self) -> &SendBuffer {
         &self.send_buffer
     }
 
-    /// The receiving half.
+    /// The receiving direction.
     #[must_use]
     pub fn recv_state(&self) -> &RecvState {
         &self.recv_state
@@ -111,42 +119,44 @@ impl StreamCore {
         self.offered
     }
 
-    /// Both directions are complete and acknowledged: there is nothing left to do or to tell but the last progress.
+    /// Both directions are complete and acknowledged: nothing is left to do but to send the last acknowledgement.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.reset.is_none() && self.send_buffer.is_complete() && self.recv_state.is_complete()
     }
 
-    // What happens at this end.
+    // Events at this end.
 
-    /// The local socket gave `bytes`.
+    /// `bytes` were read from the local socket.
     pub fn write(&mut self, bytes: Bytes) {
         if self.reset.is_none() {
             self.send_buffer.push(bytes);
         }
     }
 
-    /// The local socket's data ended.
+    /// The local socket reached its end of file.
     pub fn finish(&mut self) {
         self.send_buffer.finish();
     }
 
-    /// The local socket has more, and there is no room for it.
-    pub fn is_wanted_more(&mut self) {
-        self.send_buffer.is_wanted_more();
+    /// The local socket has data, and the send buffer has no room for it.
+    pub fn window_blocked(&mut self) {
+        self.send_buffer.window_blocked();
     }
 
-    /// The local socket took `count` bytes of what was accepted.
+    /// `count` accepted bytes were written to the local socket.
     pub fn deliver(&mut self, count: u64) {
         self.recv_state.deliver(count);
     }
 
-    /// The local socket is to be told the end now. False when something comes before it, or a reset instead of it.
+    /// Whether the end is to be passed to the local socket now; it counts as delivered then. False while bytes come before it,
+    /// and after a reset.
     pub fn deliver_end(&mut self) -> bool {
         self.reset.is_none() && self.recv_state.deliver_end()
     }
 
-    /// The stream is given up at this end. Returns the bytes let go. A complete stream and a reset one stay what they are.
+    /// Resets the stream at this end. Returns how many bytes the send buffer released. Has no effect on a stream that is
+    /// complete or was reset.
     pub fn reset(&mut self, code: u32) -> u64 {
         if self.reset.is_some() || self.is_complete() {
             return 0;
@@ -155,19 +165,19 @@ impl StreamCore {
         self.send_buffer.clear()
     }
 
-    // What goes out on the attachment of `generation`; that of an older one changes nothing.
+    // Sending on the attachment of `generation`.
 
-    /// The stream is about to be opened on the attachment of `generation`. False when that is not the one that counts.
+    /// The stream is about to be opened on the attachment of `generation`. False when that is not the current one.
     pub fn offer(&mut self, generation: u64) -> bool {
         if !self.offered && generation >= self.generation {
-            // Nothing has come in yet that could be late.
+            // It was on no attachment before, so none can be replaced.
             self.generation = generation;
             self.offered = true;
         }
         self.generation == generation
     }
 
-    /// Which bytes are to be sent next, by their offsets.
+    /// Offsets of the bytes that are to be sent.
     #[must_use]
     pub fn unsent(&self, generation: u64) -> Range<u64> {
         if self.generation == generation && self.reset.is_none() {
@@ -177,7 +187,7 @@ impl StreamCore {
         }
     }
 
-    /// Fills `batch` with what is to be sent next and returns how many places it took.
+    /// Fills `batch` with the chunks to send next. Returns how many it filled.
     #[must_use]
     pub fn batch(&self, generation: u64, batch: &mut [Bytes]) -> usize {
         if self.generation == generation && self.reset.is_none() {
@@ -187,14 +197,14 @@ impl StreamCore {
         }
     }
 
-    /// `count` bytes of the batch went out.
+    /// The first `count` bytes of the batch were sent.
     pub fn sent(&mut self, generation: u64, count: u64) {
         if self.generation == generation && self.reset.is_none() {
             self.send_buffer.advance(count);
         }
     }
 
-    /// Whether the end is to be sent now. It counts as sent then.
+    /// Whether the end is to be sent now; it counts as sent then.
     pub fn take_end(&mut self, generation: u64) -> bool {
         let due = self.generation == generation && self.reset.is_none() && self.send_buffer.wants_end();
         if due {
@@ -203,9 +213,9 @@ impl StreamCore {
         due
     }
 
-    // What comes in on the attachment of `generation`; what comes on an older one changes nothing.
+    // Receiving on the attachment of `generation`.
 
-    /// Bytes arrived. Returns what of them is new and to be delivered.
+    /// Bytes arrived. Returns those that are new and to be delivered.
     ///
     /// # Errors
     /// A [`Violation`] by the peer.
@@ -229,7 +239,7 @@ impl StreamCore {
         self.recv_state.accept_end(offset)
     }
 
-    /// The peer tells what its socket took. Returns the bytes let go.
+    /// An acknowledgement arrived: what the peer's socket took. Returns how many bytes the send buffer released.
     ///
     /// # Errors
     /// A [`Violation`] by the peer.
@@ -241,8 +251,8 @@ impl StreamCore {
         self.send_buffer.acknowledge(delivered, ended)
     }
 
-    /// The peer gave the stream up. Returns the bytes let go. A complete stream stays complete: the peer has not heard yet
-    /// that it is.
+    /// The peer reset the stream. Returns how many bytes the send buffer released. A complete stream stays complete: the peer
+    /// has not received the last acknowledgement yet.
     pub fn reset_by_peer(&mut self, code: u32) -> u64 {
         if self.is_complete() {
             return 0;
@@ -255,15 +265,15 @@ impl StreamCore {
 
     // A new attachment.
 
-    /// At the agent: from now on only input of the attachment of `generation` counts. What the client is to know.
+    /// At the agent: makes the attachment of `generation` the current one. Returns the entry for the client.
     pub fn fence(&mut self, generation: u64) -> Entry {
         self.generation = generation;
         self.entry()
     }
 
-    /// What the peer is to know of this stream.
+    /// The entry of this stream in the table that the peer gets.
     #[must_use]
-    pub fn entry(&self) -> Entry {
+    pub(crate) fn entry(&self) -> Entry {
         let StreamAck {
             stream,
             delivered,
@@ -282,7 +292,7 @@ impl StreamCore {
         }
     }
 
-    /// How far its receiving half has come.
+    /// The acknowledgement that the peer gets.
     #[must_use]
     pub fn ack(&self) -> StreamAck {
         StreamAck {
@@ -292,8 +302,8 @@ impl StreamCore {
         }
     }
 
-    /// At the client: the new attachment of `generation` stands, and the agent's table has `theirs` about this stream, or
-    /// nothing. A stream that was offered on this attachment already is newer than the table.
+    /// At the client: the attachment of `generation` is the current one, and the agent's table has the entry `theirs` of this
+    /// stream, or none. A stream that was opened on this attachment already is newer than the table.
     ///
     /// # Errors
     /// A [`Violation`] by the agent.
@@ -329,10 +339,10 @@ impl StreamCore {
         Ok(Resumption::Resume)
     }
 
-    /// The peer has forgotten the stream. Then it is complete here too, or was reset, and may be forgotten.
+    /// The peer has forgotten the stream. So it must be complete at this end too, or reset, and may be forgotten.
     ///
     /// # Errors
-    /// [`Violation::Forgotten`] when that cannot be: something was still to come.
+    /// [`Violation::Forgotten`] when it is neither.
     pub fn forgotten(&mut self) -> Result<(), Violation> {
         if self.reset.is_some() {
             return Ok(());
@@ -346,8 +356,8 @@ impl StreamCore {
             .map_err(|_| Violation::Forgotten)
     }
 
-    /// At the agent: the client opened the stream on the attachment of `generation`, and has everything before `received`.
-    /// False when that is not the attachment that counts.
+    /// At the agent: the client opened the stream on the attachment of `generation`, and has received everything before
+    /// `received`. False when that is not the current attachment.
     ///
     /// # Errors
     /// A [`Violation`] by the client.

@@ -1,7 +1,7 @@
 //! QUIC packets over a pipe of bytes, such as the channel of an SSH session.
 //!
-//! The pipe has its own order, retransmission and congestion control, none of which QUIC can see; what QUIC has to know
-//! is that packets cannot queue here for ever. So the way out holds little and drops the oldest, as a router would.
+//! The pipe has ordering, retransmission and congestion control of its own, which QUIC cannot see. So that packets do not
+//! queue for long, the send queue is short and drops the oldest packet when it is full.
 
 mod frame;
 
@@ -23,24 +23,25 @@ use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     sync::Notify,
 };
-use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub use self::frame::{BadFrame, Deframer, HEADER, LONGEST};
 
-/// The address that the far end of every pipe has for QUIC. It is one for documentation (RFC 3849), so that no packet
-/// could go there by mistake.
+/// The address of the far end of every pipe, as QUIC sees it. It is from the documentation prefix (RFC 3849), so that no packet
+/// is sent there by mistake.
 pub const PEER: SocketAddr = SocketAddr::new(IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2)), 2);
 
-/// The address that the near end of every pipe has for QUIC.
-pub const LOCAL: SocketAddr = SocketAddr::new(IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)), 1);
+/// The address of the near end of every pipe, as QUIC sees it.
+pub(crate) const LOCAL: SocketAddr =
+    SocketAddr::new(IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)), 1);
 
-/// Bytes of packets that wait each way.
+/// Bytes of packets queued in each direction.
 const QUEUE: usize = 256 * 1024;
 
-/// Bytes read or written in one go: what SSH puts in one packet of its own (RFC 4253, section 6.1).
+/// Bytes of one read or write: the payload of an SSH packet (RFC 4253, section 6.1).
 const BATCH: usize = 32 * 1024;
 
-/// Why a pipe ended, when it was not this side's or the other's wish.
+/// Why a pipe ended, when neither side closed it.
 #[derive(Debug, thiserror::Error)]
 pub enum PipeError {
     /// The pipe itself failed.
@@ -49,19 +50,19 @@ pub enum PipeError {
     /// It ended inside a packet.
     #[error("the pipe ended inside a packet")]
     Truncated,
-    /// What came through it were not our frames.
+    /// It carried bytes that are not our frames.
     #[error(transparent)]
     Frame(#[from] BadFrame),
 }
 
-/// Packets over a pipe of bytes. The pipe ends with its last packet once nobody holds the carrier any more.
+/// The socket that QUIC uses. When it is dropped, the pipe is closed after the last packet.
 #[derive(Debug)]
 pub struct PipeCarrier {
     shared: Arc<Shared>,
     _unused: DropGuard,
 }
 
-/// Moves bytes between a pipe and its [`PipeCarrier`].
+/// Moves packets between a pipe and its [`PipeCarrier`].
 #[derive(Debug)]
 pub struct PipeDriver<R, W> {
     shared: Arc<Shared>,
@@ -74,11 +75,11 @@ pub struct PipeDriver<R, W> {
 #[derive(Debug, Default)]
 struct Shared {
     queues: Mutex<Queues>,
-    /// There is something to write, told to the driver.
+    /// Wakes the driver: there is something to write.
     outgoing: Notify,
-    /// There is room for what is read, told to the driver.
+    /// Wakes the driver: there is room for what is read.
     room: Notify,
-    /// Cancelled once no byte is moved any more.
+    /// Cancelled when the driver is gone.
     ended: CancellationToken,
 }
 
@@ -89,11 +90,11 @@ struct Queues {
     dropped: u64,
     incoming: VecDeque<Bytes>,
     incoming_bytes: usize,
-    /// Who waits for a packet: QUIC's endpoint.
+    /// QUIC's endpoint, which waits for a packet.
     reader: Option<Waker>,
 }
 
-/// A carrier over the pipe whose ends are `reader` and `writer`. It does nothing until the driver is run.
+/// A carrier over the pipe that `reader` and `writer` are the near end of. Nothing moves until the driver is run.
 pub fn over<R, W>(reader: R, writer: W) -> (Arc<PipeCarrier>, PipeDriver<R, W>)
 where
     R: AsyncRead + Unpin,
@@ -115,35 +116,26 @@ where
     (Arc::new(carrier), driver)
 }
 
-impl PipeCarrier {
-    /// How many packets were dropped since the pipe did not take them in time.
-    #[must_use]
-    pub fn dropped(&self) -> u64 {
-        self.shared.queues().dropped
-    }
-
-    /// Returns once no packet comes or goes any more. QUIC does not notice by itself: close the endpoint then. Does not
-    /// keep the pipe open.
-    pub fn closed(&self) -> WaitForCancellationFutureOwned {
-        self.shared.ended.clone().cancelled_owned()
-    }
-}
-
 impl<R, W> PipeDriver<R, W>
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
-    /// Carries packets until the other side ends the pipe, or nobody uses the carrier any more and all its packets are
-    /// written. Dropping it ends the pipe at once.
+    /// Moves packets until the other side closes the pipe, or the carrier is dropped and all its packets are written. Dropping
+    /// the driver closes the pipe at once.
     ///
     /// # Errors
-    /// When the pipe ended in any other way.
+    /// When the pipe ends in any other way.
     pub async fn run(mut self) -> Result<(), PipeError> {
-        tokio::select! {
+        let result = tokio::select! {
             received = self.shared.receive(&mut self.reader) => received,
-            sent = self.shared.send(&mut self.writer, &self.unused) => Ok(sent?),
+            sent = self.shared.send(&mut self.writer, &self.unused) => sent.map_err(PipeError::from),
+        };
+        let dropped = self.shared.queues().dropped;
+        if dropped > 0 {
+            tracing::debug!(dropped, "packets dropped: the pipe was slower than their sender");
         }
+        result
     }
 }
 
@@ -155,7 +147,7 @@ impl Shared {
     async fn receive(&self, reader: &mut (impl AsyncRead + Unpin)) -> Result<(), PipeError> {
         let mut deframer = Deframer::default();
         loop {
-            // The endpoint is behind: the pipe's own flow control holds the other side back.
+            // The endpoint is slow: the pipe's own flow control stops the other side.
             while self.queues().incoming_bytes >= QUEUE {
                 self.room.notified().await;
             }
@@ -201,7 +193,7 @@ impl Shared {
     ) -> io::Result<()> {
         let mut batch = Vec::with_capacity(BATCH);
         loop {
-            // Looked at first: nothing is queued after it.
+            // Read before the queue: nothing is queued afterwards.
             let last = unused.is_cancelled();
             self.take_out(&mut batch);
             if !batch.is_empty() {
@@ -219,7 +211,7 @@ impl Shared {
         }
     }
 
-    /// Fills `batch` with frames.
+    /// Fills `batch` with frames from the send queue.
     fn take_out(&self, batch: &mut Vec<u8>) {
         let mut queues = self.queues();
         while let Some(packet) = queues.outgoing.front() {
@@ -290,7 +282,7 @@ impl AsyncUdpSocket for PipeCarrier {
                 break;
             };
             queues.incoming_bytes -= packet.len();
-            // An endpoint's buffers hold the longest packet that it announced.
+            // The endpoint's buffers hold the longest packet that it announced.
             let length = packet.len().min(buf.len());
             buf[..length].copy_from_slice(&packet[..length]);
             *meta = RecvMeta {
@@ -320,7 +312,7 @@ impl AsyncUdpSocket for PipeCarrier {
     }
 }
 
-/// The queue takes every packet.
+/// The send queue takes every packet.
 #[derive(Debug)]
 struct AlwaysWritable;
 

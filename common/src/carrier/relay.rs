@@ -1,16 +1,15 @@
-//! The relay's wire format: how a client proves to a relay that it may use it.
+//! The wire format between client and relay: how a client proves that it may use the relay.
 //!
-//! The client sends BIND, the relay answers CHALLENGE with a cookie that only the sender's address can have received,
-//! the client returns it in ANSWER, the relay says BOUND; from the ANSWER on every other packet from that address is
-//! passed on as it is, so that a client need not wait for the BOUND. All four have the same length, so nothing is
-//! amplified. Each carries a tag (HMAC-SHA256) made with the secret that came over SSH; a packet whose tag is wrong gets
-//! no answer.
+//! The client sends BIND. The relay answers CHALLENGE with a cookie, which proves the sender's address. The client returns
+//! the cookie in ANSWER, and the relay confirms with BOUND. From the ANSWER on, the relay forwards every other packet from
+//! that address unchanged, so a client need not wait for the BOUND. All four packets have the same length, so nothing is
+//! amplified. Each has a tag (HMAC-SHA256) made with the secret that came over SSH. A packet with a wrong tag gets no answer.
 //!
-//! Relays form a chain: the client binds at the first, and then, through it, at the next one. A relay passes a packet of
-//! this format on like any other when it knows nothing of its pair and its sender is bound; the next relay takes the one
-//! before it for the client.
+//! Relays form a chain: the client binds at the first one, then through it at the next. A relay forwards a packet of this
+//! format like any other when it does not know the pair and the sender is bound. To the next relay, the previous one is the
+//! client.
 //!
-//! The first byte keeps QUIC's fixed bit clear (RFC 9000, section 17), so that no QUIC packet is taken for one of these.
+//! The first byte has QUIC's fixed bit clear (RFC 9000, section 17), so that no QUIC packet is taken for one of these.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -21,16 +20,16 @@ use crate::bootstrap::{PairId, RelaySecret};
 /// Length of every packet of this format, in bytes.
 pub const PACKET: usize = MAGIC.len() + 1 + 16 + 8 + COOKIE + TAG;
 
-/// What every packet begins with: a byte no QUIC packet begins with, the name and the version.
+/// The first bytes of every packet: a byte that no QUIC packet begins with, the name and the version.
 const MAGIC: [u8; 4] = [0x01, b'j', b'q', 1];
 const COOKIE: usize = 32;
 const TAG: usize = 32;
 
-/// What the relay keeps to itself, so that cookies need no memory. New for each process.
+/// The secret of a relay that cookies are made with, so that they need no memory. New for each process.
 pub struct CookieKey(Key);
 
-/// A cookie: proof that its holder receives at the address it sends from.
-pub type Cookie = [u8; COOKIE];
+/// A cookie: proof that the sender receives at the address it sends from.
+pub(crate) type Cookie = [u8; COOKIE];
 
 impl CookieKey {
     /// A key from 32 random bytes.
@@ -67,14 +66,14 @@ impl CookieKey {
     }
 }
 
-/// What a packet says.
+/// The kind of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Client: I want to use this pair from here.
+    /// Client: I want to use this pair from this address.
     Bind = 1,
-    /// Relay: then return this cookie.
+    /// Relay: return this cookie.
     Challenge = 2,
-    /// Client: here it is.
+    /// Client: this is the cookie.
     Answer = 3,
     /// Relay: you may send.
     Bound = 4,
@@ -83,13 +82,13 @@ pub enum Kind {
 /// One packet between a client and a relay.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Packet {
-    /// What it says.
+    /// Its kind.
     pub kind: Kind,
-    /// Which pair it is about.
+    /// The pair it is about.
     pub pair: PairId,
-    /// Rises with every bind of a pair for as long as its secret stays the same; one that is not newer moves nothing.
+    /// Rises with every bind of a pair while its secret stays the same. A bind that is not newer has no effect.
     pub generation: u64,
-    /// The cookie of a challenge and its answer; zeros otherwise.
+    /// The cookie in a challenge and its answer; zeros otherwise.
     pub cookie: Cookie,
 }
 
@@ -108,14 +107,14 @@ impl Packet {
         wire
     }
 
-    /// The pair a packet claims to be about, before its tag is checked: by it the receiver finds the secret. None for
-    /// whatever is not of this format.
+    /// The pair that a packet claims to be about, before its tag is verified: the receiver needs it to find the secret. None
+    /// for a packet of another format.
     #[must_use]
     pub fn claimed_pair(wire: &[u8]) -> Option<PairId> {
         (wire.len() == PACKET && wire[..4] == MAGIC).then(|| wire[5..21].try_into().ok())?
     }
 
-    /// Reads a packet whose tag was made with `secret`. None for every other.
+    /// Decodes a packet whose tag was made with `secret`. None for any other.
     #[must_use]
     pub fn decode(wire: &[u8], secret: &RelaySecret) -> Option<Self> {
         let pair = Self::claimed_pair(wire)?;
@@ -150,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn a_packet_survives_the_wire_and_only_with_the_secret() {
+    fn a_packet_is_decoded_only_with_its_secret() {
         let wire = packet().encode(&[1; 32]);
         assert_eq!(Packet::decode(&wire, &[1; 32]), Some(packet()));
         assert_eq!(Packet::decode(&wire, &[2; 32]), None);
@@ -168,12 +167,12 @@ mod tests {
     }
 
     #[test]
-    fn no_packet_of_ours_looks_like_quic() {
+    fn no_packet_looks_like_quic() {
         assert_eq!(packet().encode(&[1; 32])[0] & 0xc0, 0);
     }
 
     #[test]
-    fn a_cookie_is_good_for_its_address_pair_and_generation_only() {
+    fn a_cookie_is_valid_only_for_its_address_pair_and_generation() {
         let key = CookieKey::new(&[5; 32]);
         let here: SocketAddr = "192.0.2.1:4000".parse().unwrap();
         let cookie = key.cookie(here, &[7; 16], 1);
@@ -187,7 +186,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn no_bytes_panic(wire: Vec<u8>) {
+        fn no_input_panics(wire: Vec<u8>) {
             let _ = Packet::decode(&wire, &[0; 32]);
         }
     }

@@ -1,7 +1,7 @@
-//! A UDP socket under QUIC that no network error ends, and that tells when nobody listens at its peer's port.
+//! A UDP socket for QUIC that survives network errors and reports that nobody listens at the peer's port.
 //!
-//! quinn's own wrapper drops every error of a socket, among them the one that is news: ICMP's "port unreachable", which
-//! a kernel reports on a socket that is connected to its one peer (udp(7), `ECONNREFUSED`).
+//! quinn's own wrapper ignores every error of a socket. One of them is useful: ICMP "port unreachable", which the kernel
+//! reports on a connected socket (udp(7), `ECONNREFUSED`).
 
 use std::{
     io::{self, IoSliceMut},
@@ -18,13 +18,13 @@ use quinn::{
 use tokio::{io::Interest, sync::Notify};
 use tokio_util::sync::ReusableBoxFuture;
 
-/// Kernel buffer asked for each way; the system may give less.
+/// Kernel buffer requested for each direction, in bytes. The system may give less.
 const BUFFER: usize = 4 * 1024 * 1024;
 
-/// Errors taken from a socket in one go before other tasks get their turn.
+/// Errors read from a socket in a row before other tasks may run.
 const ERRORS_AT_ONCE: usize = 16;
 
-/// Packets over a UDP socket. Sizes, batches and ECN marks are the kernel's, as quinn's own wrapper has them.
+/// Packets over a UDP socket, with the kernel's batches (GSO, GRO) and ECN marks, as in quinn's own wrapper.
 #[derive(Debug)]
 pub struct UdpCarrier {
     io: tokio::net::UdpSocket,
@@ -33,10 +33,10 @@ pub struct UdpCarrier {
 }
 
 impl UdpCarrier {
-    /// Packets to and from anybody.
+    /// Sends to and receives from any address.
     ///
     /// # Errors
-    /// When the socket takes none of the settings that QUIC needs. Must be called within a tokio runtime.
+    /// When the socket does not support the options that QUIC needs. Must be called within a tokio runtime.
     pub fn new(socket: UdpSocket) -> io::Result<Arc<Self>> {
         let buffers = socket2::SockRef::from(&socket);
         // Best effort: the system's own limits (net.core.rmem_max) decide in the end.
@@ -49,12 +49,11 @@ impl UdpCarrier {
         }))
     }
 
-    /// Packets to and from `peer` alone.
+    /// Sends to and receives from `peer` only.
     ///
-    /// On Linux the socket is connected, so that [`UdpCarrier::refused`] works. It then keeps the source address that
-    /// it has now: when this machine's address changes, the socket must be replaced. Other systems refuse to send on a
-    /// connected socket to an address that is spelled out, as quinn does (`EISCONN`, send(2)), so there it stays as it
-    /// is.
+    /// On Linux the socket is connected, so that [`UdpCarrier::refused`] works. Its source address is fixed then: when this
+    /// machine's address changes, the socket must be replaced. Other systems do not allow sending to an explicit address on
+    /// a connected socket, as quinn does (`EISCONN`, send(2)), so there the socket is not connected.
     ///
     /// # Errors
     /// As [`UdpCarrier::new`], and when there is no route to the peer.
@@ -65,16 +64,15 @@ impl UdpCarrier {
         Self::new(socket)
     }
 
-    /// Returns once the peer's host has said that nobody listens at the peer's port: the process there is gone, or a
-    /// firewall says so in its place. Each time is told once; one that nobody waited for is told to the next who does.
-    /// Does not keep the socket open. Never returns for a socket without a peer.
+    /// Returns when the peer's host reports that nobody listens at the peer's port: the process is gone, or a firewall says
+    /// so. Each report is returned once; one that nobody waited for goes to the next caller. Does not keep the socket open.
+    /// Never returns for a socket without a peer.
     pub fn refused(&self) -> impl Future<Output = ()> + Send + use<> {
         let refused = self.refused.clone();
         async move { refused.notified().await }
     }
 
-    /// What an error that is not about this very call means. ICMP can be forged, and a network that is away may come
-    /// back: no error is an end.
+    /// Handles an asynchronous error. ICMP can be forged, and a network may come back, so no error closes the socket.
     fn note(&self, error: &io::Error) {
         tracing::trace!(%error, "UDP socket");
         if error.kind() == io::ErrorKind::ConnectionRefused {
@@ -99,7 +97,7 @@ impl AsyncUdpSocket for UdpCarrier {
             })
         };
         let sent = match send() {
-            // What earlier packets met is told to the next system call, which then does nothing else.
+            // The error of an earlier packet is reported to the next system call, which then does nothing else.
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
                 self.note(&error);
                 send()
@@ -161,7 +159,7 @@ async fn writable(carrier: Arc<UdpCarrier>) -> io::Result<()> {
     carrier.io.writable().await
 }
 
-/// One task that waits until the socket takes packets.
+/// A task that waits until the socket is writable.
 #[derive(Debug)]
 struct Writable {
     carrier: Arc<UdpCarrier>,
@@ -212,7 +210,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_closed_port_is_told_at_once_and_the_endpoint_lives_on() {
+    async fn a_closed_port_is_reported_at_once_and_the_endpoint_survives() {
         let closed = loopback().local_addr().unwrap();
         let carrier = UdpCarrier::to_peer(loopback(), closed).unwrap();
         let refused = carrier.refused();
@@ -223,10 +221,10 @@ mod tests {
         let started = Instant::now();
         timeout(Duration::from_secs(1), refused)
             .await
-            .expect("the kernel says so");
+            .expect("the kernel reports it");
         assert!(started.elapsed() < Duration::from_secs(1));
 
-        // The agent comes up at that very port, and the same attempt succeeds.
+        // An agent starts at that port, and the same attempt succeeds.
         let allowed = AllowedClients::default();
         allowed.allow(client.fingerprint());
         let serving = quic::agent_endpoint(UdpSocket::bind(closed).unwrap(), &agent, allowed).unwrap();
@@ -237,11 +235,11 @@ mod tests {
         };
         timeout(Duration::from_secs(10), met)
             .await
-            .expect("the endpoint lives");
+            .expect("the endpoint survives");
     }
 
     #[tokio::test]
-    async fn a_peer_that_goes_away_later_is_told_each_time() {
+    async fn a_peer_that_goes_away_later_is_reported_each_time() {
         let peer = loopback();
         let address = peer.local_addr().unwrap();
         let carrier = UdpCarrier::to_peer(loopback(), address).unwrap();
@@ -250,7 +248,7 @@ mod tests {
         assert!(early.await.is_err(), "somebody listens");
         drop(peer);
         for _ in 0..3 {
-            // The refusal of the first is told to the second.
+            // The refusal of the first is reported to the second.
             send(&carrier, address).await.unwrap();
             send(&carrier, address).await.unwrap();
             timeout(Duration::from_secs(1), carrier.refused())
@@ -259,7 +257,7 @@ mod tests {
         }
     }
 
-    /// Receives until `total` bytes have come; returns the packets' sizes and marks.
+    /// Receives `total` bytes. Returns the sizes and ECN marks of the packets.
     async fn receive(carrier: &UdpCarrier, total: usize) -> Vec<(usize, Option<EcnCodepoint>)> {
         let mut packets = Vec::new();
         while packets.iter().map(|(size, _)| size).sum::<usize>() < total {
@@ -275,13 +273,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn batches_and_marks_pass_a_socket_with_a_peer_unchanged() {
+    async fn batches_and_ecn_marks_pass_a_connected_socket_unchanged() {
         for (here, there) in [
             ("127.0.0.1:0", "127.0.0.1:0"),
             ("[::1]:0", "[::1]:0"),
             ("0.0.0.0:0", "127.0.0.1:0"),
         ] {
-            // A machine without IPv6 has nothing to show for it.
+            // A machine without IPv6 cannot test it.
             let (Ok(here), Ok(there)) = (UdpSocket::bind(here), UdpSocket::bind(there)) else {
                 continue;
             };
@@ -309,10 +307,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_network_that_cannot_be_reached_ends_nothing() {
+    async fn an_unreachable_network_closes_nothing() {
         let carrier = UdpCarrier::new(loopback()).unwrap();
-        // From a loopback address there is no way to any other host.
+        // There is no route from a loopback address to another host.
         let packet = send(&carrier, "192.0.2.1:9".parse().unwrap());
-        packet.await.expect("lost like any packet, and no error");
+        packet.await.expect("lost like any packet, without an error");
     }
 }

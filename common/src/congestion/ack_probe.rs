@@ -1,34 +1,34 @@
-//! The packet that may leave although the window is full.
+//! One extra packet while the window is full, so that an acknowledgement can leave after an outage.
 //!
-//! quinn sends no acknowledgement while there is data to send and no room in the window, though none counts there (RFC 9002,
-//! section 7). After an outage that both ends sent into, their windows are full of what was lost, and each acknowledges the
-//! other's probe with its own next one. Where probes pass each other on the way, as those of ends that fell silent together
-//! do, that one comes twice as late as they did: seconds. So soon after a probe one more packet may leave, and the
-//! acknowledgement of what is heard then goes with it.
+//! quinn sends no acknowledgement while there is data to send and no room in the window, although acknowledgements are not
+//! counted there (RFC 9002, section 7). After an outage that both ends sent into, both windows are full of lost packets, and
+//! each end acknowledges the other's probe (PTO) only with its own next one. Where probes cross on the way, as those of ends
+//! that fell silent together do, that is twice the interval later: seconds. So shortly after a probe one extra packet may
+//! leave, and the acknowledgement of what has been received goes with it.
 //!
-//! It never takes the place of a probe, follows none of the first, and never two in a row: those are small enough for a path
-//! that carries no large packets any more, and an acknowledgement that went with a large one is not in the next probe if data
-//! fills that.
+//! It never replaces a probe, and it follows neither the first probes nor two in a row. Probes are small enough for a path
+//! that no longer carries large packets, and an acknowledgement that was sent in a large packet is not repeated in the next
+//! probe if data fills that.
 
 use std::time::{Duration, Instant};
 
-/// A probe is two packets, which leave one after the other. What is heard in between is not answered.
+/// A probe is two packets in a row. What is received between them is not acknowledged by an extra one.
 const PROBE: Duration = Duration::from_millis(1);
 
-/// The next probe comes later than a round trip and this after the last (RFC 9002, section 6.2.1; RFC 9000, section 18.2).
-const LATEST_ACK: Duration = Duration::from_millis(25);
+/// max_ack_delay. The next probe is later than a round trip plus this (RFC 9002, section 6.2.1; RFC 9000, section 18.2).
+const MAX_ACK_DELAY: Duration = Duration::from_millis(25);
 
-/// Probes that are not followed: the first in a silence, and after one that was.
+/// Probes without an extra packet: at the beginning of a silence, and after one that had it.
 const FIRST: u32 = 2;
 const AFTER: u32 = 1;
 
-/// When it may leave.
+/// Decides when the extra packet may leave.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct AckProbe {
     round_trip: Duration,
-    /// When something was heard, or a probe left since.
+    /// When a packet was acknowledged last, or a probe was sent since.
     at: Instant,
-    /// So many probes leave before one may be followed.
+    /// Probes to send before one may be followed by an extra packet.
     probes: u32,
 }
 
@@ -49,7 +49,7 @@ impl AckProbe {
         };
     }
 
-    /// A packet left although the window was full.
+    /// A packet was sent although the window was full.
     pub(super) fn sent_beyond(&mut self, now: Instant) {
         if self.may_leave(now) {
             self.probes = AFTER + 1;
@@ -66,7 +66,7 @@ impl AckProbe {
 
     /// The least time between two probes.
     fn next_probe(&self) -> Duration {
-        self.round_trip + LATEST_ACK
+        self.round_trip + MAX_ACK_DELAY
     }
 }
 
@@ -86,16 +86,13 @@ mod tests {
         ack_probe
     }
 
-    /// Those of `probes` that a packet may follow which meets them ten milliseconds later.
+    /// Those of `probes` (sent at these milliseconds) that an extra packet may follow ten milliseconds later.
     fn followed(ack_probe: &mut AckProbe, start: Instant, probes: &[u64]) -> Vec<u64> {
         let mut followed = Vec::new();
         for &probe in probes {
             let now = start + ms(probe);
             ack_probe.sent_beyond(now);
-            assert!(
-                !ack_probe.may_leave(now),
-                "a probe's second packet is no second probe"
-            );
+            assert!(!ack_probe.may_leave(now), "the second packet of a probe");
             ack_probe.sent_beyond(now);
             if ack_probe.may_leave(now + ms(10)) {
                 ack_probe.sent_beyond(now + ms(10));
@@ -107,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn none_of_the_first_probes_is_followed_and_no_two_in_a_row() {
+    fn the_first_probes_and_two_in_a_row_get_no_extra_packet() {
         let start = Instant::now();
         let probes = [100, 300, 700, 1500, 3100, 6300];
         assert_eq!(followed(&mut silent_since(start), start, &probes), [700, 3100]);
@@ -118,12 +115,12 @@ mod tests {
         }
         assert!(
             ack_probe.may_leave(start + ms(1510)),
-            "whichever meets something first"
+            "whichever is acknowledged first"
         );
     }
 
     #[test]
-    fn it_does_not_come_instead_of_the_next_probe() {
+    fn an_extra_packet_does_not_replace_the_next_probe() {
         let start = Instant::now();
         let mut ack_probe = silent_since(start);
         followed(&mut ack_probe, start, &[100, 300]);
@@ -133,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn while_packets_are_acknowledged_nothing_leaves_beyond_the_window() {
+    fn while_packets_are_acknowledged_nothing_exceeds_the_window() {
         let start = Instant::now();
         let mut ack_probe = silent_since(start);
         for probe in [100, 300, 700] {

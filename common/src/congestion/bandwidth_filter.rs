@@ -1,12 +1,12 @@
-//! The rate that a path is known to carry.
+//! The bandwidth of a path: a windowed maximum of delivery rates.
 
 use std::time::{Duration, Instant};
 
-/// The fastest of so many spans counts, each of a round trip and no shorter than this.
+/// The filter covers so many spans, each of a round trip and at least this long.
 const SPANS: usize = 10;
 const SPAN: Duration = Duration::from_millis(50);
 
-/// The fastest rates of the last spans, in bytes a second.
+/// The maximum delivery rate of each of the last spans, in bytes a second.
 #[derive(Clone, Debug)]
 pub(super) struct BandwidthFilter {
     spans: [f64; SPANS],
@@ -23,11 +23,11 @@ impl BandwidthFilter {
         }
     }
 
-    pub(super) fn forget(&mut self) {
+    pub(super) fn clear(&mut self) {
         self.spans = [0.0; SPANS];
     }
 
-    pub(super) fn forget_all_but_latest(&mut self) {
+    pub(super) fn keep_latest(&mut self) {
         let latest = [self.current, (self.current + SPANS - 1) % SPANS];
         for (index, span) in self.spans.iter_mut().enumerate() {
             if !latest.contains(&index) {
@@ -36,16 +36,16 @@ impl BandwidthFilter {
         }
     }
 
-    pub(super) fn see(&mut self, rate: f64) {
+    pub(super) fn add(&mut self, rate: f64) {
         let span = &mut self.spans[self.current];
         *span = span.max(rate);
     }
 
-    pub(super) fn fastest(&self) -> f64 {
+    pub(super) fn max(&self) -> f64 {
         self.spans.iter().copied().fold(0.0, f64::max)
     }
 
-    /// A round trip has ended that was full.
+    /// A round trip ended in which the window was used: begins the next span if it is time.
     pub(super) fn advance(&mut self, now: Instant, round_trip: Duration) {
         if now.saturating_duration_since(self.began) >= SPAN.max(round_trip) {
             self.began = now;

@@ -1,107 +1,109 @@
-//! Whose the queue is: now and then it is drained to see, and where others keep it full, a share of it is taken.
+//! Competitive mode: drains the queue periodically to learn whether other flows fill it; if they do, takes a Reno-like share.
 
 use std::time::{Duration, Instant};
 
 use super::{
-    limits::{TARGET, WIDEST},
+    limits::{MAX_WINDOW, TARGET_QUEUE},
     min_rtt::MinRtt,
 };
 
-/// After so long without a round trip as short as the shortest, the queue is drained to see whether it still holds.
-const ROUND_TRIP_AGE: Duration = Duration::from_secs(10);
+/// Age of the minimum round-trip time after which the queue is drained to measure it again.
+const MIN_RTT_AGE: Duration = Duration::from_secs(10);
 
-/// While others are thought to keep the queue full, it is drained as often to see whether they do, and what was the
-/// shortest round trip before they came counts for so long.
-const CROWD_AGE: Duration = Duration::from_secs(5);
-const CROWDED_ROUND_TRIP_AGE: Duration = Duration::from_secs(60);
+/// In competitive mode, the queue is drained at this interval to learn whether the other flows are still there,
+const DRAIN_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Round trips with the least headroom and a queue nevertheless, after which the queue seems to be somebody else's.
-const CROWDED: u32 = 4;
+/// and the minimum round-trip time from before stays valid for so long.
+const CONTENDED_MIN_RTT_AGE: Duration = Duration::from_secs(60);
 
-/// After so many drains that left nothing, the others are gone; TCP leaves nothing for a while each time it has lost.
-const DESERTED: u32 = 3;
+/// Round trips in a row with a standing queue in spite of minimal headroom, after which other flows seem to fill it.
+const CONTENDED: u32 = 4;
 
-/// A queue that is back so soon after it was drained is not ours: somebody takes whatever we leave.
-const BACK_SOON: Duration = Duration::from_secs(5);
+/// Drains in a row that left an empty queue, after which the other flows are gone. One is not enough: after a loss, TCP leaves
+/// the queue empty for a while.
+const ALONE: u32 = 3;
 
-/// Round trips for which one queue that overflowed is felt.
-const HURTS: u32 = 3;
+/// A queue that is back so soon after a drain belongs to other flows, which take whatever is free.
+const REFILLED_WITHIN: Duration = Duration::from_secs(5);
 
-/// A share that has grown so many times, and to so many packets, while no round trip became longer, is of no queue: the
-/// path has become longer.
-const LONGER: u64 = 8;
+/// Round trips for which one overflow of the queue causes loss: the window is cut once in that time.
+const OVERFLOW_LASTS: u32 = 3;
+
+/// When the window has grown by this factor, and to so many packets, while the round-trip time stayed the same, there is no
+/// queue: the path has become longer.
+const LONGER_FACTOR: u64 = 8;
 const LONGER_PACKETS: u64 = 64;
 
-/// Round trips that a drain takes: the queue is gone after the first or second.
-const DRAINED: u32 = 3;
+/// Round trips that a drain takes: the queue is empty after the first or second.
+const DRAIN_ROUNDS: u32 = 3;
 
-/// Who else is on the path, as far as is known.
+/// Detects flows that keep the queue full, and holds the window to compete with them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Competition {
-    /// Round trips in a row for which a queue stood that seems not to be ours.
-    rounds: u32,
+    /// Round trips in a row with a queue that seems to be filled by other flows.
+    contended_rounds: u32,
     drain: Option<Drain>,
-    /// The last drain that left nothing though a queue had stood: when, and what was under way before.
-    in_vain: Option<(Instant, u64)>,
+    /// The last drain that left an empty queue although one had stood: when, and bytes in flight before it.
+    last_empty: Option<(Instant, u64)>,
     competitive_window: Option<CompetitiveWindow>,
 }
 
-/// The window for a share of a queue that others keep full.
+/// The window while other flows keep the queue full.
 #[derive(Clone, Copy, Debug)]
 struct CompetitiveWindow {
     bytes: u64,
-    /// When it was drained last, and how often in a row nothing was left then.
-    at: Instant,
-    empty: u32,
-    /// Round trips since it was made smaller.
-    unhurt: u32,
-    rise: Option<Rise>,
+    /// When the queue was drained last, and how often in a row it was empty then.
+    drained_at: Instant,
+    empty_drains: u32,
+    /// Round trips since the window was cut.
+    since_cut: u32,
+    growth: Option<Growth>,
 }
 
-/// A new share grows by a quarter with each round trip, for as long as nobody seems to mind.
+/// The beginning of competitive mode: the window grows by a quarter each round trip until the round-trip time rises.
 #[derive(Clone, Copy, Debug)]
-struct Rise {
-    /// The shortest round trip when it began and since.
+struct Growth {
+    /// The minimum round-trip time when it began and since.
     min_rtt: Duration,
-    /// The share when it began.
+    /// The window when it began.
     from: u64,
-    /// The last round trip was longer: twice in a row is no chance.
-    minded: bool,
+    /// The last round trip was longer. Twice in a row is not by chance.
+    was_longer: bool,
 }
 
-/// What a round trip has shown of the path.
+/// A change of the path that a round trip has shown.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Change {
-    /// It may carry less than it did.
+pub(super) enum PathChange {
+    /// Its bandwidth may be lower than before.
     Slower,
-    /// What seemed a queue is none: its shortest round trip is this one.
+    /// It is longer: this is its minimum round-trip time, and what seemed a queue is none.
     Longer(MinRtt),
 }
 
-/// A queue is being drained: first until what left before is through, then for one round trip that shows the path itself.
+/// The queue is being drained: first until everything sent before is delivered, then for a round trip that measures the path.
 #[derive(Clone, Copy, Debug)]
 struct Drain {
     rounds: u32,
-    /// Bytes that were under way before.
-    held: u64,
+    /// Bytes in flight before.
+    in_flight: u64,
     min_rtt: Duration,
-    /// A queue stood that seems to be somebody else's.
-    crowded: bool,
+    /// Other flows seem to fill the queue.
+    contended: bool,
 }
 
-/// A round trip that was filled, for whoever asks whose its queue was.
+/// A round trip in which the window was used up.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Filled {
-    /// A queue stood though the window left none.
-    pub(super) crowded: bool,
-    /// The shortest round trip in it.
+pub(super) struct FullRound {
+    /// There was a standing queue in spite of minimal headroom.
+    pub(super) contended: bool,
+    /// The minimum round-trip time in it.
     pub(super) min_rtt: Duration,
-    /// More was lost than usual.
+    /// The loss rate was higher than usual.
     pub(super) lost: bool,
-    /// So much was lost that there is no room.
-    pub(super) flooded: bool,
-    /// Bytes under way.
-    pub(super) held: u64,
+    /// So much was lost that the queue must have overflowed.
+    pub(super) overflowed: bool,
+    /// Bytes in flight.
+    pub(super) in_flight: u64,
 }
 
 impl Competition {
@@ -109,125 +111,131 @@ impl Competition {
         self.drain.is_some()
     }
 
-    /// Bytes that may be under way for the sake of a share.
+    /// The window of competitive mode in bytes; 0 in normal mode.
     pub(super) fn competitive_window(&self) -> u64 {
-        self.competitive_window
-            .map_or(0, |competitive_window| competitive_window.bytes)
+        self.competitive_window.map_or(0, |window| window.bytes)
     }
 
-    pub(super) fn see_round_trip(&mut self, round_trip: Duration) {
+    pub(super) fn on_round_trip(&mut self, round_trip: Duration) {
         if let Some(drain) = &mut self.drain {
             drain.min_rtt = drain.min_rtt.min(round_trip);
         }
     }
 
-    /// Takes a share of a queue that is somebody else's, or begins to drain it to see.
-    pub(super) fn round_ends(
+    /// A round trip ended: adjusts the competitive window, or begins to drain the queue.
+    pub(super) fn end_round(
         &mut self,
         now: Instant,
-        filled: Filled,
+        round: FullRound,
         known: MinRtt,
         mtu: u64,
-    ) -> Option<Change> {
-        self.rounds = if filled.crowded { self.rounds + 1 } else { 0 };
+    ) -> Option<PathChange> {
+        self.contended_rounds = if round.contended {
+            self.contended_rounds + 1
+        } else {
+            0
+        };
         match &mut self.competitive_window {
-            Some(CompetitiveWindow { rise: Some(_), .. }) => return self.rise_goes_on(now, filled, mtu),
-            Some(competitive_window) if now.saturating_duration_since(competitive_window.at) > CROWD_AGE => {
-                self.begin_drain(filled.held, true);
+            Some(CompetitiveWindow { growth: Some(_), .. }) => return self.continue_growth(now, round, mtu),
+            Some(window) if now.saturating_duration_since(window.drained_at) > DRAIN_INTERVAL => {
+                self.begin_drain(round.in_flight, true);
             }
-            Some(competitive_window) if filled.lost && competitive_window.unhurt >= HURTS => {
-                competitive_window.unhurt = 0;
-                competitive_window.bytes = competitive_window.bytes * 7 / 10;
+            Some(window) if round.lost && window.since_cut >= OVERFLOW_LASTS => {
+                window.since_cut = 0;
+                window.bytes = window.bytes * 7 / 10;
             }
-            Some(competitive_window) => {
-                competitive_window.unhurt += 1;
-                competitive_window.bytes += mtu.max(competitive_window.bytes / 200);
+            Some(window) => {
+                window.since_cut += 1;
+                window.bytes += mtu.max(window.bytes / 200);
             }
-            None if self.rounds == CROWDED => {
-                self.begin_drain(filled.held, true);
-                return Some(Change::Slower);
+            None if self.contended_rounds == CONTENDED => {
+                self.begin_drain(round.in_flight, true);
+                return Some(PathChange::Slower);
             }
-            None if now.saturating_duration_since(known.at) > ROUND_TRIP_AGE => {
-                self.begin_drain(filled.held, false);
+            None if now.saturating_duration_since(known.at) > MIN_RTT_AGE => {
+                self.begin_drain(round.in_flight, false);
             }
             None => {}
         }
         None
     }
 
-    fn rise_goes_on(&mut self, now: Instant, filled: Filled, mtu: u64) -> Option<Change> {
-        let competitive_window = self.competitive_window.as_mut()?;
-        let rise = competitive_window.rise.as_mut()?;
-        let minded = rise.min_rtt + (2 * TARGET).max(rise.min_rtt / 8);
-        let is_minded = filled.min_rtt > minded;
-        let was_minded = std::mem::replace(&mut rise.minded, is_minded);
-        if filled.flooded || was_minded && is_minded {
-            competitive_window.bytes = rise.from;
-            competitive_window.rise = None;
+    fn continue_growth(&mut self, now: Instant, round: FullRound, mtu: u64) -> Option<PathChange> {
+        let window = self.competitive_window.as_mut()?;
+        let growth = window.growth.as_mut()?;
+        let limit = growth.min_rtt + (2 * TARGET_QUEUE).max(growth.min_rtt / 8);
+        let is_longer = round.min_rtt > limit;
+        let was_longer = std::mem::replace(&mut growth.was_longer, is_longer);
+        if round.overflowed || was_longer && is_longer {
+            window.bytes = growth.from;
+            window.growth = None;
             return None;
         }
-        rise.min_rtt = rise.min_rtt.min(filled.min_rtt);
-        if competitive_window.bytes < (LONGER * rise.from).max(LONGER_PACKETS * mtu).min(WIDEST) {
-            competitive_window.bytes =
-                (competitive_window.bytes + (competitive_window.bytes / 4).max(mtu)).min(WIDEST);
+        growth.min_rtt = growth.min_rtt.min(round.min_rtt);
+        if window.bytes
+            < (LONGER_FACTOR * growth.from)
+                .max(LONGER_PACKETS * mtu)
+                .min(MAX_WINDOW)
+        {
+            window.bytes = (window.bytes + (window.bytes / 4).max(mtu)).min(MAX_WINDOW);
             return None;
         }
         let min_rtt = MinRtt {
-            round_trip: rise.min_rtt,
+            round_trip: growth.min_rtt,
             at: now,
         };
         self.competitive_window = None;
-        self.rounds = 0;
-        Some(Change::Longer(min_rtt))
+        self.contended_rounds = 0;
+        Some(PathChange::Longer(min_rtt))
     }
 
-    fn begin_drain(&mut self, held: u64, crowded: bool) {
+    fn begin_drain(&mut self, in_flight: u64, contended: bool) {
         self.drain = Some(Drain {
             rounds: 0,
-            held,
+            in_flight,
             min_rtt: Duration::MAX,
-            crowded,
+            contended,
         });
     }
 
-    /// A round trip of a drain has ended. Gives the shortest round trip that counts from now on, if the drain has shown
-    /// another. `target` is how long a queue may stand.
-    pub(super) fn drain_goes_on(&mut self, now: Instant, known: MinRtt, target: Duration) -> Option<MinRtt> {
+    /// A round trip of a drain ended. Returns the minimum round-trip time if the drain has measured it anew. `target` is the
+    /// target queue.
+    pub(super) fn continue_drain(&mut self, now: Instant, known: MinRtt, target: Duration) -> Option<MinRtt> {
         let drain = self.drain.as_mut()?;
         drain.rounds += 1;
-        if drain.rounds < DRAINED {
+        if drain.rounds < DRAIN_ROUNDS {
             return None;
         }
         let drain = *drain;
         self.drain = None;
-        self.rounds = 0;
-        let stands = drain.min_rtt > known.round_trip + 2 * target;
-        let (bytes, empty) = match (self.competitive_window, self.in_vain.take()) {
-            (Some(competitive_window), _) if stands => (competitive_window.bytes, 0),
-            (Some(competitive_window), _) => (competitive_window.bytes, competitive_window.empty + 1),
-            (None, _) if stands => (drain.held, 0),
-            (None, Some((at, held))) if now.saturating_duration_since(at) < BACK_SOON => {
-                (held.max(drain.held), 0)
+        self.contended_rounds = 0;
+        let has_queue = drain.min_rtt > known.round_trip + 2 * target;
+        let (bytes, empty_drains) = match (self.competitive_window, self.last_empty.take()) {
+            (Some(window), _) if has_queue => (window.bytes, 0),
+            (Some(window), _) => (window.bytes, window.empty_drains + 1),
+            (None, _) if has_queue => (drain.in_flight, 0),
+            (None, Some((at, in_flight))) if now.saturating_duration_since(at) < REFILLED_WITHIN => {
+                (in_flight.max(drain.in_flight), 0)
             }
             (None, _) => {
-                self.in_vain = drain.crowded.then_some((now, drain.held));
-                (drain.held, DESERTED)
+                self.last_empty = drain.contended.then_some((now, drain.in_flight));
+                (drain.in_flight, ALONE)
             }
         };
-        let rise = (self.competitive_window.is_none() || stands).then_some(Rise {
+        let growth = (self.competitive_window.is_none() || has_queue).then_some(Growth {
             min_rtt: drain.min_rtt,
             from: bytes,
-            minded: false,
+            was_longer: false,
         });
-        self.competitive_window = (drain.crowded && empty < DESERTED).then_some(CompetitiveWindow {
+        self.competitive_window = (drain.contended && empty_drains < ALONE).then_some(CompetitiveWindow {
             bytes,
-            at: now,
-            empty,
-            unhurt: 0,
-            rise,
+            drained_at: now,
+            empty_drains,
+            since_cut: 0,
+            growth,
         });
-        let recent = now.saturating_duration_since(known.at) < CROWDED_ROUND_TRIP_AGE;
-        (!recent || !drain.crowded).then_some(MinRtt {
+        let recent = now.saturating_duration_since(known.at) < CONTENDED_MIN_RTT_AGE;
+        (!recent || !drain.contended).then_some(MinRtt {
             round_trip: drain.min_rtt,
             at: now,
         })

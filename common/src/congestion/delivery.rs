@@ -1,56 +1,56 @@
-//! At which rate bytes arrive (draft-ietf-ccwg-bbr, section 4.1: delivery rate samples).
+//! Delivery rate samples (draft-ietf-ccwg-bbr, section 4.1).
 
 use std::{
     collections::VecDeque,
     time::{Duration, Instant},
 };
 
-/// Bursts of packets under way that are remembered at most: more gives no better sample.
+/// Most send states that are kept, one for each burst in flight: more do not give better samples.
 const REMEMBERED: usize = 8192;
 
-/// A rate is measured over no less: on the shortest of ways, what arrives at once looks like any rate.
+/// The shortest interval of a sample: on a very short path, packets that arrive together look like any rate.
 const INTERVAL: Duration = Duration::from_millis(1);
 
-/// How things stood when packets were sent.
+/// The state of the connection when a burst was sent.
 #[derive(Clone, Copy, Debug)]
 struct SendState {
     at: Instant,
-    /// Bytes that had arrived, and when the last of them were acknowledged.
+    /// Bytes delivered by then, and when the last of them were acknowledged.
     delivered: u64,
     delivered_at: Instant,
-    /// When the packet left that was acknowledged last.
+    /// When the packet was sent that was acknowledged last.
     flight_began: Instant,
-    /// There was less to send than might have been sent.
+    /// The application had less to send than the window allowed.
     app_limited: bool,
 }
 
-/// What a batch of acknowledgements shows.
+/// What a batch of acknowledgements measured.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sample {
     /// Bytes a second.
     pub(super) rate: f64,
-    /// How long the rate was measured.
+    /// The interval that the rate was measured over.
     pub(super) interval: Duration,
-    /// From the departure of the newest packet to its acknowledgement.
+    /// From the sending of the newest packet to its acknowledgement.
     pub(super) round_trip: Duration,
-    /// Bytes that have arrived in all, and that had when the newest packet left.
+    /// Bytes delivered in all, and those delivered when the newest packet was sent.
     pub(super) delivered: u64,
     pub(super) delivered_before: u64,
-    /// Less was sent than might have been: the path could do more.
+    /// The application had less to send than the window allowed: the path may carry more than the rate.
     pub(super) app_limited: bool,
 }
 
-/// What left and what arrived on a path.
+/// Packets sent and delivered on a path.
 #[derive(Clone, Debug)]
 pub(super) struct Deliveries {
     delivered: u64,
     delivered_at: Instant,
     flight_began: Instant,
     in_flight: u64,
-    /// Packets that leave before so much has arrived belong to a flight that was not full.
+    /// Packets sent before so many bytes are delivered belong to an application-limited flight.
     app_limited_until: u64,
     send_states: VecDeque<SendState>,
-    /// The newest departure of this batch of acknowledgements.
+    /// The newest send state in this batch of acknowledgements.
     newest: Option<SendState>,
 }
 
@@ -92,8 +92,8 @@ impl Deliveries {
         self.in_flight = self.in_flight.saturating_sub(bytes);
     }
 
-    /// Bytes that have left and of which nothing is known. Until the next acknowledgement that comes, other than quinn's own
-    /// count: acknowledgements are in it, and packets that look for a larger MTU are not.
+    /// Bytes sent and neither acknowledged nor lost. Between two acknowledgements this differs from quinn's count: packets that
+    /// only acknowledge are in it, and MTU probes are not.
     pub(super) fn in_flight(&self) -> u64 {
         self.in_flight
     }
@@ -114,7 +114,7 @@ impl Deliveries {
         }
     }
 
-    /// `starved`: there is less to send than may be sent.
+    /// `app_limited`: the application has less to send than the window allows.
     pub(super) fn acks_end(&mut self, now: Instant, in_flight: u64, app_limited: bool) -> Option<Sample> {
         self.in_flight = in_flight;
         if app_limited {
@@ -151,7 +151,7 @@ mod tests {
         Duration::from_millis(ms)
     }
 
-    /// `count` packets, one each millisecond, each acknowledged `round_trip` milliseconds later.
+    /// Sends `count` packets, one each millisecond, each acknowledged `round_trip` milliseconds later.
     fn samples(began: Instant, deliveries: &mut Deliveries, count: u64, round_trip: u64) -> Vec<Sample> {
         let mut samples = Vec::new();
         for time in 0..count + round_trip {
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_steady_flow_has_the_rate_at_which_it_arrives() {
+    fn the_rate_of_a_steady_flow_is_its_delivery_rate() {
         let start = Instant::now();
         let mut deliveries = Deliveries::new(start);
         let samples = samples(start, &mut deliveries, 200, 40);
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn acknowledgements_that_come_all_at_once_show_no_higher_rate_than_was_sent() {
+    fn compressed_acknowledgements_show_no_higher_rate_than_was_sent() {
         let start = Instant::now();
         let mut deliveries = Deliveries::new(start);
         samples(start, &mut deliveries, 100, 40);
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_is_no_part_of_any_rate() {
+    fn a_pause_does_not_lower_the_rate() {
         let start = Instant::now();
         let mut deliveries = Deliveries::new(start);
         samples(start, &mut deliveries, 100, 40);
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn what_leaves_while_there_is_little_to_send_says_so() {
+    fn samples_of_an_application_limited_flight_are_marked() {
         let start = Instant::now();
         let mut deliveries = Deliveries::new(start);
         let mut at = |time: u64, app_limited: bool| {
@@ -229,8 +229,8 @@ mod tests {
                 .unwrap()
                 .app_limited
         };
-        assert!(!at(0, true), "it left before that was known");
+        assert!(!at(0, true), "it was sent before that was known");
         assert!(at(20, false));
-        assert!(!at(40, false), "that flight has arrived");
+        assert!(!at(40, false), "that flight is delivered");
     }
 }

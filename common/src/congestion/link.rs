@@ -1,11 +1,11 @@
-//! A link with a queue, and senders on it, without a clock: what a controller does there is the same each time.
+//! A simulated link with a queue and senders on it, without a clock: each run is the same.
 
 use std::{
     collections::{BTreeMap, VecDeque},
     time::{Duration, Instant},
 };
 
-/// What sends by a window.
+/// A congestion-controlled sender.
 pub(super) trait Sender {
     fn window(&self, now: Instant) -> u64;
     fn sent(&mut self, now: Instant, bytes: u64);
@@ -14,18 +14,18 @@ pub(super) trait Sender {
     fn lost(&mut self, now: Instant, sent: Instant, bytes: u64, persistent: bool);
 }
 
-/// What the link is like. Times are of one whole way there and back.
+/// The properties of the link. Times are round trips.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Link {
     /// Bits a second.
     pub(super) rate: f64,
     pub(super) round_trip: Duration,
-    /// Bytes that may wait.
+    /// Bytes that fit into the queue.
     pub(super) queue: u64,
-    /// Part of the packets that is lost, whatever waits, and how many are lost together.
+    /// Random loss rate, and how many packets are lost together.
     pub(super) loss: f64,
     pub(super) burst: u32,
-    /// Most that an acknowledgement may be late, evenly spread.
+    /// Largest delay of an acknowledgement, uniformly distributed.
     pub(super) jitter: Duration,
 }
 
@@ -42,25 +42,25 @@ impl Link {
         }
     }
 
-    pub(super) fn holds(&self) -> f64 {
+    pub(super) fn bdp(&self) -> f64 {
         self.rate / 8.0 * self.round_trip.as_secs_f64()
     }
 }
 
 const PACKET: u64 = 1452;
 
-/// Bytes that leave at once (quinn's pacer).
+/// Bytes sent at once (quinn's pacer).
 const BURST: f64 = 10.0 * PACKET as f64;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
-    /// A packet of a flow arrives, and its acknowledgement leaves.
+    /// A packet of a flow arrives, and its acknowledgement is sent.
     Arrived { flow: usize, packet: u64 },
     /// A packet of a flow is acknowledged.
     Acked { flow: usize, packet: u64 },
     /// A flow may send.
     Send { flow: usize },
-    /// A flow has heard nothing for long.
+    /// Nothing was acknowledged for long.
     Silence { flow: usize },
 }
 
@@ -69,23 +69,23 @@ struct Packet {
     lost: bool,
 }
 
-/// A sender on the link, and what became of what it sent.
+/// A sender on the link, and what became of its packets.
 pub(super) struct Flow {
     pub(super) sender: Box<dyn Sender>,
-    under_way: BTreeMap<u64, Packet>,
+    in_flight_packets: BTreeMap<u64, Packet>,
     next: u64,
     tokens: f64,
     filled_at: Instant,
     smoothed: Duration,
-    heard_at: Instant,
-    held_up: bool,
-    /// Bytes that arrived, since the last look.
+    acked_at: Instant,
+    waits: bool,
+    /// Bytes that arrived since the last query.
     pub(super) arrived: u64,
-    /// Whether it goes the other way, against the flows that do not.
+    /// Whether it sends in the other direction.
     pub(super) back: bool,
-    /// Of this many bytes a second the application has (none: as many as it may send).
-    pub(super) offers: Option<f64>,
-    offered: f64,
+    /// Bytes a second that the application produces; none: unlimited.
+    pub(super) app_rate: Option<f64>,
+    app_bytes: f64,
     pub(super) round_trips: Vec<Duration>,
     pub(super) lost: u64,
 }
@@ -94,13 +94,13 @@ pub(super) struct Lab {
     pub(super) link: Link,
     pub(super) flows: Vec<Flow>,
     pub(super) now: Instant,
-    /// When each way has sent what waits for it.
-    free_at: [Instant; 2],
+    /// When the queue of each direction is empty.
+    empty_at: [Instant; 2],
     events: BTreeMap<(Instant, u64), Event>,
     count: u64,
     pub(super) random: u64,
     losing: u32,
-    waiting: [VecDeque<Instant>; 2],
+    queues: [VecDeque<Instant>; 2],
 }
 
 impl Lab {
@@ -109,17 +109,17 @@ impl Lab {
             .into_iter()
             .map(|sender| Flow {
                 sender,
-                under_way: BTreeMap::new(),
+                in_flight_packets: BTreeMap::new(),
                 next: 0,
                 tokens: BURST,
                 filled_at: now,
                 smoothed: link.round_trip,
-                heard_at: now,
-                held_up: false,
+                acked_at: now,
+                waits: false,
                 arrived: 0,
                 back: false,
-                offers: None,
-                offered: 0.0,
+                app_rate: None,
+                app_bytes: 0.0,
                 round_trips: Vec::new(),
                 lost: 0,
             })
@@ -128,12 +128,12 @@ impl Lab {
             link,
             flows,
             now,
-            free_at: [now; 2],
+            empty_at: [now; 2],
             events: BTreeMap::new(),
             count: 0,
             random: 7,
             losing: 0,
-            waiting: Default::default(),
+            queues: Default::default(),
         };
         for flow in 0..lab.flows.len() {
             lab.at(now, Event::Send { flow });
@@ -154,7 +154,7 @@ impl Lab {
         (self.random >> 11) as f64 / (1u64 << 53) as f64
     }
 
-    /// Lets so much time pass, and gives the part of the link that each flow had.
+    /// Lets time pass. Returns the part of the link that each flow got.
     pub(super) fn run(&mut self, time: Duration) -> Vec<f64> {
         let until = self.now + time;
         for flow in &mut self.flows {
@@ -174,7 +174,7 @@ impl Lab {
                 Event::Arrived { flow, packet } => self.arrive(flow, packet),
                 Event::Acked { flow, packet } => self.ack(flow, packet),
                 Event::Send { flow } => {
-                    self.flows[flow].held_up = false;
+                    self.flows[flow].waits = false;
                     self.send(flow);
                 }
                 Event::Silence { flow } => self.silence(flow),
@@ -190,9 +190,9 @@ impl Lab {
             let now = self.now;
             let flow = &mut self.flows[index];
             let window = flow.sender.window(now);
-            if let Some(rate) = flow.offers {
-                let offered = rate * now.duration_since(flow.filled_at).as_secs_f64();
-                flow.offered = (flow.offered + offered).min(BURST);
+            if let Some(rate) = flow.app_rate {
+                let app_bytes = rate * now.duration_since(flow.filled_at).as_secs_f64();
+                flow.app_bytes = (flow.app_bytes + app_bytes).min(BURST);
             }
             let filled = window as f64 * 1.25 * now.duration_since(flow.filled_at).as_secs_f64()
                 / flow.smoothed.as_secs_f64();
@@ -200,10 +200,10 @@ impl Lab {
                 (window as f64 * 0.002 / flow.smoothed.as_secs_f64()).clamp(BURST, 256.0 * PACKET as f64);
             flow.tokens = (flow.tokens + filled).min(capacity);
             flow.filled_at = now;
-            if flow.under_way.len() as u64 * PACKET + PACKET >= window {
+            if flow.in_flight_packets.len() as u64 * PACKET + PACKET >= window {
                 return;
             }
-            if flow.offers.is_some() && flow.offered < PACKET as f64 {
+            if flow.app_rate.is_some() && flow.app_bytes < PACKET as f64 {
                 return self.later(index, Duration::from_millis(1));
             }
             if flow.tokens < PACKET as f64 {
@@ -211,12 +211,12 @@ impl Lab {
                 return self.later(index, Duration::from_secs_f64(wait.max(1e-6)));
             }
             flow.tokens -= PACKET as f64;
-            flow.offered -= PACKET as f64;
+            flow.app_bytes -= PACKET as f64;
             let packet = flow.next;
             flow.next += 1;
             flow.sender.sent(now, PACKET);
-            let arrival = self.carry(index);
-            self.flows[index].under_way.insert(
+            let arrival = self.transmit(index);
+            self.flows[index].in_flight_packets.insert(
                 packet,
                 Packet {
                     at: now,
@@ -230,13 +230,13 @@ impl Lab {
     }
 
     fn later(&mut self, index: usize, wait: Duration) {
-        if !std::mem::replace(&mut self.flows[index].held_up, true) {
+        if !std::mem::replace(&mut self.flows[index].waits, true) {
             self.at(self.now + wait, Event::Send { flow: index });
         }
     }
 
-    /// When a packet arrives that leaves now, unless it is lost.
-    fn carry(&mut self, index: usize) -> Option<Instant> {
+    /// When a packet sent now arrives, unless it is lost.
+    fn transmit(&mut self, index: usize) -> Option<Instant> {
         if self.losing == 0 && self.chance() < self.link.loss / f64::from(self.link.burst) {
             self.losing = self.link.burst;
         }
@@ -244,25 +244,25 @@ impl Lab {
             self.losing -= 1;
             return None;
         }
-        let way = usize::from(self.flows[index].back);
-        let waiting = &mut self.waiting[way];
-        while waiting.front().is_some_and(|&gone| gone <= self.now) {
-            waiting.pop_front();
+        let direction = usize::from(self.flows[index].back);
+        let queues = &mut self.queues[direction];
+        while queues.front().is_some_and(|&gone| gone <= self.now) {
+            queues.pop_front();
         }
-        if (waiting.len() as u64 + 1) * PACKET > self.link.queue + PACKET {
+        if (queues.len() as u64 + 1) * PACKET > self.link.queue + PACKET {
             return None;
         }
         let takes = Duration::from_secs_f64(PACKET as f64 * 8.0 / self.link.rate);
-        self.free_at[way] = self.free_at[way].max(self.now) + takes;
-        waiting.push_back(self.free_at[way]);
-        Some(self.free_at[way] + self.link.round_trip / 2)
+        self.empty_at[direction] = self.empty_at[direction].max(self.now) + takes;
+        queues.push_back(self.empty_at[direction]);
+        Some(self.empty_at[direction] + self.link.round_trip / 2)
     }
 
-    /// The acknowledgement is small, but waits behind what goes its way.
+    /// The acknowledgement takes no bandwidth, but waits in the queue of its direction.
     fn arrive(&mut self, index: usize, packet: u64) {
-        let way = usize::from(!self.flows[index].back);
+        let direction = usize::from(!self.flows[index].back);
         let late = self.link.jitter.mul_f64(self.chance());
-        let leaves = self.free_at[way].max(self.now);
+        let leaves = self.empty_at[direction].max(self.now);
         let heard = leaves + self.link.round_trip / 2 + late;
         self.at(heard, Event::Acked { flow: index, packet });
     }
@@ -270,32 +270,32 @@ impl Lab {
     fn ack(&mut self, index: usize, number: u64) {
         let now = self.now;
         let flow = &mut self.flows[index];
-        let Some(packet) = flow.under_way.remove(&number) else {
+        let Some(packet) = flow.in_flight_packets.remove(&number) else {
             return;
         };
         let round_trip = now - packet.at;
-        flow.heard_at = now;
+        flow.acked_at = now;
         flow.smoothed = (flow.smoothed * 7 + round_trip) / 8;
         flow.round_trips.push(round_trip);
         flow.arrived += PACKET;
         flow.sender.acked(now, packet.at, PACKET, flow.smoothed);
-        let app_limited = flow.offers.is_some() && flow.offered < PACKET as f64;
+        let app_limited = flow.app_rate.is_some() && flow.app_bytes < PACKET as f64;
         // Acknowledgements come for every second packet.
         if number % 2 == 1 {
-            let in_flight = flow.under_way.len() as u64 * PACKET;
+            let in_flight = flow.in_flight_packets.len() as u64 * PACKET;
             flow.sender.acks_end(now, in_flight, app_limited);
         }
-        // With jitter, a packet is lost only when others are long past it.
+        // Reordering: a packet counts as lost only when later ones are acknowledged.
         let gone: Vec<_> = flow
-            .under_way
+            .in_flight_packets
             .range(..number.saturating_sub(2))
             .filter(|(_, packet)| packet.lost)
             .map(|(&number, _)| number)
             .collect();
         if let Some(last) = gone.last() {
-            let at = flow.under_way[last].at;
+            let at = flow.in_flight_packets[last].at;
             for number in &gone {
-                flow.under_way.remove(number);
+                flow.in_flight_packets.remove(number);
             }
             let bytes = gone.len() as u64 * PACKET;
             flow.lost += bytes;
@@ -307,18 +307,19 @@ impl Lab {
     fn silence(&mut self, index: usize) {
         let now = self.now;
         let flow = &mut self.flows[index];
-        if now - flow.heard_at > flow.smoothed * 3 + Duration::from_millis(100) && !flow.under_way.is_empty()
+        if now - flow.acked_at > flow.smoothed * 3 + Duration::from_millis(100)
+            && !flow.in_flight_packets.is_empty()
         {
-            let bytes = flow.under_way.len() as u64 * PACKET;
-            flow.under_way.retain(|_, packet| !packet.lost);
-            flow.sender.lost(now, flow.heard_at, bytes, true);
+            let bytes = flow.in_flight_packets.len() as u64 * PACKET;
+            flow.in_flight_packets.retain(|_, packet| !packet.lost);
+            flow.sender.lost(now, flow.acked_at, bytes, true);
             self.send(index);
         }
         self.at(now + Duration::from_millis(200), Event::Silence { flow: index });
     }
 }
 
-/// TCP as laptops run it (RFC 9438), with the slow start of RFC 9406 left out.
+/// TCP CUBIC (RFC 9438), without HyStart++ (RFC 9406).
 pub(super) struct Cubic {
     window: f64,
     threshold: f64,

@@ -1,4 +1,4 @@
-//! The round-trip time of a path without a queue.
+//! The round-trip time of a path whose queue is empty.
 
 use std::time::{Duration, Instant};
 

@@ -38,7 +38,7 @@ fn secs(secs: f64) -> Duration {
     Duration::from_secs_f64(secs)
 }
 
-/// What a flow had of the link, and the round trip that nearly all of its packets stayed below.
+/// The part of the link that a flow got, the 95th percentile of its round trips, and its loss rate.
 struct Seen {
     part: f64,
     round_trip: Duration,
@@ -60,7 +60,7 @@ fn seen(lab: &mut Lab, time: f64) -> Vec<Seen> {
     seen
 }
 
-/// What one flow alone has after its first seconds.
+/// One flow alone, after its first seconds.
 fn settled(link: Link) -> Seen {
     let mut lab = alone(link);
     lab.run(secs(3.0));
@@ -72,7 +72,7 @@ fn ms(ms: u64) -> Duration {
 }
 
 #[test]
-fn a_clean_link_is_full_and_its_queue_short() {
+fn a_clean_link_is_filled_and_its_queue_stays_short() {
     for (link, longest) in [
         (Link::new(100e6, 40), ms(45)),
         (
@@ -98,7 +98,7 @@ fn a_clean_link_is_full_and_its_queue_short() {
 }
 
 #[test]
-fn what_is_lost_by_accident_costs_no_more_than_itself() {
+fn random_loss_costs_no_more_bandwidth_than_itself() {
     let link = Link::new(100e6, 40);
     for (loss, burst, least) in [
         (0.01, 1, 0.98),
@@ -123,7 +123,7 @@ fn what_is_lost_by_accident_costs_no_more_than_itself() {
 }
 
 #[test]
-fn round_trips_that_vary_are_no_queue() {
+fn jitter_is_not_taken_for_a_queue() {
     for (round_trip, jitter, least) in [(40, 10, 0.95), (40, 50, 0.85), (5, 20, 0.95)] {
         let seen = settled(Link {
             jitter: ms(jitter),
@@ -134,7 +134,7 @@ fn round_trips_that_vary_are_no_queue() {
 }
 
 #[test]
-fn where_hardly_anything_may_wait_little_is_lost_and_the_link_is_full() {
+fn a_link_with_a_tiny_queue_is_filled_with_little_loss() {
     for queue in [15_000, 50_000] {
         let seen = settled(Link {
             queue,
@@ -146,7 +146,7 @@ fn where_hardly_anything_may_wait_little_is_lost_and_the_link_is_full() {
 }
 
 #[test]
-fn the_first_seconds_fill_the_link_and_lose_little() {
+fn startup_fills_the_link_with_little_loss() {
     let mut lab = alone(Link::new(100e6, 40));
     let first = seen(&mut lab, 1.0).remove(0);
     assert!(first.part > 0.6, "{}", first.part);
@@ -156,11 +156,11 @@ fn the_first_seconds_fill_the_link_and_lose_little() {
 }
 
 #[test]
-fn tcp_beside_it_and_itself_keep_a_share() {
+fn it_and_a_tcp_flow_share_the_link() {
     let link = Link::new(100e6, 40);
     for queue in [0.3, 0.5, 1.0, 2.0, 4.0] {
         let link = Link {
-            queue: (link.holds() * queue) as u64,
+            queue: (link.bdp() * queue) as u64,
             ..link
         };
         let now = Instant::now();
@@ -176,28 +176,28 @@ fn tcp_beside_it_and_itself_keep_a_share() {
 }
 
 #[test]
-fn among_many_of_tcps_it_takes_little_more_than_its_part() {
+fn among_many_tcp_flows_it_takes_little_more_than_its_fair_share() {
     let link = Link::new(100e6, 40);
     for queue in [1.0, 4.0] {
         let link = Link {
-            queue: (link.holds() * queue) as u64,
+            queue: (link.bdp() * queue) as u64,
             ..link
         };
         let now = Instant::now();
         let mut flows: Vec<Box<dyn Sender>> = vec![Box::new(Path::new(now, 1452))];
         flows.extend((0..16).map(|_| Box::new(Cubic::new(now)) as Box<dyn Sender>));
         let mut lab = Lab::new(link, flows, now);
-        // It knows the path only with their queue on it.
-        lab.flows[0].offers = Some(20e3);
+        // It has measured the path only with their queue on it.
+        lab.flows[0].app_rate = Some(20e3);
         lab.run(secs(10.0));
-        lab.flows[0].offers = None;
+        lab.flows[0].app_rate = None;
         let part = seen(&mut lab, 40.0).remove(0).part;
         assert!(part < 3.0 / 17.0, "queue {queue}: {part}");
     }
 }
 
 #[test]
-fn two_of_its_kind_share_and_keep_the_queue_short() {
+fn two_flows_of_its_own_share_the_link_and_keep_the_queue_short() {
     let now = Instant::now();
     let mut lab = Lab::new(
         Link::new(100e6, 40),
@@ -212,7 +212,7 @@ fn two_of_its_kind_share_and_keep_the_queue_short() {
 }
 
 #[test]
-fn a_link_that_becomes_slower_or_faster_or_longer_is_followed() {
+fn it_adapts_to_a_link_that_becomes_slower_faster_or_longer() {
     let mut lab = alone(Link::new(100e6, 40));
     lab.run(secs(5.0));
     lab.link.rate = 20e6;
@@ -240,12 +240,12 @@ fn a_link_that_becomes_slower_or_faster_or_longer_is_followed() {
 }
 
 #[test]
-fn a_way_that_becomes_longer_before_much_was_sent_is_followed() {
+fn it_adapts_to_a_path_that_becomes_longer_before_much_was_sent() {
     for (jitter, loss, least) in [(0, 0.0, 0.9), (0, 0.01, 0.9), (20, 0.01, 0.8), (50, 0.01, 0.6)] {
         for random in [7, 7919, 104_729] {
             let mut lab = alone(Link::new(100e6, 1));
             lab.random = random;
-            lab.flows[0].offers = Some(20e3);
+            lab.flows[0].app_rate = Some(20e3);
             lab.run(secs(3.0));
             lab.link = Link {
                 jitter: ms(jitter),
@@ -253,7 +253,7 @@ fn a_way_that_becomes_longer_before_much_was_sent_is_followed() {
                 ..Link::new(100e6, 120)
             };
             lab.run(secs(1.0));
-            lab.flows[0].offers = None;
+            lab.flows[0].app_rate = None;
             lab.run(secs(5.0));
             let seen = seen(&mut lab, 5.0).remove(0);
             assert!(seen.part > least, "{jitter}, {loss}, {random}: {}", seen.part);
@@ -262,7 +262,7 @@ fn a_way_that_becomes_longer_before_much_was_sent_is_followed() {
 }
 
 #[test]
-fn whatever_is_lost_room_is_found() {
+fn new_bandwidth_is_found_under_random_loss() {
     for (loss, burst) in [(0.01, 1), (0.03, 1), (0.08, 1), (0.08, 8)] {
         for random in [7, 7919, 104_729] {
             let mut lab = alone(Link {
@@ -285,18 +285,18 @@ fn whatever_is_lost_room_is_found() {
 }
 
 #[test]
-fn who_has_little_to_send_is_not_held_back_later() {
+fn an_application_limited_flow_fills_the_link_when_it_has_more_to_send() {
     let mut lab = alone(Link::new(100e6, 40));
-    lab.flows[0].offers = Some(100e3);
+    lab.flows[0].app_rate = Some(100e3);
     lab.run(secs(5.0));
-    lab.flows[0].offers = None;
+    lab.flows[0].app_rate = None;
     lab.run(secs(1.0));
     let seen = seen(&mut lab, 3.0).remove(0);
     assert!(seen.part > 0.95, "{}", seen.part);
 }
 
 #[test]
-fn after_an_outage_the_link_is_soon_full_again() {
+fn the_link_is_filled_again_soon_after_an_outage() {
     let mut lab = alone(Link::new(100e6, 40));
     lab.run(secs(3.0));
     let link = std::mem::replace(
@@ -314,7 +314,7 @@ fn after_an_outage_the_link_is_soon_full_again() {
 }
 
 #[test]
-fn one_packet_leaves_beyond_the_window_even_if_it_was_made_with_an_older_time() {
+fn only_one_packet_exceeds_the_window_even_if_its_time_is_older() {
     const MTU: u64 = 1200;
     let start = Instant::now();
     let at = |millis| start + Duration::from_millis(millis);
@@ -333,7 +333,7 @@ fn one_packet_leaves_beyond_the_window_even_if_it_was_made_with_an_older_time() 
 
 proptest! {
     #[test]
-    fn whatever_is_reported_the_window_stays_useful(
+    fn the_window_stays_in_bounds_whatever_is_reported(
         steps in proptest::collection::vec((0u8..5, 0u64..200_000, 0u64..100_000, any::<bool>()), 0..400)
     ) {
         let start = Instant::now();

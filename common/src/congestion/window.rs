@@ -1,78 +1,78 @@
-//! How many bytes may be under way.
+//! The congestion window: bandwidth times minimum round-trip time, plus headroom that keeps a short standing queue.
 
 use std::time::{Duration, Instant};
 
 use super::{
     bandwidth_filter::BandwidthFilter,
-    competition::{Change, Competition, Filled},
+    competition::{Competition, FullRound, PathChange},
     delivery::Sample,
-    limits::{TARGET, WIDEST},
+    limits::{MAX_WINDOW, TARGET_QUEUE},
     min_rtt::MinRtt,
 };
 
-/// Packets before anything is known: as many as TCP sends (RFC 6928), and as few as are of use later.
-const FIRST: u64 = 10;
-const FEWEST: u64 = 4;
+/// Packets of the initial window (RFC 6928), and of the smallest one.
+const INITIAL: u64 = 10;
+const MINIMUM: u64 = 4;
 
-/// The standing queue aimed at, as a part of the round-trip time; at least [`TARGET`],
-const TARGET_PART: u32 = 20;
+/// The target queue as a part of the round-trip time. It is at least [`TARGET_QUEUE`],
+const TARGET_DIVISOR: u32 = 20;
 
-/// or of so many packets.
+/// and at least so many packets.
 const TARGET_PACKETS: u64 = 4;
 
-/// What is under way beyond what the path holds, at most beyond a round trip.
-const MOST_HEADROOM: Duration = Duration::from_millis(100);
+/// The largest headroom, beyond a round trip.
+const MAX_HEADROOM: Duration = Duration::from_millis(100);
 
-/// Loss that is no accident, as a part of what was sent in a round trip.
-const LOSSY: f64 = 0.02;
+/// Loss rate of a round trip above which loss is taken as a sign of congestion.
+const HIGH_LOSS: f64 = 0.02;
 
-/// More of that than usual, where a queue is full: it is the queue's.
-const BY_ACCIDENT: f64 = 0.001;
+/// Loss rate above the usual one that counts as overflow of a full queue.
+const EXCESS_LOSS: f64 = 0.001;
 
-/// Most that the window is widened for what is lost by accident.
-const MOST_WIDER: f64 = 0.1;
+/// The largest compensation for random loss, as a part of the window.
+const MAX_COMPENSATION: f64 = 0.1;
 
-/// Batches of acknowledgements of which none came soon, after which the startup is over.
+/// Batches of acknowledgements in a row with a longer round-trip time that end startup.
 const LATE: u32 = 12;
 
-/// How often what the window is widened by doubles while there is no queue.
-const MOST_STEPS: u32 = 8;
+/// How often the step of the headroom doubles while there is no queue.
+const MAX_DOUBLINGS: u32 = 8;
 
-/// Where much is lost, more is tried each so many round trips.
-const PROBE: u32 = 16;
+/// Under high loss, a larger window is probed every so many round trips.
+const LOSS_PROBE: u32 = 16;
 
-/// Packets lost in a round trip of startup, and an eighth of the window at least, that end it too.
+/// Packets lost in a round trip that end startup, where they are an eighth of the window too.
 const STARTUP_LOSS: u64 = 32;
 
-/// The window of a path.
+/// The congestion window of a path.
 #[derive(Clone, Debug)]
 pub(super) struct Window {
     mtu: u64,
     bytes: u64,
     bandwidth: BandwidthFilter,
     min_rtt: Option<MinRtt>,
-    /// What may be under way beyond what the path holds, as the time that it takes.
+    /// Bytes in flight beyond the bandwidth-delay product, as the time that they take.
     headroom: Duration,
-    /// Part of what is sent that is lost, smoothed, and what the window is widened for it.
+    /// Loss rate, smoothed, and the part by which the window is larger to compensate for random loss.
     loss: f64,
-    wider: f64,
-    /// The window still doubles with each round trip.
+    compensation: f64,
+    /// Startup: the window doubles each round trip.
     startup: Option<Startup>,
     round: Round,
-    /// Round trips since a queue stood: in which little was lost, and much.
+    /// Round trips without a standing queue: those with little loss, and those with much.
     calm: u32,
     lossy: u32,
     competition: Competition,
-    /// A round trip was filled once: what is known is the path, and not only what was sent.
-    filled: bool,
+    /// The window was used up for a round trip once, so what is known is the path and not only the application.
+    was_full: bool,
 }
 
-/// What a round trip has shown so far.
+/// What the current round trip has measured so far.
 #[derive(Clone, Copy, Debug)]
 struct Round {
-    /// Ends when a packet arrives that left after so much had been delivered.
+    /// It ends when a packet is acknowledged that was sent after so many bytes were delivered.
     ends: u64,
-    /// The fastest rate known when it began, and the fastest it has seen.
+    /// The bandwidth known when it began, and the highest rate since.
     rate_before: f64,
     fastest: f64,
     min_rtt: Duration,
@@ -80,45 +80,45 @@ struct Round {
     app_limited: bool,
 }
 
-/// What a round trip that was filled says of the path.
+/// What a round trip in which the window was used up says about the path.
 #[derive(Clone, Copy, Debug)]
-struct Seen {
-    /// How long the queue was that never was shorter, and is wished to be.
-    standing: Duration,
+struct RoundSummary {
+    /// The standing queue (the shortest in that time) and the target, as times.
+    queue: Duration,
     target: Duration,
     lossy: bool,
-    /// Much more was lost than usual.
-    worse: bool,
-    /// The rate was higher, or lower, than any that was known.
+    /// The loss rate is much higher than usual.
+    much_worse: bool,
+    /// The rate was higher, or lower, than the known bandwidth.
     grew: bool,
     slower: bool,
 }
 
-/// The last batches of acknowledgements while the window doubles.
+/// What decides when startup ends.
 #[derive(Clone, Copy, Debug, Default)]
 struct Startup {
-    /// Of so many, each came late.
+    /// Batches of acknowledgements in a row with a longer round-trip time.
     late: u32,
-    /// Round trips that brought no higher rate.
-    level: u32,
+    /// Round trips in a row without a higher rate.
+    flat: u32,
 }
 
 impl Window {
     pub(super) fn new(now: Instant, mtu: u64) -> Self {
         Self {
             mtu,
-            bytes: FIRST * mtu,
+            bytes: INITIAL * mtu,
             bandwidth: BandwidthFilter::new(now),
             min_rtt: None,
             headroom: Duration::ZERO,
             loss: 0.0,
-            wider: 0.0,
+            compensation: 0.0,
             startup: Some(Startup::default()),
             round: Round::new(0, 0.0),
             lossy: 0,
             calm: 0,
             competition: Competition::default(),
-            filled: false,
+            was_full: false,
         }
     }
 
@@ -132,12 +132,12 @@ impl Window {
     }
 
     pub(super) fn initial(&self) -> u64 {
-        FIRST * self.mtu
+        INITIAL * self.mtu
     }
 
     pub(super) fn set_mtu(&mut self, mtu: u64) {
         self.mtu = mtu;
-        self.bytes = self.bytes.max(FEWEST * mtu);
+        self.bytes = self.bytes.max(MINIMUM * mtu);
     }
 
     pub(super) fn lost(&mut self, bytes: u64, persistent: bool) {
@@ -147,23 +147,23 @@ impl Window {
             self.headroom = Duration::ZERO;
         }
         if persistent {
-            // Nothing that was known need hold for what comes now.
-            self.bandwidth.forget();
+            // Persistent congestion: nothing measured before need hold now.
+            self.bandwidth.clear();
             self.headroom = self.min_rtt.map_or(Duration::ZERO, |min_rtt| min_rtt.round_trip);
             self.loss = 0.0;
-            self.wider = 0.0;
+            self.compensation = 0.0;
             self.startup = Some(Startup::default());
             self.competition = Competition::default();
-            self.filled = false;
-            self.bytes = FEWEST * self.mtu;
+            self.was_full = false;
+            self.bytes = MINIMUM * self.mtu;
         }
     }
 
-    pub(super) fn take(&mut self, now: Instant, sample: &Sample) {
-        let min_rtt = self.see_round_trip(now, sample.round_trip);
-        // In less than a round trip, what arrives at once looks like a rate.
+    pub(super) fn on_sample(&mut self, now: Instant, sample: &Sample) {
+        let min_rtt = self.on_round_trip(now, sample.round_trip);
+        // Over less than a round trip, a burst looks like a high rate.
         if sample.interval >= min_rtt {
-            self.bandwidth.see(sample.rate);
+            self.bandwidth.add(sample.rate);
             self.round.fastest = self.round.fastest.max(sample.rate);
         }
         self.round.min_rtt = self.round.min_rtt.min(sample.round_trip);
@@ -171,7 +171,7 @@ impl Window {
         if let Some(startup) = &mut self.startup
             && !sample.app_limited
         {
-            let late = sample.round_trip > min_rtt + (2 * TARGET).max(min_rtt / 8);
+            let late = sample.round_trip > min_rtt + (2 * TARGET_QUEUE).max(min_rtt / 8);
             startup.late = if late { startup.late + 1 } else { 0 };
             if startup.late == LATE {
                 self.startup = None;
@@ -179,31 +179,31 @@ impl Window {
             }
         }
         if sample.delivered_before >= self.round.ends {
-            let next = Round::new(sample.delivered, self.bandwidth.fastest());
+            let next = Round::new(sample.delivered, self.bandwidth.max());
             let round = std::mem::replace(&mut self.round, next);
-            self.round_ends(now, &round, sample.delivered);
+            self.end_round(now, &round, sample.delivered);
         }
-        self.settle();
+        self.update();
     }
 
-    fn see_round_trip(&mut self, now: Instant, round_trip: Duration) -> Duration {
-        let seen = MinRtt { round_trip, at: now };
-        self.competition.see_round_trip(round_trip);
+    fn on_round_trip(&mut self, now: Instant, round_trip: Duration) -> Duration {
+        let measured = MinRtt { round_trip, at: now };
+        self.competition.on_round_trip(round_trip);
         match &mut self.min_rtt {
             None => {
-                self.min_rtt = Some(seen);
+                self.min_rtt = Some(measured);
                 self.headroom = round_trip;
                 round_trip
             }
             Some(min_rtt) if round_trip <= min_rtt.round_trip => {
-                *min_rtt = seen;
+                *min_rtt = measured;
                 round_trip
             }
             Some(min_rtt) => min_rtt.round_trip,
         }
     }
 
-    fn round_ends(&mut self, now: Instant, round: &Round, delivered: u64) {
+    fn end_round(&mut self, now: Instant, round: &Round, delivered: u64) {
         let Some(min_rtt) = self.min_rtt else { return };
         let arrived = delivered.saturating_sub(round.ends);
         let lost = round.lost as f64 / (arrived + round.lost).max(1) as f64;
@@ -211,41 +211,41 @@ impl Window {
         self.loss += (lost - self.loss) / 8.0;
         let target = self.target(min_rtt.round_trip);
         if self.competition.is_draining() {
-            let shown = self.competition.drain_goes_on(now, min_rtt, target);
-            self.min_rtt = shown.or(self.min_rtt);
+            let measured = self.competition.continue_drain(now, min_rtt, target);
+            self.min_rtt = measured.or(self.min_rtt);
             return;
         }
         if round.app_limited {
             return;
         }
-        self.filled = true;
+        self.was_full = true;
         self.bandwidth.advance(now, min_rtt.round_trip);
-        let seen = Seen {
-            standing: round.min_rtt.saturating_sub(min_rtt.round_trip),
+        let summary = RoundSummary {
+            queue: round.min_rtt.saturating_sub(min_rtt.round_trip),
             target,
-            lossy: lost > LOSSY,
-            worse: lost > usual_loss * 1.5 + LOSSY,
+            lossy: lost > HIGH_LOSS,
+            much_worse: lost > usual_loss * 1.5 + HIGH_LOSS,
             grew: round.fastest > round.rate_before * 1.1,
             slower: round.fastest < round.rate_before * 0.97,
         };
         if self.startup.is_some() {
-            self.startup_continues(&seen);
+            self.continue_startup(&summary);
             return;
         }
-        // So few packets are no rate to tell a queue by.
-        let is_least =
-            self.bytes <= 2 * FEWEST * self.mtu && seen.standing > min_rtt.round_trip.max(4 * TARGET);
-        let filled = Filled {
-            crowded: self.headroom <= target / 2 && seen.standing > target + target / 2 || is_least,
+        // With so few packets in flight, the rate is too coarse to tell a queue by.
+        let has_few_packets =
+            self.bytes <= 2 * MINIMUM * self.mtu && summary.queue > min_rtt.round_trip.max(4 * TARGET_QUEUE);
+        let full_round = FullRound {
+            contended: self.headroom <= target / 2 && summary.queue > target + target / 2 || has_few_packets,
             min_rtt: round.min_rtt,
-            lost: lost > usual_loss + BY_ACCIDENT,
-            flooded: round.lost > (arrived / 8).max(4 * self.mtu),
-            held: (self.bandwidth.fastest() * round.min_rtt.as_secs_f64()) as u64,
+            lost: lost > usual_loss + EXCESS_LOSS,
+            overflowed: round.lost > (arrived / 8).max(4 * self.mtu),
+            in_flight: (self.bandwidth.max() * round.min_rtt.as_secs_f64()) as u64,
         };
-        self.adapt(&seen, min_rtt.round_trip);
-        match self.competition.round_ends(now, filled, min_rtt, self.mtu) {
-            Some(Change::Slower) => self.bandwidth.forget_all_but_latest(),
-            Some(Change::Longer(min_rtt)) => {
+        self.adapt(&summary, min_rtt.round_trip);
+        match self.competition.end_round(now, full_round, min_rtt, self.mtu) {
+            Some(PathChange::Slower) => self.bandwidth.keep_latest(),
+            Some(PathChange::Longer(min_rtt)) => {
                 self.min_rtt = Some(min_rtt);
                 self.headroom = min_rtt.round_trip;
                 self.startup = Some(Startup::default());
@@ -254,72 +254,75 @@ impl Window {
         }
     }
 
-    fn startup_continues(&mut self, seen: &Seen) {
+    fn continue_startup(&mut self, summary: &RoundSummary) {
         if let Some(startup) = &mut self.startup {
-            startup.level = if seen.grew { 0 } else { startup.level + 1 };
-            if startup.level == 3 || startup.level == 1 && seen.lossy {
+            startup.flat = if summary.grew { 0 } else { startup.flat + 1 };
+            if startup.flat == 3 || startup.flat == 1 && summary.lossy {
                 self.startup = None;
-                self.headroom = seen.target / 2;
+                self.headroom = summary.target / 2;
             }
         }
     }
 
-    /// Follows the queue that stands: there should be one, and a short one.
-    fn adapt(&mut self, seen: &Seen, min_rtt: Duration) {
-        let least = seen.target / 2;
-        let is_calm = seen.standing < least;
+    /// Adjusts the headroom so that the standing queue approaches the target.
+    fn adapt(&mut self, summary: &RoundSummary, min_rtt: Duration) {
+        let least = summary.target / 2;
+        let is_calm = summary.queue < least;
         if !is_calm {
             (self.calm, self.lossy) = (0, 0);
-        } else if seen.lossy {
+        } else if summary.lossy {
             self.lossy += 1;
         } else {
             self.calm += 1;
         }
-        if seen.lossy && is_calm && (seen.grew && !seen.worse || self.lossy.is_multiple_of(PROBE)) {
-            // What is lost says nothing of whether there is room.
+        if summary.lossy
+            && is_calm
+            && (summary.grew && !summary.much_worse || self.lossy.is_multiple_of(LOSS_PROBE))
+        {
+            // Loss does not tell here whether there is room.
             self.headroom = self.headroom.max(min_rtt / 4);
-        } else if seen.lossy {
+        } else if summary.lossy {
             self.headroom /= 4;
             self.calm /= 2;
-        } else if seen.standing > seen.target {
-            let less = self.headroom.saturating_sub((seen.standing - seen.target) / 2);
+        } else if summary.queue > summary.target {
+            let less = self.headroom.saturating_sub((summary.queue - summary.target) / 2);
             self.headroom = less.max(self.headroom.min(least));
         } else if is_calm {
-            // There is room, and after some round trips probably much.
-            self.headroom += least / 16 * (1 << self.calm.min(MOST_STEPS));
+            // There is room, and more likely much the longer it lasts.
+            self.headroom += least / 16 * (1 << self.calm.min(MAX_DOUBLINGS));
         }
-        self.headroom = self.headroom.min(min_rtt + MOST_HEADROOM);
-        self.wider = if seen.lossy && seen.slower && seen.standing < seen.target {
-            (self.wider + 0.02).min(MOST_WIDER)
+        self.headroom = self.headroom.min(min_rtt + MAX_HEADROOM);
+        self.compensation = if summary.lossy && summary.slower && summary.queue < summary.target {
+            (self.compensation + 0.02).min(MAX_COMPENSATION)
         } else {
-            self.wider * 0.9
+            self.compensation * 0.9
         };
     }
 
-    /// How long a queue may stand.
+    /// The target queue.
     fn target(&self, min_rtt: Duration) -> Duration {
-        TARGET
-            .max(min_rtt / TARGET_PART)
-            .max(self.lasts(TARGET_PACKETS * self.mtu))
+        TARGET_QUEUE
+            .max(min_rtt / TARGET_DIVISOR)
+            .max(self.duration(TARGET_PACKETS * self.mtu))
     }
 
-    /// How long so many bytes take.
-    fn lasts(&self, bytes: u64) -> Duration {
-        Duration::from_secs_f64((bytes as f64 / self.bandwidth.fastest().max(1.0)).min(1.0))
+    /// How long the path takes for so many bytes.
+    fn duration(&self, bytes: u64) -> Duration {
+        Duration::from_secs_f64((bytes as f64 / self.bandwidth.max().max(1.0)).min(1.0))
     }
 
-    fn settle(&mut self) {
+    fn update(&mut self) {
         let Some(min_rtt) = self.min_rtt else { return };
-        let rate = self.bandwidth.fastest();
-        let holds = rate * min_rtt.round_trip.as_secs_f64();
-        let least = if self.filled { FEWEST } else { FIRST } * self.mtu;
+        let rate = self.bandwidth.max();
+        let bdp = rate * min_rtt.round_trip.as_secs_f64();
+        let minimum = if self.was_full { MINIMUM } else { INITIAL } * self.mtu;
         self.bytes = if self.competition.is_draining() {
-            ((holds * 0.75) as u64).max(2 * self.mtu + 1)
+            ((bdp * 0.75) as u64).max(2 * self.mtu + 1)
         } else {
-            let wide = (holds + rate * self.headroom.as_secs_f64()) * (1.0 + self.wider);
+            let wide = (bdp + rate * self.headroom.as_secs_f64()) * (1.0 + self.compensation);
             (wide as u64 + 3 * self.mtu)
                 .max(self.competition.competitive_window())
-                .clamp(least, WIDEST)
+                .clamp(minimum, MAX_WINDOW)
         };
     }
 }

@@ -12,7 +12,13 @@
 pub use jq_session_core::{Entry, StreamAck, StreamId};
 use serde::{Deserialize, Serialize};
 
-use super::{list::at_most, stream::StreamHeader};
+use super::{
+    capabilities::Capabilities,
+    list::at_most,
+    stream::Header,
+    topics::{MOST_TOPICS, Topic, Value},
+};
+use crate::codec::{Frame, FrameError};
 
 /// A session: one run of the client. Random, made anew by each client process. Not a secret.
 pub type SessionId = [u8; 16];
@@ -35,8 +41,8 @@ pub struct Attach {
     pub generation: u64,
     /// How long the agent keeps the session while nothing carries it, in seconds.
     pub keep_s: u64,
-    /// Whether the agent may deflate bulk where the path is what holds it up.
-    pub deflate: bool,
+    /// What the client can do. Whether the agent may deflate bulk is one of them.
+    pub capabilities: Capabilities,
 }
 
 /// The agent's answer to [`Attach`].
@@ -48,14 +54,20 @@ pub enum AttachReply {
         boot: BootId,
         /// Which beginning of the session at the agent: another one tells that its streams are gone.
         epoch: Epoch,
+        /// What the agent can do.
+        capabilities: Capabilities,
     },
     /// An attachment with this generation or a higher one was there before. Nothing has changed.
     Stale,
     /// The agent is ending, or holds as many sessions as it may.
     Busy,
+    /// Something of a newer agent: it refuses, for a reason that this build does not know.
+    #[serde(skip)]
+    Unknown,
 }
 
-/// A frame on the control stream, after the attach.
+/// A frame on the control stream, after the attach. A new kind goes to the end and needs a
+/// [capability](super::capabilities): an older peer ignores it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Control {
     /// From the agent, right after [`AttachReply::Attached`]: a part of its table, at most [`MOST_ENTRIES`].
@@ -87,6 +99,83 @@ pub enum Control {
     },
     /// From the agent: it is about to be replaced by its successor, which takes the session over.
     Restarting,
+    /// From the client: these topics, at most [`MOST_TOPICS`], and no others any more. Needs [`Capabilities::SUBSCRIBE`].
+    Subscribe {
+        /// What it wants to hear of.
+        #[serde(deserialize_with = "at_most::<MOST_TOPICS, _, _>")]
+        topics: Vec<Topic>,
+    },
+    /// From the agent: the newest value of a topic that the client subscribed to. Needs [`Capabilities::SUBSCRIBE`].
+    Update {
+        /// Of what.
+        topic: Topic,
+        /// How it is now.
+        value: Value,
+    },
+    /// Something of a newer peer, to be ignored.
+    #[serde(skip)]
+    Unknown,
+}
+
+impl AttachReply {
+    /// The kinds that this build knows: those before [`AttachReply::Unknown`].
+    const KNOWN: u32 = 3;
+}
+
+impl Control {
+    /// The kinds that this build knows: those before [`Control::Unknown`].
+    const KNOWN: u32 = if cfg!(feature = "older-peer") { 6 } else { 8 };
+}
+
+/// The number of an enum's variant, with which its bytes begin.
+fn variant(body: &[u8]) -> Result<u32, FrameError> {
+    Ok(postcard::take_from_bytes(body)?.0)
+}
+
+impl Frame for Attach {
+    fn append_to(&self, frame: Vec<u8>) -> Result<Vec<u8>, FrameError> {
+        Ok(postcard::to_extend(self, frame)?)
+    }
+
+    fn decode(body: &[u8]) -> Result<Self, FrameError> {
+        Ok(postcard::from_bytes(body)?)
+    }
+}
+
+impl Frame for AttachReply {
+    fn append_to(&self, frame: Vec<u8>) -> Result<Vec<u8>, FrameError> {
+        Ok(postcard::to_extend(self, frame)?)
+    }
+
+    fn decode(body: &[u8]) -> Result<Self, FrameError> {
+        if variant(body)? >= Self::KNOWN {
+            return Ok(Self::Unknown);
+        }
+        Ok(postcard::from_bytes(body)?)
+    }
+}
+
+impl Frame for Control {
+    fn append_to(&self, frame: Vec<u8>) -> Result<Vec<u8>, FrameError> {
+        Ok(postcard::to_extend(self, frame)?)
+    }
+
+    fn decode(body: &[u8]) -> Result<Self, FrameError> {
+        if variant(body)? >= Self::KNOWN {
+            return Ok(Self::Unknown);
+        }
+        Ok(postcard::from_bytes(body)?)
+    }
+}
+
+impl Frame for Open {
+    fn append_to(&self, frame: Vec<u8>) -> Result<Vec<u8>, FrameError> {
+        Ok(postcard::to_extend(self, frame)?)
+    }
+
+    fn decode(body: &[u8]) -> Result<Self, FrameError> {
+        Ok(postcard::from_bytes(body)?)
+    }
 }
 
 /// The first frame of a stream on an attachment.
@@ -99,7 +188,7 @@ pub struct Open {
     /// Offset from which the agent is to send.
     pub received: u64,
     /// What the stream is for; told until the agent has shown that it knows.
-    pub header: Option<StreamHeader>,
+    pub header: Option<Header>,
 }
 
 /// Why one side closed a connection, as a QUIC application error code (RFC 9000, section 20.2).

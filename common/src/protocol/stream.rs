@@ -1,34 +1,84 @@
-//! The first frame of a stream, and the codes that end one early.
+//! What a stream is for, what comes back on it first, and the codes that end one early.
+
+use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::workload::Request;
+use super::{
+    datagram::FlowId,
+    exec::ExecSpec,
+    limits,
+    message::{Json, Message},
+    target::Target,
+    workload::Request,
+};
 
-/// What a new stream is for. Sent once by the client, as the first frame.
+/// A [`StreamHeader`] in the first frame of its stream.
+pub type Header = Json<{ limits::HEADER }>;
+
+/// What a new stream is for. Sent by the client, in the stream's [first frame](super::session::Open). An agent that does
+/// not understand it resets the stream with [`ResetCode::Unsupported`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum StreamHeader {
     /// A request; events come back as frames until a final one.
     Request(Request),
-    /// A forwarded TCP connection; raw bytes follow in both directions.
-    Forward(Target),
+    /// A forwarded connection; its bytes follow in both directions.
+    Forward {
+        /// What the agent connects to.
+        target: Target,
+        /// Whether an [`Opened`] frame precedes the first byte that comes back. Needs
+        /// [`Capabilities::OPENED`](super::capabilities::Capabilities::OPENED).
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        confirm: bool,
+    },
+    /// Waits for a connection to what the client's reverse forward of this number listens on. The agent answers with an
+    /// [`Accepted`] frame and the connection's bytes. Needs
+    /// [`Capabilities::REVERSE`](super::capabilities::Capabilities::REVERSE).
+    Wait {
+        /// Which forward.
+        forward: u32,
+    },
+    /// A command in the workload; [frames](super::exec) follow both ways. Needs
+    /// [`Capabilities::EXEC`](super::capabilities::Capabilities::EXEC).
+    Exec(Box<ExecSpec>),
+    /// A flow of datagrams, for as long as the stream lives. Needs
+    /// [`Capabilities::DATAGRAMS`](super::capabilities::Capabilities::DATAGRAMS).
+    Datagrams {
+        /// Names the flow in each [`Datagram`](super::datagram::Datagram).
+        flow: FlowId,
+        /// Where its datagrams go.
+        target: Target,
+    },
 }
 
-/// Where the agent dials for a forwarded connection.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Target {
-    /// A TCP port on the workload's own loopback (the container's 127.0.0.1, then its ::1).
-    Workload {
-        /// TCP port.
-        port: u16,
-    },
-    /// An address that the GPU host can reach, by name or number.
-    Host {
-        /// Host name or IP address, without brackets.
-        host: String,
-        /// TCP port.
-        port: u16,
-    },
+impl StreamHeader {
+    /// A connection to `target`, not confirmed.
+    #[must_use]
+    pub fn forward(target: Target) -> Self {
+        Self::Forward {
+            target,
+            confirm: false,
+        }
+    }
 }
+
+/// The agent has connected. A frame of at most [`limits::REPLY_FRAME`] bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Opened {}
+
+/// Somebody has connected to what a reverse forward listens on. A frame of at most [`limits::REPLY_FRAME`] bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Accepted {
+    /// Who; none where that has no address.
+    pub peer: Option<SocketAddr>,
+}
+
+impl Message for StreamHeader {}
+impl Message for Opened {}
+impl Message for Accepted {}
 
 /// Why a stream was reset, as a QUIC application error code (RFC 9000, section 20.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +104,8 @@ pub enum ResetCode {
     ProtocolViolation = 9,
     /// The agent has as many streams or requests of the session as it takes.
     TooMany = 10,
+    /// The other end does not understand what the stream is for, or cannot do it: it is older than this end.
+    Unsupported = 11,
 }
 
 impl ResetCode {
@@ -70,6 +122,7 @@ impl ResetCode {
             8 => Self::SessionLost,
             9 => Self::ProtocolViolation,
             10 => Self::TooMany,
+            11 => Self::Unsupported,
             _ => Self::ConnectionReset,
         }
     }
@@ -98,6 +151,7 @@ mod tests {
             ResetCode::SessionLost,
             ResetCode::ProtocolViolation,
             ResetCode::TooMany,
+            ResetCode::Unsupported,
         ] {
             assert_eq!(ResetCode::from_wire(code.to_wire().into_inner()), code);
         }

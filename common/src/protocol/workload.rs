@@ -2,38 +2,42 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::list::at_most;
+use super::{list::at_most, message::Message};
 
 /// Most volumes, environment variables or GPUs of one message.
 pub const MOST_LISTED: usize = 512;
 
 /// A request. One stream each; the agent answers with [`Event`]s, the last of which [is final](Event::is_final).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Request {
     /// Find or make the workload, start Jupyter in it, and make it the target of this connection's forwards.
     Start(Box<WorkloadSpec>),
 }
 
 /// The workload a user asked for: a container (or process) with Jupyter in it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkloadSpec {
     /// Session name: ASCII letters, digits, `_`, `.`, `-`; at most 48 bytes. Names the container and its token.
     pub session: String,
     /// Which engine runs it.
+    #[serde(default)]
     pub engine: EngineChoice,
     /// Name or id of a container that already runs, used as it is; the fields from `image` to `user` are then unset.
     pub existing_container: Option<String>,
     /// Image reference. None: the session's existing container, or no container at all.
     pub image: Option<String>,
     /// When to pull the image.
+    #[serde(default)]
     pub pull: PullPolicy,
     /// Which GPUs the container gets. None: all there are, without complaint when there are none asked for.
+    #[serde(default)]
     pub gpus: GpuAsk,
     /// Folders of the GPU host seen in the container, at most [`MOST_LISTED`].
-    #[serde(deserialize_with = "at_most::<MOST_LISTED, _, _>")]
+    #[serde(default, deserialize_with = "at_most::<MOST_LISTED, _, _>")]
     pub volumes: Vec<Volume>,
     /// Environment variables of the container, in the order given, at most [`MOST_LISTED`].
-    #[serde(deserialize_with = "at_most::<MOST_LISTED, _, _>")]
+    #[serde(default, deserialize_with = "at_most::<MOST_LISTED, _, _>")]
     pub env: Vec<(String, String)>,
     /// Working directory in the container, also Jupyter's root folder.
     pub workdir: Option<String>,
@@ -42,13 +46,16 @@ pub struct WorkloadSpec {
     /// User in the container. None: the caller, where the image allows it.
     pub user: Option<UserSpec>,
     /// Which Jupyter to start.
+    #[serde(default)]
     pub jupyter: JupyterKind,
 }
 
 /// Which engine runs the workload.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum EngineChoice {
     /// The first that works: Docker, Podman, then a process. A process at once when no image or container is named.
+    #[default]
     Auto,
     /// Docker Engine, through its API socket.
     Docker,
@@ -59,9 +66,11 @@ pub enum EngineChoice {
 }
 
 /// When an image is pulled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum PullPolicy {
     /// When the engine does not have it.
+    #[default]
     Missing,
     /// Before every creation of a container.
     Always,
@@ -70,9 +79,11 @@ pub enum PullPolicy {
 }
 
 /// Which GPUs were asked for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum GpuAsk {
     /// Nothing was said: all there are, and a warning when there are none.
+    #[default]
     Default,
     /// `--gpus all`: all there are, and a warning when there are none.
     All,
@@ -93,6 +104,7 @@ pub struct Volume {
     /// Absolute path in the container.
     pub destination: String,
     /// Mounted read-only.
+    #[serde(default)]
     pub read_only: bool,
 }
 
@@ -106,9 +118,11 @@ pub struct UserSpec {
 }
 
 /// Which Jupyter is started.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum JupyterKind {
     /// JupyterLab.
+    #[default]
     Lab,
     /// Jupyter Notebook 7.
     Notebook,
@@ -118,6 +132,7 @@ pub enum JupyterKind {
 
 /// What the agent tells while it works on a request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Event {
     /// A step has begun; it ends when the next begins or the request ends.
     Step(String),
@@ -142,7 +157,8 @@ impl Event {
 }
 
 /// How far a step has come.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Progress {
     /// Done so far, in `unit`s.
     pub done: u64,
@@ -155,16 +171,20 @@ pub struct Progress {
 }
 
 /// What a [`Progress`] counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Unit {
     /// Bytes.
     Bytes,
     /// Things (layers, packages).
+    #[default]
+    #[serde(other)]
     Items,
 }
 
 /// The workload as it now runs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Ready {
     /// The engine, for the user: name, version and where it was found.
     pub engine: String,
@@ -179,7 +199,8 @@ pub struct Ready {
 }
 
 /// A container, for the user.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct ContainerInfo {
     /// Full id.
     pub id: String,
@@ -192,13 +213,16 @@ pub struct ContainerInfo {
 }
 
 /// How a workload came to run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Origin {
     /// Made for this request.
     Created,
     /// It was there, stopped, and was started.
     Started,
     /// It was running.
+    #[default]
+    #[serde(other)]
     Found,
 }
 
@@ -208,12 +232,19 @@ pub struct JupyterInfo {
     /// TCP port on the workload's loopback.
     pub port: u16,
     /// The token. A secret.
+    #[serde(default)]
     pub token: String,
     /// Path of the page to open, with its leading slash: `/lab`, `/tree`.
+    #[serde(default)]
     pub path: String,
     /// Whether it was running already (its kernels are still there).
+    #[serde(default)]
     pub was_running: bool,
 }
+
+impl Message for WorkloadSpec {}
+impl Message for Event {}
+impl Message for Failure {}
 
 impl std::fmt::Debug for JupyterInfo {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -226,7 +257,8 @@ impl std::fmt::Debug for JupyterInfo {
 }
 
 /// Why a request failed, in words for the user. The host is added by the client, which knows what the user calls it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Failure {
     /// What kind it is, for programs.
     pub kind: FailureKind,
@@ -239,7 +271,7 @@ pub struct Failure {
 }
 
 /// Kinds of [`Failure`] a program can tell apart. The names are those of the `--json` output.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FailureKind {
     /// No container engine on the host.
@@ -269,5 +301,7 @@ pub enum FailureKind {
     /// The request makes no sense.
     BadRequest,
     /// Anything else.
+    #[default]
+    #[serde(other)]
     Internal,
 }

@@ -50,7 +50,7 @@ async fn stream_arrives(pair: &Pair, pin: Fingerprint, identity: &Identity) -> b
 }
 
 #[tokio::test]
-async fn a_client_and_an_agent_that_know_each_other_connect() {
+async fn a_client_and_an_agent_that_pin_each_other_connect() {
     let pair = pair();
     pair.allowed.allow(pair.client_identity.fingerprint());
     assert!(stream_arrives(&pair, pair.agent_identity.fingerprint(), &pair.client_identity).await);
@@ -65,7 +65,7 @@ async fn an_agent_with_another_certificate_is_refused() {
 }
 
 #[tokio::test]
-async fn a_client_that_was_not_let_in_over_ssh_is_refused() {
+async fn a_client_that_was_not_admitted_over_ssh_is_refused() {
     let pair = pair();
     pair.allowed.allow(Identity::generate().unwrap().fingerprint());
     assert!(!stream_arrives(&pair, pair.agent_identity.fingerprint(), &pair.client_identity).await);
@@ -83,7 +83,7 @@ async fn a_stolen_certificate_without_its_key_is_refused() {
 }
 
 #[tokio::test]
-async fn an_agent_that_shows_a_stolen_certificate_is_refused() {
+async fn an_agent_with_a_stolen_certificate_is_refused() {
     let pair = pair();
     let thief = Identity::generate()
         .unwrap()
@@ -97,7 +97,7 @@ async fn an_agent_that_shows_a_stolen_certificate_is_refused() {
 }
 
 #[tokio::test]
-async fn the_agent_can_open_no_stream_on_the_laptop() {
+async fn the_agent_cannot_open_a_stream_on_the_laptop() {
     let pair = pair();
     pair.allowed.allow(pair.client_identity.fingerprint());
     let address = pair.agent.local_addr().unwrap();
@@ -118,13 +118,13 @@ async fn the_agent_can_open_no_stream_on_the_laptop() {
     let opening = tokio::time::timeout(Duration::from_millis(200), accepted.open_bi());
     assert!(
         opening.await.is_err(),
-        "a stream opened by the agent must wait for ever"
+        "a stream opened by the agent must be blocked"
     );
     drop(opened);
 }
 
 #[tokio::test]
-async fn builds_that_speak_another_version_refuse_each_other_by_name() {
+async fn builds_with_different_protocol_versions_refuse_each_other_and_say_so() {
     let pair = pair();
     pair.allowed.allow(pair.client_identity.fingerprint());
     let mut tls = rustls::ClientConfig::builder_with_provider(provider())
@@ -154,13 +154,13 @@ async fn builds_that_speak_another_version_refuse_each_other_by_name() {
 }
 
 #[tokio::test]
-async fn the_successor_of_a_dead_agent_on_its_port_tells_its_clients_at_once() {
+async fn the_successor_of_a_dead_agent_resets_its_connections_at_once() {
     let (agent, client) = (Identity::generate().unwrap(), Identity::generate().unwrap());
     let allowed = AllowedClients::default();
     allowed.allow(client.fingerprint());
     let secret = [7; 32];
     let settings = AgentSettings::new(&agent, allowed, &secret).unwrap();
-    // The agent's socket is moved to the successor without a word, as a crash does it.
+    // The agent's socket moves to the successor without a close, as in a crash.
     let socket = loopback();
     let first = settings.endpoint(socket.try_clone().unwrap()).unwrap();
     let address = first.local_addr().unwrap();

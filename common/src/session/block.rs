@@ -1,8 +1,8 @@
-//! How a stream's bytes travel on a leg: in blocks, each as it is or deflated (RFC 1951). No I/O.
+//! The encoding of a stream's bytes on a leg: blocks, each plain or compressed (deflate, RFC 1951). No I/O.
 //!
-//! A block is a header of four bytes and what it tells: the highest bit that the block is deflated, the others, big endian,
-//! how many bytes follow. A deflated block becomes at most [`LARGEST`] bytes and says nothing of those before it. Offsets
-//! count what the blocks become.
+//! A block is a header of four bytes (big endian) and a body. The highest bit of the header says that the body is compressed,
+//! the others are its length in bytes. A compressed block decompresses to at most [`LARGEST`] bytes and refers to no earlier
+//! block. Stream offsets count decompressed bytes.
 
 mod decoder;
 mod deflate;

@@ -1,29 +1,29 @@
-//! How much memory the send buffers of a session may hold, and those of all sessions together.
+//! How much memory the send buffers of a session may take, and those of all sessions of an agent together.
 
 use std::sync::{
     Arc,
     atomic::{AtomicI64, Ordering},
 };
 
-/// What every stream may hold whatever the others do, in bytes.
+/// Bytes that every stream may take, however much the others hold.
 pub const EACH: u64 = 16 * 1024;
 
-/// What a session's streams may hold above [`EACH`], in bytes.
+/// Bytes that the streams of a session may take beyond [`EACH`].
 pub const SESSION: u64 = 64 * 1024 * 1024;
 
-/// What all sessions of an agent may hold above [`EACH`] a stream, in bytes.
+/// Bytes that the streams of all sessions of an agent may take beyond [`EACH`].
 pub const AGENT: u64 = 256 * 1024 * 1024;
 
-/// Bytes that are shared by many and held by some.
+/// A memory budget shared by many send buffers. Lock-free.
 #[derive(Debug)]
 pub struct BufferBudget {
-    /// Below nothing when several took at once.
+    /// Negative when several streams took memory at the same time.
     free: AtomicI64,
     parent: Option<Arc<Self>>,
 }
 
 impl BufferBudget {
-    /// A pool of `bytes`.
+    /// A budget of `bytes`.
     #[must_use]
     pub fn new(bytes: u64) -> Arc<Self> {
         Arc::new(Self {
@@ -32,7 +32,7 @@ impl BufferBudget {
         })
     }
 
-    /// A pool of `bytes` that are taken from `parent` too.
+    /// A budget of `bytes` that are taken from `parent` as well.
     #[must_use]
     pub fn within(parent: Arc<Self>, bytes: u64) -> Arc<Self> {
         Arc::new(Self {
@@ -41,8 +41,8 @@ impl BufferBudget {
         })
     }
 
-    /// How many bytes a stream that holds `held` may take in now. One that holds much gets nothing while little is free,
-    /// so that no few take it all.
+    /// Bytes that a stream that holds `held` may take now. A stream that holds more than is free gets nothing, so that a few
+    /// streams do not take everything.
     #[must_use]
     pub fn room(&self, held: u64) -> u64 {
         let free = self.free();
@@ -58,8 +58,8 @@ impl BufferBudget {
         own.min(above)
     }
 
-    /// A stream that held `before` bytes now holds `after`. More than [`BufferBudget::room`] said may be taken when several
-    /// streams take at once: by as much as one read each.
+    /// A stream that held `before` bytes now holds `after`. When several streams take memory at the same time, each may exceed
+    /// [`BufferBudget::room`] by one read.
     pub fn held(&self, before: u64, after: u64) {
         let (before, after) = (before.saturating_sub(EACH), after.saturating_sub(EACH));
         if after > before {
@@ -89,16 +89,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_stream_gets_its_least_and_no_few_get_all() {
+    fn every_stream_gets_its_minimum_and_a_few_do_not_take_everything() {
         let all = BufferBudget::new(1000);
         let session = BufferBudget::within(all.clone(), 1000);
         assert_eq!(session.room(0), EACH + 1000);
         assert_eq!(session.room(EACH + 400), 600);
         session.held(0, EACH + 600);
-        assert_eq!(session.room(EACH + 600), 0, "more than is left for the others");
+        assert_eq!(session.room(EACH + 600), 0, "it holds more than is free");
         assert_eq!(session.room(0), EACH + 400);
         session.held(0, EACH + 500);
-        assert_eq!(session.room(0), EACH, "the least is always there");
+        assert_eq!(session.room(0), EACH, "the minimum is always free");
         assert_eq!(all.room(0), EACH);
         session.held(EACH + 500, 0);
         session.held(EACH + 600, 10);

@@ -10,7 +10,7 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 
-use super::{buffer_budget::BufferBudget, control_queue::ControlSender, core::send_buffer::FIRST_WINDOW};
+use super::{buffer_budget::BufferBudget, control_queue::ControlSender, core::send_buffer::INITIAL_WINDOW};
 
 /// Congestion windows that a stream may buffer: one is in flight; while a lost packet is retransmitted, the others wait
 /// behind it at the peer.
@@ -86,7 +86,7 @@ impl StreamContext {
     pub(super) fn update_path(&self, window: u64, round_trip: Duration) {
         let useful = window
             .saturating_mul(WINDOWS_BUFFERED)
-            .saturating_add(FIRST_WINDOW);
+            .saturating_add(INITIAL_WINDOW);
         self.useful_buffer.store(useful, Ordering::Relaxed);
         let is_slow = (window as f64) < FAST_PATH as f64 * round_trip.as_secs_f64();
         self.is_slow.store(is_slow, Ordering::Relaxed);

@@ -23,25 +23,52 @@ const ACK_DELAY: Duration = Duration::from_millis(50);
 /// The priority of a control stream: above every other stream's. Its acknowledgements make room for what those send.
 pub const CONTROL_PRIORITY: i32 = 1;
 
-/// Sends what is in the control queue for as long as the attachment lives. Sends nothing more once the session is over.
+/// Frames of one attachment, besides the session's: this attachment's peer is sent them, or nobody.
+pub trait FrameSource {
+    /// The next frame. Dropping the future loses nothing.
+    fn next(&mut self) -> impl Future<Output = Control> + Send;
+}
+
+/// No such frames.
+pub struct NoFrames;
+
+impl FrameSource for NoFrames {
+    async fn next(&mut self) -> Control {
+        std::future::pending().await
+    }
+}
+
+/// Sends what is in the control queue, and what `source` gives, for as long as the attachment lives. Sends nothing more once
+/// the session is over.
 ///
 /// # Errors
 /// When the stream is lost.
 pub async fn run_sender(
     streams: &Streams,
+    source: &mut impl FrameSource,
     send: &mut (impl AsyncWrite + Unpin),
 ) -> Result<Infallible, FrameError> {
     tokio::select! {
         biased;
         () = streams.ended() => std::future::pending().await,
-        result = send_all(streams, send) => result,
+        result = send_all(streams, source, send) => result,
     }
 }
 
-async fn send_all(streams: &Streams, send: &mut (impl AsyncWrite + Unpin)) -> Result<Infallible, FrameError> {
+async fn send_all(
+    streams: &Streams,
+    source: &mut impl FrameSource,
+    send: &mut (impl AsyncWrite + Unpin),
+) -> Result<Infallible, FrameError> {
     let mut queue = streams.lock_control_queue().await;
     loop {
-        queue.wait().await;
+        tokio::select! {
+            () = queue.wait() => {}
+            frame = source.next() => {
+                send.write_all(&codec::encode(&frame, limits::SESSION_FRAME)?).await?;
+                continue;
+            }
+        }
         if queue.may_wait() {
             tokio::select! {
                 () = sleep(ACK_DELAY) => {}
@@ -166,7 +193,8 @@ mod tests {
         stream.reset(crate::protocol::stream::ResetCode::Refused);
         let (mut send, _peer) = tokio::io::duplex(1);
         {
-            let mut sending = pin!(run_sender(&streams, &mut send));
+            let mut none = NoFrames;
+            let mut sending = pin!(run_sender(&streams, &mut none, &mut send));
             tokio::select! {
                 biased;
                 _ = &mut sending => panic!("it goes on"),

@@ -1,4 +1,4 @@
-//! What the peer has yet to be told on the control stream. Entries stay in the queue until an attachment has sent them.
+//! The queue of frames for the control stream. Entries stay in it until an attachment has sent them.
 //!
 //! Streams are named by id, so the queue keeps no stream alive.
 

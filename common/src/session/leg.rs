@@ -1,25 +1,25 @@
-//! One QUIC stream that carries a stream on one attachment, and how it ends.
+//! A leg: the QUIC stream that carries a stream on one attachment; and how it ends.
 
 use quinn::{ReadError, RecvStream, SendStream, WriteError};
 
 use super::{block::BadBlock, core::Violation};
 use crate::protocol::stream::ResetCode;
 
-/// A QUIC stream for a stream.
+/// A leg of a stream.
 pub struct Leg {
-    /// The attachment's.
+    /// Generation of the attachment.
     pub generation: u64,
     /// To the peer.
     pub send: Sender,
     /// From the peer.
     pub receive: Receiver,
-    /// Offset of the first byte that `receive` will give.
+    /// Offset of the first byte that `receive` will deliver.
     pub at: u64,
 }
 
-/// Where a stream gets its legs from, one for each attachment.
+/// Where a stream gets its legs from: one on each attachment. The client opens them, the agent accepts them.
 pub trait LegSource {
-    /// The next leg, on an attachment that is newer than that of the last one. Dropping the future loses nothing.
+    /// The next leg, on a newer attachment than the last one. Cancel safe.
     fn next(&mut self) -> impl Future<Output = Leg> + Send;
 }
 
@@ -33,10 +33,11 @@ pub(super) enum LegViolation {
 }
 
 /// How a leg ended.
+#[derive(Clone, Copy)]
 pub(super) enum LegEnd {
-    /// The attachment is gone, or a newer one is there.
+    /// The attachment is gone, or was replaced.
     Lost,
-    /// The peer refuses this very leg.
+    /// The peer reset the leg, or stopped reading it.
     Refused(ResetCode),
     /// The peer violated the protocol.
     Violation(LegViolation),
@@ -62,15 +63,15 @@ impl From<ReadError> for LegEnd {
     }
 }
 
-/// The sending half of a QUIC stream. Dropped before [`finish`](Self::finish), it resets the stream: quinn by itself would
-/// end it cleanly, and the peer would take what came so far for everything.
+/// The sending half of a leg. When dropped before [`finish`](Self::finish), it resets the QUIC stream: quinn itself would finish
+/// it, and the peer would take what it has received for everything.
 pub struct Sender {
     stream: SendStream,
     finished: bool,
 }
 
 impl Sender {
-    /// Takes over `stream`.
+    /// Wraps `stream`.
     #[must_use]
     pub fn new(stream: SendStream) -> Self {
         Self {
@@ -79,19 +80,19 @@ impl Sender {
         }
     }
 
-    /// The stream, to write to.
+    /// The QUIC stream.
     pub fn stream(&mut self) -> &mut SendStream {
         &mut self.stream
     }
 
-    /// Ends the data.
+    /// Sends the end.
     pub fn finish(&mut self) {
-        // Fails only when the peer stopped the stream, and then the receiving half reports it.
+        // Fails only when the peer stopped the stream. The receiving half reports that.
         let _ = self.stream.finish();
         self.finished = true;
     }
 
-    /// Gives the stream up with `code`.
+    /// Resets the QUIC stream with `code`, unless it is finished.
     pub fn reset(&mut self, code: ResetCode) {
         if !self.finished {
             // Fails only when the stream is closed already.
@@ -107,24 +108,24 @@ impl Drop for Sender {
     }
 }
 
-/// The receiving half of a QUIC stream. Dropped before its end, it tells the peer that this leg is over, and not that the
-/// stream is refused, as quinn by itself would.
+/// The receiving half of a leg. When dropped before its end, it tells the peer that this leg is over; quinn itself would stop
+/// it with code 0, which means that the stream is refused.
 pub struct Receiver(RecvStream);
 
 impl Receiver {
-    /// Takes over `stream`.
+    /// Wraps `stream`.
     #[must_use]
     pub fn new(stream: RecvStream) -> Self {
         Self(stream)
     }
 
-    /// The stream, to read from.
+    /// The QUIC stream.
     pub fn stream(&mut self) -> &mut RecvStream {
         &mut self.0
     }
 
-    /// Refuses what comes, with `code`.
-    pub fn stop(&mut self, code: ResetCode) {
+    /// Stops the QUIC stream with `code`.
+    pub(crate) fn stop(&mut self, code: ResetCode) {
         // Fails only when the stream has ended already.
         let _ = self.0.stop(code.to_wire());
     }

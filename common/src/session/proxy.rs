@@ -1,7 +1,8 @@
-//! A stream at work: copies between its local socket and one leg after another.
+//! Copies between the local socket of a stream and one leg after another.
 
 use super::{
     leg::{Leg, LegEnd, LegSource},
+    opening::Opening,
     recv::Inbound,
     send,
     socket::Socket,
@@ -10,14 +11,18 @@ use super::{
 use crate::protocol::stream::ResetCode;
 
 /// Copies in both directions until the stream is complete or reset.
-pub(super) async fn run(stream: &Stream, socket: &Socket, legs: &mut impl LegSource) -> Ended {
-    let mut inbound = Inbound::default();
+pub(super) async fn run(
+    mut opening: Opening,
+    stream: &Stream,
+    socket: &Socket,
+    legs: &mut impl LegSource,
+) -> Ended {
     tokio::select! {
         biased;
         () = stream.settles() => {}
         () = stream.context.ended() => stream.reset(ResetCode::SessionLost),
         () = send::fill(stream, socket) => stream.reset(ResetCode::ConnectionReset),
-        () = run_legs(stream, socket, legs, &mut inbound) => {}
+        () = run_legs(stream, socket, legs, &mut opening) => {}
     }
     match stream.reset_reason() {
         None => {
@@ -29,23 +34,26 @@ pub(super) async fn run(stream: &Stream, socket: &Socket, legs: &mut impl LegSou
 }
 
 /// On one leg after another. Returns when the stream was reset.
-async fn run_legs(stream: &Stream, socket: &Socket, legs: &mut impl LegSource, inbound: &mut Inbound) {
-    let mut next = None;
+async fn run_legs(stream: &Stream, socket: &Socket, legs: &mut impl LegSource, opening: &mut Opening) {
+    let Opening { inbound, leg: next } = opening;
     loop {
         let leg = match next.take() {
             Some(leg) => leg,
             None => tokio::select! {
-                leg = legs.next() => leg,
+                leg = legs.next() => {
+                    inbound.begin(leg.at);
+                    leg
+                }
                 () = inbound.run_detached(stream, socket) => return stream.reset(ResetCode::ConnectionReset),
             },
         };
         tokio::select! {
-            newer = legs.next() => next = Some(newer),
-            end = run_leg(stream, leg, socket, inbound) => match end {
-                LegEnd::Lost => {}
-                LegEnd::Refused(code) => return stream.reset(code),
-                LegEnd::Violation(violation) => return stream.violated(&violation),
-                LegEnd::Socket => return stream.reset(ResetCode::ConnectionReset),
+            newer = legs.next() => {
+                inbound.begin(newer.at);
+                *next = Some(newer);
+            }
+            end = run_leg(stream, leg, socket, inbound) => if stream.leg_ended(&end) {
+                return;
             },
         }
     }
@@ -56,16 +64,11 @@ async fn run_leg(stream: &Stream, leg: Leg, socket: &Socket, inbound: &mut Inbou
         generation,
         mut send,
         mut receive,
-        at,
+        at: _,
     } = leg;
     let end = tokio::select! {
         end = send::run(stream, generation, &mut send) => end,
-        end = inbound.run(stream, generation, &mut receive, at, socket) => end,
+        end = inbound.run(stream, generation, &mut receive, socket) => end,
     };
-    match end {
-        LegEnd::Refused(ResetCode::ShuttingDown) => LegEnd::Lost,
-        // What is said on an attachment that was replaced has no effect.
-        LegEnd::Refused(_) | LegEnd::Violation(_) if stream.context.generation() > generation => LegEnd::Lost,
-        end => end,
-    }
+    stream.leg_end(generation, end)
 }

@@ -13,10 +13,12 @@ use quinn::ReadError;
 
 use super::{
     block::{BadBlock, BlockDecoder, LARGEST},
-    leg::{LegEnd, LegViolation, Receiver},
+    first_frame::FirstFrame,
+    leg::{Leg, LegEnd, LegViolation, Receiver},
     socket::{self, Socket},
     stream::Stream,
 };
+use crate::protocol::stream::ResetCode;
 
 /// Data on its way to the socket. It outlives a leg: what was accepted is delivered, whatever becomes of the attachment.
 #[derive(Default)]
@@ -83,19 +85,53 @@ impl Inbound {
         }
     }
 
-    /// Receives from a leg whose first byte has the offset `at`. Returns when the leg ends or the socket breaks.
+    /// A new leg begins, whose first byte has the offset `at`.
+    pub(super) fn begin(&mut self, at: u64) {
+        self.arrived = Arrived {
+            at,
+            ..Arrived::default()
+        };
+    }
+
+    /// Gives `first` what comes on `leg`. Returns once that has all of its own.
+    ///
+    /// # Errors
+    /// How the leg ended before.
+    pub(super) async fn run_first(
+        &mut self,
+        stream: &Stream,
+        leg: &mut Leg,
+        first: &mut FirstFrame,
+    ) -> Result<(), LegEnd> {
+        let violation = || LegEnd::Refused(ResetCode::ProtocolViolation);
+        loop {
+            tokio::task::coop::consume_budget().await;
+            while let Some(chunk) = self.pending.front_mut() {
+                let count = first.take(chunk).ok_or_else(violation)?;
+                stream.delivered(count as u64);
+                if first.is_complete() {
+                    return Ok(());
+                }
+                self.pending.pop_front();
+            }
+            if !self.arrived.chunks.is_empty() {
+                self.accept(stream, leg.generation).map_err(LegEnd::Violation)?;
+                continue;
+            }
+            if !poll_fn(|cx| self.arrived.poll_take(&mut leg.receive, cx)).await? {
+                return Err(violation());
+            }
+        }
+    }
+
+    /// Receives from the leg that began. Returns when the leg ends or the socket breaks.
     pub(super) async fn run(
         &mut self,
         stream: &Stream,
         generation: u64,
         receive: &mut Receiver,
-        at: u64,
         socket: &Socket,
     ) -> LegEnd {
-        self.arrived = Arrived {
-            at,
-            ..Arrived::default()
-        };
         loop {
             // Neither reading from QUIC nor writing to a socket with room yields to other tasks by itself.
             tokio::task::coop::consume_budget().await;
@@ -121,7 +157,7 @@ impl Inbound {
                     if let Err(end) = self.flush(stream, socket).await {
                         return end;
                     }
-                    // The sending direction goes on.
+                    // The sending direction continues.
                     std::future::pending::<()>().await;
                 }
                 Err(error) => return error.into(),

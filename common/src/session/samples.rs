@@ -1,8 +1,8 @@
-//! What tests send.
+//! Data that tests send.
 
 use bytes::Bytes;
 
-/// Does not become smaller when it is deflated, and is other bytes for each seed.
+/// Bytes that do not compress, different for each seed.
 pub(super) fn noise(length: usize, seed: u64) -> Bytes {
     let mut state = seed.wrapping_mul(2) + 1;
     let mut next = || {
@@ -14,7 +14,7 @@ pub(super) fn noise(length: usize, seed: u64) -> Bytes {
     (0..length).map(|_| next()).collect()
 }
 
-/// Such as programs are written in: becomes several times smaller.
+/// Source code: compresses several times.
 pub(super) fn text(length: usize) -> Bytes {
     let lines =
         (0..).flat_map(|line| format!("function f{line}(value) {{ return value * {line}; }}\n").into_bytes());

@@ -69,7 +69,7 @@ fn room(stream: &Stream) -> usize {
     let mut core = stream.core();
     let held = core.send_buffer().held();
     if core.send_buffer().room() == 0 && held < stream.context.useful_buffer() {
-        core.is_wanted_more();
+        core.window_blocked();
     }
     let room = core.send_buffer().room();
     drop(core);

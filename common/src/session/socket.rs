@@ -14,21 +14,21 @@ use tokio::{
     net::{TcpStream, UnixStream},
 };
 
-/// Most bytes read at once.
+/// Most bytes of one read.
 const READ: usize = 64 * 1024;
 
-/// What is read in pieces smaller than this is copied: a small slice must not keep a whole block from being freed.
+/// A read of fewer bytes is copied: a small slice must not keep a whole block in memory.
 const COPIED: usize = READ / 8;
 
-/// Most chunks written at once.
-pub const CHUNKS: usize = 32;
+/// Most chunks of one write.
+pub(crate) const CHUNKS: usize = 32;
 
 thread_local! {
-    /// What the next read on this thread fills. Idle streams hold no memory.
+    /// The buffer of the next read on this thread. Idle streams hold no memory.
     static BLOCK: RefCell<BytesMut> = RefCell::new(BytesMut::new());
 }
 
-/// A connected socket at this end.
+/// A connected socket.
 #[derive(Debug)]
 pub enum Socket {
     /// A forwarded connection.
@@ -38,11 +38,11 @@ pub enum Socket {
 }
 
 impl From<TcpStream> for Socket {
-    /// From now on it is reset (TCP RST) when it is closed, in whatever way, also when this process dies: until
-    /// [`Socket::end_on_close`].
+    /// Closing it resets the connection (TCP RST) until everything was delivered in both directions. That holds also when this
+    /// process is killed.
     fn from(tcp: TcpStream) -> Self {
         reset_on_close(&tcp);
-        // Small writes of an interactive program must not wait for each other. Fails only on a dead socket.
+        // Small writes of an interactive program must not be delayed (Nagle). Fails only on a dead socket.
         let _ = tcp.set_nodelay(true);
         Self::Tcp(tcp)
     }
@@ -54,7 +54,7 @@ impl From<UnixStream> for Socket {
     }
 }
 
-/// Has a socket be reset (TCP RST) when it is closed, in whatever way: also when this process dies.
+/// Closing the socket resets the connection (TCP RST) from now on, also when this process is killed.
 pub fn reset_on_close(tcp: &TcpStream) {
     // Fails only on a socket that is closed already.
     let _ = tcp.set_zero_linger();
@@ -65,18 +65,18 @@ impl Socket {
     ///
     /// # Errors
     /// The socket's.
-    pub async fn readable(&self) -> io::Result<()> {
+    pub(crate) async fn readable(&self) -> io::Result<()> {
         match self {
             Self::Tcp(tcp) => tcp.readable().await,
             Self::Unix(unix) => unix.readable().await,
         }
     }
 
-    /// Reads what is there, at most `most` bytes, which must not be 0. Nothing is the end.
+    /// Reads at most `most` bytes, which must not be 0. No bytes are the end of file.
     ///
     /// # Errors
-    /// `WouldBlock` when there is nothing yet; the socket's.
-    pub fn try_read(&self, most: usize) -> io::Result<Bytes> {
+    /// `WouldBlock` when there is nothing to read; the socket's.
+    pub(crate) fn try_read(&self, most: usize) -> io::Result<Bytes> {
         BLOCK.with_borrow_mut(|block| {
             if block.capacity() < READ {
                 block.reserve(2 * READ);
@@ -99,18 +99,18 @@ impl Socket {
     ///
     /// # Errors
     /// The socket's.
-    pub async fn writable(&self) -> io::Result<()> {
+    pub(crate) async fn writable(&self) -> io::Result<()> {
         match self {
             Self::Tcp(tcp) => tcp.writable().await,
             Self::Unix(unix) => unix.writable().await,
         }
     }
 
-    /// Writes some of `chunks`, of the first [`CHUNKS`] at most, and returns how many bytes.
+    /// Writes bytes of the first [`CHUNKS`] of `chunks`. Returns how many.
     ///
     /// # Errors
     /// `WouldBlock` when there is no room; the socket's.
-    pub fn try_write(&self, chunks: &VecDeque<Bytes>) -> io::Result<usize> {
+    pub(crate) fn try_write(&self, chunks: &VecDeque<Bytes>) -> io::Result<usize> {
         let mut slices = [IoSlice::new(&[]); CHUNKS];
         let count = chunks.len().min(CHUNKS);
         for (slice, chunk) in slices.iter_mut().zip(chunks) {
@@ -122,7 +122,7 @@ impl Socket {
         }
     }
 
-    /// Passes the end of the data on. A peer that has gone away by now has got everything.
+    /// Shuts down the sending direction. Its error is ignored: a peer that has gone by now has received everything.
     pub fn end(&self) {
         let _ = match self {
             Self::Tcp(tcp) => socket2::SockRef::from(tcp).shutdown(Shutdown::Write),
@@ -130,17 +130,17 @@ impl Socket {
         };
     }
 
-    /// All was carried: closing may end the connection as usual.
-    pub fn end_on_close(&self) {
+    /// Everything was delivered: closing ends the connection cleanly from now on.
+    pub(crate) fn end_on_close(&self) {
         if let Self::Tcp(tcp) = self {
             // Fails only on a socket that is closed already.
             let _ = socket2::SockRef::from(tcp).set_linger(None);
         }
     }
 
-    /// Returns when the socket breaks. After the end of its data no read tells a reset, and a write only when there is
+    /// Returns when the connection breaks. After the end of file no read reports a reset, and a write does only when there is
     /// something to write.
-    pub async fn broken(&self) -> io::Error {
+    pub(crate) async fn broken(&self) -> io::Error {
         loop {
             let ready = match self {
                 Self::Tcp(tcp) => tcp.ready(Interest::ERROR).await,
@@ -151,13 +151,13 @@ impl Socket {
             }
             match socket2::SockRef::from(&self.as_fd()).take_error() {
                 Ok(Some(error)) | Err(error) => return error,
-                // Nothing after all: forget the readiness, and wait for the next.
-                Ok(None) => self.forget_readiness(),
+                // A spurious event: clear the readiness and wait for the next.
+                Ok(None) => self.clear_readiness(),
             }
         }
     }
 
-    fn forget_readiness(&self) {
+    fn clear_readiness(&self) {
         let blocks = || io::Result::<()>::Err(io::ErrorKind::WouldBlock.into());
         let _ = match self {
             Self::Tcp(tcp) => tcp.try_io(Interest::ERROR, blocks),

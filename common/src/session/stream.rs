@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use super::{
     context::StreamContext,
     core::{Entry, Reset, Resumption, StreamAck, StreamCore, StreamId, Violation},
+    leg::LegEnd,
 };
 use crate::protocol::{session::Control, stream::ResetCode};
 
@@ -102,7 +103,7 @@ impl Stream {
         }
     }
 
-    /// Resets the stream at this end. The peer is told. Changes nothing when it is complete or was reset before.
+    /// Resets the stream at this end, and queues the reset for the peer. Has no effect on a stream that is complete or was reset.
     pub fn reset(&self, code: ResetCode) {
         self.change(|core| core.reset(code as u32));
         self.settled.notify_one();
@@ -113,6 +114,29 @@ impl Stream {
     pub(super) fn violated(&self, violation: &dyn std::error::Error) {
         tracing::debug!(stream = self.id, %violation, "protocol violation of the peer");
         self.reset(ResetCode::ProtocolViolation);
+    }
+
+    /// What the end of the leg of `generation` means.
+    pub(super) fn leg_end(&self, generation: u64, end: LegEnd) -> LegEnd {
+        match end {
+            LegEnd::Refused(ResetCode::ShuttingDown) => LegEnd::Lost,
+            // What is said on an attachment that was replaced has no effect.
+            LegEnd::Refused(_) | LegEnd::Violation(_) if self.context.generation() > generation => {
+                LegEnd::Lost
+            }
+            end => end,
+        }
+    }
+
+    /// A leg has ended. False when the stream goes on with the next; else it was reset.
+    pub(super) fn leg_ended(&self, end: &LegEnd) -> bool {
+        match end {
+            LegEnd::Lost => return false,
+            LegEnd::Refused(code) => self.reset(*code),
+            LegEnd::Violation(violation) => self.violated(violation),
+            LegEnd::Socket => self.reset(ResetCode::ConnectionReset),
+        }
+        true
     }
 
     /// Whether and why it was reset.
@@ -133,7 +157,7 @@ impl Stream {
         }
     }
 
-    // What the peer says on the control stream, for the registry.
+    // Receiving on the control stream, for the registry.
 
     pub(super) fn acknowledge(&self, ack: &StreamAck) {
         match self.change(|core| core.acknowledge(ack.delivered, ack.ended)) {
@@ -187,9 +211,9 @@ impl Stream {
         Resumption::Resume
     }
 
-    // What the peer is told.
+    // Sending on the control stream.
 
-    /// Has the peer be told the state of this stream, soon or at once.
+    /// Queues the state of this stream for the control stream. `at_once`: without delay.
     pub(super) fn queue(&self, at_once: bool) {
         if !self.queued.swap(true, Ordering::AcqRel) {
             self.context.control.push_stream(self.id);
@@ -199,7 +223,7 @@ impl Stream {
         }
     }
 
-    /// The state that the peer is told: an acknowledgement, or a reset of this end's.
+    /// The state of this stream for the control stream: an acknowledgement, or a reset by this end.
     pub(super) fn state(&self) -> Result<StreamAck, Control> {
         // Before looking: a later change queues the stream again.
         self.queued.store(false, Ordering::Release);

@@ -15,6 +15,7 @@ use super::{
     control_queue::{self, ControlQueue},
     core::{Entry, Reset, Resumption, StreamAck, StreamCore, StreamId},
     leg::LegSource,
+    opening::Opening,
     proxy,
     socket::Socket,
     stream::{Ended, Stream},
@@ -74,7 +75,7 @@ impl Streams {
         self.all.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    // Streams come.
+    // New streams.
 
     /// A new stream of this end.
     pub fn open(&self) -> Arc<Stream> {
@@ -116,12 +117,23 @@ impl Streams {
         stream
     }
 
-    // Streams at work.
+    // Use.
 
     /// Copies between `stream` and `socket` in both directions until the stream is complete or reset. `socket` stays with the
     /// caller, who resets it unless the stream is complete. Dropping the future leaves the stream as it is.
     pub async fn proxy(&self, stream: &Stream, socket: &Socket, legs: &mut impl LegSource) -> Ended {
-        let ended = proxy::run(stream, socket, legs).await;
+        self.proxy_from(Opening::default(), stream, socket, legs).await
+    }
+
+    /// As [`Streams::proxy`], from where `opening` stands.
+    pub async fn proxy_from(
+        &self,
+        opening: Opening,
+        stream: &Stream,
+        socket: &Socket,
+        legs: &mut impl LegSource,
+    ) -> Ended {
+        let ended = proxy::run(opening, stream, socket, legs).await;
         if ended == Ended::Complete {
             // The peer waits for this acknowledgement, and nothing else will send it.
             let ack = stream.core().ack();
@@ -133,7 +145,7 @@ impl Streams {
 
     /// The stream `id`, unless it is unknown or forgotten.
     #[must_use]
-    pub fn get(&self, id: StreamId) -> Option<Arc<Stream>> {
+    pub(crate) fn get(&self, id: StreamId) -> Option<Arc<Stream>> {
         self.read().streams.get(&id).cloned()
     }
 
@@ -216,7 +228,7 @@ impl Streams {
             self.resume_stream(&stream, generation, table.remove(&stream.id()).as_ref());
         }
         for stream in table.into_keys() {
-            // The others are told on the next attachment.
+            // The others follow on the next attachment.
             if !self.context.control.is_full() {
                 self.send_control(Control::Forgotten { stream });
             }
@@ -244,7 +256,7 @@ impl Streams {
         lost.len()
     }
 
-    /// The session is over: all streams at work are reset, and the peer is told nothing more.
+    /// The session is over: all streams that are being proxied are reset, and nothing more is sent on the control stream.
     pub fn end(&self) {
         self.context.end();
     }
@@ -256,22 +268,23 @@ impl Streams {
 
     // The control stream.
 
-    /// Has the peer be told `frame`, now or on the next attachment.
+    /// Sends `frame` on the control stream, now or on the next attachment.
     pub fn send_control(&self, frame: Control) {
         self.context.control.push_frame(frame);
     }
 
-    /// The queue of what the peer has yet to be told. Waits until no other attachment sends from it.
+    /// The queue of frames for the control stream. Waits until no other attachment sends from it.
     pub(super) async fn lock_control_queue(&self) -> MutexGuard<'_, ControlQueue> {
         self.control_queue.lock().await
     }
 
-    /// The state of stream `id` that the peer is told: its acknowledgement, or its reset.
+    /// The state of stream `id` for the control stream: its acknowledgement, or its reset.
     pub(super) fn state(&self, id: StreamId) -> Option<Result<StreamAck, Control>> {
         self.get(id).map(|stream| stream.state())
     }
 
-    /// A frame of the peer's on the control stream. False when it is not allowed there, or the peer itself does not read.
+    /// Handles a frame from the control stream. False when it is not allowed there, or when the peer does not read its own
+    /// control stream.
     pub fn on_control(&self, frame: &Control) -> bool {
         match frame {
             Control::Acks(all) => {
@@ -289,7 +302,11 @@ impl Streams {
                 }
             }
             Control::Forgotten { stream } => self.on_forgotten(*stream),
-            Control::Table { .. } | Control::Restarting => return false,
+            Control::Unknown => tracing::debug!("a frame of a newer peer on the control stream"),
+            Control::Table { .. }
+            | Control::Restarting
+            | Control::Subscribe { .. }
+            | Control::Update { .. } => return false,
         }
         !self.context.control.is_full()
     }

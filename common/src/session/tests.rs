@@ -36,7 +36,7 @@ async fn is_reset(stream: &mut TcpStream) -> bool {
 }
 
 /// Closes with a TCP reset.
-fn break_off(stream: TcpStream) {
+fn abort(stream: TcpStream) {
     stream.set_zero_linger().unwrap();
     drop(stream);
 }
@@ -51,7 +51,7 @@ async fn echoes(here: &mut TcpStream, there: &mut TcpStream) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn bytes_go_both_ways_and_each_way_ends_by_itself() {
+async fn each_direction_ends_by_itself() {
     let rig = Rig::attached().await;
     let (mut here, mut there) = rig.stream().await;
     here.write_all(b"question").await.unwrap();
@@ -64,7 +64,7 @@ async fn bytes_go_both_ways_and_each_way_ends_by_itself() {
 }
 
 #[test]
-fn what_was_offered_before_the_agents_table_came_is_not_sent_again() {
+fn what_was_sent_before_the_agents_table_arrived_is_not_sent_again() {
     let streams = Streams::new(BufferBudget::new(buffer_budget::SESSION));
     let [early, waiting] = [streams.open(), streams.open()];
     for stream in [&early, &waiting] {
@@ -77,13 +77,13 @@ fn what_was_offered_before_the_agents_table_came_is_not_sent_again() {
     assert!(streams.resume(1, HashMap::new()));
     assert_eq!(early.core().send_buffer().sent(), 5);
     assert!(waiting.core().offer(1));
-    // The agent that it was offered to has never heard of it.
+    // The agent did not receive the opening.
     assert!(streams.resume(2, HashMap::new()));
     assert_eq!(early.core().send_buffer().sent(), 0);
     assert!(early.core().offer(2));
 }
 
-/// How the old connection goes when a new one comes.
+/// What happens to the old connection when a new one comes.
 #[derive(Clone, Copy, Debug)]
 enum Change {
     ClientCloses,
@@ -92,8 +92,8 @@ enum Change {
     OldIsForgotten,
 }
 
-/// Both ways at once, with a change of connection every so many bytes.
-async fn carried_through(changes: &[Change], length: usize) {
+/// Transfers `length` bytes in both directions at once while the connection changes.
+async fn transfer_through(changes: &[Change], length: usize) {
     let mut rig = Rig::attached().await;
     let (here, there) = rig.stream().await;
     let sent = [noise(length, 1), noise(length, 2)];
@@ -164,26 +164,26 @@ async fn carried_through(changes: &[Change], length: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_transfer_goes_on_when_its_connection_is_closed_in_the_middle() {
+async fn a_transfer_continues_when_its_connection_is_closed() {
     for round in 0..10 {
         let change = if round % 2 == 0 {
             Change::ClientCloses
         } else {
             Change::AgentCloses
         };
-        carried_through(&[change], 3_000_000).await;
+        transfer_through(&[change], 3_000_000).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_transfer_goes_on_through_many_changes_of_every_kind() {
+async fn a_transfer_continues_through_many_changes_of_every_kind() {
     use Change::{AgentCloses, ClientCloses, NewBeforeOld, OldIsForgotten};
     let all = [NewBeforeOld, ClientCloses, OldIsForgotten, AgentCloses].repeat(6);
-    carried_through(&all, 10_000_000).await;
+    transfer_through(&all, 10_000_000).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_reset_while_nothing_is_connected_arrives_later_as_a_reset() {
+async fn a_reset_while_disconnected_arrives_later_as_a_reset() {
     let mut rig = Rig::attached().await;
     let (mut here, mut there) = rig.stream().await;
     let (mut second_here, mut second_there) = rig.stream().await;
@@ -191,8 +191,8 @@ async fn a_reset_while_nothing_is_connected_arrives_later_as_a_reset() {
     echoes(&mut second_here, &mut second_there).await;
     rig.client_closes();
     rig.detached().await;
-    break_off(here);
-    break_off(second_there);
+    abort(here);
+    abort(second_there);
     rig.attach().await;
     assert!(is_reset(&mut there).await, "from the client's side");
     assert!(is_reset(&mut second_here).await, "from the agent's side");
@@ -200,17 +200,17 @@ async fn a_reset_while_nothing_is_connected_arrives_later_as_a_reset() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_reset_right_after_the_opening_leaves_nothing_at_the_other_end() {
+async fn a_reset_right_after_opening_leaves_nothing_at_the_peer() {
     let rig = Rig::attached().await;
     for _ in 0..50 {
         let here = rig.open().await;
-        break_off(here);
+        abort(here);
     }
     rig.nothing_is_left().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_end_while_nothing_is_connected_arrives_later_as_an_end() {
+async fn an_end_while_disconnected_arrives_later_as_an_end() {
     let mut rig = Rig::attached().await;
     let (mut here, mut there) = rig.stream().await;
     echoes(&mut here, &mut there).await;
@@ -227,7 +227,7 @@ async fn an_end_while_nothing_is_connected_arrives_later_as_an_end() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stream_opened_while_nothing_is_connected_works_later() {
+async fn a_stream_opened_while_disconnected_works_later() {
     let mut rig = Rig::attached().await;
     rig.client_closes();
     rig.detached().await;
@@ -242,7 +242,7 @@ async fn a_stream_opened_while_nothing_is_connected_works_later() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_session_that_the_agent_has_lost_is_seen_as_resets() {
+async fn streams_of_a_session_that_the_agent_does_not_know_are_reset() {
     let mut rig = Rig::attached().await;
     let (mut here, mut there) = rig.stream().await;
     echoes(&mut here, &mut there).await;
@@ -256,7 +256,7 @@ async fn a_session_that_the_agent_has_lost_is_seen_as_resets() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_thousand_readers_that_stopped_hold_bounded_memory_and_nobody_else_up() {
+async fn a_thousand_stalled_readers_take_bounded_memory_and_delay_no_other_stream() {
     const COUNT: usize = 1000;
     crate::descriptors::raise_limit();
     let rig = Rig::attached().await;
@@ -283,7 +283,7 @@ async fn a_thousand_readers_that_stopped_hold_bounded_memory_and_nobody_else_up(
                 took += here.try_write(&block).unwrap_or(0);
             }
             assert!(held() <= most + slack, "{} held", held());
-            // As full as it gets: each leaves the others as much as it took itself.
+            // As full as it gets: a stream takes no more than it leaves free.
             if took == 0 && held() >= most / 10 * 9 {
                 return;
             }
@@ -292,7 +292,7 @@ async fn a_thousand_readers_that_stopped_hold_bounded_memory_and_nobody_else_up(
     tokio::time::timeout(Duration::from_secs(60), fill)
         .await
         .unwrap_or_else(|_| panic!("{} held of {most}", held()));
-    // It takes its turn among the others, which have more to send all the time, and does not wait until they are done.
+    // It shares the connection with the others, which always have more to send, and does not wait until they are done.
     let another = async {
         let (mut here, mut there) = rig.stream().await;
         echoes(&mut here, &mut there).await;
@@ -300,11 +300,11 @@ async fn a_thousand_readers_that_stopped_hold_bounded_memory_and_nobody_else_up(
     };
     let (here, there) = tokio::time::timeout(Duration::from_secs(5), another)
         .await
-        .expect("another stream is not held up");
+        .expect("another stream is not delayed");
     assert!(held() <= most + slack, "{} held", held());
     drop((here, there));
     stopped.drain(..).for_each(|(here, there)| {
-        break_off(here);
+        abort(here);
         drop(there);
     });
     rig.nothing_is_left().await;

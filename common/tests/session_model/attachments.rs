@@ -1,4 +1,4 @@
-//! What happens on attachments: to their streams, and on their control streams.
+//! Events on attachments: on their legs, and on their control streams.
 
 use bytes::Bytes;
 use jq_common::{protocol::session::StreamId, session::core::recv_state::RecvState};
@@ -85,10 +85,10 @@ impl World {
             items.push(Item::End);
         }
         let reached = stream.core.send_buffer().sent();
-        // I5: only the attachment that counts carries anything.
+        // I5: only the current attachment is written to.
         assert!(
             items.is_empty() || current,
-            "an attachment that no longer counts was written to"
+            "a replaced attachment was written to"
         );
         let acts = !items.is_empty();
         if end == AGENT || !attachment.orphaned {
@@ -120,7 +120,7 @@ impl World {
         };
         let wire = attachment.wires.get_mut(&id).expect("picked");
         let local = self.ends[end].at_work(id);
-        // A slow socket stops its own stream.
+        // A stalled socket blocks its own stream.
         if current && local.as_ref().is_some_and(|local| !local.pending.is_empty()) {
             return false;
         }
@@ -144,7 +144,7 @@ impl World {
         let before = state_of(local);
         match &item {
             Item::Data(bytes) => {
-                // When twice, then the second time with more.
+                // Twice: at first only a part.
                 let first = if twice { bytes.len() / 2 } else { bytes.len() };
                 for bytes in [bytes.slice(..first), bytes.clone()] {
                     let new = local.core.accept(generation, at, bytes).expect("an honest peer");
@@ -163,17 +163,17 @@ impl World {
             }
             Item::Open { .. } => unreachable!("handled above"),
         }
-        // I9: what comes late changes nothing.
+        // I9: late input has no effect.
         assert!(
             current || before == state_of(local),
-            "an old attachment was listened to"
+            "input of a replaced attachment had an effect"
         );
         true
     }
 
     // The control stream.
 
-    pub(crate) fn tell(&mut self, end: usize) -> bool {
+    pub(crate) fn send_control(&mut self, end: usize) -> bool {
         let generation = self.ends[end].generation;
         let Some(attachment) = self
             .attachments
@@ -193,7 +193,7 @@ impl World {
         any
     }
 
-    pub(crate) fn hear(&mut self, end: usize, which: u8, twice: bool) -> bool {
+    pub(crate) fn receive_control(&mut self, end: usize, which: u8, twice: bool) -> bool {
         let Some(index) = self.attachment(which) else {
             return false;
         };
@@ -210,7 +210,7 @@ impl World {
                     if fresh || boot != self.boots[CLIENT] {
                         for id in self.ends[CLIENT].lose() {
                             for story in self.stories.get_mut(&id).expect("every stream has one") {
-                                story.hurt = true;
+                                story.disturbed = true;
                             }
                         }
                     }
@@ -222,7 +222,9 @@ impl World {
             }
             Frame::Control(control) => {
                 for _ in 0..=u8::from(twice) {
-                    self.ends[end].hear(control.clone()).expect("an honest peer");
+                    self.ends[end]
+                        .on_control(control.clone())
+                        .expect("an honest peer");
                 }
             }
         }
@@ -244,7 +246,7 @@ impl World {
     }
 }
 
-/// All of a stream's state, to be compared.
+/// The whole state of a stream, to compare.
 fn state_of(stream: &Stream) -> (u64, u64, u64, RecvState, bool, usize) {
     let (core, send_buffer) = (&stream.core, stream.core.send_buffer());
     (

@@ -1,8 +1,8 @@
-//! The end of each case: the link comes up and stays up, sockets take what they are given, programs end their data.
+//! The end of each case: the link stays up, sockets are read, programs end their data.
 
 use crate::{
     story::Outcome,
-    world::{AGENT, CLIENT, Happening, World},
+    world::{AGENT, CLIENT, Event, World},
 };
 
 /// No case has more steps left than this.
@@ -11,7 +11,7 @@ const STEPS: usize = 20_000;
 /// More than the first window, in bytes.
 const MUCH: u64 = 700 * 1024;
 
-/// Random numbers for the order of things (splitmix64).
+/// Random numbers for the order of events (splitmix64).
 struct Random(u64);
 
 impl Random {
@@ -30,14 +30,14 @@ pub(crate) fn drain(mut world: World, seed: u64) {
             stream.stalled = false;
         }
     }
-    // Data that is still to come has to get through the windows as well.
+    // Sometimes more data than a window is written at the end.
     world.goal = Some(if random.next().is_multiple_of(8) { MUCH } else { 0 });
     for _ in 0..random.next() % 4 {
         let after = random.next() % 150;
         settle(&mut world, &mut random, after as usize);
-        trouble(&mut world, &mut random);
+        disturb(&mut world, &mut random);
     }
-    // What needs no new attachment must not wait for one.
+    // Sometimes without a new attachment: not everything needs one.
     if random.next().is_multiple_of(2) {
         world.connect();
     }
@@ -60,32 +60,32 @@ fn is_up(world: &World) -> bool {
             .any(|attachment| attachment.generation == generation && !attachment.orphaned)
 }
 
-/// What happens when everything is nearly over: more than chance alone would bring there.
-fn trouble(world: &mut World, random: &mut Random) {
+/// An event near the end, where chance alone would bring few.
+fn disturb(world: &mut World, random: &mut Random) {
     let number = random.next().to_le_bytes();
     let end = usize::from(number[1] % 2);
-    world.happen(&match number[0] % 16 {
-        0 => Happening::CrashAgent,
-        1 | 2 => Happening::RestartAgent,
-        3..7 => Happening::Die {
+    world.on_event(&match number[0] % 16 {
+        0 => Event::CrashAgent,
+        1 | 2 => Event::RestartAgent,
+        3..7 => Event::Die {
             attachment: number[2],
         },
-        7..11 => Happening::Connect,
-        _ => Happening::Break {
+        7..11 => Event::Connect,
+        _ => Event::Break {
             end,
             stream: number[2],
         },
     });
 }
 
-/// Lets everything happen that can, in random order, until nothing can. False when that takes more than `steps`.
+/// Applies possible events in random order until none has an effect. False when that takes more than `steps`.
 fn settle(world: &mut World, random: &mut Random, steps: usize) -> bool {
     for _ in 0..steps {
         let mut all = possible(world);
         let mut acted = false;
         while !all.is_empty() && !acted {
             let next = all.swap_remove(random.next() as usize % all.len());
-            acted = world.happen(&next);
+            acted = world.on_event(&next);
         }
         world.check();
         if !acted {
@@ -95,40 +95,40 @@ fn settle(world: &mut World, random: &mut Random, steps: usize) -> bool {
     false
 }
 
-fn possible(world: &World) -> Vec<Happening> {
+fn possible(world: &World) -> Vec<Event> {
     let mut all = Vec::new();
     let length = u32::MAX;
     for end in [CLIENT, AGENT] {
-        all.push(Happening::Tell { end });
+        all.push(Event::SendControl { end });
         let streams = world.ends[end].known.len() + world.ends[end].forgotten.len();
         for stream in 0..streams as u8 {
-            all.push(Happening::Write { end, stream, length });
-            all.push(Happening::Finish { end, stream });
-            all.push(Happening::Deliver { end, stream, length });
-            all.push(Happening::Settle { end, stream });
+            all.push(Event::Write { end, stream, length });
+            all.push(Event::Finish { end, stream });
+            all.push(Event::Deliver { end, stream, length });
+            all.push(Event::Settle { end, stream });
         }
         for attachment in 0..world.attachments.len() as u8 {
-            all.push(Happening::Hear {
+            all.push(Event::ReceiveControl {
                 end,
                 attachment,
                 twice: false,
             });
             for stream in 0..streams as u8 {
-                all.push(Happening::Leg { attachment, stream });
-                all.push(Happening::Send {
+                all.push(Event::Leg { attachment, stream });
+                all.push(Event::Send {
                     end,
                     attachment,
                     stream,
                     length,
                 });
-                all.push(Happening::Receive {
+                all.push(Event::Receive {
                     end,
                     attachment,
                     stream,
                     twice: false,
                 });
             }
-            all.push(Happening::Receive {
+            all.push(Event::Receive {
                 end,
                 attachment,
                 stream: 0,
@@ -154,7 +154,7 @@ fn check_end(world: &World) {
             // A reset that comes when the other end is complete changes nothing there.
             [Some(Outcome::Complete | Outcome::Reset), Some(Outcome::Complete | Outcome::Reset)]
             // Reset before the agent heard of it.
-            | [Some(Outcome::Reset), None] => assert!(client.hurt, "stream {id} was reset for nothing"),
+            | [Some(Outcome::Reset), None] => assert!(client.disturbed, "stream {id} was reset for nothing"),
             _ => panic!("stream {id} ended as {outcomes:?}"),
         }
     }

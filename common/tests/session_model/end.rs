@@ -1,4 +1,4 @@
-//! One end of the session: what `Streams` and `Stream` do around each core, one step at a time.
+//! One end of the session: does what `Streams` and `Stream` do around each core, one step at a time.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -13,28 +13,24 @@ use jq_common::{
     },
     session::{
         buffer_budget::{BufferBudget, EACH},
-        core::{
-            Reset, Resumption, StreamCore, Violation,
-            recv_state::RecvState,
-            send_buffer::{LARGEST_WINDOW, SendBuffer},
-        },
+        core::{Reset, Resumption, StreamCore, Violation, send_buffer::MAX_WINDOW},
     },
 };
 
-/// What the streams of an end may hold above the least, in bytes. Little, so that it runs out.
-const POOL: u64 = 400 * 1024;
+/// The budget of an end in bytes: so small that it runs out.
+const BUDGET: u64 = 400 * 1024;
 
 /// A stream at one end.
 #[derive(Debug)]
 pub(crate) struct Stream {
     pub(crate) core: StreamCore,
-    /// It stands in the queue of what the peer is to be told.
+    /// It stands in the control queue.
     queued: bool,
-    /// Accepted, and not yet taken by the socket.
+    /// Accepted, and not delivered.
     pub(crate) pending: Bytes,
-    /// The socket is there.
+    /// The socket is open.
     pub(crate) open: bool,
-    /// The socket takes nothing.
+    /// The socket cannot be written to.
     pub(crate) stalled: bool,
 }
 
@@ -50,7 +46,7 @@ impl Stream {
     }
 }
 
-/// Something to tell the peer.
+/// An entry of the control queue.
 #[derive(Debug)]
 pub(crate) enum Pending {
     Stream(StreamId),
@@ -59,14 +55,14 @@ pub(crate) enum Pending {
 
 #[derive(Debug)]
 pub(crate) struct End {
-    /// Of the attachment that counts here.
+    /// Of the current attachment.
     pub(crate) generation: u64,
     pub(crate) known: BTreeMap<StreamId, Stream>,
-    /// Forgotten, but their sockets may not have noticed.
+    /// Forgotten. Their sockets may still be open.
     pub(crate) forgotten: BTreeMap<StreamId, Stream>,
     pub(crate) control_queue: VecDeque<Pending>,
     budget: Arc<BufferBudget>,
-    /// At the agent: resets that came before the stream, on the attachment that counts.
+    /// At the agent: resets that overtook the opening of their streams on the current attachment.
     early_resets: BTreeSet<StreamId>,
 }
 
@@ -77,12 +73,12 @@ impl End {
             known: BTreeMap::new(),
             forgotten: BTreeMap::new(),
             control_queue: VecDeque::new(),
-            budget: BufferBudget::new(POOL),
+            budget: BufferBudget::new(BUDGET),
             early_resets: BTreeSet::new(),
         }
     }
 
-    /// A stream whose socket is still there.
+    /// A stream whose socket is still open.
     pub(crate) fn at_work(&mut self, id: StreamId) -> Option<&mut Stream> {
         let stream = match self.known.get_mut(&id) {
             Some(stream) => Some(stream),
@@ -101,7 +97,7 @@ impl End {
         }
     }
 
-    /// Changes a stream, and keeps the pool's account.
+    /// Changes a stream, and counts its memory.
     pub(crate) fn change<T>(&mut self, id: StreamId, change: impl FnOnce(&mut StreamCore) -> T) -> Option<T> {
         let stream = self.known.get_mut(&id)?;
         let before = stream.core.send_buffer().held();
@@ -110,21 +106,21 @@ impl End {
         Some(result)
     }
 
-    /// How many bytes may be read from a stream's socket now.
+    /// Bytes that may be read from a stream's socket now.
     pub(crate) fn room(&mut self, id: StreamId) -> u64 {
         let Some(stream) = self.known.get_mut(&id) else {
             return 0;
         };
         if stream.core.send_buffer().room() == 0 {
-            stream.core.is_wanted_more();
+            stream.core.window_blocked();
         }
         let send_buffer = stream.core.send_buffer();
         send_buffer.room().min(self.budget.room(send_buffer.held()))
     }
 
-    // What is to be told.
+    // Sending on the control stream.
 
-    pub(crate) fn tell_peer(&mut self, id: StreamId) {
+    pub(crate) fn queue(&mut self, id: StreamId) {
         if let Some(stream) = self.known.get_mut(&id)
             && !stream.queued
         {
@@ -133,17 +129,17 @@ impl End {
         }
     }
 
-    pub(crate) fn tell(&mut self, control: Control) {
+    pub(crate) fn push_frame(&mut self, control: Control) {
         self.control_queue.push_back(Pending::Frame(control));
     }
 
-    /// Everything there is to tell, as frames.
+    /// All frames to send.
     pub(crate) fn frames(&mut self) -> Vec<Control> {
         let mut frames = Vec::new();
         let mut acks = Vec::new();
         while let Some(pending) = self.control_queue.pop_front() {
             match pending {
-                Pending::Stream(id) => match self.look(id) {
+                Pending::Stream(id) => match self.state(id) {
                     Some(Control::Acks(more)) => acks.extend(more),
                     other => frames.extend(other),
                 },
@@ -157,7 +153,7 @@ impl End {
         frames
     }
 
-    fn look(&mut self, stream: StreamId) -> Option<Control> {
+    fn state(&mut self, stream: StreamId) -> Option<Control> {
         let known = self.known.get_mut(&stream)?;
         known.queued = false;
         Some(match known.core.reset_reason() {
@@ -166,10 +162,11 @@ impl End {
         })
     }
 
-    // What is heard.
+    // Receiving on the control stream.
 
-    /// Returns the faults found in what an honest peer said: there must be none.
-    pub(crate) fn hear(&mut self, control: Control) -> Result<(), Violation> {
+    /// # Errors
+    /// A violation. An honest peer commits none.
+    pub(crate) fn on_control(&mut self, control: Control) -> Result<(), Violation> {
         match control {
             Control::Acks(all) => {
                 for StreamAck {
@@ -192,7 +189,7 @@ impl End {
                     self.early_resets.insert(stream);
                 }
                 self.forget(stream);
-                self.tell(Control::ResetAck { stream });
+                self.push_frame(Control::ResetAck { stream });
             }
             Control::ResetAck { stream } => {
                 let reset = self
@@ -225,7 +222,7 @@ impl End {
             .collect()
     }
 
-    /// At the client. Nothing when a newer attachment was there before.
+    /// At the client. Does nothing when a newer attachment was there before.
     pub(crate) fn resume(&mut self, generation: u64, table: &[Entry]) -> Result<(), Violation> {
         if generation <= self.generation {
             return Ok(());
@@ -239,15 +236,15 @@ impl End {
             let forget = resumed.transpose()? == Some(Resumption::Forget);
             if theirs.is_some_and(|theirs| theirs.reset.is_some()) {
                 self.forget(id);
-                self.tell(Control::ResetAck { stream: id });
+                self.push_frame(Control::ResetAck { stream: id });
             } else if forget {
                 self.forget(id);
             } else {
-                self.tell_peer(id);
+                self.queue(id);
             }
         }
         for stream in table.into_keys() {
-            self.tell(Control::Forgotten { stream });
+            self.push_frame(Control::Forgotten { stream });
         }
         Ok(())
     }
@@ -268,7 +265,7 @@ impl End {
         lost
     }
 
-    /// At the agent: the client opened `stream` on the attachment of `generation`. Whether it is at work there now.
+    /// At the agent: the client opened `stream` on the attachment of `generation`. Returns whether it uses that now.
     pub(crate) fn opened(
         &mut self,
         generation: u64,
@@ -289,42 +286,28 @@ impl End {
             .unwrap_or(Ok(false))
     }
 
-    /// The process is replaced by its successor: sockets and state go on, what arrived and was not delivered does not.
+    /// The process is replaced by its successor: sockets and state are handed over, bytes received and not delivered are not.
     pub(crate) fn restart(&mut self) {
         self.control_queue.clear();
-        self.budget = BufferBudget::new(POOL);
+        self.budget = BufferBudget::new(BUDGET);
         self.forgotten.retain(|_, stream| stream.open);
         for stream in self.known.values_mut() {
-            let (snapshot, chunks) = stream.core.send_buffer().snapshot();
-            let held = Bytes::from(chunks.flatten().copied().collect::<Vec<u8>>());
-            let send_buffer = SendBuffer::restore(&snapshot, held).expect("a valid snapshot");
-            let StreamAck {
-                stream: id,
-                delivered,
-                ended,
-            } = stream.core.ack();
-            let mut core = StreamCore::resumed(
-                id,
-                self.generation,
-                send_buffer,
-                RecvState::resumed(delivered, ended),
-            );
-            if let Some(reset) = stream.core.reset_reason() {
-                core.reset(reset.code());
-            }
-            stream.core = core;
+            let (snapshot, held) = stream.core.snapshot().expect("the peer's resets are forgotten");
+            let held = Bytes::from(held.concat());
+            let core = StreamCore::restore(stream.core.id(), self.generation, &snapshot, held);
+            stream.core = core.expect("a valid snapshot");
             stream.queued = false;
             stream.pending = Bytes::new();
             self.budget.held(0, stream.core.send_buffer().held());
         }
     }
 
-    /// I4: nothing above the caps, and the pool's account is right.
+    /// I4: memory stays within the caps, and the budget counts it correctly.
     pub(crate) fn check_memory(&self) {
         let mut above = 0;
         for stream in self.known.values() {
             let send_buffer = stream.core.send_buffer();
-            assert!(send_buffer.held() <= LARGEST_WINDOW);
+            assert!(send_buffer.held() <= MAX_WINDOW);
             above += send_buffer.held().saturating_sub(EACH);
         }
         for stream in self.forgotten.values() {
@@ -333,7 +316,7 @@ impl End {
         }
         assert_eq!(
             self.budget.room(0),
-            EACH + POOL.saturating_sub(above),
+            EACH + BUDGET.saturating_sub(above),
             "the account of the budget"
         );
     }

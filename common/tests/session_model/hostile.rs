@@ -1,9 +1,9 @@
-//! A peer that says anything at all.
+//! A peer that sends anything.
 
 use bytes::Bytes;
 use jq_common::{
     protocol::{session::Entry, stream::ResetCode},
-    session::core::{Reset, StreamCore, send_buffer::LARGEST_WINDOW},
+    session::core::{Reset, StreamCore, send_buffer::MAX_WINDOW},
 };
 use proptest::{prelude::*, test_runner::Config};
 
@@ -28,7 +28,7 @@ enum Step {
     Opened(u64, u64),
 }
 
-/// Small enough to hit what there is, or anything.
+/// Mostly small, so that it is often a valid one.
 fn offset() -> impl Strategy<Value = u64> {
     prop_oneof![
         8 => 0u64..300,
@@ -64,7 +64,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Does it. False when the peer was found out.
+/// Applies a step. False when a violation was found.
 fn apply(core: &mut StreamCore, step: &Step) -> bool {
     match *step {
         Step::Write(length) => {
@@ -75,7 +75,7 @@ fn apply(core: &mut StreamCore, step: &Step) -> bool {
         }
         Step::Finish => core.finish(),
         Step::Widen => {
-            core.is_wanted_more();
+            core.window_blocked();
         }
         Step::Deliver(count) => core.deliver(count),
         Step::DeliverEnd => {
@@ -136,7 +136,7 @@ fn apply(core: &mut StreamCore, step: &Step) -> bool {
 
 fn check(core: &StreamCore, written: u64) {
     let (send_buffer, recv_state) = (core.send_buffer(), core.recv_state());
-    assert!(send_buffer.held() <= LARGEST_WINDOW);
+    assert!(send_buffer.held() <= MAX_WINDOW);
     assert!(
         send_buffer.acked() <= send_buffer.sent() && send_buffer.sent() <= send_buffer.end(),
         "{send_buffer:?}"
@@ -158,7 +158,7 @@ proptest! {
     #![proptest_config(Config { failure_persistence: None, ..Config::default() })]
 
     #[test]
-    fn a_peer_that_says_anything_gets_at_most_its_stream_reset(steps in prop::collection::vec(step(), 0..120)) {
+    fn a_peer_that_sends_anything_gets_at_most_its_stream_reset(steps in prop::collection::vec(step(), 0..120)) {
         let mut core = StreamCore::new(0, 0);
         let mut written = 0;
         let mut first: Option<Reset> = None;

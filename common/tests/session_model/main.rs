@@ -1,15 +1,15 @@
-//! Two ends of a session, a network that does anything to them, and what must hold all the same:
+//! A model of two ends of a session and a network that may do anything. Checked:
 //!
-//! - what is delivered is a prefix of what was sent, and an end comes only at full length, where the sender set it
-//! - once the link is up and stays up, every stream becomes complete, or was reset for a reason, and both ends forget it
-//! - memory stays within the caps, and the pool's account is right
-//! - one attachment is written to at a time; what comes late on another changes nothing
+//! - what is delivered is a prefix of what was sent, and the end is delivered only at full length
+//! - once the link stays up, every stream becomes complete or was reset for a reason, and both ends forget it
+//! - memory stays within the caps, and the budget counts it correctly
+//! - one attachment is written to at a time; late input of another has no effect
 //! - acknowledged ≤ delivered ≤ received ≤ sent
 //! - a reset is final
-//! - nothing that a peer says makes the core panic or do anything but reset the stream concerned
+//! - no input of a peer makes the core panic, or do more than reset the stream concerned
 //!
-//! Nothing here depends on time: the core has no clock, so a time-out, a sleep of hours and a clock that jumps are each an
-//! order of events, and every order may come up.
+//! The core has no clock: a time-out, a suspend of hours and a clock that jumps are each an order of events, and every order may
+//! come up.
 //!
 //! `PROPTEST_CASES=100000 cargo test --release -p jq-common --test session_model` runs that many cases of each.
 
@@ -24,13 +24,13 @@ mod world;
 use proptest::{prelude::*, test_runner::Config};
 use proptest_state_machine::{ReferenceStateMachine, StateMachineTest, prop_state_machine};
 
-use world::{Happening, World};
+use world::{Event, World};
 
-/// What a case is made of besides what happens: how its end goes.
+/// The parameters of a case besides its events.
 #[derive(Clone, Debug)]
 struct Case {
     seed: u64,
-    /// Most streams: with few of them, more happens to each.
+    /// Most streams. With few of them, more happens to each.
     streams: usize,
     /// How often a process may still crash or be replaced.
     crashes: u8,
@@ -46,37 +46,37 @@ fn length() -> impl Strategy<Value = u32> {
     prop_oneof![3 => 0u32..40, 2 => 0u32..=65_536]
 }
 
-fn usual() -> BoxedStrategy<Happening> {
+fn usual() -> BoxedStrategy<Event> {
     prop_oneof![
-        60 => Just(Happening::Open),
-        140 => (ends(), any::<u8>(), length()).prop_map(|(end, stream, length)| Happening::Write { end, stream, length }),
-        30 => (ends(), any::<u8>()).prop_map(|(end, stream)| Happening::Finish { end, stream }),
-        8 => (ends(), any::<u8>()).prop_map(|(end, stream)| Happening::Break { end, stream }),
-        8 => (ends(), any::<u8>()).prop_map(|(end, stream)| Happening::Stall { end, stream }),
-        130 => (ends(), any::<u8>(), length()).prop_map(|(end, stream, length)| Happening::Deliver { end, stream, length }),
-        40 => (ends(), any::<u8>()).prop_map(|(end, stream)| Happening::Settle { end, stream }),
-        50 => Just(Happening::Connect),
-        20 => any::<u8>().prop_map(|attachment| Happening::Die { attachment }),
-        100 => (any::<u8>(), any::<u8>()).prop_map(|(attachment, stream)| Happening::Leg { attachment, stream }),
+        60 => Just(Event::Open),
+        140 => (ends(), any::<u8>(), length()).prop_map(|(end, stream, length)| Event::Write { end, stream, length }),
+        30 => (ends(), any::<u8>()).prop_map(|(end, stream)| Event::Finish { end, stream }),
+        8 => (ends(), any::<u8>()).prop_map(|(end, stream)| Event::Break { end, stream }),
+        8 => (ends(), any::<u8>()).prop_map(|(end, stream)| Event::Stall { end, stream }),
+        130 => (ends(), any::<u8>(), length()).prop_map(|(end, stream, length)| Event::Deliver { end, stream, length }),
+        40 => (ends(), any::<u8>()).prop_map(|(end, stream)| Event::Settle { end, stream }),
+        50 => Just(Event::Connect),
+        20 => any::<u8>().prop_map(|attachment| Event::Die { attachment }),
+        100 => (any::<u8>(), any::<u8>()).prop_map(|(attachment, stream)| Event::Leg { attachment, stream }),
         150 => (ends(), any::<u8>(), any::<u8>(), length())
-            .prop_map(|(end, attachment, stream, length)| Happening::Send { end, attachment, stream, length }),
+            .prop_map(|(end, attachment, stream, length)| Event::Send { end, attachment, stream, length }),
         170 => (ends(), any::<u8>(), any::<u8>(), prop::bool::weighted(0.1))
-            .prop_map(|(end, attachment, stream, twice)| Happening::Receive { end, attachment, stream, twice }),
-        80 => ends().prop_map(|end| Happening::Tell { end }),
+            .prop_map(|(end, attachment, stream, twice)| Event::Receive { end, attachment, stream, twice }),
+        80 => ends().prop_map(|end| Event::SendControl { end }),
         170 => (ends(), any::<u8>(), prop::bool::weighted(0.1))
-            .prop_map(|(end, attachment, twice)| Happening::Hear { end, attachment, twice }),
+            .prop_map(|(end, attachment, twice)| Event::ReceiveControl { end, attachment, twice }),
     ]
     .boxed()
 }
 
 thread_local! {
-    /// Made once: it is asked for at every step.
-    static USUAL: BoxedStrategy<Happening> = usual();
+    /// Built once: it is needed at every step.
+    static USUAL: BoxedStrategy<Event> = usual();
 }
 
 impl ReferenceStateMachine for Session {
     type State = Case;
-    type Transition = Happening;
+    type Transition = Event;
 
     fn init_state() -> BoxedStrategy<Case> {
         (any::<u64>(), prop_oneof![3 => 1..3usize, 1 => 3..7usize], 0u8..3)
@@ -88,20 +88,20 @@ impl ReferenceStateMachine for Session {
             .boxed()
     }
 
-    fn transitions(case: &Case) -> BoxedStrategy<Happening> {
+    fn transitions(case: &Case) -> BoxedStrategy<Event> {
         let usual = USUAL.with(Clone::clone);
         if case.crashes == 0 {
             return usual;
         }
         prop_oneof![
             130 => usual,
-            2 => prop_oneof![1 => Just(Happening::CrashClient), 2 => Just(Happening::CrashAgent), 3 => Just(Happening::RestartAgent)],
+            2 => prop_oneof![1 => Just(Event::CrashClient), 2 => Just(Event::CrashAgent), 3 => Just(Event::RestartAgent)],
         ]
         .boxed()
     }
 
-    fn apply(mut case: Case, happening: &Happening) -> Case {
-        if let Happening::CrashClient | Happening::CrashAgent | Happening::RestartAgent = happening {
+    fn apply(mut case: Case, event: &Event) -> Case {
+        if let Event::CrashClient | Event::CrashAgent | Event::RestartAgent = event {
             case.crashes = case.crashes.saturating_sub(1);
         }
         case
@@ -116,8 +116,8 @@ impl StateMachineTest for Session {
         World::new(case.streams)
     }
 
-    fn apply(mut world: World, _: &Case, happening: Happening) -> World {
-        world.happen(&happening);
+    fn apply(mut world: World, _: &Case, event: Event) -> World {
+        world.on_event(&event);
         world
     }
 
@@ -134,5 +134,5 @@ prop_state_machine! {
     #![proptest_config(Config { failure_persistence: None, ..Config::default() })]
 
     #[test]
-    fn whatever_the_network_does_streams_lose_nothing_and_end_as_they_were_ended(sequential 1..120 => Session);
+    fn streams_lose_nothing_and_end_as_they_were_ended_whatever_the_network_does(sequential 1..120 => Session);
 }

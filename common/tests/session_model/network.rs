@@ -1,4 +1,4 @@
-//! Attachments: for each of their streams an ordered queue each way, and nothing more that could be relied on.
+//! Attachments: an ordered queue in each direction of each stream, and no other guarantee.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -28,7 +28,7 @@ pub(crate) enum Item {
 /// One QUIC stream.
 #[derive(Debug, Default)]
 pub(crate) struct Wire {
-    /// By who sends.
+    /// By sender.
     pub(crate) pipes: [VecDeque<Item>; 2],
     /// Offset of the next byte that each end receives.
     pub(crate) at: [u64; 2],
@@ -40,12 +40,12 @@ pub(crate) struct Wire {
 #[derive(Debug)]
 pub(crate) struct Attachment {
     pub(crate) generation: u64,
-    /// By who sends.
+    /// By sender.
     pub(crate) control: [VecDeque<Frame>; 2],
     pub(crate) wires: BTreeMap<StreamId, Wire>,
     /// The client has read the agent's table.
     pub(crate) established: bool,
-    /// The agent at its other end is no more.
+    /// The agent at its other end is gone.
     pub(crate) orphaned: bool,
 }
 
@@ -60,7 +60,7 @@ impl Attachment {
         }
     }
 
-    /// Nothing the client sends arrives any more; what the agent sent may.
+    /// Nothing that the client sends arrives any more; what the agent sent may.
     pub(crate) fn orphan(&mut self) {
         self.orphaned = true;
         self.control[0].clear();

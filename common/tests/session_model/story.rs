@@ -1,14 +1,14 @@
-//! What really happened to a stream: what the model compares the two ends with.
+//! What really happened to a stream. The model compares the two ends with it.
 
 use std::sync::LazyLock;
 
 use bytes::Bytes;
 use jq_common::protocol::session::StreamId;
 
-/// Longest write, in bytes: what one read of a socket gives.
+/// Longest write in bytes: one read of a socket.
 pub(crate) const LONGEST: usize = 64 * 1024;
 
-/// After so many bytes a direction's content repeats. A prime, so that no usual mistake is a multiple of it.
+/// Period of a direction's content in bytes. A prime, so that no usual mistake is a multiple of it.
 const PERIOD: u64 = 65_521;
 
 static CONTENT: LazyLock<Bytes> = LazyLock::new(|| {
@@ -44,16 +44,16 @@ pub(crate) enum Outcome {
     Reset,
 }
 
-/// A stream as one end's program and socket have seen it.
+/// A stream as the program and socket at one end saw it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Story {
     pub(crate) written: u64,
     pub(crate) finished: bool,
-    /// The highest offset that ever went out.
+    /// The highest offset that was sent.
     pub(crate) sent: u64,
     pub(crate) delivered: u64,
     pub(crate) ended: bool,
     pub(crate) outcome: Option<Outcome>,
-    /// Something happened at this end or to it that may reset the stream.
-    pub(crate) hurt: bool,
+    /// Something happened to this end that may reset the stream.
+    pub(crate) disturbed: bool,
 }

@@ -23,9 +23,9 @@ pub(crate) const AGENT: usize = 1;
 /// Most attachments alive at once.
 pub(crate) const ATTACHMENTS: usize = 4;
 
-/// Something that may happen. A place is taken modulo what there is; what cannot happen now does nothing.
+/// An event. An index is taken modulo what there is; an event that is impossible now has no effect.
 #[derive(Clone, Debug)]
-pub(crate) enum Happening {
+pub(crate) enum Event {
     Open,
     Write {
         end: usize,
@@ -73,10 +73,10 @@ pub(crate) enum Happening {
         stream: u8,
         twice: bool,
     },
-    Tell {
+    SendControl {
         end: usize,
     },
-    Hear {
+    ReceiveControl {
         end: usize,
         attachment: u8,
         twice: bool,
@@ -91,13 +91,13 @@ pub(crate) struct World {
     pub(crate) ends: [End; 2],
     pub(crate) attachments: Vec<Attachment>,
     pub(crate) stories: BTreeMap<StreamId, [Story; 2]>,
-    /// At the end, a program writes until it has written so much in all, and then ends its data.
+    /// At the end of a case: a program writes until it has written so many bytes in all, and then ends its data.
     pub(crate) goal: Option<u64>,
     /// Most streams of a session.
     most: usize,
     next_stream: StreamId,
     pub(crate) next_generation: u64,
-    /// The agent's run, and that which the client has seen last.
+    /// The boot id of the agent, and the one that the client saw last.
     pub(crate) boots: [u64; 2],
     /// The agent knows the session.
     pub(crate) begun: bool,
@@ -122,62 +122,58 @@ impl World {
         }
     }
 
-    /// Whether anything came of it.
-    pub(crate) fn happen(&mut self, happening: &Happening) -> bool {
-        match *happening {
-            Happening::Open => self.open(),
-            Happening::Write { end, stream, length } => {
+    /// Applies an event. Returns whether it had an effect.
+    pub(crate) fn on_event(&mut self, event: &Event) -> bool {
+        match *event {
+            Event::Open => self.open(),
+            Event::Write { end, stream, length } => {
                 self.on_stream(end, stream, |world, id| world.write(end, id, length))
             }
-            Happening::Finish { end, stream } => {
-                self.on_stream(end, stream, |world, id| world.finish(end, id))
-            }
-            Happening::Break { end, stream } => {
+            Event::Finish { end, stream } => self.on_stream(end, stream, |world, id| world.finish(end, id)),
+            Event::Break { end, stream } => {
                 self.on_stream(end, stream, |world, id| world.break_socket(end, id))
             }
-            Happening::Stall { end, stream } => self.on_stream(end, stream, |world, id| {
+            Event::Stall { end, stream } => self.on_stream(end, stream, |world, id| {
                 let stream = world.ends[end].at_work(id).expect("picked");
                 stream.stalled = !stream.stalled;
                 true
             }),
-            Happening::Deliver { end, stream, length } => {
+            Event::Deliver { end, stream, length } => {
                 self.on_stream(end, stream, |world, id| world.deliver(end, id, length))
             }
-            Happening::Settle { end, stream } => {
-                self.on_stream(end, stream, |world, id| world.settle(end, id))
-            }
-            Happening::Connect => self.connect(),
-            Happening::Die { attachment } => {
+            Event::Settle { end, stream } => self.on_stream(end, stream, |world, id| world.settle(end, id)),
+            Event::Connect => self.connect(),
+            Event::Die { attachment } => {
                 let count = self.attachments.len();
                 count > 0 && {
                     self.attachments.remove(attachment as usize % count);
                     true
                 }
             }
-            Happening::Leg { attachment, stream } => {
+            Event::Leg { attachment, stream } => {
                 self.on_stream(CLIENT, stream, |world, id| world.leg(attachment, id))
             }
-            Happening::Send {
+            Event::Send {
                 end,
                 attachment,
                 stream,
                 length,
             } => self.on_stream(end, stream, |world, id| world.send(end, attachment, id, length)),
-            Happening::Receive {
+            Event::Receive {
                 end,
                 attachment,
                 stream,
                 twice,
             } => self.receive(end, attachment, stream, twice),
-            Happening::Tell { end } => self.tell(end),
-            Happening::Hear {
+            Event::SendControl { end } => self.send_control(end),
+            Event::ReceiveControl {
                 end,
                 attachment,
                 twice,
-            } => self.hear(end, attachment, twice),
-            Happening::CrashClient => self.crash_client(),
-            Happening::CrashAgent => self.crash_agent(),
-            Happening::RestartAgent => self.restart_agent(),
+            } => self.receive_control(end, attachment, twice),
+            Event::CrashClient => self.crash_client(),
+            Event::CrashAgent => self.crash_agent(),
+            Event::RestartAgent => self.restart_agent(),
         }
     }
 
@@ -249,10 +245,10 @@ impl World {
             .is_some_and(|stream| stream.core.reset_reason().is_some());
         if reset {
             for story in self.stories.get_mut(&id).expect("every stream has one") {
-                story.hurt = true;
+                story.disturbed = true;
             }
         }
-        self.ends[end].tell_peer(id);
+        self.ends[end].queue(id);
         reset
     }
 
@@ -293,12 +289,12 @@ impl World {
             story.ended = true;
         }
         if count > 0 || ended {
-            self.ends[end].tell_peer(id);
+            self.ends[end].queue(id);
         }
         count > 0 || ended
     }
 
-    /// The stream's work at this end notices that it is over.
+    /// The proxy of the stream at this end notices that it is over.
     fn settle(&mut self, end: usize, id: StreamId) -> bool {
         let stream = self.ends[end].at_work(id).expect("picked");
         let (reset, complete) = (stream.core.reset_reason().is_some(), stream.core.is_complete());
@@ -313,10 +309,10 @@ impl World {
             let (here, there) = (self.story(end, id).clone(), self.story(1 - end, id).clone());
             assert!(
                 here.ended && here.finished && there.ended && there.finished,
-                "complete is complete both ways"
+                "complete in both directions"
             );
             assert!(here.delivered == there.written && there.delivered == here.written);
-            self.ends[end].tell(Control::Acks(vec![ack]));
+            self.ends[end].push_frame(Control::Acks(vec![ack]));
             self.ends[end].forget(id);
         }
         true
@@ -324,7 +320,7 @@ impl World {
 
     // Processes.
 
-    /// Another client is another session.
+    /// Another client has another session.
     fn crash_client(&mut self) -> bool {
         *self = Self {
             boots: [0, self.boots[AGENT]],
@@ -336,7 +332,7 @@ impl World {
     fn crash_agent(&mut self) -> bool {
         for id in self.ends[AGENT].known.keys().copied().collect::<Vec<_>>() {
             for story in self.stories.get_mut(&id).expect("every stream has one") {
-                story.hurt = true;
+                story.disturbed = true;
             }
             let story = self.story(AGENT, id);
             story.outcome = story.outcome.or(Some(Outcome::Reset));
@@ -354,7 +350,7 @@ impl World {
         true
     }
 
-    /// What must hold at any time.
+    /// Asserts the invariants.
     pub(crate) fn check(&self) {
         for end in &self.ends {
             end.check_memory();

@@ -1,4 +1,4 @@
-//! Writes what the fuzzer begins with: real messages, one a file, in a folder a target under the folder given.
+//! Writes the initial corpus: valid messages, one a file, in a folder for each target under the given folder.
 
 use std::{
     fs, io,
@@ -9,28 +9,31 @@ use jq_common::{
     bootstrap::{
         AdmitReply, AdmitRequest, BootstrapReply, BootstrapRequest, RelayReply, RelayRequest, Started,
     },
-    codec,
+    codec::{self, Frame},
     identity::Identity,
     protocol::{
+        capabilities::Capabilities,
+        exec::{ExecInput, ExecOutput, ExecSpec, TerminalSize},
         limits,
         session::{Attach, AttachReply, Control, Entry, Open, StreamAck},
-        stream::{StreamHeader, Target},
+        stream::{Accepted, Header, Opened, StreamHeader},
+        target::{Target, Transport},
+        topics::{Topic, Value, WorkloadStatus},
         workload::{
             ContainerInfo, EngineChoice, Event, Failure, FailureKind, GpuAsk, JupyterInfo, JupyterKind,
             Origin, Progress, PullPolicy, Ready, Request, Unit, UserSpec, Volume, WorkloadSpec,
         },
     },
 };
-use serde::Serialize;
 
 /// The body of a message's frame.
-fn body(message: &impl Serialize) -> Vec<u8> {
+fn body(message: &impl Frame) -> Vec<u8> {
     let frame = codec::encode(message, limits::CONTROL_FRAME).expect("it is short");
     frame[4..].to_vec()
 }
 
 /// The whole frame.
-fn frame(message: &impl Serialize) -> Vec<u8> {
+fn frame(message: &impl Frame) -> Vec<u8> {
     codec::encode(message, limits::CONTROL_FRAME).expect("it is short")
 }
 
@@ -62,7 +65,7 @@ fn spec() -> WorkloadSpec {
     }
 }
 
-/// How long a list gets that nobody means well by: much in memory, little on the wire.
+/// Length of a hostile list: much in memory, little on the wire.
 const MANY: usize = 20_000;
 
 fn headers() -> Vec<StreamHeader> {
@@ -70,11 +73,25 @@ fn headers() -> Vec<StreamHeader> {
     many.env = vec![(String::new(), String::new()); MANY];
     vec![
         StreamHeader::Request(Request::Start(Box::new(many))),
-        StreamHeader::Forward(Target::Workload { port: 8888 }),
-        StreamHeader::Forward(Target::Host {
-            host: "db.lan".to_owned(),
-            port: 5432,
-        }),
+        StreamHeader::forward(Target::workload(8888)),
+        StreamHeader::Forward {
+            target: Target::host("db.lan", 5432),
+            confirm: true,
+        },
+        StreamHeader::Wait { forward: 1 },
+        StreamHeader::Exec(Box::new(ExecSpec {
+            argv: vec!["ls".to_owned(), String::new()],
+            env: vec![("A".to_owned(), "b".to_owned())],
+            terminal: Some(TerminalSize::default()),
+            ..ExecSpec::default()
+        })),
+        StreamHeader::Datagrams {
+            flow: 1,
+            target: Target {
+                transport: Transport::Udp,
+                ..Target::workload(53)
+            },
+        },
         StreamHeader::Request(Request::Start(Box::new(spec()))),
     ]
 }
@@ -102,6 +119,13 @@ fn controls() -> Vec<Control> {
         Control::ResetAck { stream: 1 },
         Control::Forgotten { stream: 2 },
         Control::Restarting,
+        Control::Subscribe {
+            topics: vec![Topic::Workload, Topic::Other(77)],
+        },
+        Control::Update {
+            topic: Topic::Workload,
+            value: Value::of(&WorkloadStatus::default()).expect("it is short"),
+        },
     ]
 }
 
@@ -186,11 +210,12 @@ fn control_frames() -> Vec<Vec<u8>> {
         session: [7; 16],
         generation: 1,
         keep_s: 3600,
-        deflate: true,
+        capabilities: Capabilities::OURS,
     };
     let attached = AttachReply::Attached {
         boot: [1; 16],
         epoch: [2; 16],
+        capabilities: Capabilities::OURS,
     };
     let mut seeds = vec![after(0, body(&attach)), after(1, body(&attached))];
     seeds.extend(controls().iter().map(|control| after(2, body(control))));
@@ -200,11 +225,35 @@ fn control_frames() -> Vec<Vec<u8>> {
             stream: 0,
             from: 0,
             received: 0,
-            header: Some(header),
+            header: Header::of(&header).ok(),
         };
         after(3, body(&open))
     }));
     seeds
+}
+
+fn exec_frames() -> Vec<Vec<u8>> {
+    let data = || Vec::from(b"data").into();
+    let failed = ExecOutput::Failed(Failure::default());
+    let input = [
+        ExecInput::Stdin(data()),
+        ExecInput::StdinEof,
+        ExecInput::Resize(TerminalSize::default()),
+        ExecInput::Signal("INT".to_owned()),
+    ];
+    let output = [
+        ExecOutput::Started,
+        ExecOutput::Stdout(data()),
+        ExecOutput::Exited { code: 1 },
+        failed,
+    ];
+    let replies = [body(&Opened::default()), body(&Accepted::default())];
+    input
+        .iter()
+        .map(body)
+        .chain(output.iter().map(body))
+        .chain(replies)
+        .collect()
 }
 
 fn texts(texts: &[&str]) -> Vec<Vec<u8>> {
@@ -214,6 +263,7 @@ fn texts(texts: &[&str]) -> Vec<Vec<u8>> {
 fn main() -> io::Result<()> {
     let folder = PathBuf::from(std::env::args_os().nth(1).ok_or(io::ErrorKind::InvalidInput)?);
     write(&folder, "control", &control_frames())?;
+    write(&folder, "exec", &exec_frames())?;
     write(&folder, "header", &headers().iter().map(body).collect::<Vec<_>>())?;
     write(&folder, "event", &events().iter().map(body).collect::<Vec<_>>())?;
     write(&folder, "bootstrap", &bootstraps())?;

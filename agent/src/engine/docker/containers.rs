@@ -10,7 +10,7 @@ use bollard::{
 };
 use futures_util::StreamExt;
 
-use super::{Docker, convert, lost_or};
+use super::{Docker, convert, engine_error};
 use crate::{
     engine::{
         Answer, ContainerSpec, ContainerState, Containers, EngineError, Entry, Exec, Exit, Phase, archive,
@@ -21,7 +21,12 @@ use crate::{
 impl Containers for Docker {
     fn container<'a>(&'a self, name: &'a str) -> Answer<'a, Option<ContainerState>> {
         Box::pin(async move {
-            match self.client.inspect_container(name, None).await.map_err(lost_or) {
+            match self
+                .client
+                .inspect_container(name, None)
+                .await
+                .map_err(engine_error)
+            {
                 Ok(container) => Ok(Some(convert::container_state(container))),
                 Err(EngineError::NotFound(_)) => Ok(None),
                 Err(error) => Err(error),
@@ -32,20 +37,20 @@ impl Containers for Docker {
     fn create<'a>(&'a self, spec: &'a ContainerSpec) -> Answer<'a, String> {
         Box::pin(async move {
             let options = CreateContainerOptionsBuilder::new().name(&spec.name).build();
-            let made = self
+            let created = self
                 .client
                 .create_container(Some(options), convert::create_body(spec))
                 .await
-                .map_err(lost_or)?;
-            for warning in made.warnings {
-                tracing::debug!(%warning, "engine");
+                .map_err(engine_error)?;
+            for warning in created.warnings {
+                tracing::debug!(%warning, "warning of the engine");
             }
-            Ok(made.id)
+            Ok(created.id)
         })
     }
 
     fn start<'a>(&'a self, id: &'a str) -> Answer<'a, ()> {
-        Box::pin(async move { self.client.start_container(id, None).await.map_err(lost_or) })
+        Box::pin(async move { self.client.start_container(id, None).await.map_err(engine_error) })
     }
 
     fn remove<'a>(&'a self, id: &'a str) -> Answer<'a, ()> {
@@ -55,9 +60,9 @@ impl Containers for Docker {
                 .client
                 .remove_container(id, Some(options))
                 .await
-                .map_err(lost_or)
+                .map_err(engine_error)
             {
-                // A helper removes itself; being at it is as good as done.
+                // A helper removes itself when it ends; a removal in progress is as good as done.
                 Err(EngineError::NotFound(_) | EngineError::Conflict(_)) => Ok(()),
                 other => other,
             }
@@ -72,17 +77,22 @@ impl Containers for Docker {
                     .build();
                 let mut wait = std::pin::pin!(self.client.wait_container(id, Some(options)));
                 let waited = wait.next().await;
-                // The code that was waited for is kept for a container that removes itself.
+                // The exit code from the wait is kept for a container that removes itself.
                 let code = match &waited {
                     Some(Ok(ended)) => Some(ended.status_code),
                     Some(Err(Error::DockerContainerWaitError { code, .. })) => Some(*code),
-                    // Engines that send the headers at the end only (Podman) run into the limit on these.
+                    // Podman sends the headers only at the end of the wait, so the limit on headers may expire.
                     Some(Err(Error::RequestTimeoutError)) => None,
                     Some(Err(Error::DockerResponseServerError { status_code: 404, .. })) => None,
                     Some(Err(error)) => return Err(EngineError::Lost(error.to_string())),
                     None => None,
                 };
-                match self.client.inspect_container(id, None).await.map_err(lost_or) {
+                match self
+                    .client
+                    .inspect_container(id, None)
+                    .await
+                    .map_err(engine_error)
+                {
                     Ok(container) => {
                         let state = container.state.clone().unwrap_or_default();
                         let phase = convert::container_state(container).phase;
@@ -116,7 +126,7 @@ impl Containers for Docker {
             let mut log = std::pin::pin!(self.client.logs(id, Some(options)));
             let tail = Tail::default();
             while let Some(output) = log.next().await {
-                tail.write(output.map_err(lost_or)?.as_ref());
+                tail.write(output.map_err(engine_error)?.as_ref());
             }
             Ok(tail.last(lines))
         })
@@ -130,7 +140,7 @@ impl Containers for Docker {
         Box::pin(async move {
             let options = ContainerArchiveInfoOptionsBuilder::new().path(path).build();
             let stat = self.client.get_container_archive_info(id, Some(options));
-            match stat.await.map_err(lost_or) {
+            match stat.await.map_err(engine_error) {
                 Ok(_) => Ok(true),
                 Err(EngineError::NotFound(_)) => Ok(false),
                 Err(error) => Err(error),
@@ -144,12 +154,12 @@ impl Containers for Docker {
             let mut stream = std::pin::pin!(self.client.download_from_container(id, Some(options)));
             let mut tar = Vec::new();
             while let Some(chunk) = stream.next().await {
-                match chunk.map_err(lost_or) {
+                match chunk.map_err(engine_error) {
                     Ok(chunk) => tar.extend_from_slice(&chunk),
                     Err(EngineError::NotFound(_)) => return Ok(None),
                     Err(error) => return Err(error),
                 }
-                // A header block or two come with the file.
+                // The tar has a header block or two besides the file.
                 if tar.len() > archive::FILE_LIMIT + 4096 {
                     return Ok(None);
                 }
@@ -161,12 +171,12 @@ impl Containers for Docker {
     fn put<'a>(&'a self, id: &'a str, entries: Vec<Entry>) -> Answer<'a, ()> {
         Box::pin(async move {
             let tar = archive::pack(&entries).map_err(|error| EngineError::Refused(error.to_string()))?;
-            // With copy_uidgid the engine would give everything to the container's user.
+            // Without copy_uidgid, which would give all files to the container's user.
             let options = UploadToContainerOptionsBuilder::new().path("/").build();
             self.client
                 .upload_to_container(id, Some(options), bollard::body_full(tar.into()))
                 .await
-                .map_err(lost_or)
+                .map_err(engine_error)
         })
     }
 }

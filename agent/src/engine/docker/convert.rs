@@ -1,4 +1,4 @@
-//! Our words into the API's, and back.
+//! Conversions between our types and those of the API.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -6,7 +6,7 @@ use bollard::models;
 
 use crate::engine::{ContainerSpec, ContainerState, GpuRequest, ImageFacts, Mount, MountSource, Phase};
 
-/// The body of a request to create `spec`. It publishes no port, restarts nothing and is never privileged.
+/// The request body that creates `spec`. It never publishes ports, sets a restart policy or asks for privileges.
 pub(super) fn create_body(spec: &ContainerSpec) -> models::ContainerCreateBody {
     let mut host = models::HostConfig {
         mounts: Some(spec.mounts.iter().map(mount).collect()),
@@ -30,14 +30,14 @@ pub(super) fn create_body(spec: &ContainerSpec) -> models::ContainerCreateBody {
         host.readonly_rootfs = Some(true);
         host.auto_remove = Some(true);
         host.cap_drop = Some(vec!["ALL".into()]);
-        // SELinux keeps a labelled container from the agent's socket; where it is off the label means nothing.
+        // SELinux would keep a labelled container from the agent's socket; without SELinux the label has no effect.
         host.security_opt = Some(vec!["no-new-privileges".into(), "label=disable".into()]);
     } else if spec
         .mounts
         .iter()
         .any(|mount| matches!(mount.source, MountSource::Host(_)))
     {
-        // And from the user's folders, whose labels are not ours to change.
+        // The same for the user's folders, whose labels are not ours to change.
         host.security_opt = Some(vec!["label=disable".into()]);
     }
     if let Some(request) = &spec.gpus {
@@ -62,7 +62,7 @@ fn request_gpus(host: &mut models::HostConfig, request: &GpuRequest) {
         GpuRequest::Nvidia(ids) => {
             host.device_requests = Some(vec![models::DeviceRequest {
                 driver: Some(String::new()),
-                // The engine refuses a count beside ids.
+                // The engine refuses a count together with ids.
                 count: ids.is_empty().then_some(-1),
                 device_ids: (!ids.is_empty()).then(|| ids.clone()),
                 capabilities: Some(vec![vec!["gpu".into()]]),
@@ -106,7 +106,7 @@ fn mount(mount: &Mount) -> models::Mount {
     }
 }
 
-/// `K=V` as the API writes it.
+/// Formats variables as `K=V`.
 pub(super) fn environment(env: &[(String, String)]) -> Vec<String> {
     env.iter().map(|(key, value)| format!("{key}={value}")).collect()
 }

@@ -1,13 +1,13 @@
-//! What an engine's error means. The engines tell these apart by their words only.
+//! Classifies errors of an engine. Engines distinguish these cases only in the message text.
 
 use crate::engine::EngineError;
 
-/// The kind of error behind an HTTP status (none for an error inside a stream) and the engine's words.
-pub(super) fn classify(status: Option<u16>, words: &str) -> EngineError {
-    let text = words.to_owned();
-    let low = words.to_lowercase();
+/// Classifies by HTTP status (None for an error inside a stream) and message.
+pub(super) fn classify(status: Option<u16>, message: &str) -> EngineError {
+    let text = message.to_owned();
+    let low = message.to_lowercase();
     let says = |any: &[&str]| any.iter().any(|part| low.contains(part));
-    // Names of images, containers and users stand in these words too, so the plainest ones come first.
+    // The message may contain names of images, containers and users, so the most specific phrases come first.
     if says(&["no such image", "no such container", "could not find the file"]) {
         EngineError::NotFound(text)
     } else if says(&["no space left on device", "disk quota exceeded"]) {
@@ -57,8 +57,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_engines_own_words() {
-        for (status, words, kind) in [
+    fn each_message_of_an_engine_is_classified() {
+        for (status, message, kind) in [
             (404, "No such image: nvcr.io/nvidia/pytorch:25.01-py3", "NotFound"),
             (
                 409,
@@ -113,9 +113,9 @@ mod tests {
             ),
             (500, "something else", "Refused"),
         ] {
-            let error = classify(Some(status), words);
+            let error = classify(Some(status), message);
             assert!(format!("{error:?}").starts_with(kind), "{error:?} is not {kind}");
-            assert_eq!(error.to_string(), words);
+            assert_eq!(error.to_string(), message);
         }
     }
 }

@@ -9,14 +9,14 @@ use bollard::{
 use futures_util::StreamExt;
 use tokio::time::sleep;
 
-use super::{Docker, convert, lost_or};
+use super::{Docker, convert, engine_error};
 use crate::{
     engine::{EngineError, Exec},
     log_tail::Tail,
 };
 
 impl Docker {
-    /// Runs a command to its end and returns its exit code, as far as the engine knows it.
+    /// Runs a command to its end and returns its exit code, if the engine knows it.
     pub(super) async fn run_exec(
         &self,
         id: &str,
@@ -31,28 +31,33 @@ impl Docker {
             attach_stderr: Some(true),
             ..Default::default()
         };
-        let exec = self.client.create_exec(id, options).await.map_err(lost_or)?.id;
-        let started = self.client.start_exec(&exec, None).await.map_err(lost_or)?;
+        let exec = self
+            .client
+            .create_exec(id, options)
+            .await
+            .map_err(engine_error)?
+            .id;
+        let started = self.client.start_exec(&exec, None).await.map_err(engine_error)?;
         if let StartExecResults::Attached {
             output: mut written,
             input,
         } = started
         {
-            // Held: closing it would make some engines hang up.
+            // Kept open: some engines hang up when it is closed.
             let _input = input;
             while let Some(chunk) = written.next().await {
-                output.write(chunk.map_err(lost_or)?.as_ref());
+                output.write(chunk.map_err(engine_error)?.as_ref());
             }
         }
         self.exit_code(&exec).await
     }
 
-    /// The output's end comes a moment before the engine knows the exit code.
+    /// Waits for the exit code, which the engine may know a moment after the output has ended.
     async fn exit_code(&self, exec: &str) -> Result<Option<i64>, EngineError> {
         for _ in 0..20 {
             let ExecInspectResponse {
                 running, exit_code, ..
-            } = self.client.inspect_exec(exec).await.map_err(lost_or)?;
+            } = self.client.inspect_exec(exec).await.map_err(engine_error)?;
             if running != Some(true) {
                 return Ok(exit_code);
             }

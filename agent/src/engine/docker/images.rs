@@ -10,15 +10,18 @@ use docker_credential::DockerCredential;
 use futures_util::{StreamExt, TryStreamExt};
 
 use super::{
-    Docker, convert, lost_or,
+    Docker, convert, engine_error,
     pull::{LayerReport, Layers},
 };
-use crate::engine::{Answer, EngineError, Entry, ImageFacts, Images, ImportSpec, PullProgress, archive};
+use crate::{
+    engine::{Answer, EngineError, Entry, ImageFacts, Images, ImportSpec, PullProgress, archive},
+    run_blocking::run_blocking,
+};
 
 impl Images for Docker {
     fn image<'a>(&'a self, reference: &'a str) -> Answer<'a, Option<ImageFacts>> {
         Box::pin(async move {
-            match self.client.inspect_image(reference).await.map_err(lost_or) {
+            match self.client.inspect_image(reference).await.map_err(engine_error) {
                 Ok(image) => Ok(Some(convert::image_facts(image))),
                 Err(EngineError::NotFound(_)) => Ok(None),
                 Err(error) => Err(error),
@@ -38,7 +41,7 @@ impl Images for Docker {
             let mut stream = self.client.create_image(Some(options), None, credentials);
             let mut layers = Layers::default();
             while let Some(info) = stream.next().await {
-                let info = info.map_err(lost_or)?;
+                let info = info.map_err(engine_error)?;
                 let bytes = |count: Option<i64>| count.and_then(|count| u64::try_from(count).ok());
                 let detail = info.progress_detail.unwrap_or_default();
                 let report = LayerReport {
@@ -75,10 +78,10 @@ impl Images for Docker {
                 .create_image(Some(options), Some(body), None)
                 .try_for_each(|_| async { Ok(()) })
                 .await
-                .map_err(lost_or)?;
+                .map_err(engine_error)?;
             let name = format!("{}:{}", image.repository, image.tag);
-            let made = self.client.inspect_image(&name).await.map_err(lost_or)?;
-            Ok(made.id.unwrap_or(name))
+            let imported = self.client.inspect_image(&name).await.map_err(engine_error)?;
+            Ok(imported.id.unwrap_or(name))
         })
     }
 
@@ -92,12 +95,16 @@ impl Images for Docker {
             );
             let filters = HashMap::from([("label".to_owned(), wanted)]);
             let options = ListImagesOptionsBuilder::new().filters(&filters).build();
-            let images = self.client.list_images(Some(options)).await.map_err(lost_or)?;
+            let images = self
+                .client
+                .list_images(Some(options))
+                .await
+                .map_err(engine_error)?;
             for image in images.iter().filter(|image| image.id != keep) {
-                // Without force the engine keeps what a container uses, which is what we want.
+                // Without force the engine keeps images that a container uses, as intended.
                 let options = RemoveImageOptionsBuilder::new().force(false).build();
                 if let Err(error) = self.client.remove_image(&image.id, Some(options), None).await {
-                    tracing::debug!(image = %image.id, %error, "an older helper image stays");
+                    tracing::debug!(image = %image.id, %error, "an older helper image was not removed");
                 }
             }
             Ok(())
@@ -106,18 +113,18 @@ impl Images for Docker {
 }
 
 impl Docker {
-    /// The user's own credentials for a registry; none when there are none, or when their helper fails: many images
-    /// need none, and the registry's refusal says the rest.
+    /// The user's own credentials for a registry. None when there are none or their helper fails: many images need
+    /// none, and otherwise the registry's error explains it.
     async fn credentials(&self, registry: String) -> Option<DockerCredentials> {
         let file = self.config.join("config.json");
         let server = registry.clone();
-        let read = tokio::task::spawn_blocking(move || {
+        let read = run_blocking(move || {
             let file = std::fs::File::open(file).ok()?;
             docker_credential::get_credential_from_reader(std::io::BufReader::new(file), &server)
                 .inspect_err(|error| tracing::debug!(%error, "no registry credentials"))
                 .ok()
         });
-        let credential = read.await.ok().flatten()?;
+        let credential = read.await?;
         let mut credentials = DockerCredentials {
             serveraddress: Some(registry),
             ..Default::default()
@@ -133,7 +140,7 @@ impl Docker {
     }
 }
 
-/// The reference with `:latest` where it names neither tag nor digest; without one the engine would pull every tag.
+/// Adds `:latest` to a reference with neither tag nor digest; without a tag the engine would pull all of them.
 fn with_tag(reference: &str) -> String {
     let last = reference.rsplit('/').next().unwrap_or(reference);
     if last.contains(':') || last.contains('@') {
@@ -143,7 +150,7 @@ fn with_tag(reference: &str) -> String {
     }
 }
 
-/// The registry of a reference, by the name under which `docker login` keeps it.
+/// The registry of a reference, by the name that `docker login` uses.
 fn registry(reference: &str) -> String {
     match reference.split_once('/') {
         Some((host, _)) if host.contains(['.', ':']) || host == "localhost" => host.to_owned(),

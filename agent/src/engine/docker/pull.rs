@@ -1,10 +1,10 @@
-//! A pull's progress, summed over its layers.
+//! The progress of a pull, summed over its layers.
 
 use std::collections::HashMap;
 
 use crate::engine::PullProgress;
 
-/// What the engine tells about one layer.
+/// The engine's report about one layer.
 #[derive(Clone, Debug, Default)]
 pub(super) struct LayerReport {
     pub(super) id: Option<String>,
@@ -28,7 +28,7 @@ struct Layer {
 }
 
 impl Layers {
-    /// Takes a report and returns where the pull stands; none when nothing has changed for the user.
+    /// Takes a report and returns the progress so far; None when the report is about no layer.
     pub(super) fn report(&mut self, report: LayerReport) -> Option<PullProgress> {
         let id = report.id?;
         // The first report names the tag as if it were a layer.
@@ -40,11 +40,11 @@ impl Layers {
             "Downloading" => {
                 let total = report.total.unwrap_or(layer.total);
                 layer.total = layer.total.max(total);
-                // After a broken connection the engine counts from zero: only what was still missing, or everything
-                // anew, which must not take the sum back.
+                // After a broken connection the engine counts from zero again, either only what was missing or the
+                // whole layer. The sum must not decrease.
                 let missing = total.saturating_sub(report.current.unwrap_or(0));
-                // It says that nothing is missing when the connection breaks, too. Where it is true, the layer is checked
-                // next.
+                // It also reports that nothing is missing when the connection breaks. If the layer is complete, the
+                // next report is its verification.
                 if missing > 0 {
                     layer.done = layer.done.max(layer.total - missing);
                 }
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn a_layer_that_is_resumed_goes_on_from_where_it_was() {
+    fn a_resumed_layer_continues_from_its_last_progress() {
         let mut layers = Layers::default();
         for (current, total, done) in [(50, 200, 50), (0, 150, 50), (30, 150, 80), (149, 150, 199)] {
             let sum = layers.report(report("a", "Downloading", current, total)).unwrap();
@@ -103,11 +103,11 @@ mod tests {
     }
 
     #[test]
-    fn a_layer_whose_connection_breaks_is_not_said_to_be_there() {
+    fn a_layer_whose_connection_breaks_is_not_reported_complete() {
         let mut layers = Layers::default();
         for (status, current, total, done) in [
             ("Downloading", 50, 200, 50),
-            // What the engine says of a connection that has just broken.
+            // What the engine reports when a connection has just broken.
             ("Downloading", 200, 200, 50),
             ("Retrying in 5 seconds", 0, 0, 50),
             ("Downloading", 10, 150, 60),
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn layers_are_summed_and_never_go_back() {
+    fn progress_is_summed_and_never_decreases() {
         let mut layers = Layers::default();
         assert_eq!(
             layers.report(report("latest", "Pulling from library/x", 0, 0)),
@@ -131,7 +131,7 @@ mod tests {
         assert_eq!((sum.done, sum.total), (60, Some(300)));
         let again = layers.report(report("b", "Downloading", 0, 200)).unwrap();
         assert_eq!(again.done, 60);
-        // While unpacking the engine counts other bytes, which are not added.
+        // While extracting, the engine counts other bytes, which are not added.
         layers.report(report("a", "Extracting", 5, 1000));
         layers.report(report("a", "Pull complete", 0, 0));
         let last = layers.report(report("b", "Pull complete", 0, 0)).unwrap();

@@ -12,7 +12,7 @@ use crate::{rundir::RunDir, serve::Server, workload::HostContext};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Between two looks at a condition.
+/// Interval between checks of a condition.
 const LOOK: Duration = Duration::from_millis(5);
 
 fn host(folder: &Path) -> HostContext {
@@ -59,7 +59,7 @@ impl Agent {
         }
     }
 
-    /// What an SSH channel's end does: asks for a pipe that lets `client` in.
+    /// Does what the end of an SSH channel does: asks for a tunnel that admits `client`.
     async fn ask(&self, client: &Identity) -> (UnixStream, Result<AdmitReply, Failure>) {
         let mut stream = self.folder.connect().await.unwrap();
         let request = BootstrapRequest::AdmitAndTunnel(AdmitRequest {
@@ -78,7 +78,7 @@ impl Agent {
     }
 }
 
-/// The client's end of a pipe.
+/// The client's end of a tunnel.
 struct Client {
     endpoint: Endpoint,
     connection: Connection,
@@ -102,8 +102,8 @@ async fn connect(
     let connecting =
         quic::connect_over(&endpoint, pipe::PEER, identity, agent.agent, CarrierKind::Pipe).unwrap();
     let connection = timeout(PATIENCE, connecting).await.expect("an answer")?;
-    // TLS lets a client believe that it is in before the agent has seen its certificate; the agent confirms it after
-    // (RFC 9001, section 4.1.2).
+    // A TLS client considers the handshake complete before the agent has verified its certificate; the agent confirms
+    // it later (RFC 9001, section 4.1.2).
     let confirmed = async {
         while connection.stats().frame_rx.handshake_done == 0 {
             if let Some(error) = connection.close_reason() {
@@ -122,7 +122,7 @@ async fn connect(
 }
 
 #[tokio::test]
-async fn a_client_gets_in_without_any_udp() {
+async fn a_client_is_admitted_without_udp() {
     let agent = Agent::start();
     let identity = Identity::generate().unwrap();
     let (stream, reply) = agent.ask(&identity).await;
@@ -131,7 +131,7 @@ async fn a_client_gets_in_without_any_udp() {
 }
 
 #[tokio::test]
-async fn a_pipe_lets_in_nobody_whose_certificate_did_not_come_over_ssh() {
+async fn a_tunnel_admits_nobody_whose_certificate_did_not_come_over_ssh() {
     let agent = Agent::start();
     let (stream, reply) = agent.ask(&Identity::generate().unwrap()).await;
     let stranger = Identity::generate().unwrap();
@@ -144,7 +144,7 @@ async fn a_pipe_lets_in_nobody_whose_certificate_did_not_come_over_ssh() {
 }
 
 #[tokio::test]
-async fn a_client_hears_that_the_agent_ends() {
+async fn a_client_is_told_that_the_agent_shuts_down() {
     let mut agent = Agent::start();
     let identity = Identity::generate().unwrap();
     let (stream, reply) = agent.ask(&identity).await;
@@ -160,23 +160,23 @@ async fn a_client_hears_that_the_agent_ends() {
         .expect("it ends");
     timeout(PATIENCE, client.driver.join_next())
         .await
-        .expect("and its pipe with it");
+        .expect("and its tunnel with it");
     client.endpoint.wait_idle().await;
 }
 
 #[tokio::test]
-async fn pipes_are_limited_and_one_that_ended_makes_room() {
+async fn tunnels_are_limited_and_one_that_ends_frees_its_place() {
     let agent = Agent::start();
     let identity = Identity::generate().unwrap();
-    let mut pipes = Vec::new();
-    for _ in 0..PIPES {
+    let mut tunnels = Vec::new();
+    for _ in 0..MOST_TUNNELS {
         let (stream, reply) = agent.ask(&identity).await;
         reply.unwrap();
-        pipes.push(stream);
+        tunnels.push(stream);
     }
     let (_, refused) = agent.ask(&identity).await;
     assert!(refused.unwrap_err().why.contains("too many"));
-    pipes.pop();
+    tunnels.pop();
     let room = async {
         while agent.ask(&identity).await.1.is_err() {
             tokio::task::yield_now().await;

@@ -1,4 +1,4 @@
-//! Stops the sessions, executes the successor, and takes over in it.
+//! Freezes the sessions, executes the successor, and receives the snapshot in it.
 
 use std::{
     convert::Infallible,
@@ -23,25 +23,25 @@ use crate::{
     serve::{shared::Shared, upgrade::Upgrade},
 };
 
-/// How long the clients' farewells may take to be sent.
-const FAREWELLS: Duration = Duration::from_millis(50);
+/// Time limit for sending CONNECTION_CLOSE to the clients.
+const CLOSE_SENT: Duration = Duration::from_millis(50);
 
-/// Between two looks whether they were.
-const LOOK: Duration = Duration::from_millis(1);
+/// Interval between checks whether it was sent.
+const CLOSE_CHECK: Duration = Duration::from_millis(1);
 
-/// Stops all streams where they are. What is left of their sessions, with everything else.
+/// Freezes all streams and returns the snapshot of their sessions and of everything else.
 ///
-/// The clients' connections are closed, and they come back at once by new ones. What they send meanwhile waits in the
-/// kernel: nothing is read any more.
-pub(crate) async fn close(shared: &Shared, rest: Rest) -> Snapshot {
+/// The clients' connections are closed, and the clients reconnect at once. Packets that arrive meanwhile stay in the
+/// kernel for the successor, because nothing reads the socket any more.
+pub(crate) async fn freeze_sessions(shared: &Shared, descriptors: Descriptors) -> Snapshot {
     let sessions = shared.sessions.all();
-    let mut leaving = Vec::new();
+    let mut closing = Vec::new();
     for session in &sessions {
-        let before = session.connection().map(|connection| sent(&connection));
-        leaving.extend(session.freeze().zip(before));
+        let before = session.connection().map(|connection| datagrams_sent(&connection));
+        closing.extend(session.freeze().zip(before));
     }
     let mut snapshot = Snapshot {
-        head: Header {
+        header: Header {
             sessions: Vec::new(),
             linger_s: shared.context.idle.linger().as_secs(),
             allowed: shared.allowed.all(),
@@ -50,105 +50,110 @@ pub(crate) async fn close(shared: &Shared, rest: Rest) -> Snapshot {
             certificate: shared.identity.parts().0.to_vec(),
             key: shared.identity.parts().1.to_vec(),
         },
-        udp: rest.udp,
-        asker: None,
-        locks: rest.locks,
-        controls: rest.controls,
+        udp: descriptors.udp,
+        requester: None,
+        locks: descriptors.locks,
+        controls: descriptors.controls,
         sockets: Vec::new(),
-        held: Vec::new(),
+        send_buffers: Vec::new(),
     };
-    let standing = async {
+    let frozen = async {
         for session in sessions {
             let exported = session.export().await;
-            snapshot.head.sessions.push(exported.state);
+            snapshot.header.sessions.push(exported.state);
             snapshot.sockets.extend(exported.sockets);
-            snapshot.held.extend(exported.held);
+            snapshot.send_buffers.extend(exported.send_buffers);
         }
     };
-    if timeout(STANDSTILL, standing).await.is_err() {
-        tracing::error!("streams did not stop; their sessions are lost");
+    if timeout(STANDSTILL, frozen).await.is_err() {
+        tracing::error!("the streams did not stop in time; their sessions are lost");
     }
-    let told = async {
-        while leaving
+    let closed = async {
+        while closing
             .iter()
-            .any(|(connection, before)| sent(connection) == *before)
+            .any(|(connection, before)| datagrams_sent(connection) == *before)
         {
-            sleep(LOOK).await;
+            sleep(CLOSE_CHECK).await;
         }
     };
-    // Who does not hear of it is told by the successor, with his next packet (RFC 9000, section 10.3).
-    let _ = timeout(FAREWELLS, told).await;
+    // A client that missed the close gets a stateless reset from the successor on its next packet (RFC 9000, section
+    // 10.3).
+    let _ = timeout(CLOSE_SENT, closed).await;
     snapshot
 }
 
-fn sent(connection: &Connection) -> u64 {
+fn datagrams_sent(connection: &Connection) -> u64 {
     connection.stats().udp_tx.datagrams
 }
 
-/// What of a [`Server`](crate::serve::Server) goes over as it is.
-pub(crate) struct Rest {
+/// Descriptors of a [`Server`](crate::serve::Server) that are handed over unchanged.
+pub(crate) struct Descriptors {
     pub(crate) udp: std::net::UdpSocket,
     pub(crate) locks: Vec<File>,
     pub(crate) controls: Vec<std::os::unix::net::UnixListener>,
 }
 
-/// Becomes the successor. Returns only when that failed: then nothing has changed, and the snapshot is as it was, without
-/// the successor's lock.
-pub(crate) fn become_successor(upgrade: Upgrade, snapshot: &mut Snapshot) -> (io::Error, Option<UnixStream>) {
+/// Executes the successor. Returns only on failure: then nothing has changed, and the snapshot is complete, without the
+/// successor's lock.
+pub(crate) fn execute_successor(
+    upgrade: Upgrade,
+    snapshot: &mut Snapshot,
+) -> (io::Error, Option<UnixStream>) {
     let Upgrade {
-        asker,
+        requester,
         successor,
         run_dir,
+        format,
         lock,
     } = upgrade;
-    match asker.into_std() {
-        Ok(asker) => snapshot.asker = Some(asker),
+    match requester.into_std() {
+        Ok(requester) => snapshot.requester = Some(requester),
         Err(error) => return (error, None),
     }
     snapshot.locks.push(lock);
-    let error = match execute(&successor, &run_dir, snapshot) {
+    let error = match execute(&successor, &run_dir, format, snapshot) {
         Ok(never) => match never {},
         Err(error) => error,
     };
-    // Before anybody hears of the failure: the lock is then free for another start.
+    // Before the failure is reported: the lock must be free for another start.
     snapshot.locks.pop();
-    let asker = snapshot
-        .asker
+    let requester = snapshot
+        .requester
         .take()
-        .and_then(|asker| UnixStream::from_std(asker).ok());
-    (error, asker)
+        .and_then(|requester| UnixStream::from_std(requester).ok());
+    (error, requester)
 }
 
-fn execute(successor: &Path, run_dir: &Path, snapshot: &Snapshot) -> io::Result<Infallible> {
-    rustix::stdio::dup2_stdin(snapshot.pack()?)?;
+fn execute(successor: &Path, run_dir: &Path, format: u32, snapshot: &Snapshot) -> io::Result<Infallible> {
+    rustix::stdio::dup2_stdin(snapshot.pack(format)?)?;
     let error = std::process::Command::new(successor)
         .args(["serve", "--inherit", "--run-dir"])
         .arg(run_dir)
         .exec();
-    // std has exec give SIGPIPE its default back, which would end this process at the next write to a socket whose peer
-    // is gone. Whoever registers for it is not ended by it; that holds for the first time only.
+    // std restores the default action of SIGPIPE before exec, so after a failed exec the next write to a closed socket
+    // would end this process. Registering a handler prevents that; it works only for the first registration.
     if let Err(error) = signal(SignalKind::pipe()) {
-        tracing::error!(%error, "SIGPIPE");
+        tracing::error!(%error, "cannot handle SIGPIPE");
     }
-    // What lies in it must not keep sockets open.
+    // A snapshot that remains in standard input would keep its sockets open.
     null_stdin()?;
     Err(error)
 }
 
-/// What the predecessor left on standard input, which is empty afterwards.
+/// Receives the snapshot that the predecessor left on standard input, and empties that.
 ///
 /// # Errors
-/// When there is nothing of the kind.
-pub(crate) fn inherit() -> io::Result<Snapshot> {
+/// When standard input holds no snapshot.
+pub(crate) fn receive_snapshot() -> io::Result<Snapshot> {
     let snapshot = Snapshot::unpack(io::stdin());
     null_stdin()?;
     snapshot
 }
 
-/// Tells who asked for an upgrade what came of it.
-pub(crate) async fn answer(mut asker: UnixStream, reply: &BootstrapReply) {
-    // One that has gone does not need it.
-    let _ = codec::write(&mut asker, reply, limits::BOOTSTRAP_FRAME).await;
+/// Sends the result of an upgrade to the bootstrap that requested it.
+pub(crate) async fn reply(mut requester: UnixStream, result: &BootstrapReply) {
+    // A bootstrap that is gone does not need the reply.
+    let _ = codec::write(&mut requester, result, limits::BOOTSTRAP_FRAME).await;
 }
 
 fn null_stdin() -> io::Result<()> {

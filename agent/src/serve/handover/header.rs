@@ -1,45 +1,66 @@
-//! The part of a handover snapshot that is serialised: all state but the descriptors and the buffered bytes.
+//! The serialised part of a handover snapshot: all state except descriptors and buffered bytes.
 
 use jq_common::{
     identity::Fingerprint,
     protocol::{
+        hex,
         session::{BootId, Epoch, SessionId, StreamId},
         stream::StreamHeader,
+        topics::Topic,
         workload::WorkloadSpec,
     },
     session::core::StreamSnapshot,
 };
 use serde::{Deserialize, Serialize};
 
-/// What can be written down.
+/// All state that can be serialised, as JSON: a field may be added with a default.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Header {
+    #[serde(with = "hex")]
     pub(crate) certificate: Vec<u8>,
+    #[serde(with = "hex")]
     pub(crate) key: Vec<u8>,
+    #[serde(with = "hex")]
     pub(crate) reset_secret: [u8; 32],
+    #[serde(with = "hex")]
     pub(crate) boot: BootId,
-    /// How long the agent stays when nobody is connected, in seconds.
+    /// How long the agent keeps running without a client, in seconds.
+    #[serde(default)]
     pub(crate) linger_s: u64,
+    #[serde(default)]
     pub(crate) allowed: Vec<Fingerprint>,
+    #[serde(default)]
     pub(crate) sessions: Vec<SessionState>,
 }
 
-/// A session without a connection.
+/// A session without its connection.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct SessionState {
     pub(crate) client: Fingerprint,
+    #[serde(with = "hex")]
     pub(crate) id: SessionId,
+    #[serde(with = "hex")]
     pub(crate) epoch: Epoch,
-    /// How long it is kept without a connection, in seconds.
+    /// How long the session is kept without a connection, in seconds.
+    #[serde(default)]
     pub(crate) keep_s: u64,
-    /// Of the last connection that carried it.
+    /// Generation of the last connection that carried the session.
     pub(crate) generation: u64,
-    /// The workload that runs for it.
+    /// The workload that is running for the session.
     pub(crate) workload: Option<WorkloadSpec>,
+    /// The engine that runs it, for the user.
+    #[serde(default)]
+    pub(crate) engine: String,
+    /// The name of its container.
+    pub(crate) container: Option<String>,
+    /// What the client subscribed to.
+    #[serde(default)]
+    pub(crate) topics: Vec<Topic>,
+    #[serde(default)]
     pub(crate) streams: Vec<StreamState>,
 }
 
-/// A stream between two attachments.
+/// A stream between two connections.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct StreamState {
     pub(crate) id: StreamId,
@@ -47,15 +68,16 @@ pub(crate) struct StreamState {
     pub(crate) work: WorkState,
 }
 
-/// What is left to do for a stream.
+/// What remains to be done for a stream.
 #[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum WorkState {
-    /// Everything.
-    Begin(StreamHeader),
-    /// To carry a TCP connection.
+    /// The request or connection was not started.
+    NotStarted(StreamHeader),
+    /// A TCP connection is to be proxied.
     Tcp,
-    /// To carry a Unix connection.
+    /// A Unix connection is to be proxied.
     Unix,
-    /// Nothing but to tell that it was reset.
-    Over,
+    /// The stream was reset, and the client is still to be informed.
+    Reset,
 }

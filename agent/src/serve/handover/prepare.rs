@@ -1,4 +1,4 @@
-//! Decides whether this agent makes way for another build. A refusal changes nothing.
+//! Checks whether this agent can upgrade to another build. A refusal changes nothing.
 
 use std::{fs::File, os::unix::fs::MetadataExt, path::Path, sync::atomic::Ordering};
 
@@ -9,67 +9,74 @@ use jq_common::{
 use tokio::{net::UnixStream, time::timeout};
 
 use crate::{
-    bootstrap::contract::{DRAIN, SNAPSHOT_FORMAT, VERSION_CHECK},
+    bootstrap::contract::{DRAIN, SNAPSHOT_FORMATS, VERSION_CHECK},
     host_program,
     rundir::RunDir,
     serve::{shared::Shared, stage::within, upgrade::Upgrade},
 };
 
-/// Gets ready to make way, while the streams go on.
+/// Prepares an upgrade while the streams continue.
 ///
 /// # Errors
-/// Why this agent stays, in one line. Nothing has changed then.
+/// The reason for a refusal, in one line. Nothing has changed then.
 pub(crate) async fn prepare(request: UpgradeRequest, shared: &Shared) -> Result<Prepared, String> {
-    if shared.stays.load(Ordering::Relaxed) {
+    if shared.upgrade_failed.load(Ordering::Relaxed) {
         return Err("an upgrade has failed before".to_owned());
     }
-    check(&request)?;
+    let format = check(&request)?;
     runs(&request.successor).await?;
     let folder = RunDir::at(request.run_dir.clone());
     let lock = folder.and_then(|folder| folder.lock());
     let lock = lock
         .map_err(|error| format!("{}: {error}", request.run_dir.display()))?
         .ok_or("the successor runs already")?;
-    if !shared.context.quiesce.close() {
+    if !shared.context.quiesce.start() {
         return Err("an upgrade is under way".to_owned());
     }
-    if timeout(DRAIN, shared.context.quiesce.empty()).await.is_err() {
-        shared.context.quiesce.open();
+    if timeout(DRAIN, shared.context.quiesce.drained()).await.is_err() {
+        shared.context.quiesce.resume();
         return Err("a workload is being started".to_owned());
     }
     within("helpers", shared.context.workloads.shutdown()).await;
-    Ok(Prepared { request, lock })
+    Ok(Prepared {
+        request,
+        format,
+        lock,
+    })
 }
 
-/// Nothing stands in the way of an upgrade.
+/// The result of a successful preparation.
 pub(crate) struct Prepared {
     request: UpgradeRequest,
+    format: u32,
     lock: File,
 }
 
 impl Prepared {
-    /// `asker` is told when the successor is there.
-    pub(crate) fn for_asker(self, asker: UnixStream) -> Upgrade {
+    /// Turns it into an upgrade whose result is sent to `requester`.
+    pub(crate) fn requested_by(self, requester: UnixStream) -> Upgrade {
         Upgrade {
-            asker,
+            requester,
             successor: self.request.successor,
             run_dir: self.request.run_dir,
+            format: self.format,
             lock: self.lock,
         }
     }
 }
 
-fn check(request: &UpgradeRequest) -> Result<(), String> {
+/// The format of the snapshot that the successor is to be left.
+fn check(request: &UpgradeRequest) -> Result<u32, String> {
     let version = |text: &str| parse_version(text).ok_or_else(|| format!("`{text}` is no version"));
     if version(&request.version)? < version(BUILD)? {
         return Err(format!("this agent's version {BUILD} is newer"));
     }
-    if request.protocol != ALPN {
+    if request.handshake.as_bytes() != ALPN {
         return Err("its clients would not understand the successor".to_owned());
     }
-    if request.handover != SNAPSHOT_FORMAT {
-        return Err("the successor would not understand what this agent leaves".to_owned());
-    }
+    let format = SNAPSHOT_FORMATS
+        .newest_shared(request.formats)
+        .ok_or("the successor would not understand what this agent leaves")?;
     let file = std::fs::metadata(&request.successor);
     let file = file.map_err(|error| format!("{}: {error}", request.successor.display()))?;
     let own = rustix::process::geteuid().as_raw();
@@ -77,10 +84,10 @@ fn check(request: &UpgradeRequest) -> Result<(), String> {
         let path = request.successor.display();
         return Err(format!("{path} is not a program that only its user may change"));
     }
-    Ok(())
+    Ok(format)
 }
 
-/// Whether the program runs here: for the right machine, whole, and not in a place that forbids it.
+/// Checks that the program runs here: built for this machine, complete, and not on a file system mounted noexec.
 async fn runs(program: &Path) -> Result<(), String> {
     match host_program::output(program, &["--version"], VERSION_CHECK).await {
         Ok(output) if output.status.success() => Ok(()),
@@ -89,8 +96,8 @@ async fn runs(program: &Path) -> Result<(), String> {
     }
 }
 
-/// The numbers of a version, and whether it is a release, so that they compare as the versions do (Semantic Versioning
-/// 2.0.0, section 11; pre-releases of the same version count as equal).
+/// Parses a version into its numbers and whether it is a release, so that the results compare as the versions do
+/// (Semantic Versioning 2.0.0, section 11). Pre-releases of the same version count as equal.
 fn parse_version(text: &str) -> Option<([u64; 3], bool)> {
     let text = text.split('+').next()?;
     let (numbers, release) = match text.split_once('-') {

@@ -1,4 +1,4 @@
-//! A session's way from one process to its successor.
+//! Hands a session over from one process to its successor.
 
 use std::{
     os::fd::OwnedFd,
@@ -22,7 +22,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{Carrier, Left, Session, Work, Workload};
+use super::{Carrier, Session, Suspended, Work, Workload};
 use crate::{
     serve::{
         context::Context,
@@ -31,14 +31,14 @@ use crate::{
     workload::{EventSink, RunningWorkload},
 };
 
-/// How long a connection to a workload waits for the way into its network to be found again.
-const RESTORED: Duration = limits::DIAL.saturating_add(Duration::from_secs(5));
+/// Time limit for a connection to wait until the workload is found again.
+const FIND_TIMEOUT: Duration = limits::DIAL.saturating_add(Duration::from_secs(5));
 
-/// How long to wait before the way is looked for again, the first time and at most.
-const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// Interval between attempts to find the workload again: at first, and at most.
+const FIND_INTERVALS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
-impl Left {
-    /// A socket whose stream goes on elsewhere. None for one that breaks by it.
+impl Suspended {
+    /// Suspends a socket. None when it cannot be taken out of the runtime; its stream then breaks.
     pub(super) fn socket(socket: Socket) -> Option<Self> {
         match socket {
             Socket::Tcp(tcp) => Some(Self::Tcp(tcp.into_std().ok()?.into())),
@@ -47,24 +47,24 @@ impl Left {
     }
 }
 
-/// What a session leaves.
+/// What a session hands over.
 pub(crate) struct Exported {
     pub(crate) state: SessionState,
-    /// In the order of the streams that have one.
+    /// Sockets of the streams, in the order of the streams that have one.
     pub(crate) sockets: Vec<OwnedFd>,
-    /// What the send buffer of each stream holds, in their order.
-    pub(crate) held: Vec<Vec<Bytes>>,
+    /// Content of each stream's send buffer, in the order of the streams.
+    pub(crate) send_buffers: Vec<Vec<Bytes>>,
 }
 
 impl Session {
-    pub(super) fn leave_work(&self, id: StreamId, left: Left) {
-        self.left
+    pub(super) fn suspend_work(&self, id: StreamId, suspended: Suspended) {
+        self.suspended
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .insert(id, left);
+            .insert(id, suspended);
     }
 
-    /// Tells the client that a successor takes over, and has the streams stop where they are.
+    /// Tells the client that the agent restarts, and suspends the work on all streams.
     pub(crate) fn freeze(&self) -> Option<Connection> {
         self.freezing.cancel();
         self.workers.close();
@@ -73,36 +73,40 @@ impl Session {
         Some(connection)
     }
 
-    /// What is left of it, once its streams stand.
+    /// Waits until all work is suspended and returns the session's state.
     pub(crate) async fn export(&self) -> Exported {
         self.workers.wait().await;
-        let mut left = std::mem::take(&mut *self.left.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut suspended =
+            std::mem::take(&mut *self.suspended.lock().unwrap_or_else(PoisonError::into_inner));
         let mut streams = Vec::new();
         let mut sockets = Vec::new();
-        let mut held = Vec::new();
+        let mut send_buffers = Vec::new();
         for stream in self.streams.all() {
             let id = stream.id();
             let Some((core, bytes)) = stream.core().snapshot() else {
                 continue;
             };
-            let work = match left.remove(&id) {
-                _ if core.reset.is_some() => WorkState::Over,
-                Some(Left::Begin(header)) => WorkState::Begin(header),
-                Some(Left::Tcp(socket)) => {
+            let work = match suspended.remove(&id) {
+                _ if core.reset.is_some() => WorkState::Reset,
+                Some(Suspended::NotStarted(header)) => WorkState::NotStarted(header),
+                Some(Suspended::Tcp(socket)) => {
                     sockets.push(socket);
                     WorkState::Tcp
                 }
-                Some(Left::Unix(socket)) => {
+                Some(Suspended::Unix(socket)) => {
                     sockets.push(socket);
                     WorkState::Unix
                 }
-                // The client has just opened it and has heard nothing of it: it will open it again.
+                // The client has just opened the stream and has had no reply; it will open it again.
                 None => continue,
             };
             streams.push(StreamState { id, core, work });
-            held.push(bytes);
+            send_buffers.push(bytes);
         }
-        let workload = self.workload.borrow().spec.clone();
+        let (workload, status) = {
+            let workload = self.workload.borrow();
+            (workload.spec.clone(), workload.status())
+        };
         let carrier = self.carrier();
         let state = SessionState {
             client: self.client,
@@ -111,24 +115,32 @@ impl Session {
             keep_s: carrier.keep.as_secs(),
             generation: carrier.generation,
             workload,
+            engine: status.engine,
+            container: status.container,
+            topics: self.subscriptions.topics(),
             streams,
         };
-        Exported { state, sockets, held }
+        Exported {
+            state,
+            sockets,
+            send_buffers,
+        }
     }
 
-    /// A session that goes on where another process left it. It takes as many of `sockets` and `held` as are its own.
+    /// Restores a session. It takes its own part of `sockets` and `send_buffers`.
     pub(crate) fn restore(
         context: &Arc<Context>,
         budget: Arc<BufferBudget>,
         state: SessionState,
         sockets: &mut impl Iterator<Item = OwnedFd>,
-        held: &mut impl Iterator<Item = Vec<Bytes>>,
+        send_buffers: &mut impl Iterator<Item = Vec<Bytes>>,
     ) -> Arc<Self> {
         let generation = state.generation;
         let session = Arc::new(Self::new(state.client, state.id, state.epoch, budget));
-        // None for a session that nothing ever carried: there is nothing to fence.
+        // None for a session that never had a connection: there is nothing to fence.
         let _ = session.streams.fence(generation);
         session.attached.send_replace(generation);
+        session.subscriptions.subscribe(state.topics);
         *session.carrier() = Carrier {
             generation,
             keep: Duration::from_secs(state.keep_s),
@@ -136,15 +148,15 @@ impl Session {
         };
         for stream in state.streams {
             let StreamState { id, core, work } = stream;
-            let bytes = one(held.next().unwrap_or_default());
+            let bytes = joined(send_buffers.next().unwrap_or_default());
             let work = match work {
-                WorkState::Begin(header) => Some(Ok(Work::Begin(header))),
+                WorkState::NotStarted(header) => Some(Ok(Work::Start(header))),
                 WorkState::Tcp => Some(sockets.next().ok_or(()).and_then(tcp)),
                 WorkState::Unix => Some(sockets.next().ok_or(()).and_then(unix)),
-                WorkState::Over => None,
+                WorkState::Reset => None,
             };
             let Some(core) = StreamCore::restore(id, generation, &core, bytes) else {
-                tracing::warn!(stream = id, "a stream's state does not fit");
+                tracing::warn!(stream = id, "a stream's state cannot be restored");
                 continue;
             };
             let stream = session.streams.adopt(core);
@@ -155,17 +167,21 @@ impl Session {
             }
         }
         if let Some(spec) = state.workload {
-            session.workload.send_replace(Workload {
-                spec: Some(spec),
-                running: None,
-                restoring: true,
+            session.change_workload(|workload| {
+                *workload = Workload {
+                    spec: Some(spec),
+                    restoring: true,
+                    engine: state.engine,
+                    container: state.container,
+                    ..Workload::default()
+                };
             });
             session.find_workload(context);
         }
         session
     }
 
-    /// Finds the way into the workload's network again, however often that takes.
+    /// Looks the workload up again until it is found.
     fn find_workload(self: &Arc<Self>, context: &Arc<Context>) {
         let (session, context) = (self.clone(), context.clone());
         self.workers.spawn(async move {
@@ -178,31 +194,28 @@ impl Session {
     }
 
     async fn restore_workload(&self, context: &Context) {
-        let (mut pause, longest) = AGAIN;
+        let (mut pause, longest) = FIND_INTERVALS;
         loop {
             let Some(spec) = self.workload.borrow().spec.clone() else {
                 return;
             };
             let (events, _) = mpsc::channel(1);
             let started = context.workloads.start(&spec, &EventSink::new(events)).await;
-            let running = match started {
-                Ok(started) => Some(started.running),
-                Err(failure) => {
-                    tracing::warn!(?failure, "the workload is not found again");
-                    None
-                }
-            };
-            let found = running.is_some();
-            let kept = self.workload.send_if_modified(|workload| {
-                // The client may have started it anew meanwhile.
+            if let Err(failure) = &started {
+                tracing::warn!(?failure, "the workload was not found again");
+            }
+            let lacked = self.change_workload(|workload| {
+                // The client may have started a workload meanwhile.
                 let lacks = workload.running.is_none();
                 if lacks {
-                    workload.running = running;
                     workload.restoring = false;
+                    if let Ok(started) = &started {
+                        workload.runs(started);
+                    }
                 }
                 lacks
             });
-            if found || !kept {
+            if started.is_ok() || !lacked {
                 return;
             }
             sleep(pause).await;
@@ -210,15 +223,15 @@ impl Session {
         }
     }
 
-    /// The workload's network, once it is found. None when there is none.
+    /// The workload, once it is found. None when there is none.
     pub(super) async fn running(&self) -> Option<Arc<dyn RunningWorkload>> {
         let mut workload = self.workload.subscribe();
-        let found = timeout(RESTORED, workload.wait_for(|workload| !workload.restoring)).await;
+        let found = timeout(FIND_TIMEOUT, workload.wait_for(|workload| !workload.restoring)).await;
         found.ok()?.ok()?.running.clone()
     }
 }
 
-fn one(mut chunks: Vec<Bytes>) -> Bytes {
+fn joined(mut chunks: Vec<Bytes>) -> Bytes {
     match chunks.len() {
         1 => chunks.remove(0),
         _ => chunks.concat().into(),
@@ -229,12 +242,12 @@ fn tcp(socket: OwnedFd) -> Result<Work, ()> {
     let socket = std::net::TcpStream::from(socket);
     socket.set_nonblocking(true).map_err(drop)?;
     let tcp = TcpStream::from_std(socket).map_err(drop)?;
-    Ok(Work::Carry(tcp.into()))
+    Ok(Work::Proxy(tcp.into()))
 }
 
 fn unix(socket: OwnedFd) -> Result<Work, ()> {
     let socket = std::os::unix::net::UnixStream::from(socket);
     socket.set_nonblocking(true).map_err(drop)?;
     let unix = UnixStream::from_std(socket).map_err(drop)?;
-    Ok(Work::Carry(unix.into()))
+    Ok(Work::Proxy(unix.into()))
 }

@@ -1,4 +1,4 @@
-//! What a stream is for, done: a request answered, a connection forwarded.
+//! Works on a stream: answers its request, or proxies its connection.
 
 use std::{pin::pin, sync::Arc};
 
@@ -6,7 +6,8 @@ use jq_common::{
     codec::{self, FrameError},
     protocol::{
         limits,
-        stream::{ResetCode, StreamHeader, Target},
+        stream::{Opened, ResetCode, StreamHeader},
+        target::{Scope, Target},
         workload::{Event, FailureKind, Request, WorkloadSpec},
     },
     session::{
@@ -20,36 +21,43 @@ use tokio::{
     sync::{OwnedSemaphorePermit, mpsc},
 };
 
-use super::{Left, Session, Work, Workload};
+use super::{Session, Suspended, Work};
 use crate::{
     failure::fail,
     serve::{context::Context, dialer},
     workload::EventSink,
 };
 
-/// How many events wait for a slow client before the work waits too.
+/// Events that wait for a slow client before the work waits too.
 const EVENTS: usize = 64;
 
 impl Session {
-    /// Does what a stream is for.
+    /// Starts a task that does the work of a stream.
     pub(super) fn work(self: &Arc<Self>, context: &Arc<Context>, stream: Arc<Stream>, work: Work) {
         let (sender, legs) = mpsc::unbounded_channel();
         self.legs().insert(stream.id(), sender);
         let (session, context) = (self.clone(), context.clone());
         self.workers.spawn(async move {
-            let legs = &mut Arriving(legs);
-            let left = match work {
-                Work::Begin(StreamHeader::Request(Request::Start(spec))) => {
+            let legs = &mut OpenedLegs(legs);
+            let suspended = match work {
+                Work::Start(StreamHeader::Request(Request::Start(spec))) => {
                     session.request(&context, spec, &stream, legs).await
                 }
-                Work::Begin(StreamHeader::Forward(target)) => {
-                    session.forward(&context, target, &stream, legs).await
+                Work::Start(StreamHeader::Forward { target, confirm }) => {
+                    session.forward(&context, (target, confirm), &stream, legs).await
                 }
-                Work::Carry(socket) => session.carry(&stream, socket, legs).await,
+                Work::Start(
+                    StreamHeader::Wait { .. } | StreamHeader::Exec(_) | StreamHeader::Datagrams { .. },
+                ) => {
+                    // Not announced: no client of today's asks for it.
+                    stream.reset(ResetCode::Unsupported);
+                    None
+                }
+                Work::Proxy(socket) => session.proxy(&stream, socket, legs).await,
             };
             session.legs().remove(&stream.id());
-            if let Some(left) = left {
-                session.leave_work(stream.id(), left);
+            if let Some(suspended) = suspended {
+                session.suspend_work(stream.id(), suspended);
             }
         });
     }
@@ -59,47 +67,47 @@ impl Session {
         context: &Arc<Context>,
         spec: Box<WorkloadSpec>,
         stream: &Arc<Stream>,
-        legs: &mut Arriving,
-    ) -> Option<Left> {
+        legs: &mut OpenedLegs,
+    ) -> Option<Suspended> {
         let Ok(turn) = self.requests.clone().try_acquire_owned() else {
             stream.reset(ResetCode::TooMany);
             return None;
         };
         let permit = tokio::select! {
-            permit = context.quiesce.enter() => permit,
+            permit = context.quiesce.acquire() => permit,
             () = stream.settles() => return None,
             () = self.streams.ended() => {
                 stream.reset(ResetCode::SessionLost);
                 return None;
             }
             () = self.freezing.cancelled() => {
-                return Some(Left::Begin(StreamHeader::Request(Request::Start(spec))));
+                return Some(Suspended::NotStarted(StreamHeader::Request(Request::Start(spec))));
             }
         };
         let Ok((mut ours, theirs)) = UnixStream::pair() else {
             stream.reset(ResetCode::ShuttingDown);
             return None;
         };
-        let told = async {
+        let answered = async {
             if let Err(error) = self.start(context, *spec, turn, &mut ours).await {
-                tracing::debug!(%error, "client left during a request");
+                tracing::debug!(%error, "the client left during a request");
             }
             drop(ours);
             drop(permit);
         };
-        let mut carried = pin!(self.carry(stream, theirs.into(), legs));
+        let mut proxied = pin!(self.proxy(stream, theirs.into(), legs));
         tokio::select! {
-            // Given up before all was told: the work goes on alone.
-            left = &mut carried => left,
-            () = told => carried.await,
+            // The stream ended before all events were sent: the work continues alone.
+            suspended = &mut proxied => suspended,
+            () = answered => proxied.await,
         }
     }
 
-    /// Carries a socket until its stream is over, or until the session moves: then the socket is left.
-    async fn carry(&self, stream: &Arc<Stream>, socket: Socket, legs: &mut Arriving) -> Option<Left> {
-        let carrying = self.streams.proxy(stream, &socket, legs);
-        let Some(ended) = self.freezing.run_until_cancelled(carrying).await else {
-            return Left::socket(socket);
+    /// Proxies a socket until its stream ends, or until an upgrade: then returns the socket.
+    async fn proxy(&self, stream: &Arc<Stream>, socket: Socket, legs: &mut OpenedLegs) -> Option<Suspended> {
+        let proxying = self.streams.proxy(stream, &socket, legs);
+        let Some(ended) = self.freezing.run_until_cancelled(proxying).await else {
+            return Suspended::socket(socket);
         };
         if let Ended::Reset(code) = ended {
             tracing::debug!(stream = stream.id(), ?code, "reset");
@@ -107,8 +115,8 @@ impl Session {
         None
     }
 
-    /// Starts the workload. The work belongs to the agent and not to the session, so that a client that leaves in the
-    /// middle leaves nothing half made.
+    /// Starts the workload. The start is a task of the agent rather than of the session, so that a client that leaves
+    /// in the middle leaves nothing half created.
     async fn start(
         self: &Arc<Self>,
         context: &Arc<Context>,
@@ -116,28 +124,30 @@ impl Session {
         turn: OwnedSemaphorePermit,
         send: &mut UnixStream,
     ) -> Result<(), FrameError> {
-        let (events, mut happening) = mpsc::channel(EVENTS);
+        let (events, mut received) = mpsc::channel(EVENTS);
         let (session, work) = (self.clone(), context.clone());
-        let permit = context.quiesce.again();
+        let permit = context.quiesce.acquire_another();
         context.work.spawn(async move {
             let _held = (permit, turn);
-            let _presence = work.idle.enter();
+            let _activity = work.idle.begin_activity();
             let sink = EventSink::new(events.clone());
-            let last = match work.workloads.start(&spec, &sink).await {
-                Ok(started) => {
-                    session.workload.send_replace(Workload {
-                        spec: Some(spec),
-                        running: Some(started.running),
-                        restoring: false,
-                    });
-                    Event::Ready(Box::new(started.ready))
+            session.change_workload(|workload| workload.starting += 1);
+            let started = work.workloads.start(&spec, &sink).await;
+            session.change_workload(|workload| {
+                workload.starting -= 1;
+                if let Ok(started) = &started {
+                    workload.spec = Some(spec);
+                    workload.runs(started);
                 }
+            });
+            let last = match started {
+                Ok(started) => Event::Ready(Box::new(started.ready)),
                 Err(failure) => Event::Failed(failure),
             };
             // Fails only when the client has left.
             let _ = events.send(last).await;
         });
-        while let Some(event) = happening.recv().await {
+        while let Some(event) = received.recv().await {
             codec::write(send, &event, limits::CONTROL_FRAME).await?;
             if event.is_final() {
                 return Ok(());
@@ -145,8 +155,8 @@ impl Session {
         }
         let failure = fail(
             FailureKind::Internal,
-            "the agent gave up",
-            "a fault in the agent; its log on the host says more",
+            "the agent failed to start the workload",
+            "internal error; see the agent's log on the host",
             "",
         );
         codec::write(send, &Event::Failed(failure), limits::CONTROL_FRAME).await
@@ -155,21 +165,30 @@ impl Session {
     async fn forward(
         &self,
         context: &Context,
-        target: Target,
+        (target, confirm): (Target, bool),
         stream: &Arc<Stream>,
-        legs: &mut Arriving,
-    ) -> Option<Left> {
+        legs: &mut OpenedLegs,
+    ) -> Option<Suspended> {
         let dialled = tokio::select! {
             dialled = self.dial(context, &target) => dialled,
-            // Given up by the client meanwhile, or with the session.
+            // Reset by the client meanwhile, or with the session.
             () = stream.settles() => return None,
             () = self.streams.ended() => Err(ResetCode::SessionLost),
-            () = self.freezing.cancelled() => return Some(Left::Begin(StreamHeader::Forward(target))),
+            () = self.freezing.cancelled() => {
+                return Some(Suspended::NotStarted(StreamHeader::Forward { target, confirm }));
+            }
         };
-        match dialled {
-            Ok(tcp) => self.carry(stream, tcp.into(), legs).await,
+        let opened = dialled.and_then(|tcp| {
+            if confirm {
+                let opened = codec::encode(&Opened::default(), limits::REPLY_FRAME);
+                stream.send_first(opened.map_err(|_| ResetCode::Unsupported)?.into());
+            }
+            Ok(tcp)
+        });
+        match opened {
+            Ok(tcp) => self.proxy(stream, tcp.into(), legs).await,
             Err(code) => {
-                tracing::debug!(?target, ?code, "forward refused");
+                tracing::debug!(?target, ?code, "connection refused");
                 stream.reset(code);
                 None
             }
@@ -177,26 +196,27 @@ impl Session {
     }
 
     async fn dial(&self, context: &Context, target: &Target) -> Result<TcpStream, ResetCode> {
-        if let Target::Host { .. } = target {
+        if target.scope == Scope::Host {
             return dialer::dial(target, None).await;
         }
         loop {
-            context.quiesce.opened().await;
+            context.quiesce.resumed().await;
             let running = self.running().await;
             tokio::select! {
                 biased;
-                // The way in is being taken away, for another to come: what was refused may be refused for that.
-                () = context.quiesce.closed() => {}
+                // The helper is being removed for an upgrade: a refusal now may be due to that, so try again
+                // afterwards.
+                () = context.quiesce.started() => {}
                 dialled = dialer::dial(target, running.as_deref()) => return dialled,
             }
         }
     }
 }
 
-/// Legs as the client opens them.
-struct Arriving(mpsc::UnboundedReceiver<Leg>);
+/// The QUIC streams that the client opens for a stream; the newest is used.
+struct OpenedLegs(mpsc::UnboundedReceiver<Leg>);
 
-impl LegSource for Arriving {
+impl LegSource for OpenedLegs {
     async fn next(&mut self) -> Leg {
         let Some(mut leg) = self.0.recv().await else {
             return std::future::pending().await;

@@ -1,9 +1,9 @@
-//! An image's lists of users and groups: finding a user in them, adding one.
+//! An image's `/etc/passwd` and `/etc/group`: looking users up, adding one.
 
 use super::injected_user::{HOME, InjectedUser};
 
-/// Uid and gid of a container's user (`name`, `uid`, `name:group`, `uid:gid`; empty is root) as the engine resolves
-/// it. None when a name is not in the list.
+/// Resolves a container's user (`name`, `uid`, `name:group`, `uid:gid`; empty for root) to uid and gid, as engines do.
+/// None when the name is not listed.
 pub(crate) fn resolve(user: &str, passwd: &str) -> Option<(u32, u32)> {
     let (user, group) = user
         .split_once(':')
@@ -22,7 +22,7 @@ pub(crate) fn resolve(user: &str, passwd: &str) -> Option<(u32, u32)> {
             .and_then(|fields| fields[3].parse().ok())
             .unwrap_or(0)
     };
-    // A group's name is not looked up: the file's owner is what counts.
+    // A group name is not looked up, because only the file's owner matters.
     let gid = group
         .and_then(|group| group.parse().ok())
         .unwrap_or_else(own_group);
@@ -34,7 +34,7 @@ pub(crate) fn is_root(user: &str) -> bool {
     matches!(user.split(':').next().unwrap_or_default(), "" | "0" | "root")
 }
 
-/// `/etc/passwd` with a line for the newcomer; none when the uid has one already.
+/// `/etc/passwd` with a line for the injected user; None when the uid is already listed.
 pub(crate) fn with_user(passwd: &str, injected_user: &InjectedUser) -> Option<String> {
     let InjectedUser { name, uid, gid } = injected_user;
     has_id(passwd, *uid).not_then(|| {
@@ -43,7 +43,7 @@ pub(crate) fn with_user(passwd: &str, injected_user: &InjectedUser) -> Option<St
     })
 }
 
-/// `/etc/group` with a line for the newcomer's group; none when the gid has one already.
+/// `/etc/group` with a line for the injected user's group; None when the gid is already listed.
 pub(crate) fn with_group(group: &str, injected_user: &InjectedUser) -> Option<String> {
     has_id(group, injected_user.gid).not_then(|| {
         let name = free_name(group, &injected_user.name);
@@ -51,14 +51,14 @@ pub(crate) fn with_group(group: &str, injected_user: &InjectedUser) -> Option<St
     })
 }
 
-/// Both lists have the number in their third field.
+/// Whether an id is listed; both files have it in the third field.
 fn has_id(list: &str, id: u32) -> bool {
     let id = id.to_string();
     list.lines()
         .any(|line| line.split(':').nth(2) == Some(id.as_str()))
 }
 
-/// The name, or `jq` when the image has given it to someone else.
+/// The name, or `jq` when the image uses it for another user.
 fn free_name(list: &str, name: &str) -> String {
     let taken = list.lines().any(|line| line.split(':').next() == Some(name));
     if taken { "jq".into() } else { name.into() }
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_newcomer_is_added_once_and_takes_nobodys_name() {
+    fn an_injected_user_is_added_once_and_under_a_free_name() {
         let injected_user = |name: &str, uid| InjectedUser {
             name: name.into(),
             uid,

@@ -1,5 +1,5 @@
-//! An engine in memory, for tests of who uses one. A helper's container runs the helper's role as a task, in this
-//! machine's own network.
+//! An engine in memory, for tests. The container of a network helper runs the helper as a task, in this machine's own
+//! network namespace.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -18,7 +18,7 @@ use crate::{
     netns_helper,
 };
 
-/// An engine whose every container runs until it is told otherwise.
+/// An engine whose containers run until they are ended.
 pub(crate) struct Fake {
     facts: EngineFacts,
     state: Mutex<State>,
@@ -27,27 +27,27 @@ pub(crate) struct Fake {
 
 #[derive(Default)]
 pub(crate) struct State {
-    /// Images that are there.
+    /// Images that the engine has.
     pub(crate) images: HashMap<String, ImageFacts>,
     /// Images that can be pulled.
     pub(crate) registry: HashMap<String, ImageFacts>,
     /// Containers by id.
     pub(crate) containers: BTreeMap<String, FakeContainer>,
-    /// Every call that changes something, in order: `pull IMAGE`, `create NAME`, `start ID`, `remove ID`.
+    /// All calls that change something, in order: `pull IMAGE`, `create NAME`, `start ID`, `remove ID`.
     pub(crate) calls: Vec<String>,
-    /// Errors of the next starts, first to last.
+    /// Errors of the next starts, in order.
     pub(crate) refuse_start: Vec<EngineError>,
     /// Containers end as soon as they are started.
     pub(crate) ends_at_once: Option<Exit>,
-    /// What every container has written.
+    /// Output of every container.
     pub(crate) log: Vec<String>,
-    /// What `nvidia-smi -L` says inside.
+    /// Output of `nvidia-smi -L` in every container.
     pub(crate) gpus_inside: String,
-    /// Programs in every image, by their paths.
+    /// Paths of programs in every image.
     pub(crate) programs: Vec<String>,
-    /// Helpers' roles, by container.
+    /// Tasks of the network helpers, by container.
     roles: HashMap<String, JoinSet<()>>,
-    /// What any other command says and how it ends; none: it runs on.
+    /// Output and exit code of any other command; None: it keeps running.
     pub(crate) exec_ends: Option<(String, i64)>,
 }
 
@@ -73,7 +73,7 @@ impl Fake {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a container that somebody else has made.
+    /// Adds a container that somebody else has created.
     pub(crate) fn add(&self, id: &str, name: &str, phase: Phase) {
         let spec = ContainerSpec {
             name: name.into(),
@@ -129,7 +129,7 @@ impl Images for Fake {
                 total: Some(2),
                 detail: "1 of 2 layers".into(),
             });
-            // So that two at once would be seen.
+            // So that two concurrent pulls would be noticed.
             tokio::task::yield_now().await;
             let mut state = self.state();
             state.calls.push(format!("pull {reference}"));
@@ -236,7 +236,7 @@ impl Containers for Fake {
                 let socket = Path::new(&shared).join(netns_helper::SOCKET);
                 let mut role = JoinSet::new();
                 role.spawn(async move {
-                    // Ends when the agent lets go.
+                    // Ends when the agent closes the connection.
                     let _ = netns_helper::run(&socket).await;
                 });
                 self.state().roles.insert(id.to_owned(), role);

@@ -1,4 +1,4 @@
-//! The files that are put into a container before it starts.
+//! Files that are put into a container before it starts.
 
 use super::{
     etc_passwd,
@@ -9,7 +9,7 @@ use crate::{
     workload::jupyter,
 };
 
-/// The token's file, for who Jupyter runs as.
+/// The token's file, owned by the user that Jupyter runs as.
 pub(crate) fn token_entries(token: &str, (uid, gid): (u32, u32)) -> Vec<Entry> {
     let (folder, _) = jupyter::TOKEN_FILE.rsplit_once('/').unwrap_or_default();
     vec![
@@ -18,7 +18,7 @@ pub(crate) fn token_entries(token: &str, (uid, gid): (u32, u32)) -> Vec<Entry> {
     ]
 }
 
-/// What a newcomer needs: a home, unless a mount is in its place, and a name.
+/// What an injected user needs: a home, unless a mount covers it, and a name.
 pub(crate) fn injected_user_entries(
     injected_user: &InjectedUser,
     mounts: &[Mount],
@@ -29,7 +29,7 @@ pub(crate) fn injected_user_entries(
         entries.push(folder_entry(HOME, 0o700, (injected_user.uid, injected_user.gid)));
     }
     let (passwd, group) = lists;
-    // A list that cannot be read (a link, or none at all) is left as it is: one with our line alone would lose root.
+    // A list that cannot be read (a link, or missing) is left alone: a list with only our line would lose root.
     if let Some(list) = passwd.and_then(|list| etc_passwd::with_user(list, injected_user)) {
         entries.push(file_entry("/etc/passwd", &list, 0o644, (0, 0)));
     }
@@ -62,7 +62,7 @@ mod tests {
     use crate::engine::MountSource;
 
     #[test]
-    fn a_newcomer_gets_a_home_that_no_mount_covers_and_a_name() {
+    fn an_injected_user_gets_a_name_and_a_home_unless_a_mount_covers_it() {
         let user = InjectedUser {
             name: "ada".into(),
             uid: 1234,
@@ -85,13 +85,13 @@ mod tests {
             read_only: false,
         };
         assert_eq!(paths(&[covering]), ["/etc/passwd", "/etc/group"]);
-        // One line alone in place of a list that could not be read would take root's away.
+        // A list with only our line, in place of one that could not be read, would lose root.
         let unreadable = injected_user_entries(&user, &[], (None, None));
         assert!(unreadable.iter().all(|entry| entry.path == HOME));
     }
 
     #[test]
-    fn the_token_is_readable_by_who_needs_it_only() {
+    fn the_token_is_readable_only_by_the_user_of_jupyter() {
         let entries = token_entries("secret", (1234, 1235));
         let file = &entries[1];
         assert_eq!((file.mode, file.uid, file.gid), (0o400, 1234, 1235));

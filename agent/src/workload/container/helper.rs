@@ -1,5 +1,5 @@
-//! The helper in a container's network: the agent's own binary, alone in an image, in a container that shares the
-//! target's network and nothing else. It works for any target: no shell, read-only, non-root.
+//! The network helper of a container: the agent's own binary in an image of its own, run in a container that shares the
+//! target's network and nothing else. It is read-only, non-root and needs no shell, so it works with any target.
 
 mod access;
 mod error;

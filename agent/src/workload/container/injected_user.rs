@@ -1,9 +1,9 @@
-//! A user whom the image does not know.
+//! A user that the image does not know.
 
-/// The home made for a caller whom the image does not know.
+/// The home created for such a user.
 pub(crate) const HOME: &str = "/home/jq";
 
-/// A user who is added to the image's lists of users and groups.
+/// A user to be added to the image's lists of users and groups.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct InjectedUser {
     pub(crate) name: String,

@@ -7,12 +7,12 @@ const NOFILE: u64 = 1 << 20;
 /// Stack in bytes.
 const STACK: u64 = 64 << 20;
 
-/// Hard limits that bound what may be asked for.
+/// Hard limits that bound the limits of a container.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct HardLimits {
-    /// The kernel's bound on open files.
+    /// The kernel's limit on open files.
     pub(crate) kernel_files: u64,
-    /// This process's own, which a rootless engine of the same user shares; none is unlimited.
+    /// This process's own limits, which a rootless engine of the same user has too; None is unlimited.
     pub(crate) own_files: Option<u64>,
     pub(crate) own_stack: Option<u64>,
     pub(crate) own_memlock: Option<u64>,
@@ -46,7 +46,7 @@ fn saturate(value: u64) -> i64 {
 }
 
 impl HardLimits {
-    /// This host's and this process's.
+    /// Reads the limits of this host and this process.
     pub(crate) fn read() -> Self {
         use rustix::process::{Resource, getrlimit};
         let kernel_files = std::fs::read_to_string("/proc/sys/fs/nr_open")
@@ -61,12 +61,12 @@ impl HardLimits {
     }
 }
 
-/// Takes the limits out that the engine names by their number (`rlimit type 8`), or all, and returns their names.
-pub(crate) fn take_refused(limits: &mut Vec<Limit>, why: &str) -> String {
+/// Removes the limits that the engine's message names by number (`rlimit type 8`), or all, and returns their names.
+pub(crate) fn remove_refused(limits: &mut Vec<Limit>, why: &str) -> String {
     let number = why
         .split_once("rlimit type ")
         .and_then(|(_, rest)| rest.split(|c: char| !c.is_ascii_digit()).next());
-    // setrlimit(2)'s numbers on Linux.
+    // Numbers of setrlimit(2) on Linux.
     let name = match number {
         Some("3") => "stack",
         Some("7") => "nofile",
@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn limits_stay_within_what_the_host_allows() {
+    fn limits_stay_within_those_of_the_host() {
         let own = HardLimits {
             kernel_files: 4096,
             own_files: Some(2000),

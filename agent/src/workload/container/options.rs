@@ -1,4 +1,4 @@
-//! What a container was asked to be, in a form that it carries as a label and that can be compared.
+//! The options that a container was created with, in a form that is stored in a label and can be compared.
 
 use std::path::Path;
 
@@ -9,18 +9,22 @@ use sha2::{Digest, Sha256};
 use super::volumes;
 use crate::engine::MountSource;
 
-/// The choices that make one container another. Those that only matter while it is made (`--pull`) are not here.
+/// Options that distinguish one container from another. Those that matter only during creation (`--pull`) are left out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Options {
     pub(crate) image: String,
+    #[serde(default)]
     pub(crate) gpus: String,
     /// `SOURCE:DESTINATION[:ro]`, sorted.
+    #[serde(default)]
     pub(crate) volumes: Vec<String>,
-    /// `NAME=value`, sorted; of two with the same name the last.
+    /// `NAME=value`, sorted; the last value wins.
+    #[serde(default)]
     pub(crate) env: Vec<String>,
     pub(crate) workdir: Option<String>,
     pub(crate) shm_size: Option<u64>,
     pub(crate) user: Option<String>,
+    #[serde(default)]
     pub(crate) jupyter: JupyterKind,
 }
 
@@ -28,7 +32,7 @@ impl Options {
     /// The options of a request for a container of `image`.
     ///
     /// # Errors
-    /// When a volume makes no sense.
+    /// When a volume is invalid.
     pub(crate) fn of(spec: &WorkloadSpec, image: &str, home: &Path) -> Result<Self, Failure> {
         let mut volumes: Vec<String> = volumes::resolve(&spec.volumes, home)?
             .into_iter()
@@ -57,22 +61,22 @@ impl Options {
         })
     }
 
-    /// What the container carries.
+    /// Serialises the options for the label.
     pub(crate) fn to_label(&self) -> String {
-        // Strings, numbers and lists of them always serialise.
+        // Strings, numbers and lists always serialise.
         serde_json::to_string(self).unwrap_or_default()
     }
 
-    /// What a container carries; none when it is not readable (made by another version).
+    /// Parses a container's label; None when it was written by an incompatible version.
     pub(crate) fn from_label(label: &str) -> Option<Self> {
         serde_json::from_str(label).ok()
     }
 
-    /// The same with the values of variables made unreadable: labels are seen by more people than an environment is.
+    /// Replaces the values of variables by hashes: labels are visible to more people than an environment.
     pub(crate) fn sealed(&self, nonce: &str) -> Self {
         let seal = |pair: &String| {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let sealed = jq_common::bootstrap::hex(&Sha256::digest(format!("{nonce}\0{value}")));
+            let sealed = jq_common::protocol::hex::encode(&Sha256::digest(format!("{nonce}\0{value}")));
             format!("{name}={}", &sealed[..32])
         };
         Self {
@@ -81,9 +85,9 @@ impl Options {
         }
     }
 
-    /// What is asked for here, and for the rest what the container has: for a request that names no image. Jupyter is
-    /// the container's in any case, since a request cannot leave it open.
-    pub(crate) fn over(self, has: &Self) -> Self {
+    /// Fills options that were not requested from those of the container, for a request that names no image. Jupyter
+    /// always is the container's, since a request cannot leave it open.
+    pub(crate) fn with_defaults_of(self, has: &Self) -> Self {
         let or = |asked: Vec<String>, has: &Vec<String>| if asked.is_empty() { has.clone() } else { asked };
         Self {
             image: has.image.clone(),
@@ -101,7 +105,7 @@ impl Options {
         }
     }
 
-    /// Each difference of this container to what is asked for now: `image: A, asked for B`.
+    /// Lists the differences between this container and the request: `image: A, asked for B`.
     pub(crate) fn differences(&self, asked: &Self) -> Vec<String> {
         let mut differences = Vec::new();
         if self.env != asked.env && names(&self.env, &asked.env) == names(&asked.env, &self.env) {
@@ -154,7 +158,7 @@ fn list(items: &[String]) -> String {
     }
 }
 
-/// The names of the variables whose values differ from the other's; the values may be secrets.
+/// Names of the variables whose values differ from the other's. Values are not shown because they may be secrets.
 fn names(env: &[String], other: &[String]) -> String {
     let differing: Vec<&str> = env
         .iter()
@@ -182,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn the_label_says_it_all() {
+    fn options_are_read_back_from_their_label() {
         let mut spec = spec();
         spec.env = vec![
             ("B".into(), "1".into()),
@@ -193,10 +197,12 @@ mod tests {
         assert_eq!(options.env, ["A=x=y", "B=2"]);
         assert_eq!(Options::from_label(&options.to_label()), Some(options));
         assert_eq!(Options::from_label("{}"), None);
+        let older = Options::from_label(r#"{"image":"i","of_a_newer_version":1}"#).unwrap();
+        assert_eq!((older.image.as_str(), older.jupyter), ("i", JupyterKind::Lab));
     }
 
     #[test]
-    fn only_what_makes_another_container_is_a_difference() {
+    fn only_options_of_the_container_are_compared() {
         let one = spec();
         let mut other = spec();
         other.pull = jq_common::protocol::workload::PullPolicy::Always;

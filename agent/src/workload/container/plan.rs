@@ -1,4 +1,4 @@
-//! What is to be done, from what is asked for and what is there. Plain functions; `run` carries the steps out.
+//! Plans what to do, from what was requested and what exists. Pure; `run` carries the steps out.
 
 use jq_common::protocol::workload::{Failure, FailureKind, Origin, PullPolicy};
 
@@ -9,13 +9,13 @@ use crate::{
     session_store::ContainerRecord,
 };
 
-/// What a request wants of a container.
+/// What a request wants.
 #[derive(Clone, Debug)]
 pub(crate) struct Desired<'a> {
     pub(crate) session: &'a str,
     /// The caller's uid.
     pub(crate) owner: u32,
-    /// The session's container's name.
+    /// Name of the workload's container.
     pub(crate) name: &'a str,
     pub(crate) target: Target,
     pub(crate) pull: PullPolicy,
@@ -24,42 +24,42 @@ pub(crate) struct Desired<'a> {
 /// Which container a request wants.
 #[derive(Clone, Debug)]
 pub(crate) enum Target {
-    /// One that the user brought along, by this name or id.
+    /// A container that the user brought along, by name or id.
     Existing(String),
-    /// The session's, with these options.
+    /// The workload's container, with these options.
     Session(Options),
-    /// The session's, whatever its options.
+    /// The workload's container with whatever options it has; these were requested in addition.
     Whatever(Options),
 }
 
-/// What is there.
+/// What exists.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Observed {
-    /// The container of the name in question.
+    /// The container with the wanted name.
     pub(crate) container: Option<ContainerState>,
-    /// What this user's state says about the session's container.
+    /// This user's record of the workload's container.
     pub(crate) record: Option<ContainerRecord>,
     /// The engine has the image.
     pub(crate) image: bool,
 }
 
-/// One thing to do.
+/// One step of a plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// Remove this container of ours, which has never run: an earlier request was cut off while making it.
+    /// Remove this container of ours, which has never run: an earlier creation was interrupted.
     Discard(String),
     /// Pull the image.
     Pull,
-    /// Make the container and start it.
+    /// Create the container and start it.
     Create,
     /// Start this container, which is ours.
     Start(String),
-    /// Use this container as it runs.
+    /// Use this container, which is running.
     Use(String),
 }
 
 impl Step {
-    /// How the container came to run, for the step that makes it run.
+    /// How the container came to run, for a step that ends with a running container.
     pub(crate) fn origin(&self) -> Option<Origin> {
         match self {
             Self::Create => Some(Origin::Created),
@@ -70,10 +70,10 @@ impl Step {
     }
 }
 
-/// The steps from `observed` to `desired`; the last makes a container run.
+/// Plans the steps from `observed` to `desired`; the last one ends with a running container.
 ///
 /// # Errors
-/// When what is there is in the way; nothing is to be changed then.
+/// When something is in the way; nothing is changed then.
 pub(crate) fn plan(desired: &Desired, observed: &Observed) -> Result<Vec<Step>, Failure> {
     match (&desired.target, &observed.container) {
         (Target::Existing(name), container) => existing(name, container.as_ref()),
@@ -84,8 +84,8 @@ pub(crate) fn plan(desired: &Desired, observed: &Observed) -> Result<Vec<Step>, 
             "name an image: `--image quay.io/jupyter/pytorch-notebook`",
         )),
         (Target::Whatever(asked), Some(container)) => {
-            let asked =
-                ownership::options(container).map(|has| ownership::comparable(asked, container).over(&has));
+            let asked = ownership::options(container)
+                .map(|has| ownership::comparable(asked, container).with_defaults_of(&has));
             session(desired, observed, container, asked.as_ref(), None)
         }
         (Target::Session(options), Some(container)) => {
@@ -107,8 +107,8 @@ fn existing(name: &str, container: Option<&ContainerState>) -> Result<Vec<Step>,
     };
     match container {
         None => unavailable(
-            "there is no container of this name".into(),
-            "`docker ps` on the host lists those that run".into(),
+            "there is no container with this name".into(),
+            "`docker ps` on the host lists the running ones".into(),
         ),
         Some(container) => match container.phase {
             Phase::Running => Ok(vec![Step::Use(container.id.clone())]),
@@ -117,7 +117,7 @@ fn existing(name: &str, container: Option<&ContainerState>) -> Result<Vec<Step>,
                 format!("`docker unpause {name}` on the host"),
             ),
             _ => unavailable(
-                "it does not run".into(),
+                "it is not running".into(),
                 format!("`docker start {name}` on the host"),
             ),
         },
@@ -133,27 +133,27 @@ fn session(
 ) -> Result<Vec<Step>, Failure> {
     let name = desired.name;
     let remove = format!("remove the container with `docker rm -f {name}` on the host");
-    let stranger = ownership::stranger(
+    let not_ours = ownership::why_not_ours(
         container,
         desired.owner,
         desired.session,
         observed.record.as_ref(),
     );
-    if let Some(why) = stranger {
+    if let Some(why) = not_ours {
         return Err(fail(
             FailureKind::NameTaken,
             format!("the container name `{name}` is taken"),
             why,
-            format!("use another session name (`--name`); if it is of no use to anyone, {remove}"),
+            format!("use another session name (`--name`); if nobody needs it, {remove}"),
         ));
     }
-    // Nobody has ever used it, so nothing is lost and its options do not matter.
+    // It has never run, so nothing is lost and its options do not matter.
     if container.phase == Phase::Created {
         let Some(image) = image else {
             return Err(fail(
                 FailureKind::BadRequest,
-                format!("the container `{name}` was never finished"),
-                "its making was interrupted",
+                format!("the container `{name}` is incomplete"),
+                "its creation was interrupted",
                 "name the image again: `--image IMAGE`",
             ));
         };
@@ -163,13 +163,13 @@ fn session(
     }
     if let Some(asked) = asked {
         let differences = ownership::options(container).map_or_else(
-            || vec!["it was made by another version of jq".to_owned()],
+            || vec!["it was created by another version of jq".to_owned()],
             |has| has.differences(asked),
         );
         if !differences.is_empty() {
             return Err(fail(
                 FailureKind::SpecDiffers,
-                format!("the container `{name}` was made with other options"),
+                format!("the container `{name}` was created with other options"),
                 differences.join("; "),
                 format!(
                     "use another session name (`--name`), or {remove} (what is not in its volumes is lost)"
@@ -183,13 +183,13 @@ fn session(
         Phase::Paused => Err(fail(
             FailureKind::ContainerUnavailable,
             format!("the container `{name}` is paused"),
-            "a paused container answers nothing",
+            "a paused container does not respond",
             format!("`docker unpause {name}` on the host"),
         )),
         Phase::Other => Err(fail(
             FailureKind::ContainerUnavailable,
             format!("the container `{name}` can be neither used nor started right now"),
-            "the engine is restarting or removing it, or failed to",
+            "the engine is restarting or removing it, or has failed to",
             format!("try again in a moment, or {remove}"),
         )),
     }

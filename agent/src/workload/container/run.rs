@@ -1,4 +1,4 @@
-//! Carrying out the plan for a container, and telling the client about it.
+//! Carries out the plan for a container, and reports to the client.
 
 mod create;
 mod jupyter;
@@ -41,7 +41,7 @@ pub(crate) struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Finds or makes the container and what is to run in it.
+    /// Finds or creates the container and starts what is to run in it.
     pub(crate) async fn container(&self) -> Result<Started, Failure> {
         let name = ownership::name(&self.host.user, &self.spec.session);
         let desired = Desired {
@@ -68,7 +68,7 @@ impl Run<'_> {
                     self.engine
                         .remove(id)
                         .await
-                        .map_err(|error| failure::engine("cannot remove a half-made container", &error))?;
+                        .map_err(|error| failure::engine("cannot remove an incomplete container", &error))?;
                     continue;
                 }
                 Step::Pull => {
@@ -76,9 +76,9 @@ impl Run<'_> {
                     continue;
                 }
                 Step::Create => {
-                    let made = self.create(&token).await?;
-                    gpus_wanted = made.with_gpus;
-                    made.id
+                    let created = self.create(&token).await?;
+                    gpus_wanted = created.with_gpus;
+                    created.id
                 }
                 Step::Start(id) => {
                     self.start(id, &token).await?;
@@ -91,8 +91,8 @@ impl Run<'_> {
         let (id, origin) = runs.ok_or_else(|| {
             fail(
                 FailureKind::Internal,
-                "nothing was to be done",
-                "the plan was empty",
+                "the agent found nothing to do",
+                "internal error: the plan was empty",
                 "please report this",
             )
         })?;
@@ -120,7 +120,7 @@ impl Run<'_> {
         let options = Options::of(self.spec, image.unwrap_or_default(), &self.host.home)?;
         Ok(match (image, &self.spec.gpus) {
             (Some(_), _) => Target::Session(options),
-            // Nothing was said of GPUs: whatever the container has.
+            // Nothing was requested about GPUs: the container's own are fine.
             (None, GpuAsk::Default) => Target::Whatever(Options {
                 gpus: String::new(),
                 ..options
@@ -190,7 +190,7 @@ impl Run<'_> {
         })
     }
 
-    /// Starts a stopped container of ours. Its token is put there again: it may have been replaced since.
+    /// Starts a stopped container of ours. Writes its token again, which may have been replaced since.
     async fn start(&self, id: &str, token: &str) -> Result<(), Failure> {
         let failed = |error| failure::engine("cannot start the session's container again", &error);
         self.events.step("starting the container again").await;
@@ -203,7 +203,7 @@ impl Run<'_> {
         self.engine.start(id).await.map_err(failed)
     }
 
-    /// Uid and gid that Jupyter runs as in this container.
+    /// Uid and gid of Jupyter in this container.
     async fn runs_as(&self, container: &ContainerState) -> (u32, u32) {
         if let Some(known) = ownership::runs_as(container) {
             return known;
@@ -213,8 +213,8 @@ impl Run<'_> {
         etc_passwd::resolve(&container.user, &String::from_utf8_lossy(&list)).unwrap_or((0, 0))
     }
 
-    /// The container runs: opens its network, brings Jupyter up, proves the GPUs, unless it was said already that it
-    /// has none.
+    /// Finishes the start of a running container: opens its network, starts Jupyter, and verifies the GPUs unless they
+    /// were already reported missing.
     async fn finish(
         &self,
         id: &str,
@@ -228,20 +228,20 @@ impl Run<'_> {
             .await
             .map_err(|error| failure::engine("cannot ask the engine", &error))?
             .unwrap_or_default();
-        let made_with = self
+        let created_with = self
             .spec
             .existing_container
             .is_none()
             .then(|| ownership::options(&container))
             .flatten();
-        // Looked at while Jupyter comes up, judged once it has.
+        // Detected while Jupyter starts, verified afterwards.
         let (jupyter, seen) = tokio::join!(
-            self.bring_up(&container, origin, token, made_with.as_ref()),
-            self.look_for_gpus(id, gpus_wanted, made_with.as_ref())
+            self.start_jupyter(&container, origin, token, created_with.as_ref()),
+            self.detect_gpus(id, gpus_wanted, created_with.as_ref())
         );
         let (running, jupyter) = jupyter?;
         let gpus = match seen {
-            Some(seen) => self.prove_gpus(id, origin, &seen, made_with.as_ref()).await?,
+            Some(seen) => self.verify_gpus(id, origin, &seen, created_with.as_ref()).await?,
             None => Vec::new(),
         };
         let ready = Ready {
@@ -258,30 +258,31 @@ impl Run<'_> {
         Ok(Started { ready, running })
     }
 
-    /// The GPUs seen inside; none when none are wanted, or when there is nothing to compare them with.
-    async fn look_for_gpus(&self, id: &str, wanted: bool, made_with: Option<&Options>) -> Option<Vec<Gpu>> {
+    /// The GPUs visible inside; None when none are wanted, or when there is nothing to compare them with.
+    async fn detect_gpus(&self, id: &str, wanted: bool, created_with: Option<&Options>) -> Option<Vec<Gpu>> {
         let unwanted = !wanted
             || self.spec.gpus == GpuAsk::None
-            || made_with.is_some_and(|options| options.gpus == "none");
+            || created_with.is_some_and(|options| options.gpus == "none");
         if unwanted || self.gpus.nvidia.is_empty() {
             return None;
         }
         Some(detect::inside(&*self.engine, id).await)
     }
 
-    /// Lists what was seen inside; loud when something is missing, a failure when it was asked for by number.
-    async fn prove_gpus(
+    /// Lists the GPUs visible inside. Missing ones are a warning, or a failure if they were requested by number or id.
+    async fn verify_gpus(
         &self,
         id: &str,
         origin: Origin,
         seen: &[Gpu],
-        made_with: Option<&Options>,
+        created_with: Option<&Options>,
     ) -> Result<Vec<String>, Failure> {
         let lines = gpu::lines(seen);
         match self.spec.gpus {
-            // One that was there and was not to have them all has what it was made with; nothing was asked of it now.
+            // An existing container that was not created with all GPUs keeps what it has; this request did not ask for
+            // GPUs.
             GpuAsk::Default
-                if origin != Origin::Created && made_with.is_none_or(|options| options.gpus != "all") =>
+                if origin != Origin::Created && created_with.is_none_or(|options| options.gpus != "all") =>
             {
                 return Ok(lines);
             }
@@ -299,7 +300,7 @@ impl Run<'_> {
         };
         if matches!(self.spec.gpus, GpuAsk::Count(_) | GpuAsk::Ids(_)) {
             if origin == Origin::Created {
-                // Made without what was insisted on; nobody has used it.
+                // Created without the required GPUs, and never used.
                 self.discard(id).await;
             }
             return Err(gpu::refused(&missing));
@@ -307,7 +308,7 @@ impl Run<'_> {
         let remedy = if origin == Origin::Created {
             "install the NVIDIA Container Toolkit on the host"
         } else {
-            "the container was made without them; a new one (`--name`) may get them"
+            "the container was created without them; a new one (`--name`) may get them"
         };
         self.events
             .warning(format!(
@@ -318,7 +319,7 @@ impl Run<'_> {
         Ok(lines)
     }
 
-    /// Removes a container that was made for this very request.
+    /// Removes a container that was created for this request.
     async fn discard(&self, id: &str) {
         if let Err(error) = self.engine.remove(id).await {
             self.events

@@ -1,4 +1,4 @@
-//! The container made for a request: the defaults that one would choose after a year of error, in one place.
+//! Builds the ContainerSpec; all defaults live here.
 
 use std::path::Path;
 
@@ -17,12 +17,12 @@ use crate::{
     workload::{HostContext, gpu::GpuPlan, jupyter},
 };
 
-/// The most shared memory that is given unasked, in bytes.
+/// Most shared memory that a container gets by default, in bytes.
 const SHM_MOST: u64 = 16 << 30;
 /// The home whose owner start.sh of the Jupyter Docker Stacks may change.
 const STACKS_HOME: &str = "/home/jovyan";
 
-/// All that decides what a container is.
+/// Everything that a container's specification depends on.
 pub(crate) struct ContainerInputs<'a> {
     pub(crate) spec: &'a WorkloadSpec,
     pub(crate) options: &'a Options,
@@ -36,8 +36,8 @@ pub(crate) struct ContainerInputs<'a> {
     pub(crate) hard: HardLimits,
 }
 
-/// The container to be made.
-pub(crate) fn container(inputs: ContainerInputs) -> ContainerSpec {
+/// Builds the specification of the container.
+pub(crate) fn build(inputs: ContainerInputs) -> ContainerSpec {
     let ContainerInputs {
         spec,
         image,
@@ -81,7 +81,8 @@ pub(crate) fn container(inputs: ContainerInputs) -> ContainerSpec {
     }
 }
 
-/// `-w`; else the first volume that is a folder to write to; else a newcomer's home, where it can write; else the image's own.
+/// The working directory: `-w`; else the first writable volume that is a folder; else the injected user's home; else
+/// the image's own.
 fn workdir(asked: Option<&str>, mounts: &[Mount], user: &UserPlan, image: &ImageFacts) -> Option<String> {
     if let Some(workdir) = asked {
         return Some(workdir.to_owned());
@@ -105,7 +106,7 @@ fn set(env: &mut Vec<(String, String)>, key: &str, value: &str) {
     env.push((key.to_owned(), value.to_owned()));
 }
 
-/// Half of the memory, 16 GiB at most: with Docker's 64 MB PyTorch's loaders die.
+/// Half of the memory, at most 16 GiB. Docker's default of 64 MB is too small for PyTorch's data loaders.
 fn shared_memory(memory: u64) -> u64 {
     match memory {
         0 => SHM_MOST / 2,
@@ -113,7 +114,7 @@ fn shared_memory(memory: u64) -> u64 {
     }
 }
 
-/// Images that bring an init of their own need no second one.
+/// An image with an init of its own needs no second one.
 fn has_init(entrypoint: &[String]) -> bool {
     let program = entrypoint.first().and_then(|word| word.rsplit('/').next());
     matches!(program, Some("tini" | "tini-static" | "dumb-init" | "init"))

@@ -1,4 +1,5 @@
-//! Who a new container runs as: the caller, where the image allows it, so that files in mounts are the caller's.
+//! Chooses the user of a new container: the caller, where the image allows it, so that files in mounts belong to the
+//! caller.
 
 use jq_common::protocol::workload::UserSpec;
 
@@ -11,24 +12,24 @@ use crate::{
     workload::HostContext,
 };
 
-/// Who a container runs as.
+/// The user of a container.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct UserPlan {
     /// The container's user; none for the image's own.
     pub(crate) user: Option<String>,
-    /// Who Jupyter runs as in the end; none when the image's own user decides.
+    /// The user that Jupyter finally runs as; None when the image decides.
     pub(crate) runs_as: Option<(u32, u32)>,
-    /// Set on top of the image's environment.
+    /// Variables in addition to the image's environment.
     pub(crate) env: Vec<(String, String)>,
-    /// Someone who needs a home and a line in the image's list of users.
+    /// A user who needs a home and a line in the image's list of users.
     pub(crate) injected_user: Option<InjectedUser>,
     /// A program of the image that the command is handed to; none where the entry point does that.
     pub(crate) wrapper: Option<String>,
-    /// Why the caller's uid is not used, where that may surprise.
+    /// A note for the user when files may not belong to the caller.
     pub(crate) note: Option<String>,
 }
 
-/// The rules. `asked` is `--user`.
+/// Chooses the user. `asked` is `--user`.
 pub(crate) fn plan(
     asked: Option<UserSpec>,
     host: &HostContext,
@@ -41,7 +42,7 @@ pub(crate) fn plan(
         return exactly(user.uid, gid, &login_name(host, user.uid));
     }
     if engine.rootless {
-        // Root in there is the caller out here; other users are nobody that the caller knows.
+        // Root in the container is the caller on the host; other users are mapped to ids that the caller cannot use.
         let note = (has_volumes && !is_root(&image.user)).then(|| {
             format!(
                 "the image runs as `{}`, whom a rootless engine maps to another user of the host; \
@@ -76,7 +77,7 @@ pub(crate) fn plan(
     if let Some(starter) = stacks_starter(image) {
         let (uid, gid) = (host.uid, host.gid);
         return UserPlan {
-            // Its start.sh makes its user the caller and then steps down to it.
+            // The image's start.sh changes its user to the caller's ids and then runs as that user.
             user: Some("0:0".into()),
             runs_as: Some((uid, gid)),
             env: vec![
@@ -104,7 +105,7 @@ pub(crate) fn plan(
     }
 }
 
-/// As this user from the first process on.
+/// Runs as this user from the first process on.
 fn exactly(uid: u32, gid: u32, name: &str) -> UserPlan {
     let mut plan = UserPlan {
         user: Some(format!("{uid}:{gid}")),
@@ -126,7 +127,7 @@ fn exactly(uid: u32, gid: u32, name: &str) -> UserPlan {
     plan
 }
 
-/// The caller's name for the caller, made fit for a list of users; `jq` for others.
+/// The caller's name if it is valid in a list of users; `jq` for other users.
 fn login_name(host: &HostContext, uid: u32) -> String {
     let fit = !host.user.is_empty()
         && host
@@ -140,9 +141,9 @@ fn login_name(host: &HostContext, uid: u32) -> String {
     }
 }
 
-/// For an image of the Jupyter Docker Stacks, whose start.sh takes NB_UID and NB_GID when it begins as root: what our
-/// command has to be handed to. Nothing where the entry point is start.sh already; in older images it stands in the
-/// command, which ours takes the place of.
+/// Whether this is an image of the Jupyter Docker Stacks, whose start.sh applies NB_UID and NB_GID when it starts as
+/// root, and the program that our command must be passed to. None inside when the entry point already is start.sh; in
+/// older images it is part of the command, which ours replaces.
 #[expect(
     clippy::option_option,
     reason = "no such image, or one with or without a starter of its own"
@@ -176,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn who_a_container_runs_as() {
+    fn the_user_of_a_container_follows_from_image_and_engine() {
         let plain = image("", &[], &[]);
         let root = image("root:root", &[], &[]);
         let other = image("app", &[], &[]);
@@ -227,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn a_caller_whom_the_image_does_not_know_gets_a_home() {
+    fn a_caller_that_the_image_does_not_know_gets_a_home() {
         let plan = plan(None, &host(), &engine(), &image("", &[], &[]), true);
         assert_eq!(plan.runs_as, Some((1234, 1235)));
         assert!(plan.env.contains(&("HOME".into(), HOME.into())));
@@ -236,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn surprises_about_files_are_said() {
+    fn files_that_may_not_belong_to_the_caller_are_noted() {
         let noted = plan(None, &host(), &engine(), &image("app", &[], &[]), true);
         assert!(noted.note.unwrap().contains("--user 1234:1235"));
         let remapped = EngineFacts {

@@ -1,4 +1,4 @@
-//! Volumes: what their sources mean on this host, and the folders that are made for them.
+//! Volumes: resolves their sources on this host, and creates missing folders.
 
 use std::{
     fs::{self, Permissions},
@@ -15,10 +15,10 @@ use crate::{
     workload::validate::is_name,
 };
 
-/// What the volumes mean to the engine. `~` is the caller's home on this host.
+/// Converts volumes to mounts. `~` is the caller's home on this host.
 ///
 /// # Errors
-/// A source that is neither a path nor a name, or two at the same place.
+/// When a source is neither a path nor a name, or two volumes have the same destination.
 pub(crate) fn resolve(volumes: &[Volume], home: &Path) -> Result<Vec<Mount>, Failure> {
     let mut mounts: Vec<Mount> = Vec::with_capacity(volumes.len());
     for volume in volumes {
@@ -26,7 +26,7 @@ pub(crate) fn resolve(volumes: &[Volume], home: &Path) -> Result<Vec<Mount>, Fai
         if mounts.iter().any(|mount| mount.destination == destination) {
             return Err(fail(
                 FailureKind::BadRequest,
-                "two volumes have the same place in the container",
+                "two volumes have the same destination",
                 format!("`{destination}`"),
                 "give each `-v` a destination of its own",
             ));
@@ -69,12 +69,12 @@ fn trimmed(path: &str) -> String {
     }
 }
 
-/// Makes the missing sources that lie under the caller's home, as the caller, and returns those that were made.
+/// Creates the missing sources under the caller's home, and returns those that were created.
 ///
 /// # Errors
-/// A missing source elsewhere, or one that cannot be made.
+/// When a source elsewhere is missing, or one cannot be created.
 pub(crate) fn prepare(mounts: &[Mount], home: &Path) -> Result<Vec<PathBuf>, Failure> {
-    let mut made = Vec::new();
+    let mut created = Vec::new();
     for mount in mounts {
         let MountSource::Host(path) = &mount.source else {
             continue;
@@ -83,26 +83,26 @@ pub(crate) fn prepare(mounts: &[Mount], home: &Path) -> Result<Vec<PathBuf>, Fai
         match fs::metadata(path) {
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound && is_under(path, home) => {
-                make(path).map_err(|error| unusable(path, &error.to_string()))?;
-                made.push(path.to_owned());
+                create(path).map_err(|error| unusable(path, &error.to_string()))?;
+                created.push(path.to_owned());
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(unusable(path, "it does not exist on the host"));
             }
-            // The engine may see what the caller may not; it decides.
+            // The engine may have access where the caller does not; it decides.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
             Err(error) => return Err(unusable(path, &error.to_string())),
         }
     }
-    Ok(made)
+    Ok(created)
 }
 
-/// Makes a folder and those on the way, 0755 whatever this process's umask is.
-fn make(path: &Path) -> io::Result<()> {
+/// Creates a folder and its missing parents with mode 0755, independently of the umask.
+fn create(path: &Path) -> io::Result<()> {
     if let Some(parent) = path.parent()
         && !parent.exists()
     {
-        make(parent)?;
+        create(parent)?;
     }
     fs::create_dir(path)?;
     fs::set_permissions(path, Permissions::from_mode(0o755))
@@ -118,7 +118,7 @@ fn unusable(path: &Path, why: &str) -> Failure {
         format!("cannot mount {}", path.display()),
         why,
         "the source of `-v SOURCE:DESTINATION` is a path of the GPU host: create it there, correct it, \
-         or use one under `~/`, which is made for you",
+         or use one under `~/`, which is created for you",
     )
 }
 
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_folder_is_made_under_the_home_only() {
+    fn a_missing_folder_is_created_only_under_the_home() {
         let dir = tempfile::tempdir().unwrap();
         let home = dir.path().join("home");
         fs::create_dir(&home).unwrap();

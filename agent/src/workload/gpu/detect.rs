@@ -1,4 +1,4 @@
-//! Looking for GPUs: on the host, and inside a container.
+//! Detects GPUs: on the host, and inside a container.
 
 use std::{ffi::OsStr, fs, os::unix::fs::MetadataExt, path::Path, time::Duration};
 
@@ -15,13 +15,13 @@ use crate::{
     log_tail::Tail,
 };
 
-/// The driver takes its time to wake sleeping GPUs.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Time limit for `nvidia-smi`; the driver may have to wake sleeping GPUs.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Where `nvidia-smi` lies when it is not on PATH (WSL).
+/// Path of `nvidia-smi` under WSL, where it is not on PATH.
 const WSL: &str = "/usr/lib/wsl/lib/nvidia-smi";
 
-/// The host's GPUs. Not looked for when none are wanted.
+/// The host's GPUs. Empty without looking when none are wanted.
 pub(crate) async fn of_host(ask: &GpuAsk, path: &OsStr) -> HostGpus {
     if *ask == GpuAsk::None {
         return HostGpus::default();
@@ -52,10 +52,10 @@ async fn nvidia_smi(path: &OsStr) -> Vec<Gpu> {
     let Some(program) = host_program::find("nvidia-smi", path).or_else(wsl) else {
         return Vec::new();
     };
-    match host_program::output(&program, &["-L"], PATIENCE).await {
+    match host_program::output(&program, &["-L"], TIMEOUT).await {
         Ok(output) => parse_list(&String::from_utf8_lossy(&output.stdout)),
         Err(error) => {
-            tracing::warn!(%error, "nvidia-smi");
+            tracing::warn!(%error, "nvidia-smi failed");
             Vec::new()
         }
     }
@@ -65,7 +65,7 @@ fn nvidia_proc() -> Vec<Gpu> {
     let Ok(folders) = fs::read_dir("/proc/driver/nvidia/gpus") else {
         return Vec::new();
     };
-    // Named by PCI address, which is the order of the indices.
+    // The directories are named by PCI address, whose order is that of the indices.
     let mut paths: Vec<_> = folders.filter_map(|folder| Some(folder.ok()?.path())).collect();
     paths.sort();
     (0..)
@@ -98,17 +98,17 @@ fn describes_nvidia(dir: &str) -> bool {
         .any(|file| file.is_ok_and(|file| file.file_name().to_string_lossy().starts_with("nvidia")))
 }
 
-/// The GPUs seen inside a running container, by its own user.
+/// The GPUs visible inside a running container to its own user.
 pub(crate) async fn inside(engine: &dyn ContainerEngine, id: &str) -> Vec<Gpu> {
     let list = Exec {
         command: vec!["nvidia-smi".into(), "-L".into()],
         ..Exec::default()
     };
     let output = Tail::default();
-    match timeout(PATIENCE, engine.exec(id, &list, &output)).await {
+    match timeout(TIMEOUT, engine.exec(id, &list, &output)).await {
         Ok(Ok(_)) => {}
-        Ok(Err(error)) => tracing::debug!(%error, "nvidia-smi inside"),
-        Err(_) => tracing::warn!("nvidia-smi inside does not answer"),
+        Ok(Err(error)) => tracing::debug!(%error, "nvidia-smi failed in the container"),
+        Err(_) => tracing::warn!("nvidia-smi in the container timed out"),
     }
     parse_list(&output.last(usize::MAX).join("\n"))
 }

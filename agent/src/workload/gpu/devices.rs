@@ -1,17 +1,17 @@
-//! GPUs as they are listed: on a host, and inside a container.
+//! GPUs as `nvidia-smi` and the kernel list them.
 
 use jq_common::protocol::workload::MOST_LISTED;
 
 /// The GPUs of a host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct HostGpus {
-    /// NVIDIA's, by index.
+    /// NVIDIA GPUs, by index.
     pub(crate) nvidia: Vec<Gpu>,
     /// AMD's device nodes (`/dev/kfd`, `/dev/dri`); empty when there are none.
     pub(crate) amd_nodes: Vec<String>,
-    /// The groups that may open those.
+    /// The groups that may open these nodes.
     pub(crate) amd_groups: Vec<u32>,
-    /// An NVIDIA CDI description lies where engines look for it.
+    /// There is a CDI specification for NVIDIA where engines look for it.
     pub(crate) cdi_described: bool,
 }
 
@@ -22,7 +22,7 @@ impl HostGpus {
         self.nvidia.is_empty() && self.amd_nodes.is_empty()
     }
 
-    /// What there is, for the user.
+    /// A list for the user.
     #[must_use]
     pub(crate) fn describe(&self) -> String {
         if !self.nvidia.is_empty() {
@@ -36,10 +36,10 @@ impl HostGpus {
     }
 }
 
-/// An NVIDIA GPU, or a part of one (MIG).
+/// An NVIDIA GPU, or a MIG device of one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Gpu {
-    /// Its index; none for a part of one.
+    /// Its index; none for a MIG device.
     pub(crate) index: Option<u32>,
     /// `GPU-…` or `MIG-…`.
     pub(crate) uuid: String,
@@ -47,7 +47,7 @@ pub(crate) struct Gpu {
     pub(crate) line: String,
 }
 
-/// The GPUs in what `nvidia-smi -L` prints: `GPU 0: NVIDIA A100 (UUID: GPU-…)`, and indented lines for MIG devices.
+/// Parses the output of `nvidia-smi -L`: `GPU 0: NVIDIA A100 (UUID: GPU-…)`, and indented lines for MIG devices.
 #[must_use]
 pub(crate) fn parse_list(text: &str) -> Vec<Gpu> {
     text.lines()
@@ -67,7 +67,7 @@ pub(crate) fn parse_list(text: &str) -> Vec<Gpu> {
         .collect()
 }
 
-/// A GPU from `/proc/driver/nvidia/gpus/*/information`, for hosts whose `nvidia-smi` is missing or broken.
+/// Parses `/proc/driver/nvidia/gpus/*/information`, for hosts where `nvidia-smi` is missing or broken.
 #[must_use]
 pub(crate) fn parse_proc(index: u32, information: &str) -> Option<Gpu> {
     let field = |name: &str| {
@@ -85,14 +85,14 @@ pub(crate) fn parse_proc(index: u32, information: &str) -> Option<Gpu> {
     })
 }
 
-/// Their lines for the user, as many as a message may list.
+/// Their lines for the user, as many as a message may have.
 #[must_use]
 pub(crate) fn lines(gpus: &[Gpu]) -> Vec<String> {
     let lines = gpus.iter().map(|gpu| gpu.line.clone());
     lines.take(MOST_LISTED).collect()
 }
 
-/// What is missing of `expected` among the GPUs seen inside, for the user; none when all are there.
+/// Describes which of `expected` are not among the GPUs seen inside; None when all are.
 #[must_use]
 pub(crate) fn missing(expected: &[String], seen: &[Gpu]) -> Option<String> {
     let absent: Vec<&str> = expected
@@ -103,8 +103,8 @@ pub(crate) fn missing(expected: &[String], seen: &[Gpu]) -> Option<String> {
     if absent.is_empty() {
         None
     } else if seen.is_empty() {
-        Some("no GPU is seen inside the container".into())
+        Some("no GPU is visible inside the container".into())
     } else {
-        Some(format!("not seen inside the container: {}", absent.join(", ")))
+        Some(format!("not visible inside the container: {}", absent.join(", ")))
     }
 }

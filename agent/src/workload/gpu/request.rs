@@ -1,4 +1,4 @@
-//! What the engine can give, what was asked for, and what that comes to. Nothing is done here.
+//! From the GPUs that were requested to what the engine is asked for. Pure.
 
 use std::collections::BTreeSet;
 
@@ -10,36 +10,36 @@ use crate::{
     failure::fail,
 };
 
-/// What a request for GPUs comes to.
+/// The result of planning a request for GPUs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct GpuPlan {
-    /// What the engine is asked for.
+    /// What to ask the engine for.
     pub(crate) request: Option<GpuRequest>,
-    /// UUIDs that must be seen inside.
+    /// UUIDs that must be visible inside the container.
     pub(crate) expected: Vec<String>,
-    /// Said loudly.
+    /// A warning for the user.
     pub(crate) warning: Option<String>,
-    /// Missing GPUs are an error, not a warning.
-    pub(crate) insists: bool,
+    /// Missing GPUs are an error rather than a warning.
+    pub(crate) required: bool,
 }
 
-/// The host's GPUs that were asked for; none of them means none were asked for, or that there are none.
+/// Selects the requested GPUs of the host. Empty when none were requested, or when the host has none.
 ///
 /// # Errors
-/// When a number or an id cannot be satisfied.
+/// When a requested number or id is not available.
 pub(crate) fn choose(ask: &GpuAsk, host: &HostGpus) -> Result<Vec<Gpu>, Failure> {
     let whole = || host.nvidia.iter().filter(|gpu| gpu.index.is_some());
     match ask {
         GpuAsk::None => Ok(Vec::new()),
         GpuAsk::Default | GpuAsk::All => Ok(whole().cloned().collect()),
         GpuAsk::Count(0) => Err(unavailable(
-            "0 GPUs make no sense; `--gpus none` asks for none",
+            "0 GPUs were requested; `--gpus none` requests none",
             host,
         )),
         GpuAsk::Count(count) => {
             let chosen: Vec<Gpu> = whole().take(*count as usize).cloned().collect();
             if chosen.len() < *count as usize {
-                return Err(unavailable(&format!("{count} were asked for"), host));
+                return Err(unavailable(&format!("{count} were requested"), host));
             }
             Ok(chosen)
         }
@@ -59,7 +59,7 @@ pub(crate) fn choose(ask: &GpuAsk, host: &HostGpus) -> Result<Vec<Gpu>, Failure>
     }
 }
 
-/// By index, or by a UUID's beginning that fits one only.
+/// Finds a GPU by index, or by a prefix of a UUID that matches only one.
 fn find<'a>(id: &str, gpus: &'a [Gpu]) -> Option<&'a Gpu> {
     if let Ok(index) = id.parse::<u32>() {
         return gpus.iter().find(|gpu| gpu.index == Some(index));
@@ -71,12 +71,12 @@ fn find<'a>(id: &str, gpus: &'a [Gpu]) -> Option<&'a Gpu> {
     fitting.next().filter(|_| fitting.next().is_none())
 }
 
-/// What to ask the engine for.
+/// Plans what to ask the engine for.
 ///
 /// # Errors
-/// When GPUs were asked for by number or id and cannot be had.
+/// When GPUs were requested by number or id and are not available.
 pub(crate) fn plan(ask: &GpuAsk, host: &HostGpus, engine: &EngineFacts) -> Result<GpuPlan, Failure> {
-    let insists = matches!(ask, GpuAsk::Count(_) | GpuAsk::Ids(_));
+    let required = matches!(ask, GpuAsk::Count(_) | GpuAsk::Ids(_));
     let chosen = choose(ask, host)?;
     let warned = |text: String| {
         Ok(GpuPlan {
@@ -89,7 +89,8 @@ pub(crate) fn plan(ask: &GpuAsk, host: &HostGpus, engine: &EngineFacts) -> Resul
     }
     if host.is_empty() {
         return warned(
-            "no GPU was found on the host (`nvidia-smi -L` lists none): the container runs without".into(),
+            "no GPU was found on the host (`nvidia-smi -L` lists none): the container runs without GPUs"
+                .into(),
         );
     }
     if chosen.is_empty() {
@@ -104,18 +105,18 @@ pub(crate) fn plan(ask: &GpuAsk, host: &HostGpus, engine: &EngineFacts) -> Resul
     }
     let request = match request(ask, &chosen, host, engine) {
         Ok(request) => request,
-        Err(why) if insists => return Err(refused(&why)),
+        Err(why) if required => return Err(refused(&why)),
         Err(why) => return warned(format!("the container runs without GPUs: {why}")),
     };
     Ok(GpuPlan {
         request: Some(request),
         expected: chosen.into_iter().map(|gpu| gpu.uuid).collect(),
         warning: None,
-        insists,
+        required,
     })
 }
 
-/// NVIDIA GPUs in this engine's way.
+/// The request for NVIDIA GPUs in the form that this engine understands.
 fn request(
     ask: &GpuAsk,
     chosen: &[Gpu],
@@ -128,18 +129,18 @@ fn request(
         .iter()
         .any(|device| device.starts_with("nvidia.com/gpu="));
     match engine.kind {
-        // Older ones take the request, give nothing and say nothing.
+        // Older versions accept the request and silently ignore it.
         EngineKind::Podman if engine.version_pair() < (5, 4) => Err(format!(
             "Podman {} ignores requests for GPUs over its API; Podman 5.4 does not",
             engine.version
         )),
         EngineKind::Podman => Ok(cdi(all, chosen, engine)),
         EngineKind::Docker if listed => Ok(cdi(all, chosen, engine)),
-        // Between 25 and 28.2 an engine may take CDI devices without listing them.
+        // Versions 25 to 28.2 may support CDI devices without listing them.
         EngineKind::Docker if engine.cdi && host.cdi_described && !engine.nvidia_runtime => {
             Ok(cdi(all, chosen, engine))
         }
-        // Whether NVIDIA's hook is there shows at the start only.
+        // Whether NVIDIA's hook is installed shows only at the start.
         EngineKind::Docker => Ok(GpuRequest::Nvidia(if all {
             Vec::new()
         } else {
@@ -148,7 +149,7 @@ fn request(
     }
 }
 
-/// CDI names: by UUID where the engine lists that or nothing, by index where it lists only those.
+/// CDI device names: by UUID where the engine lists that or lists nothing, by index where it lists only indices.
 fn cdi(all: bool, chosen: &[Gpu], engine: &EngineFacts) -> GpuRequest {
     let name = |id: &str| format!("nvidia.com/gpu={id}");
     let lists = |id: &str| engine.cdi_devices.contains(&name(id));
@@ -162,25 +163,25 @@ fn cdi(all: bool, chosen: &[Gpu], engine: &EngineFacts) -> GpuRequest {
     GpuRequest::Cdi(names.collect())
 }
 
-/// The failure of a request by number or id that the engine cannot fulfil.
+/// The failure when the engine cannot provide GPUs that were requested by number or id.
 #[must_use]
 pub(crate) fn refused(why: &str) -> Failure {
     fail(
         FailureKind::GpuUnavailable,
-        "the engine cannot give the GPUs asked for",
+        "the engine cannot provide the requested GPUs",
         why,
-        "install the NVIDIA Container Toolkit on the host, or ask for none (`--gpus none`)",
+        "install the NVIDIA Container Toolkit on the host, or request none (`--gpus none`)",
     )
 }
 
-/// The failure of a request by number or id that the host cannot fulfil.
+/// The failure when the host does not have GPUs that were requested by number or id.
 #[must_use]
 pub(crate) fn unavailable(why: &str, host: &HostGpus) -> Failure {
     fail(
         FailureKind::GpuUnavailable,
-        "the GPUs asked for cannot be had",
+        "the requested GPUs are not available",
         format!("{why}; GPUs of the host: {}", host.describe()),
-        "ask for what is there (`--gpus all`, `--gpus 1`, an index or a UUID), or for none (`--gpus none`)",
+        "request GPUs that the host has (`--gpus all`, `--gpus 1`, an index or a UUID), or none (`--gpus none`)",
     )
 }
 

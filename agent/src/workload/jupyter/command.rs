@@ -1,26 +1,26 @@
-//! Jupyter: how it is started, where its page is, and how its absence shows. Nothing is done here.
+//! Jupyter's command line and the facts about it. Pure.
 
 use jq_common::protocol::workload::{JupyterInfo, JupyterKind};
 
 /// The port it listens on in a container.
 pub(crate) const PORT: u16 = 8888;
 
-/// Ports tried, from [`PORT`] on, in a container that the user brought along.
+/// Number of ports tried, from [`PORT`] on, in a container that the user brought along.
 pub(crate) const PORTS: u16 = 10;
 
-/// Where the token's file lies in a container.
+/// Path of the token's file in a container.
 pub(crate) const TOKEN_FILE: &str = "/run/jq/token";
 
-/// The variable that names the token's file. The token itself is in neither arguments nor environment.
+/// The variable with the path of the token's file. The token itself is in neither arguments nor environment.
 pub(crate) const TOKEN_FILE_VARIABLE: &str = "JUPYTER_TOKEN_FILE";
 
-/// A token in the environment, which Jupyter takes before that of the file.
+/// A token in the environment, which Jupyter would prefer to the one in the file.
 pub(crate) const TOKEN_VARIABLE: &str = "JUPYTER_TOKEN";
 
-/// The command that starts Jupyter on loopback; none when there is none to start.
+/// The command that starts Jupyter on loopback; None for [`JupyterKind::None`].
 ///
-/// The options stand against what an image or a home may have configured: another address, another port when this one
-/// is taken, another prefix of its paths, pages of other origins or host names let in.
+/// The options override what an image or home may have configured: another address, another port when this one is
+/// taken, another base URL, access for other origins or host names.
 #[must_use]
 pub(crate) fn command(
     kind: JupyterKind,
@@ -60,7 +60,7 @@ pub(crate) fn verb(kind: JupyterKind) -> Option<&'static str> {
     }
 }
 
-/// What has this subcommand.
+/// The kind with this subcommand.
 #[must_use]
 pub(crate) fn of_verb(verb: &str) -> Option<JupyterKind> {
     [JupyterKind::Lab, JupyterKind::Notebook]
@@ -97,7 +97,7 @@ pub(crate) fn info(kind: JupyterKind, port: u16, token: &str, was_running: bool)
     }
 }
 
-/// Whether an end with this code and these last lines means that Jupyter is not there.
+/// Whether this exit code and these last lines of output mean that Jupyter is not installed.
 #[must_use]
 pub(crate) fn is_missing(code: Option<i64>, log: &[String]) -> bool {
     let names_it = |line: &String| {
@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_listens_on_loopback_and_moves_nowhere() {
+    fn it_listens_on_loopback_at_its_port_only() {
         let command = command(JupyterKind::Lab, PORT, Some("/work"), false).unwrap();
         assert_eq!(&command[..2], ["jupyter", "lab"]);
         for option in [
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn root_is_allowed_only_where_it_is_root() {
+    fn root_is_allowed_only_for_root() {
         let command = command(JupyterKind::Notebook, PORT, None, true).unwrap();
         assert!(command.iter().any(|word| word == "--allow-root"));
         assert_eq!(super::command(JupyterKind::None, PORT, None, true), None);

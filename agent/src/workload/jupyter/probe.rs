@@ -1,4 +1,4 @@
-//! One question to whatever listens on a port: is it our Jupyter?
+//! Asks whatever listens on a port whether it is our Jupyter.
 
 use std::{io, time::Duration};
 
@@ -10,38 +10,38 @@ use tokio::time::timeout;
 
 use crate::workload::RunningWorkload;
 
-/// How long an answer may take.
+/// Time limit for a response.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// The most that is read of an answer, in bytes.
+/// Most bytes read of a response.
 const ANSWER: usize = 64 * 1024;
 
-/// What was found on a port.
+/// What listens on a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Found {
-    /// Nothing that answers, and why.
-    Nothing(String),
-    /// Jupyter with our token.
+pub(crate) enum Listener {
+    /// Nothing answered; why.
+    None(String),
+    /// A Jupyter that accepts our token.
     Ours,
-    /// Jupyter that does not know our token.
-    Stranger,
+    /// A Jupyter that refuses our token.
+    OtherToken,
     /// Something that cannot be used.
-    Other(Unfit),
+    Unusable(Reason),
 }
 
 /// Why what listens on a port cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Unfit {
-    /// It speaks HTTP, and what it said. May be a Jupyter that is still coming up.
-    Answer(String),
-    /// Jupyter that asks nobody for a token.
-    Open,
-    /// It is another user's, and who that is. It was sent nothing.
-    Foreign(String),
+pub(crate) enum Reason {
+    /// It answered over HTTP as given, but not as Jupyter; may be a Jupyter that is still starting.
+    NotJupyter(String),
+    /// A Jupyter that requires no token.
+    NoToken,
+    /// It belongs to another user, as given. It was sent nothing.
+    OtherUser(String),
 }
 
-/// Asks once. `/api` is open to everybody and tells Jupyter from others; `/api/status` needs the token, unless
-/// Jupyter's configuration has switched that off: then it takes any.
-pub(crate) async fn probe(workload: &dyn RunningWorkload, port: u16, token: &str) -> Found {
+/// Probes the port once. `/api` is public and identifies Jupyter; `/api/status` requires the token, unless Jupyter's
+/// configuration disables authentication: then it accepts any.
+pub(crate) async fn probe(workload: &dyn RunningWorkload, port: u16, token: &str) -> Listener {
     let (status, body) = match get(workload, port, "/api", None).await {
         Ok(answer) => answer,
         Err(error) => return failed(&error),
@@ -49,24 +49,24 @@ pub(crate) async fn probe(workload: &dyn RunningWorkload, port: u16, token: &str
     let is_jupyter = status == StatusCode::OK
         && serde_json::from_slice::<serde_json::Value>(&body).is_ok_and(|body| body.get("version").is_some());
     if !is_jupyter {
-        return Found::Other(Unfit::Answer(format!("HTTP {status} for /api")));
+        return Listener::Unusable(Reason::NotJupyter(format!("HTTP {status} for /api")));
     }
     match get(workload, port, "/api/status", Some(token)).await {
         Ok((StatusCode::OK, _)) => match get(workload, port, "/api/status", None).await {
-            Ok((StatusCode::OK, _)) => Found::Other(Unfit::Open),
-            Ok(_) => Found::Ours,
+            Ok((StatusCode::OK, _)) => Listener::Unusable(Reason::NoToken),
+            Ok(_) => Listener::Ours,
             Err(error) => failed(&error),
         },
-        Ok((StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, _)) => Found::Stranger,
-        Ok((status, _)) => Found::Other(Unfit::Answer(format!("HTTP {status} for /api/status"))),
+        Ok((StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, _)) => Listener::OtherToken,
+        Ok((status, _)) => Listener::Unusable(Reason::NotJupyter(format!("HTTP {status} for /api/status"))),
         Err(error) => failed(&error),
     }
 }
 
-fn failed(error: &io::Error) -> Found {
+fn failed(error: &io::Error) -> Listener {
     match error.kind() {
-        io::ErrorKind::PermissionDenied => Found::Other(Unfit::Foreign(error.to_string())),
-        _ => Found::Nothing(error.to_string()),
+        io::ErrorKind::PermissionDenied => Listener::Unusable(Reason::OtherUser(error.to_string())),
+        _ => Listener::None(error.to_string()),
     }
 }
 
@@ -109,7 +109,7 @@ async fn get(
     };
     timeout(PATIENCE, ask)
         .await
-        .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no answer"))?
+        .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no response in time"))?
 }
 
 #[cfg(test)]
@@ -123,7 +123,7 @@ pub(crate) mod tests {
         task::JoinSet,
     };
 
-    /// Something that answers as Jupyter does, for who has the token; its port.
+    /// Starts a listener that answers as Jupyter does to whoever has the token; returns its port.
     pub(crate) async fn stand_in(token: &str, tasks: &mut JoinSet<()>) -> u16 {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let token = format!("authorization: token {token}");
@@ -134,7 +134,7 @@ pub(crate) mod tests {
         )
     }
 
-    /// Answers as Jupyter does; its port.
+    /// Answers as Jupyter does; returns the port.
     fn answer(
         listener: TcpListener,
         lets_in: impl Fn(&str) -> bool + Send + 'static,
@@ -170,26 +170,29 @@ pub(crate) mod tests {
     }
 
     #[tokio::test]
-    async fn our_jupyter_is_told_from_others() {
+    async fn our_jupyter_is_distinguished_from_others() {
         let mut tasks = JoinSet::new();
         let port = stand_in("right", &mut tasks).await;
         let workload = StandIn(port);
-        assert_eq!(probe(&workload, 8888, "right").await, Found::Ours);
-        assert_eq!(probe(&workload, 8888, "wrong").await, Found::Stranger);
+        assert_eq!(probe(&workload, 8888, "right").await, Listener::Ours);
+        assert_eq!(probe(&workload, 8888, "wrong").await, Listener::OtherToken);
         tasks.shutdown().await;
-        assert!(matches!(probe(&workload, 8888, "right").await, Found::Nothing(_)));
+        assert!(matches!(probe(&workload, 8888, "right").await, Listener::None(_)));
     }
 
     #[tokio::test]
-    async fn a_jupyter_that_lets_everybody_in_is_not_ours() {
+    async fn a_jupyter_without_authentication_is_not_ours() {
         let mut tasks = JoinSet::new();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let workload = StandIn(answer(listener, |_| true, &mut tasks));
-        assert_eq!(probe(&workload, 8888, "right").await, Found::Other(Unfit::Open));
+        assert_eq!(
+            probe(&workload, 8888, "right").await,
+            Listener::Unusable(Reason::NoToken)
+        );
     }
 
     #[tokio::test]
-    async fn nobody_but_our_own_jupyter_sees_the_token() {
+    async fn only_our_own_jupyter_is_sent_the_token() {
         let mut tasks = JoinSet::new();
         let (saw, mut seen) = mpsc::unbounded_channel();
         let mut listen = |listener| {
@@ -201,40 +204,43 @@ pub(crate) mod tests {
             answer(listener, note, &mut tasks)
         };
         let uid = rustix::process::geteuid().as_raw();
-        // Another user's, on the very address.
+        // Another user's, at the exact address.
         let port = listen(TcpListener::bind("127.0.0.1:0").await.unwrap());
         let foreign = probe(&HostProcesses::with_jupyter(port, uid + 1), port, "secret").await;
-        assert!(matches!(foreign, Found::Other(Unfit::Foreign(_))), "{foreign:?}");
+        assert!(
+            matches!(foreign, Listener::Unusable(Reason::OtherUser(_))),
+            "{foreign:?}"
+        );
         // On ::1 while nothing listens on 127.0.0.1.
         if let Ok(listener) = TcpListener::bind("[::1]:0").await {
             let port = listen(listener);
             let none = probe(&HostProcesses::with_jupyter(port, uid), port, "secret").await;
-            assert!(matches!(none, Found::Nothing(_)), "{none:?}");
+            assert!(matches!(none, Listener::None(_)), "{none:?}");
         }
         assert!(seen.try_recv().is_err());
         // Ours.
         let port = listen(TcpListener::bind("127.0.0.1:0").await.unwrap());
         let ours = probe(&HostProcesses::with_jupyter(port, uid), port, "secret").await;
-        assert_eq!(ours, Found::Ours);
+        assert_eq!(ours, Listener::Ours);
         assert!(seen.recv().await.unwrap().contains("token secret"));
     }
 
     #[tokio::test]
-    async fn what_is_not_jupyter_is_not_taken_for_it() {
+    async fn another_http_server_is_not_taken_for_jupyter() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let workload = StandIn(listener.local_addr().unwrap().port());
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
                 let _ = stream
-                    .write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n")
+                    .write_all(b"HTTP/1.1 404 Not Listener\r\ncontent-length: 0\r\n\r\n")
                     .await;
                 let _ = stream.shutdown().await;
             }
         });
         assert!(matches!(
             probe(&workload, 8888, "x").await,
-            Found::Other(_) | Found::Nothing(_)
+            Listener::Unusable(_) | Listener::None(_)
         ));
     }
 }

@@ -1,4 +1,4 @@
-//! Waiting until Jupyter answers, and saying why it does not.
+//! Waits until Jupyter answers, and explains why it does not.
 
 use std::{future::Future, time::Duration};
 
@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     command::{is_missing, name},
-    probe::{Found, Unfit, probe},
+    probe::{Listener, Reason, probe},
 };
 use crate::{
     engine::Exit,
@@ -15,27 +15,27 @@ use crate::{
     workload::{EventSink, RunningWorkload},
 };
 
-/// How long Jupyter may take to answer; big images on cold disks need most of it.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
-/// How often it is asked.
-const BEAT: Duration = Duration::from_millis(250);
-/// How often the user sees what it says.
-const SHOW: Duration = Duration::from_secs(2);
+/// Time limit for Jupyter to answer; big images on cold disks need most of it.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(120);
+/// Interval between probes.
+const INTERVAL: Duration = Duration::from_millis(250);
+/// Interval at which the user is shown its output.
+const OUTPUT_INTERVAL: Duration = Duration::from_secs(2);
 
 /// How the wait ended.
 #[derive(Debug)]
-pub(crate) enum Waited<E> {
-    /// It answers.
+pub(crate) enum Outcome<E> {
+    /// Our Jupyter answers.
     Ready,
-    /// A Jupyter answers that does not know the token.
-    Stranger,
-    /// What runs it has ended.
+    /// A Jupyter answers that refuses our token.
+    OtherToken,
+    /// The command that runs it has ended.
     Ended(E),
-    /// Time is up, or what was found there will not do however long one waits; what was found last.
-    Late(Found),
+    /// Time is up, or what listens there cannot become our Jupyter; the last result of the probe.
+    NotReady(Listener),
 }
 
-/// Asks until Jupyter answers, `ended` comes, or time is up. `last_line` is what it said last, for the user.
+/// Probes until Jupyter answers, `ended` completes, or time is up. `last_line` returns its latest output, for the user.
 pub(crate) async fn wait<E, L>(
     workload: &dyn RunningWorkload,
     port: u16,
@@ -43,47 +43,49 @@ pub(crate) async fn wait<E, L>(
     ended: impl Future<Output = E>,
     last_line: impl Fn() -> L,
     events: &EventSink,
-) -> Waited<E>
+) -> Outcome<E>
 where
     L: Future<Output = Option<String>>,
 {
-    let deadline = Instant::now() + PATIENCE;
-    let asking = async {
-        let (mut shown, mut beats) = (Instant::now(), 0);
+    let deadline = Instant::now() + TIMEOUT;
+    let probing = async {
+        let (mut shown, mut reports) = (Instant::now(), 0);
         loop {
             match probe(workload, port, token).await {
-                Found::Ours => return Waited::Ready,
-                Found::Stranger => return Waited::Stranger,
-                found @ Found::Other(Unfit::Open | Unfit::Foreign(_)) => return Waited::Late(found),
-                found if Instant::now() >= deadline => return Waited::Late(found),
-                Found::Nothing(_) | Found::Other(Unfit::Answer(_)) => {}
+                Listener::Ours => return Outcome::Ready,
+                Listener::OtherToken => return Outcome::OtherToken,
+                found @ Listener::Unusable(Reason::NoToken | Reason::OtherUser(_)) => {
+                    return Outcome::NotReady(found);
+                }
+                found if Instant::now() >= deadline => return Outcome::NotReady(found),
+                Listener::None(_) | Listener::Unusable(Reason::NotJupyter(_)) => {}
             }
-            if shown.elapsed() >= SHOW {
+            if shown.elapsed() >= OUTPUT_INTERVAL {
                 shown = Instant::now();
-                beats += 1;
+                reports += 1;
                 if let Some(line) = last_line().await {
-                    events.detail(beats, line);
+                    events.detail(reports, line);
                 }
             }
-            sleep(BEAT).await;
+            sleep(INTERVAL).await;
         }
     };
     tokio::select! {
-        waited = asking => waited,
-        end = ended => Waited::Ended(end),
+        outcome = probing => outcome,
+        end = ended => Outcome::Ended(end),
     }
 }
 
-/// What the user is told when Jupyter's command has ended.
+/// The failure when Jupyter's command has ended.
 pub(crate) fn ended(kind: JupyterKind, image: &str, exit: &Exit, log: &[String]) -> Failure {
     let jupyter = name(kind);
     if kind != JupyterKind::None && is_missing(exit.code, log) {
-        return missing(kind, image, &last_words(log).unwrap_or_default());
+        return missing(kind, image, &last_output(log).unwrap_or_default());
     }
     let how = match exit {
         Exit {
             out_of_memory: true, ..
-        } => "it was killed for want of memory".to_owned(),
+        } => "it was killed because memory ran out".to_owned(),
         Exit { code: Some(137), .. } => "it was killed".to_owned(),
         Exit { code: Some(code), .. } => format!("exit code {code}"),
         Exit { code: None, .. } => "it is gone".to_owned(),
@@ -94,19 +96,19 @@ pub(crate) fn ended(kind: JupyterKind, image: &str, exit: &Exit, log: &[String])
         format!("{jupyter} ended before it answered")
     };
     let hint = if kind == JupyterKind::None {
-        "`--jupyter none` runs what the image runs: use an image whose command goes on, or let jq start Jupyter"
+        "`--jupyter none` runs what the image runs: use an image whose command keeps running, or let jq start Jupyter"
     } else {
-        "the lines above are its last words; `--image` with another image or tag is the usual remedy"
+        "the lines above are the end of its output; try another image or tag with `--image`"
     };
-    let why = match last_words(log) {
-        Some(words) => format!("{how}; it said: {words}"),
-        None if exit.error.is_empty() => format!("{how}, without a word"),
+    let why = match last_output(log) {
+        Some(words) => format!("{how}; its last output: {words}"),
+        None if exit.error.is_empty() => format!("{how}, without any output"),
         None => format!("{how}; {}", exit.error),
     };
     fail(FailureKind::StartFailed, what, why, hint)
 }
 
-/// What the user is told when Jupyter is not in the image.
+/// The failure when Jupyter is not in the image.
 pub(crate) fn missing(kind: JupyterKind, image: &str, words: &str) -> Failure {
     let jupyter = name(kind);
     if words.to_lowercase().contains("exec format error") {
@@ -114,13 +116,13 @@ pub(crate) fn missing(kind: JupyterKind, image: &str, words: &str) -> Failure {
             FailureKind::CommandMissing,
             format!("`{image}` cannot run on this host"),
             words,
-            "the image is for another processor architecture: use one for this host's",
+            "the image is for another processor architecture: use one for this host",
         );
     }
     let why = if words.is_empty() {
         "there is no `jupyter` on its PATH".to_owned()
     } else {
-        format!("there is no `jupyter` on its PATH; it said: {words}")
+        format!("there is no `jupyter` on its PATH; its last output: {words}")
     };
     fail(
         FailureKind::CommandMissing,
@@ -131,8 +133,8 @@ pub(crate) fn missing(kind: JupyterKind, image: &str, words: &str) -> Failure {
     )
 }
 
-/// What the user is told when a Jupyter answers that is not ours.
-pub(crate) fn stranger(kind: JupyterKind, port: u16) -> Failure {
+/// The failure when a Jupyter answers that refuses our token.
+pub(crate) fn other_token(kind: JupyterKind, port: u16) -> Failure {
     fail(
         FailureKind::StartFailed,
         format!(
@@ -145,38 +147,38 @@ pub(crate) fn stranger(kind: JupyterKind, port: u16) -> Failure {
     )
 }
 
-/// What the user is told when a Jupyter answers that lets everybody in.
-pub(crate) fn open(kind: JupyterKind) -> Failure {
+/// The failure when a Jupyter answers that requires no token.
+pub(crate) fn no_token(kind: JupyterKind) -> Failure {
     fail(
         FailureKind::StartFailed,
-        format!("{} would let in everybody on the host", name(kind)),
-        "its configuration switches the token off",
+        format!("{} would admit every user of the host", name(kind)),
+        "its configuration disables the token",
         "remove `c.ServerApp.token`, `c.NotebookApp.token`, `c.IdentityProvider.token` and any identity provider from \
-         its configuration, usually a file in ~/.jupyter (`jupyter --paths` lists the folders), and end it if it still \
-         runs",
+         its configuration, usually a file in ~/.jupyter (`jupyter --paths` lists the folders), and stop it if it is still \
+         running",
     )
 }
 
-/// What the user is told when another user of the host listens where Jupyter should.
-pub(crate) fn foreign(kind: JupyterKind, why: &str) -> Failure {
+/// The failure when another user of the host listens on Jupyter's port.
+pub(crate) fn other_user(kind: JupyterKind, why: &str) -> Failure {
     fail(
         FailureKind::StartFailed,
         format!("another user has taken the port of {}", name(kind)),
         why,
-        "end that Jupyter if it still runs, and run the same command again: it takes another port",
+        "stop that Jupyter if it is still running, and run the same command again: it uses another port",
     )
 }
 
-/// What the user is told when time is up, or when what was found will not do.
-pub(crate) fn late(kind: JupyterKind, found: &Found, log: &[String]) -> Failure {
+/// The failure when time is up, or when what listens there cannot be used.
+pub(crate) fn not_ready(kind: JupyterKind, found: &Listener, log: &[String]) -> Failure {
     let last = match found {
-        Found::Other(Unfit::Open) => return open(kind),
-        Found::Other(Unfit::Foreign(why)) => return foreign(kind, why),
-        Found::Nothing(why) | Found::Other(Unfit::Answer(why)) => why.clone(),
-        Found::Ours | Found::Stranger => String::new(),
+        Listener::Unusable(Reason::NoToken) => return no_token(kind),
+        Listener::Unusable(Reason::OtherUser(why)) => return other_user(kind, why),
+        Listener::None(why) | Listener::Unusable(Reason::NotJupyter(why)) => why.clone(),
+        Listener::Ours | Listener::OtherToken => String::new(),
     };
-    let why = match last_words(log) {
-        Some(words) => format!("{last}; it said: {words}"),
+    let why = match last_output(log) {
+        Some(words) => format!("{last}; its last output: {words}"),
         None => last,
     };
     fail(
@@ -184,15 +186,15 @@ pub(crate) fn late(kind: JupyterKind, found: &Found, log: &[String]) -> Failure 
         format!(
             "{} did not answer within {} seconds",
             name(kind),
-            PATIENCE.as_secs()
+            TIMEOUT.as_secs()
         ),
         why,
-        "it may still come up: run the same command again, or look at its log",
+        "it may still become ready: run the same command again, or look at its log",
     )
 }
 
-/// The last few lines as one.
-pub(crate) fn last_words(log: &[String]) -> Option<String> {
+/// Joins the last few lines into one.
+pub(crate) fn last_output(log: &[String]) -> Option<String> {
     const LINES: usize = 6;
     let last = &log[log.len().saturating_sub(LINES)..];
     (!last.is_empty()).then(|| last.join(" | "))
@@ -210,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_jupyter_is_told_from_a_broken_one() {
+    fn a_missing_jupyter_is_distinguished_from_a_broken_one() {
         let log = ["Traceback".to_owned(), "PermissionError: /x".to_owned()];
         let broken = ended(JupyterKind::Lab, "image", &exit(1), &log);
         assert_eq!(broken.kind, FailureKind::StartFailed);
@@ -238,12 +240,12 @@ mod tests {
     }
 
     #[test]
-    fn what_will_not_do_is_not_called_slow() {
-        let open = late(JupyterKind::Lab, &Found::Other(Unfit::Open), &[]);
-        assert!(open.why.contains("switches the token off") && open.hint.contains("~/.jupyter"));
-        let foreign = late(
+    fn a_jupyter_that_cannot_be_used_is_not_called_slow() {
+        let open = not_ready(JupyterKind::Lab, &Listener::Unusable(Reason::NoToken), &[]);
+        assert!(open.why.contains("disables the token") && open.hint.contains("~/.jupyter"));
+        let foreign = not_ready(
             JupyterKind::Lab,
-            &Found::Other(Unfit::Foreign("uid 7".into())),
+            &Listener::Unusable(Reason::OtherUser("uid 7".into())),
             &[],
         );
         assert_eq!(foreign.why, "uid 7");

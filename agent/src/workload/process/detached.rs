@@ -19,32 +19,32 @@ use tokio::{
 
 use crate::workload::jupyter;
 
-/// How long a process may take to end when it is asked to.
+/// Time limit for a process to end after SIGTERM.
 const END: Duration = Duration::from_secs(5);
 
 /// A process to be started.
 pub(crate) struct Launch {
-    /// The program's file.
+    /// Path of the program.
     pub(crate) program: PathBuf,
     /// Its arguments.
     pub(crate) arguments: Vec<String>,
-    /// Environment on top of the agent's own.
+    /// Environment, in addition to the agent's own.
     pub(crate) env: Vec<(OsString, OsString)>,
     /// Working directory.
     pub(crate) workdir: PathBuf,
-    /// Where its output goes; begun anew, readable by the user only.
+    /// File for its output; truncated, readable by the user only.
     pub(crate) log: PathBuf,
 }
 
-/// Sets the usual umask for a program of the user's: the agent's own is strict, and what a notebook writes may be meant
-/// for others. `exec` keeps the process id.
-const AS_USUAL: &str = "umask 022 && exec \"$0\" \"$@\"";
+/// Sets an ordinary umask for the user's program, because the agent's own is strict and files of a notebook may be
+/// meant for others. `exec` keeps the process id.
+const WITH_USUAL_UMASK: &str = "umask 022 && exec \"$0\" \"$@\"";
 
-/// Starts it in a process group of its own, without a terminal. Dropping the child leaves it running. A token in the
-/// environment is not passed on: Jupyter would take it instead of the one in the file.
+/// Starts the process in a process group of its own, without a terminal. Dropping the child leaves it running. Removes
+/// Jupyter's token from its environment: Jupyter would prefer it to the one in the file.
 ///
 /// # Errors
-/// When the log cannot be opened or the program not be started.
+/// When the log or the program cannot be opened.
 pub(crate) fn spawn(launch: &Launch) -> io::Result<Child> {
     let log = File::options()
         .create(true)
@@ -53,7 +53,7 @@ pub(crate) fn spawn(launch: &Launch) -> io::Result<Child> {
         .mode(0o600)
         .open(&launch.log)?;
     Command::new("/bin/sh")
-        .args(["-c", AS_USUAL])
+        .args(["-c", WITH_USUAL_UMASK])
         .arg(&launch.program)
         .args(&launch.arguments)
         .envs(launch.env.iter().map(|(key, value)| (key, value)))
@@ -67,12 +67,12 @@ pub(crate) fn spawn(launch: &Launch) -> io::Result<Child> {
         .spawn()
 }
 
-/// Ends a process that [`spawn`] has started, and what it has started in its group.
+/// Ends a process that [`spawn`] has started, with its process group.
 pub(crate) async fn end(child: &mut Child) {
     let Some(group) = child.id().and_then(|id| Pid::from_raw(id.try_into().ok()?)) else {
         return;
     };
-    // Each fails only when nobody is left in the group.
+    // Each call fails only when the group is empty.
     let _ = kill_process_group(group, Signal::TERM);
     if timeout(END, child.wait()).await.is_err() {
         let _ = kill_process_group(group, Signal::KILL);
@@ -80,8 +80,8 @@ pub(crate) async fn end(child: &mut Child) {
     }
 }
 
-/// What a running process of this user has in its environment under `key`; none when it cannot be read, an inner none
-/// when it is not set.
+/// Reads a variable of a running process of this user. None when the environment cannot be read; an inner None when the
+/// variable is not set.
 pub(crate) fn variable(pid: u32, key: &str) -> Option<Option<String>> {
     let environ = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
     let value = environ.split(|byte| *byte == 0).find_map(|entry| {
@@ -91,12 +91,13 @@ pub(crate) fn variable(pid: u32, key: &str) -> Option<Option<String>> {
     Some(value)
 }
 
-/// When this process was started, in ticks since boot; none when there is none, or only what is left of one.
+/// Start time of a process, in ticks since boot. None when there is no such process, or only a zombie.
 pub(crate) fn start_time(pid: u32) -> Option<u64> {
     parse_stat(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
-/// Field 22 of proc_pid_stat(5). The name in parentheses may hold anything, so counting begins after the last one.
+/// Parses field 22 of proc_pid_stat(5). The name in parentheses may contain anything, so counting starts after the last
+/// one.
 fn parse_stat(stat: &str) -> Option<u64> {
     let (_, rest) = stat.rsplit_once(')')?;
     let fields: Vec<&str> = rest.split_whitespace().collect();
@@ -106,10 +107,10 @@ fn parse_stat(stat: &str) -> Option<u64> {
     fields.get(19)?.parse().ok()
 }
 
-/// A port that is free on 127.0.0.1 right now: the preferred one if it is.
+/// A port that is free on 127.0.0.1 at the moment: the preferred one if possible.
 ///
 /// # Errors
-/// When there is none.
+/// When no port is free.
 pub(crate) fn free_port(preferred: Option<u16>) -> io::Result<u16> {
     let taken = preferred.and_then(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok());
     let listener = match taken {
@@ -127,7 +128,7 @@ mod tests {
     use crate::log_tail::tail_of_file as tail;
 
     #[test]
-    fn a_process_is_known_by_pid_and_start() {
+    fn a_process_is_identified_by_pid_and_start_time() {
         let own = start_time(std::process::id()).unwrap();
         assert_eq!(start_time(std::process::id()), Some(own));
         let stat = "7 (a) Z (b) S 1 7 7 0 -1 4194560 0 0 0 0 0 0 0 0 20 0 1 0 4711 0 0";
@@ -184,7 +185,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_is_ended_with_what_it_has_started() {
+    async fn a_process_is_ended_with_its_group() {
         let dir = tempfile::tempdir().unwrap();
         let mut child = spawn(&Launch {
             program: "/bin/sh".into(),

@@ -1,4 +1,4 @@
-//! The GPUs that a process is to see, and how it is kept to them.
+//! The GPUs that a process may use.
 
 use jq_common::protocol::workload::{Failure, GpuAsk, WorkloadSpec};
 
@@ -7,7 +7,7 @@ use crate::workload::{
     gpu::{self, Gpu, detect::of_host},
 };
 
-/// The GPUs that Jupyter is to see: all of the host's, or those asked for, which must be there.
+/// The GPUs that Jupyter may use: all of the host's, or those that were requested, which must exist.
 pub(crate) async fn chosen(
     host: &HostContext,
     spec: &WorkloadSpec,
@@ -23,10 +23,10 @@ pub(crate) async fn chosen(
     Ok(chosen)
 }
 
-/// The variable by which CUDA programs choose GPUs.
+/// The variable that selects the GPUs of CUDA programs.
 pub(crate) const CUDA_DEVICES: &str = "CUDA_VISIBLE_DEVICES";
 
-/// How a process is kept to its GPUs. All there are need no word: what the user's own environment says goes on.
+/// Variables that restrict a process to its GPUs. None when it may use all: then the user's own environment decides.
 pub(crate) fn variables(ask: &GpuAsk, chosen: &[Gpu]) -> Vec<(&'static str, String)> {
     match ask {
         GpuAsk::Default | GpuAsk::All => Vec::new(),
@@ -41,9 +41,9 @@ pub(crate) fn variables(ask: &GpuAsk, chosen: &[Gpu]) -> Vec<(&'static str, Stri
     }
 }
 
-/// What the user is told when a running Jupyter, which has `has` in [`CUDA_DEVICES`], has other GPUs than asked for.
+/// A note for the user when a running Jupyter, whose [`CUDA_DEVICES`] is `has`, has other GPUs than requested.
 pub(crate) fn difference(spec: &WorkloadSpec, chosen: &[Gpu], has: Option<&str>) -> Option<String> {
-    // What `-e` says has the last word.
+    // `-e` takes precedence.
     let by_hand = spec.env.iter().any(|(key, _)| key == CUDA_DEVICES);
     if spec.gpus == GpuAsk::Default || by_hand {
         return None;
@@ -59,7 +59,7 @@ pub(crate) fn difference(spec: &WorkloadSpec, chosen: &[Gpu], has: Option<&str>)
         Some(list) => format!("the GPUs {list}"),
     };
     Some(format!(
-        "Jupyter is running already, with {sees}; end it to change that"
+        "Jupyter is running already, with {sees}; stop it to change that"
     ))
 }
 
@@ -69,7 +69,7 @@ mod tests {
     use crate::workload::fixtures;
 
     #[test]
-    fn a_process_is_kept_to_its_gpus() {
+    fn a_process_is_restricted_to_its_gpus() {
         let gpus = gpu::devices::parse_list("GPU 0: A (UUID: GPU-a)\nGPU 1: A (UUID: GPU-b)");
         assert!(variables(&GpuAsk::All, &gpus).is_empty());
         assert_eq!(variables(&GpuAsk::None, &[]), [(CUDA_DEVICES, String::new())]);
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn other_gpus_than_asked_for_are_told() {
+    fn other_gpus_than_requested_are_noted() {
         let gpus = gpu::devices::parse_list("GPU 0: A (UUID: GPU-a)");
         let mut spec = fixtures::spec();
         let differ = |spec: &WorkloadSpec, has| difference(spec, &gpus, has);

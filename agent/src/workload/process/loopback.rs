@@ -1,4 +1,4 @@
-//! The network of a workload that is a process of the host: the host's own loopback.
+//! The network of processes of the host: the host's own loopback.
 
 use std::{
     fs::File,
@@ -10,12 +10,12 @@ use futures_util::future::BoxFuture;
 use jq_common::protocol::limits;
 use tokio::{net::TcpStream, time::timeout};
 
-use crate::{netns_helper::dial_loopback, workload::RunningWorkload};
+use crate::{netns_helper::dial_loopback, run_blocking::run_blocking, workload::RunningWorkload};
 
-/// A workload of processes of the host, with the Jupyter that listens there, if any.
+/// Processes of the host, with the port of their Jupyter if there is one.
 pub(crate) struct HostProcesses(Option<OwnPort>);
 
-/// A port that must be a user's own: what is sent there is for nobody else on the host.
+/// A port that must belong to a user: what is sent there is not meant for others on the host.
 #[derive(Clone, Copy)]
 struct OwnPort {
     port: u16,
@@ -23,12 +23,12 @@ struct OwnPort {
 }
 
 impl HostProcesses {
-    /// Without a Jupyter.
+    /// Processes without a Jupyter.
     pub(crate) fn without_jupyter() -> Self {
         Self(None)
     }
 
-    /// `port` leads to a listener of `uid` on 127.0.0.1 and to nothing else.
+    /// Processes with a Jupyter of `uid` on `port` of 127.0.0.1. Connections to that port reach no other listener.
     pub(crate) fn with_jupyter(port: u16, uid: u32) -> Self {
         Self(Some(OwnPort { port, uid }))
     }
@@ -44,7 +44,7 @@ impl RunningWorkload for HostProcesses {
 }
 
 impl OwnPort {
-    /// Looks before and after: whoever takes the port in between is seen.
+    /// Checks the owner before and after connecting, so that a listener that took the port in between is noticed.
     async fn dial(self) -> io::Result<TcpStream> {
         self.check().await?;
         let connect = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port));
@@ -54,11 +54,8 @@ impl OwnPort {
     }
 
     async fn check(self) -> io::Result<()> {
-        let find = move || listener(BufReader::new(File::open("/proc/net/tcp")?), self.port);
-        let found = tokio::task::spawn_blocking(find)
-            .await
-            .map_err(io::Error::other)??;
-        match found {
+        let find = move || listener_uid(BufReader::new(File::open("/proc/net/tcp")?), self.port);
+        match run_blocking(find).await? {
             Some(uid) if uid == self.uid => Ok(()),
             Some(uid) => Err(io::Error::new(
                 io::ErrorKind::PermissionDenied,
@@ -69,10 +66,10 @@ impl OwnPort {
     }
 }
 
-/// Whose socket listens on `port` of 127.0.0.1, by the table in `/proc/net/tcp` (proc_net_tcp(5)).
-fn listener(table: impl BufRead, port: u16) -> io::Result<Option<u32>> {
+/// The uid of the socket that listens on `port` of 127.0.0.1, from `/proc/net/tcp` (proc_net_tcp(5)).
+fn listener_uid(table: impl BufRead, port: u16) -> io::Result<Option<u32>> {
     const LISTENS: &str = "0A";
-    // In memory order, as the table has it.
+    // The table has addresses in memory order.
     let loopback = u32::from_ne_bytes(Ipv4Addr::LOCALHOST.octets());
     let address = format!("{loopback:08X}:{port:04X}");
     for line in table.lines() {
@@ -105,14 +102,14 @@ mod tests {
    3: 0100007F:22BA 00000000:0000 0A 00000000:00000000 00:00000000 00000000     x        0 4 1 0 100 0 0 10 0
    4: 0100007F:22BB 00000000:0000 0A
 ";
-        let find = |port| listener(table.as_bytes(), port);
+        let find = |port| listener_uid(table.as_bytes(), port);
         assert_eq!(find(8888).unwrap(), Some(1000));
         assert_eq!(find(8889).unwrap(), None);
         assert!(find(8890).is_err() && find(8891).is_err());
     }
 
     #[tokio::test]
-    async fn jupyters_port_leads_to_its_owner_alone() {
+    async fn jupyters_port_is_connected_only_if_its_owner_listens() {
         let service = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = service.local_addr().unwrap().port();
         HostProcesses::with_jupyter(port, uid()).dial(port).await.unwrap();

@@ -1,4 +1,4 @@
-//! The program that is started: the `jupyter` on PATH, or one of a private virtual environment.
+//! Chooses the `jupyter` to start: one on PATH, or one in a private virtual environment.
 
 use std::{
     path::{Path, PathBuf},
@@ -8,7 +8,7 @@ use std::{
 use jq_common::protocol::workload::{Failure, FailureKind, JupyterKind};
 
 use super::{
-    Session,
+    Run,
     venv::{self, VenvError},
 };
 use crate::{
@@ -17,11 +17,11 @@ use crate::{
     workload::{events::Throttle, jupyter},
 };
 
-/// How long `jupyter lab --version` may take on a cold disk.
+/// Time limit for `jupyter lab --version`, which is slow on a cold disk.
 const VERSION: Duration = Duration::from_secs(60);
 
-impl Session<'_> {
-    /// The `jupyter` that has what was asked for: on PATH, or in the private environment, which is made if need be.
+impl Run<'_> {
+    /// Finds a `jupyter` of the requested kind: on PATH, or in the private environment, which is created if needed.
     pub(crate) async fn program(&self) -> Result<PathBuf, Failure> {
         let kind = self.spec.jupyter;
         let verb = jupyter::verb(kind).unwrap_or("lab");
@@ -40,31 +40,31 @@ impl Session<'_> {
         } else {
             &["jupyterlab"]
         };
-        let whole = venv::find(&dir, packages).is_some();
-        if !whole || !venv::works(&dir, verb).await {
+        let complete = venv::find(&dir, packages).is_some();
+        if !complete || !venv::works(&dir, verb).await {
             self.events
                 .step(format!("installing {} for jq, once", jupyter::name(kind)))
                 .await;
-            let why = if whole {
+            let why = if complete {
                 format!(
-                    "jq's private environment no longer works and is made anew: {}",
+                    "jq's private environment no longer works and is created again: {}",
                     dir.display()
                 )
             } else {
                 format!(
-                    "there is no {} on PATH, so jq makes a private environment: {}",
+                    "there is no {} on PATH, so jq creates a private environment: {}",
                     jupyter::name(kind),
                     dir.display()
                 )
             };
             self.events.note(why).await;
             let throttle = Throttle::default();
-            let progress = |met, line: &str| {
+            let progress = |packages, line: &str| {
                 if throttle.due() {
-                    self.events.detail(met, line);
+                    self.events.detail(packages, line);
                 }
             };
-            venv::make(&dir, packages, verb, &self.host.path, &progress)
+            venv::create(&dir, packages, verb, &self.host.path, &progress)
                 .await
                 .map_err(|error| venv_failure(&dir, &error))?;
         }
@@ -77,13 +77,13 @@ fn venv_failure(dir: &Path, error: &VenvError) -> Failure {
         VenvError::NoPython => "install Python 3 (`sudo apt install python3 python3-venv`), or JupyterLab",
         VenvError::NoVenv(_) => "`sudo apt install python3-venv`, or install JupyterLab yourself",
         VenvError::Pip(_) => {
-            "pip needs a way to a package index: see whether the host has one, or install JupyterLab yourself"
+            "pip needs access to a package index: check the host's network, or install JupyterLab yourself"
         }
         VenvError::Io(_) => "free some space there, or make it writable for you",
     };
     fail(
         FailureKind::HostUnfit,
-        format!("cannot make an environment for Jupyter in {}", dir.display()),
+        format!("cannot create an environment for Jupyter in {}", dir.display()),
         error.to_string(),
         hint,
     )

@@ -1,7 +1,7 @@
-//! A private virtual environment with Jupyter in it, made once.
+//! A private virtual environment with Jupyter, created once.
 //!
-//! Virtual environments cannot be moved, so it is made in its final place, and a file that is written last says that it
-//! is whole.
+//! Virtual environments cannot be moved, so it is created in its final place, and a file that is written last marks it
+//! as complete.
 
 use std::{
     fs, io,
@@ -18,45 +18,45 @@ use tokio::{
 
 use crate::{host_program, log_tail::Tail, private_files, run_blocking::run_blocking};
 
-/// How long pip may take; it fetches a hundred packages, perhaps over a slow line.
+/// Time limit for pip; it downloads a hundred packages, perhaps over a slow line.
 const INSTALL: Duration = Duration::from_secs(30 * 60);
-/// How long making the bare environment may take.
-const MAKE: Duration = Duration::from_secs(3 * 60);
-/// How long a program in it may take to say its version on a cold disk.
+/// Time limit for creating the bare environment.
+const CREATE: Duration = Duration::from_secs(3 * 60);
+/// Time limit for a program in it to print its version, which is slow on a cold disk.
 const VERSION: Duration = Duration::from_secs(60);
-/// Written last.
+/// Name of the file that is written last.
 const MARK: &str = "jq-complete";
 
 /// Why there is no environment.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum VenvError {
-    /// Python is not there.
+    /// Python is not installed.
     #[error("there is no python3 on PATH")]
     NoPython,
-    /// Python's venv or ensurepip is not there.
+    /// Python's venv or ensurepip is not installed.
     #[error("{0}")]
     NoVenv(String),
     /// pip failed.
     #[error("{0}")]
     Pip(String),
-    /// The folder cannot be written, or a program not be run.
+    /// The folder cannot be written, or a program cannot be run.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
 
-/// The environment in `dir`, if it is whole and has these packages.
+/// The environment in `dir`, if it is complete and has these packages.
 pub(crate) fn find(dir: &Path, packages: &[&str]) -> Option<PathBuf> {
     let mark = fs::read_to_string(dir.join(MARK)).ok()?;
     let has = |package: &&str| mark.lines().any(|line| line == *package);
     (packages.iter().all(has) && dir.join("bin/python").exists()).then(|| dir.to_owned())
 }
 
-/// Whether `jupyter VERB` runs in the environment. After an upgrade of the host's Python it may no longer.
+/// Whether `jupyter VERB` runs in the environment. It may stop working when the host's Python is upgraded.
 pub(crate) async fn works(dir: &Path, verb: &str) -> bool {
     runs(&dir.join("bin/jupyter"), &[verb, "--version"]).await
 }
 
-/// Slowness is no breakage: an environment is not thrown away for it.
+/// A timeout does not count as broken: the environment is not discarded for it.
 async fn runs(program: &Path, arguments: &[&str]) -> bool {
     match host_program::output(program, arguments, VERSION).await {
         Ok(output) => output.status.success(),
@@ -64,9 +64,9 @@ async fn runs(program: &Path, arguments: &[&str]) -> bool {
     }
 }
 
-/// Makes the environment in `dir` with these packages, for `jupyter VERB`; anew if it no longer works. `progress` gets the number of packages met so far and pip's
-/// line. One at a time: others wait.
-pub(crate) async fn make(
+/// Creates the environment in `dir` with these packages, for `jupyter VERB`, or creates it again if it no longer works.
+/// `progress` gets the number of packages collected so far and pip's line. Only one at a time: others wait.
+pub(crate) async fn create(
     dir: &Path,
     packages: &[&str],
     verb: &str,
@@ -83,26 +83,26 @@ pub(crate) async fn make(
         }
         false
     } else {
-        // Another package can be added only with a pip that runs.
+        // Another package can be added only if pip runs.
         runs(&dir.join("bin/python"), &["-m", "pip", "--version"]).await
     };
     if !sound && dir.join(MARK).exists() {
         fs::remove_file(dir.join(MARK))?;
     }
-    // What an interrupted attempt has left is whole only by chance.
+    // Remains of an interrupted attempt may be incomplete.
     if !dir.join(MARK).exists() && dir.exists() {
         tokio::fs::remove_dir_all(dir).await?;
     }
     if !dir.exists() {
         let python = host_program::find("python3", path).ok_or(VenvError::NoPython)?;
         let target = dir.to_string_lossy();
-        let made = host_program::output(&python, &["-m", "venv", &target], MAKE).await?;
-        if !made.status.success() {
-            // It leaves a half-made folder behind.
+        let created = host_program::output(&python, &["-m", "venv", &target], CREATE).await?;
+        if !created.status.success() {
+            // It leaves an incomplete folder behind.
             let _ = tokio::fs::remove_dir_all(dir).await;
-            let mut said = String::from_utf8_lossy(&made.stdout).into_owned();
-            said.push_str(&String::from_utf8_lossy(&made.stderr));
-            return Err(VenvError::NoVenv(last_lines(&said)));
+            let mut output = String::from_utf8_lossy(&created.stdout).into_owned();
+            output.push_str(&String::from_utf8_lossy(&created.stderr));
+            return Err(VenvError::NoVenv(last_lines(&output)));
         }
     }
     pip(dir, packages, progress).await?;
@@ -131,12 +131,12 @@ async fn pip(
         .stderr(Stdio::piped())
         .kill_on_drop(true)
         .spawn()?;
-    let said = Tail::default();
+    let tail = Tail::default();
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let run = async {
         let (_, _, status) = tokio::join!(
-            follow(stdout, &said, progress),
-            follow(stderr, &said, &|_, _| {}),
+            follow(stdout, &tail, progress),
+            follow(stderr, &tail, &|_, _| {}),
             child.wait()
         );
         status
@@ -147,25 +147,25 @@ async fn pip(
     if status.success() {
         Ok(())
     } else {
-        Err(VenvError::Pip(said.last(4).join(" | ")))
+        Err(VenvError::Pip(tail.last(4).join(" | ")))
     }
 }
 
-/// Passes lines on, counting the packages that pip meets.
+/// Reports pip's lines, and counts the packages that it collects.
 async fn follow(
     output: Option<impl AsyncRead + Unpin>,
-    said: &Tail,
+    tail: &Tail,
     progress: &(dyn Fn(u64, &str) + Send + Sync),
 ) {
     let Some(output) = output else { return };
     let mut lines = BufReader::new(output).lines();
-    let mut met = 0;
-    // A line that is no text ends the listening, not the installation: the pipe is drained below.
+    let mut collected = 0;
+    // A line that is not UTF-8 ends the reports but not the installation: the pipe is drained below.
     while let Ok(Some(line)) = lines.next_line().await {
-        said.write(line.as_bytes());
-        said.write(b"\n");
-        met += u64::from(line.trim_start().starts_with("Collecting "));
-        progress(met, line.trim());
+        tail.write(line.as_bytes());
+        tail.write(b"\n");
+        collected += u64::from(line.trim_start().starts_with("Collecting "));
+        progress(collected, line.trim());
     }
     let _ = tokio::io::copy(&mut lines.into_inner(), &mut tokio::io::sink()).await;
 }
@@ -191,7 +191,7 @@ mod tests {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     }
 
-    /// A python3 whose venv has a pip that does `pip`, and a `jupyter` that runs.
+    /// A python3 whose venv has a pip that runs `pip`, and a `jupyter` that runs.
     fn python(dir: &Path, pip: &str) {
         let text = format!(
             "mkdir -p \"$3/bin\"\ncat > \"$3/bin/python\" <<'END'\n#!/bin/sh\n{pip}\nEND\n\
@@ -203,7 +203,7 @@ mod tests {
     fn silent(_: u64, _: &str) {}
 
     #[tokio::test]
-    async fn it_is_made_once_and_reports() {
+    async fn it_is_created_once_and_reports() {
         let dir = tempfile::tempdir().unwrap();
         python(
             dir.path(),
@@ -213,7 +213,7 @@ mod tests {
         let met = AtomicU64::new(0);
         let progress = |count, _: &str| met.store(count, Ordering::Relaxed);
         for _ in 0..2 {
-            make(&venv, &["jupyterlab"], "lab", dir.path().as_os_str(), &progress)
+            create(&venv, &["jupyterlab"], "lab", dir.path().as_os_str(), &progress)
                 .await
                 .unwrap();
         }
@@ -224,34 +224,34 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_failure_is_told_and_leaves_nothing_that_passes_for_whole() {
+    async fn a_failure_is_reported_and_leaves_nothing_that_looks_complete() {
         let dir = tempfile::tempdir().unwrap();
         let venv = dir.path().join("venv");
         let path = dir.path().as_os_str();
-        let none = make(&venv, &["x"], "lab", OsStr::new("/nonexistent"), &silent).await;
+        let none = create(&venv, &["x"], "lab", OsStr::new("/nonexistent"), &silent).await;
         assert!(matches!(none, Err(VenvError::NoPython)));
 
         script(dir.path(), "python3", "echo ensurepip is not available; exit 1");
-        let bare = make(&venv, &["x"], "lab", path, &silent).await;
+        let bare = create(&venv, &["x"], "lab", path, &silent).await;
         assert!(matches!(bare, Err(VenvError::NoVenv(why)) if why.contains("ensurepip")));
 
         python(dir.path(), "echo no network >&2; exit 1");
-        let offline = make(&venv, &["x"], "lab", path, &silent).await;
+        let offline = create(&venv, &["x"], "lab", path, &silent).await;
         assert!(matches!(offline, Err(VenvError::Pip(why)) if why.contains("no network")));
         assert!(find(&venv, &["x"]).is_none());
 
         python(dir.path(), "exit 0");
-        make(&venv, &["x"], "lab", path, &silent).await.unwrap();
+        create(&venv, &["x"], "lab", path, &silent).await.unwrap();
         assert!(find(&venv, &["x"]).is_some());
     }
 
     #[tokio::test]
-    async fn one_that_no_longer_works_is_made_anew() {
+    async fn one_that_no_longer_works_is_created_again() {
         let dir = tempfile::tempdir().unwrap();
         let venv = dir.path().join("venv");
         let path = dir.path().as_os_str();
         python(dir.path(), "exit 0");
-        make(&venv, &["x"], "lab", path, &silent).await.unwrap();
+        create(&venv, &["x"], "lab", path, &silent).await.unwrap();
         assert!(works(&venv, "lab").await);
 
         // Its packages are for another Python, or its interpreter is gone.
@@ -262,7 +262,7 @@ mod tests {
             } else {
                 fs::remove_file(venv.join("bin/python")).unwrap();
             }
-            make(&venv, &["x"], "lab", path, &silent).await.unwrap();
+            create(&venv, &["x"], "lab", path, &silent).await.unwrap();
             assert!(works(&venv, "lab").await && find(&venv, &["x"]).is_some());
             assert!(!venv.join("old").exists(), "{broken}");
         }

@@ -1,7 +1,7 @@
 use super::*;
 
 #[test]
-fn a_full_disk_is_told_from_a_forbidden_folder() {
+fn a_full_disk_and_a_forbidden_folder_have_different_hints() {
     let agent = Agent::new("x86_64", vec![0; 1_500_000]);
     let refused = |why: &str| nowhere("gpu", &agent, &[("/home/a/.cache/jq".into(), why.into())]);
     let failure = refused("cat: write error: No space left on device (12 KiB are free)");

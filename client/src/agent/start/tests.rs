@@ -1,10 +1,13 @@
-//! A launch on this machine, by real shells, with a script in the agent's place.
+//! Tests on this machine with real shells and a script as the agent.
 
 use std::sync::Mutex;
 
 use jq_common::{
     identity::Fingerprint,
-    protocol::workload::{self, FailureKind},
+    protocol::{
+        hex,
+        workload::{self, FailureKind},
+    },
 };
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -16,7 +19,7 @@ mod home;
 mod installing;
 use home::{Home, installed};
 
-/// Shells that a host's `/bin/sh` may be; those that are not installed are left out.
+/// Shells that may be `/bin/sh` on a host, as far as they are installed.
 fn shells() -> Vec<Vec<&'static str>> {
     let all = [
         vec!["/bin/sh", "-s"],
@@ -65,7 +68,7 @@ impl Reporter for Heard {
 }
 
 fn fingerprint(byte: u8) -> Fingerprint {
-    serde_json::from_value(vec![byte; 32].into()).unwrap()
+    serde_json::from_value(hex::encode(&[byte; 32]).into()).unwrap()
 }
 
 fn request() -> AdmitRequest {
@@ -84,14 +87,14 @@ fn reply() -> AdmitReply {
     }
 }
 
-/// An agent that answers one request with `answer`, whatever is asked.
+/// An agent that answers any request with `answer`.
 fn agent(answer: &BootstrapReply) -> Bundle {
     let frame = codec::encode(answer, limits::BOOTSTRAP_FRAME).unwrap();
     let octal: String = frame.iter().map(|byte| format!("\\{byte:03o}")).collect();
     let asked = codec::encode(&BootstrapRequest::Admit(request()), limits::BOOTSTRAP_FRAME)
         .unwrap()
         .len();
-    // Noise that does not compress, so that an upload is more than one piece.
+    // Incompressible data, so that the upload consists of several pieces.
     let noise: String = (0..8000_u32)
         .map(|i| format!("{:08x}\n", i.wrapping_mul(2_654_435_761)))
         .collect();
@@ -101,7 +104,7 @@ fn agent(answer: &BootstrapReply) -> Bundle {
     ))
 }
 
-/// An agent that answers a request for a pipe, says `early` at once behind the answer, and then echoes what comes.
+/// An agent that answers a request for a pipe, sends `early` right behind the answer, and then echoes its input.
 fn echoing(early: &str) -> Bundle {
     let octal = |bytes: &[u8]| {
         bytes
@@ -131,7 +134,7 @@ fn script(text: &str) -> Bundle {
 async fn launch(host: &Local, bundle: &Bundle, heard: &Heard) -> Result<AdmitReply, Failure> {
     prepare(host, Role::Serve, bundle, heard)
         .await?
-        .serve(request())
+        .admit(request())
         .await
 }
 
@@ -177,7 +180,7 @@ async fn a_start_up_file_may_print_what_it_likes() {
 }
 
 #[tokio::test]
-async fn the_agents_own_failure_is_told_with_the_host() {
+async fn a_failure_of_the_agent_names_the_host() {
     let told = workload::Failure {
         kind: FailureKind::HostUnfit,
         what: "cannot listen".into(),
@@ -193,7 +196,7 @@ async fn the_agents_own_failure_is_told_with_the_host() {
 }
 
 #[tokio::test]
-async fn an_agent_that_ends_is_told_with_its_last_words() {
+async fn an_agent_that_ends_is_reported_with_its_error_message() {
     for (text, what) in [
         (
             "echo 'no such flag' >&2; exit 1",
@@ -201,7 +204,7 @@ async fn an_agent_that_ends_is_told_with_its_last_words() {
         ),
         (
             "echo $4; echo out of luck >&2; exit 1",
-            "this machine: the agent does not answer as it should: out of luck",
+            "this machine: the agent's answer is invalid: out of luck",
         ),
         (
             "echo $4; printf '\\377\\377\\377\\377'",
@@ -217,7 +220,7 @@ async fn an_agent_that_ends_is_told_with_its_last_words() {
 }
 
 #[tokio::test]
-async fn a_host_that_is_no_shell_or_no_linux_is_told_apart() {
+async fn a_host_without_a_shell_or_without_linux_is_reported() {
     let bundle = agent(&Ok(Started::Serve(reply())));
     for (words, kind, what) in [
         (
@@ -232,7 +235,7 @@ async fn a_host_that_is_no_shell_or_no_linux_is_told_apart() {
         (
             ["/bin/sh", "-c", "echo git-shell 1.0"],
             Kind::NoShell,
-            "instead of a shell there came: git-shell 1.0",
+            "unexpected output instead of a shell: git-shell 1.0",
         ),
         (["/bin/sh", "-c", "exit 3"], Kind::NoShell, "exit status 3"),
         (["/bin/sh", "-c", "yes"], Kind::NoShell, "it begins with: y y y"),
@@ -248,7 +251,7 @@ async fn a_host_that_is_no_shell_or_no_linux_is_told_apart() {
         assert_eq!(failure.kind, kind, "{failure}");
         assert!(failure.to_string().contains(what), "{failure}");
     }
-    for (text, what) in [("echo Darwin arm64", "it is Darwin arm64"), (":", "no uname")] {
+    for (text, what) in [("echo Darwin arm64", "it runs Darwin arm64"), (":", "no uname")] {
         let home = Home::sh();
         home.set("uname", text);
         let failure = launch(&home.host(), &bundle, &Heard::default())
@@ -260,7 +263,7 @@ async fn a_host_that_is_no_shell_or_no_linux_is_told_apart() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_shell_that_never_answers_is_given_up() {
+async fn a_shell_that_never_answers_times_out() {
     let home = Home::new(&["/bin/sh", "-c", "echo password:; exec /bin/sleep 600"]);
     let failure = launch(&home.host(), &script(""), &Heard::default())
         .await
@@ -277,7 +280,7 @@ async fn a_shell_becomes_a_pipe_and_no_byte_behind_the_answer_is_lost() {
     let home = Home::sh();
     let heard = Heard::default();
     let prepared = prepare(&home.host(), Role::Serve, &echoing("early"), &heard).await;
-    let (answer, pipe) = prepared.unwrap().carry(request()).await.unwrap();
+    let (answer, pipe) = prepared.unwrap().admit_and_tunnel(request()).await.unwrap();
     assert_eq!(answer, reply());
     let (mut reader, mut writer, mut process) = pipe.into_parts().unwrap();
     let mut got = vec![0; 5];

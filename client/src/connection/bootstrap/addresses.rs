@@ -1,4 +1,4 @@
-//! Where hosts can be reached with UDP.
+//! Addresses of hosts for UDP.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -9,17 +9,17 @@ use crate::{
     ssh::{RemoteHost, SshHost},
 };
 
-/// The addresses of a host that ssh connects to from here.
+/// Addresses of a host that ssh reaches directly from this machine.
 pub(super) async fn resolved(host: &SshHost, port: u16) -> Result<Vec<SocketAddr>, Failure> {
     let name = host.hostname();
     if let Ok(ip) = name.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(ip.to_canonical(), port)]);
     }
     let found = lookup_host((name, port)).await.map_err(|error| {
-        Failure::new(Kind::UnknownHost, format!("cannot find the address of {name}"))
+        Failure::new(Kind::UnknownHost, format!("cannot resolve {name}"))
             .on(host.name())
             .because(error)
-            .hint("ssh reaches it by a way of its own (ProxyCommand?); use ProxyJump for it")
+            .hint("ssh probably reaches it with a ProxyCommand; use ProxyJump instead")
     })?;
     let mut addresses = Vec::new();
     for address in found {
@@ -30,9 +30,9 @@ pub(super) async fn resolved(host: &SshHost, port: u16) -> Result<Vec<SocketAddr
     Ok(addresses)
 }
 
-/// Whether an address that a host calls its own can mean that host from elsewhere: it is one host's, and not only on
-/// its link or within itself.
-pub(super) fn is_a_hosts(address: IpAddr) -> bool {
+/// Whether an address that a host reports as its own can be used from another machine: a unicast address that is neither
+/// loopback nor link-local.
+pub(super) fn is_routable(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(ip) => {
             !(ip.is_unspecified()
@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_an_address_of_one_host_is_sent_to() {
+    fn only_unicast_addresses_with_more_than_link_scope_are_used() {
         for address in [
             "10.0.0.2",
             "192.0.2.1",
@@ -61,7 +61,7 @@ mod tests {
             "fd00::1",
             "::ffff:10.0.0.2",
         ] {
-            assert!(is_a_hosts(address.parse().unwrap()), "{address}");
+            assert!(is_routable(address.parse().unwrap()), "{address}");
         }
         for address in [
             "0.0.0.0",
@@ -75,7 +75,7 @@ mod tests {
             "ff02::1",
             "::ffff:127.0.0.1",
         ] {
-            assert!(!is_a_hosts(address.parse().unwrap()), "{address}");
+            assert!(!is_routable(address.parse().unwrap()), "{address}");
         }
     }
 }

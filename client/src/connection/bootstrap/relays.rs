@@ -1,4 +1,4 @@
-//! Relays on the jump hosts, and the chain that they make.
+//! Relays on the jump hosts, chained to a path.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -19,19 +19,18 @@ use crate::{
     ssh::{RemoteHost, SshHost},
 };
 
-/// The jump hosts on which relays are wanted, in the order in which they are reached.
+/// The jump hosts for relays, in the order in which ssh reaches them.
 pub(super) struct Relays<'a> {
     pub(super) gateways: &'a [SshHost],
-    /// Whether packets are to go this way only.
+    /// Whether the route allows only this path.
     pub(super) required: bool,
-    /// How much longer than the target a jump host may take. Some give out a shell that never answers, and packets can go
-    /// another way.
+    /// How much longer than the target a jump host may take: the shell of some never answers, and other paths exist.
     pub(super) grace: Duration,
     pub(super) bundle: &'a Bundle,
     pub(super) reporter: &'a dyn Reporter,
 }
 
-/// Where the host behind a relay listens.
+/// The address of the next hop behind a relay.
 struct Next<'a> {
     name: &'a str,
     address: Option<IpAddr>,
@@ -39,8 +38,8 @@ struct Next<'a> {
 }
 
 impl Relays<'_> {
-    /// A relay on each jump host, up to where it waits for its request; or why there is none, where it can be done
-    /// without. `has_served` is cancelled once the target is ready.
+    /// Starts a relay on each jump host, up to the point where it waits for its request; unless relays are required, a
+    /// failure is part of the result. `has_served` is cancelled once the target is ready.
     pub(super) async fn prepare(
         &self,
         has_served: &CancellationToken,
@@ -67,9 +66,8 @@ impl Relays<'_> {
         try_join_all(self.gateways.iter().map(one)).await
     }
 
-    /// Tells each relay where the next one or the agent is, from the last to the first, and gives the ways through all
-    /// of them: one for each address of the first. A relay that cannot be had is left out, with a note; without the first
-    /// there is no way.
+    /// Tells each relay, from the last to the first, the address of the next relay or the agent. Returns one path for each
+    /// address of the first relay. A relay that failed is left out, with a note; without the first there is no path.
     pub(super) async fn announce(
         &self,
         prepared: Vec<Result<Prepared, Failure>>,
@@ -135,20 +133,20 @@ fn too_slow(gateway: &SshHost) -> Failure {
     Failure::new(Kind::AgentFailed, "the relay took too long to start").on(gateway.name())
 }
 
-/// Tells one relay who is behind it; from then on it is itself the next one.
+/// Tells a relay the address of the next hop, and makes the relay the next hop for the one before.
 async fn announce<'a>(
     relay: Prepared,
     gateway: &'a SshHost,
     next: &mut Next<'a>,
 ) -> Result<RelayHop, Failure> {
     let failed = |why: String| {
-        Failure::new(Kind::AgentFailed, "cannot set the relay up")
+        Failure::new(Kind::AgentFailed, "cannot set up the relay")
             .on(gateway.name())
             .because(why)
     };
     let address = next.address.ok_or_else(|| {
         failed(format!(
-            "{} does not say at which address it is reached (SSH_CONNECTION is not set)",
+            "{} does not report its address (SSH_CONNECTION is not set)",
             next.name
         ))
     })?;
@@ -168,7 +166,7 @@ async fn announce<'a>(
     })
 }
 
-/// What failed and why, without the host that is named beside it.
+/// What failed and why, without the host.
 fn reason(failure: &Failure) -> String {
     if failure.why.is_empty() {
         failure.what.clone()

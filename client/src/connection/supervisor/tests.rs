@@ -249,12 +249,12 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn whatever_happens_every_rule_holds(start in worlds(), happenings in vec(ending(), 1..80)) {
+    fn whatever_happens_every_rule_holds(start in worlds(), happenings in vec(ending(), 1..60)) {
         World::after(start, &happenings);
     }
 
     #[test]
-    fn once_what_is_tried_works_the_session_is_soon_carried(start in worlds(), happenings in vec(happening(), 0..60)) {
+    fn once_what_is_tried_works_the_session_is_soon_carried(start in worlds(), happenings in vec(happening(), 0..40)) {
         let mut world = World::after(start, &happenings);
         let is_searched = world.search.is_some();
         let took = world.everything_works();
@@ -263,7 +263,7 @@ proptest! {
 
     #[test]
     fn a_login_is_asked_for_when_only_the_user_helps_and_one_enter_leads_back(
-        start in worlds(), happenings in vec(happening(), 0..60)
+        start in worlds(), happenings in vec(happening(), 0..40)
     ) {
         let mut world = World::after(start, &happenings);
         world.only_the_user_helps();
@@ -281,7 +281,7 @@ proptest! {
     }
 
     #[test]
-    fn a_better_path_is_taken_without_a_gap(start in worlds(), happenings in vec(happening(), 0..60)) {
+    fn a_better_path_is_taken_without_a_gap(start in worlds(), happenings in vec(happening(), 0..40)) {
         let mut world = World::after(start, &happenings);
         world.everything_works();
         while let Some(search) = world.search.filter(|search| matches!(search.scope, Scope::BetterThan(_))) {
@@ -299,7 +299,7 @@ proptest! {
 
     #[test]
     fn a_path_that_fails_is_left_once_another_one_works(
-        start in worlds(), happenings in vec(happening(), 0..60), silent in any::<bool>()
+        start in worlds(), happenings in vec(happening(), 0..40), silent in any::<bool>()
     ) {
         let mut world = World::after(start, &happenings);
         world.everything_works();

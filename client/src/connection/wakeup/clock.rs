@@ -1,10 +1,7 @@
-//! Waking, seen by two clocks.
+//! Detects suspend: CLOCK_BOOTTIME advances while CLOCK_MONOTONIC does not. A process that was stopped, or whose virtual
+//! machine was paused, sees no difference between the clocks, but its own check comes late.
 //!
-//! One clock counts only while this machine runs, the other one also while it sleeps: where they part, it slept. A process
-//! that was stopped, or whose virtual machine was, sees no clock part; it sees its own look come late.
-//!
-//! It looks once a second and at nothing in between, so an idle client wakes the processor once a second, and a wake is
-//! noticed at most a second after it.
+//! Checks once a second, so an idle client wakes the CPU once a second, and a resume is detected within a second.
 
 use std::time::Duration;
 
@@ -12,41 +9,41 @@ use tokio::time::sleep_until;
 
 use crate::ticker::{self, TICK};
 
-/// A machine that slept for less has lost nothing.
+/// Shorter suspends have no effect on connections.
 pub(crate) const SHORTEST_SLEEP: Duration = Duration::from_secs(1);
 
-/// A look that is later than this was not held up by a busy machine.
+/// A check that is later than this was not delayed by load.
 pub(crate) const LATE: Duration = Duration::from_secs(2);
 
-/// What both clocks show at one moment, each since some time of its own.
+/// The values of both clocks at one moment. Their origins differ.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sample {
-    /// Stands still while this machine sleeps.
+    /// CLOCK_MONOTONIC: stops while this machine is suspended.
     pub(crate) monotonic: Duration,
-    /// Goes on while it sleeps.
+    /// CLOCK_BOOTTIME: advances while it is suspended.
     pub(crate) boottime: Duration,
 }
 
-/// This process stood still.
+/// A pause of this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Pause {
-    /// For how long.
+    /// Its length.
     pub(crate) asleep: Duration,
 }
 
-/// Compares each look at the clocks with the one before.
+/// Compares each sample of the clocks with the previous one.
 #[derive(Debug)]
 pub(crate) struct Drift(Sample);
 
 impl Drift {
-    /// Starts from a first look.
+    /// Starts with a first sample.
     #[must_use]
     pub(crate) fn new(first: Sample) -> Self {
         Self(first)
     }
 
-    /// Takes a look that was meant to come a [`TICK`] after the one before, or sooner. A clock that went backwards tells nothing, and
-    /// is believed again from the next look on.
+    /// Takes a sample that should come at most a [`TICK`] after the previous one. A clock that went backwards is ignored
+    /// until the next sample.
     pub(crate) fn see(&mut self, now: Sample) -> Option<Pause> {
         let last = std::mem::replace(&mut self.0, now);
         let ran = now.monotonic.checked_sub(last.monotonic)?;
@@ -59,18 +56,17 @@ impl Drift {
     }
 }
 
-/// Looks at this machine's clocks.
+/// Samples the clocks of this machine.
 pub(crate) struct Clock(Drift);
 
 impl Clock {
-    /// Takes the first look.
+    /// Takes the first sample.
     #[must_use]
     pub(crate) fn start() -> Self {
         Self(Drift::new(now()))
     }
 
-    /// Waits until this process has stood still. It has to be waited for all the time: a look that comes late because
-    /// nobody waited counts as a pause.
+    /// Waits until this process has paused. Must be polled all the time: a late check counts as a pause.
     pub(crate) async fn pause(&mut self) -> Pause {
         loop {
             sleep_until(ticker::next()).await;
@@ -81,7 +77,7 @@ impl Clock {
     }
 }
 
-/// clock_gettime(2).
+/// The clocks of clock_gettime(2).
 #[cfg(target_os = "linux")]
 fn now() -> Sample {
     use rustix::time::{ClockId, clock_gettime};
@@ -92,8 +88,8 @@ fn now() -> Sample {
     }
 }
 
-/// The wall clock goes on during sleep wherever there is no other that does. Set ahead, it looks like a sleep, which
-/// costs one needless retry.
+/// The wall clock stands in for CLOCK_BOOTTIME on other systems. If it is set ahead, that looks like a suspend and costs one
+/// unnecessary retry.
 #[cfg(not(target_os = "linux"))]
 fn now() -> Sample {
     use std::{
@@ -151,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sleep_is_told_once_and_the_next_one_again() {
+    fn each_suspend_is_reported_once() {
         let mut drift = Drift::new(at(10.0, 10.0));
         assert!(drift.see(at(11.0, 100.0)).is_some());
         assert!(drift.see(at(12.0, 101.0)).is_none());
@@ -159,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sleep_after_a_clock_went_back_is_told() {
+    fn a_suspend_after_a_clock_went_back_is_detected() {
         let mut drift = Drift::new(at(100.0, 100.0));
         assert!(drift.see(at(1.0, 1.0)).is_none());
         assert!(drift.see(at(2.0, 62.0)).is_some());

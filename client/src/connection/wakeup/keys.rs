@@ -1,8 +1,8 @@
-//! Enter, on the terminal that this process was started from.
+//! Reads Enter from the controlling terminal.
 //!
-//! A process in the background that reads from its terminal is stopped (SIGTTIN, termio(7)); so this reads only while it
-//! is in the foreground. It reads through a terminal that it opens for itself: to make standard input non-blocking would
-//! do so for the shell and everyone else who shares it.
+//! The kernel stops a background process that reads from its terminal (SIGTTIN, termio(7)), so this reads only in the
+//! foreground. It opens the terminal anew: making standard input non-blocking would affect the shell and every other process
+//! that shares the open file.
 
 use std::{
     io,
@@ -20,12 +20,12 @@ use tokio::{io::unix::AsyncFd, sync::watch};
 
 use super::descriptor::readable;
 
-/// Whether the terminal may be read: whoever lets something else ask the user there, such as ssh, pauses it.
+/// Controls whether the terminal is read. To be paused while another program, such as ssh, asks the user there.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Keys(Arc<watch::Sender<usize>>);
 
 impl Keys {
-    /// Reads nothing until what it returns is dropped. There may be several at once.
+    /// Stops reading until the result is dropped. Several pauses may overlap.
     #[must_use]
     pub(crate) fn pause(&self) -> Paused {
         self.0.send_modify(|pauses| *pauses += 1);
@@ -37,12 +37,12 @@ impl Keys {
     }
 
     async fn resumed(&self) {
-        // Never fails: the sender is here.
+        // Never fails, because the sender is alive.
         let _ = self.0.subscribe().wait_for(|pauses| *pauses == 0).await;
     }
 }
 
-/// Nothing is read from the terminal for as long as this lives.
+/// A pause: while it lives, the terminal is not read.
 #[derive(Debug)]
 pub(crate) struct Paused(Arc<watch::Sender<usize>>);
 
@@ -52,7 +52,7 @@ impl Drop for Paused {
     }
 }
 
-/// A terminal's lines, by whoever they are meant for us.
+/// Lines of a terminal, as far as they are meant for this process.
 pub(super) struct Terminal {
     tty: AsyncFd<OwnedFd>,
     keys: Keys,
@@ -60,7 +60,7 @@ pub(super) struct Terminal {
 }
 
 impl Terminal {
-    /// The terminal at standard input. None where that is something else, or cannot be opened again.
+    /// The terminal of standard input. None if it is not the controlling terminal, or cannot be opened again.
     pub(super) fn of_the_user(keys: Keys) -> Option<Self> {
         let stdin = io::stdin();
         if !isatty(&stdin) {
@@ -81,8 +81,7 @@ impl Terminal {
         })
     }
 
-    /// Waits for a line; false once the terminal is gone. Lines that come in the background are left to whoever they are
-    /// meant for, and so are those that come while paused until that ends.
+    /// Waits for a line; false when the terminal is closed. Does not read in the background, nor during a pause.
     pub(super) async fn line(&mut self) -> bool {
         let mut line = [0; 256];
         let mut ends = 0;
@@ -90,14 +89,14 @@ impl Terminal {
             let Ok(mut ready) = self.tty.readable().await else {
                 return false;
             };
-            // Such readiness stays: to wait for more would spin.
+            // This readiness does not go away: waiting again would spin.
             if ready.ready().is_read_closed() {
                 return false;
             }
-            // Nothing is read here that is not looked at right before: between the two, a job control shell would have
-            // to move this process into the background.
+            // Pause and foreground are checked right before each read: only a job control shell that moves this process to
+            // the background in between could interfere.
             if self.keys.are_paused() {
-                // What nobody has taken by then is for us.
+                // A line that is still unread after the pause is for this process.
                 drop(ready);
                 self.keys.resumed().await;
                 continue;
@@ -107,7 +106,7 @@ impl Terminal {
                 continue;
             }
             match rustix::io::read(self.tty.get_ref(), &mut line) {
-                // Ctrl-D, with a line behind it perhaps. Some settings of a terminal make of every empty read an end.
+                // Ctrl-D, which a line may follow. With some terminal settings every empty read looks like this.
                 Ok(0) if ends == 0 => ends += 1,
                 Ok(0) | Err(Errno::AGAIN | Errno::IO) => ready.clear_ready(),
                 Ok(_) => return true,
@@ -122,14 +121,15 @@ fn is_in_foreground(tty: &OwnedFd) -> bool {
     tcgetpgrp(tty).is_ok_and(|group| group == getpgrp())
 }
 
-/// By its own name a terminal can be opened only by its owner, who after `su` is another user; as /dev/tty by everyone.
+/// /dev/tty can be opened by every user; by its own name a terminal can be opened only by its owner, who is another user
+/// after `su`.
 #[cfg(not(target_os = "macos"))]
 fn path(stdin: std::os::fd::BorrowedFd<'_>) -> Option<std::ffi::CString> {
-    // Fails where standard input is not the terminal by which the shell controls this process.
+    // Fails if standard input is not the controlling terminal.
     tcgetpgrp(stdin).ok().map(|_| c"/dev/tty".into())
 }
 
-/// kqueue(2) does not take /dev/tty.
+/// kqueue(2) does not support /dev/tty.
 #[cfg(target_os = "macos")]
 fn path(stdin: std::os::fd::BorrowedFd<'_>) -> Option<std::ffi::CString> {
     rustix::termios::ttyname(stdin, Vec::new()).ok()
@@ -150,7 +150,7 @@ mod tests {
 
     const SOON: Duration = Duration::from_secs(10);
 
-    /// The user's end of a terminal, and the other end's path.
+    /// Master of a pseudo-terminal, and path of its slave.
     fn terminal() -> (OwnedFd, CString) {
         let user = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
         fcntl_setfd(&user, FdFlags::CLOEXEC).unwrap();
@@ -164,7 +164,7 @@ mod tests {
         assert_eq!(rustix::io::write(user, text.as_bytes()), Ok(text.len()));
     }
 
-    /// Somebody else at the same terminal, such as ssh or the shell.
+    /// Another program at the same terminal, such as ssh or the shell.
     fn other(path: &CString) -> OwnedFd {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         rustix::fs::open(path.as_c_str(), flags, Mode::empty()).unwrap()
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn enter_is_heard_each_time_and_half_a_line_is_not() {
+    async fn enter_is_read_each_time_and_an_incomplete_line_is_not() {
         let (user, path) = terminal();
         let mut keys = Terminal::open(&path, Keys::default(), |_| true).unwrap();
         for _ in 0..3 {
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_line_that_ssh_did_not_take_is_heard_when_the_pause_ends() {
+    async fn a_line_that_ssh_did_not_read_is_read_when_the_pause_ends() {
         let (user, path) = terminal();
         let keys = Keys::default();
         let mut ours = Terminal::open(&path, keys.clone(), |_| true).unwrap();
@@ -231,13 +231,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_terminal_that_is_not_this_process_own_counts_as_the_background() {
+    async fn a_terminal_of_another_session_counts_as_the_background() {
         let (_user, path) = terminal();
         assert!(!is_in_foreground(&other(&path)));
     }
 
     #[tokio::test]
-    async fn the_end_of_a_file_is_not_the_end_of_the_terminal() {
+    async fn ctrl_d_does_not_end_the_terminal() {
         let (user, path) = terminal();
         let mut ours = Terminal::open(&path, Keys::default(), |_| true).unwrap();
         types(&user, "\x04");

@@ -1,8 +1,8 @@
-//! Changes of the ways to the peers.
+//! Detects changes of the routes to peers.
 //!
-//! What counts is the source address that this machine uses towards each peer: links and addresses come and go (containers,
-//! virtual machines, scans for networks) without a difference to a connection. The kernel says when to look; where it does
-//! not, [`portable`] looks every two seconds.
+//! Only the source address that this machine uses for each peer counts: links and addresses of containers, virtual machines
+//! and Wi-Fi scans come and go without an effect on connections. The kernel reports when to check (netlink); elsewhere
+//! [`portable`] checks every two seconds.
 
 mod event;
 #[cfg(target_os = "linux")]
@@ -19,10 +19,10 @@ use tokio::{pin, select, sync::watch, time::sleep};
 
 use self::{event::Event, routes::Routes};
 
-/// How long after the first event of a burst it is told.
+/// Delay from the first event of a burst until the change is reported.
 const SETTLE: Duration = Duration::from_millis(200);
 
-/// Watches the ways to peers.
+/// Watches the routes to peers.
 pub(crate) struct Network {
     peers: watch::Receiver<Vec<SocketAddr>>,
     events: Events,
@@ -30,7 +30,7 @@ pub(crate) struct Network {
 }
 
 impl Network {
-    /// Watches the ways to `peers`; when these are replaced, the ways to the new ones from then on.
+    /// Watches the routes to the current `peers`.
     ///
     /// # Panics
     /// Outside of a tokio runtime with time and I/O.
@@ -49,8 +49,8 @@ impl Network {
         }
     }
 
-    /// Waits until another source address is used towards a peer, or the route to it is gone, or was seen to be gone in
-    /// between. It has to be waited for all the time: dropped in the middle of a burst, it forgets that there was one.
+    /// Waits until the source address for a peer has changed, or the route to it was lost at least for a moment. Not cancel
+    /// safe: must be polled all the time.
     pub(crate) async fn changed(&mut self) {
         loop {
             let event = select! {

@@ -32,7 +32,7 @@ fn drawn(status: &Status, doing: Option<&str>, width: usize) -> String {
 }
 
 #[test]
-fn the_line_tells_the_state_and_what_matters_in_it() {
+fn the_status_line_shows_the_state_and_its_figures() {
     use State::{Connected, LoginNeeded, Lost, Reconnecting, Suspect};
     let direct = Status {
         connections: 1,
@@ -77,7 +77,7 @@ fn the_line_tells_the_state_and_what_matters_in_it() {
 }
 
 #[test]
-fn keys_that_nobody_hears_are_not_offered() {
+fn keys_are_offered_only_if_they_can_be_read() {
     let deaf = Look {
         hears: false,
         ..look(200)
@@ -99,7 +99,7 @@ fn a_step_of_reconnecting_is_shown_in_the_line() {
 }
 
 #[test]
-fn the_line_is_never_wider_than_the_terminal_and_loses_what_matters_least() {
+fn the_status_line_fits_the_terminal_and_drops_the_least_important_parts() {
     let status = connected("through gateway");
     for (width, line) in [
         (
@@ -118,7 +118,7 @@ fn the_line_is_never_wider_than_the_terminal_and_loses_what_matters_least() {
 }
 
 #[test]
-fn colours_are_in_the_mark_alone_and_only_where_they_are_wanted() {
+fn only_the_mark_is_coloured_and_only_if_colours_are_on() {
     let status = connected("direct");
     let colours = Look {
         colours: true,
@@ -146,7 +146,7 @@ fn told(statuses: &[Status], draws: bool) -> Vec<String> {
 }
 
 #[test]
-fn on_a_terminal_what_lasts_is_how_an_outage_ended() {
+fn on_a_terminal_only_the_end_of_an_outage_stays_visible() {
     use State::{Connected, LoginNeeded, Reconnecting, Suspect};
     let (gw, direct) = ("through gateway", "direct");
     let nothing: &[&str] = &[];
@@ -212,7 +212,7 @@ fn on_a_terminal_what_lasts_is_how_an_outage_ended() {
 }
 
 #[test]
-fn in_a_log_the_beginning_is_told_once_it_is_long_and_so_is_the_end() {
+fn a_log_shows_the_beginning_and_the_end_of_a_long_outage() {
     use State::{LoginNeeded, Reconnecting, Suspect};
     let gw = "through gateway";
     for (what, statuses, lines) in [
@@ -251,14 +251,14 @@ fn in_a_log_the_beginning_is_told_once_it_is_long_and_so_is_the_end() {
 }
 
 #[test]
-fn a_loss_is_told_once_and_never_called_no_loss() {
+fn a_loss_is_reported_once_and_never_as_no_loss() {
     use State::{Reconnecting, Suspect};
-    let restarted = "the agent on gpu was started anew: open connections were reset, new ones work";
+    let restarted = "the agent on gpu was restarted: open connections were reset, new ones work";
     let anew = Status {
         lost: Some(Loss::AgentRestarted),
         ..connected("direct")
     };
-    let forgotten = "the agent on gpu had given this session up: open connections were reset, new ones work \
+    let forgotten = "the agent on gpu had discarded this session: open connections were reset, new ones work \
                      (--linger sets how long it waits)";
     let given_up = Status {
         lost: Some(Loss::SessionGivenUp),
@@ -307,7 +307,7 @@ fn a_loss_is_told_once_and_never_called_no_loss() {
 }
 
 #[test]
-fn a_program_is_told_of_states_and_paths_and_not_of_numbers() {
+fn json_reports_states_and_paths_but_not_figures() {
     let first = connected("direct");
     let mut second = first.clone();
     second.round_trip = Some(Duration::from_millis(90));
@@ -325,7 +325,7 @@ fn a_program_is_told_of_states_and_paths_and_not_of_numbers() {
 }
 
 #[test]
-fn names_from_elsewhere_bring_no_escapes() {
+fn remote_names_cannot_contain_escape_sequences() {
     let mut status = connected("through \x1b[31mgw\n");
     status.host = "g\x07pu\x1b]0;x\x07".to_owned();
     let cleaned = status.cleaned();

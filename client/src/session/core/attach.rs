@@ -1,155 +1,167 @@
-//! Asking the agent to carry the session by a connection.
+//! Attaching the session to a connection.
 
-use std::{
-    collections::HashMap,
-    sync::{PoisonError, atomic::Ordering},
-    time::Duration,
-};
+use std::{collections::HashMap, sync::atomic::Ordering, time::Duration};
 
 use jq_common::{
     codec::{self, FrameError},
     protocol::{
+        capabilities::Capabilities,
         limits,
-        session::{Attach, AttachReply, BootId, Entry, Epoch},
+        session::{Attach, AttachReply, Entry},
     },
     session::control as frames,
 };
 use quinn::{Connection, VarInt};
 use tokio::time::timeout;
 
-use super::{Carrier, Session, control::ControlStream};
+use super::{Agent, Carrier, Session, control::ControlStream};
 
-/// How long an attach waits for another at most.
+/// How long an attach waits for another one at most.
 const TURN: Duration = Duration::from_millis(400);
 
-/// Generation of the session's first attach: the agent cannot know the session yet, so its table is known to be empty.
+/// Generation of the first attach: the agent does not know the session yet, so its table is empty.
 const FIRST: u64 = 1;
 
-/// A connection that carries the session at the agent, and is to be [installed](Session::install) here.
+/// A connection to which the agent has attached the session. To be [installed](Session::install).
 pub struct Attached {
     /// The connection.
     pub connection: Connection,
     generation: u64,
-    boot: BootId,
-    epoch: Epoch,
+    agent: Agent,
     table: HashMap<u64, Entry>,
     control: ControlStream,
 }
 
-/// Why a connection could not be made to carry the session.
+/// Why an attach failed.
 #[derive(Debug, thiserror::Error)]
 pub enum AttachError {
-    /// It was lost meanwhile, or the agent said something that cannot be.
+    /// The connection was lost, or the agent sent invalid data.
     #[error(transparent)]
     Frame(#[from] FrameError),
-    /// Another connection of this session was quicker.
+    /// A newer connection of this session is attached.
     #[error("another connection carries the session")]
     Stale,
-    /// The agent cannot take it.
-    #[error("the agent is ending, or has too many sessions")]
+    /// The agent refused it.
+    #[error("the agent is shutting down, or has too many sessions")]
     Busy,
+    /// The agent is newer than this client.
+    #[error("the agent refuses for a reason that this version does not know: a newer jq-client may know it")]
+    Unknown,
 }
 
-/// What a new carrier means for the session.
+/// What a new connection means for the session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Installed {
     /// The session began.
     Began,
-    /// It goes on.
+    /// The session continues.
     Resumed,
-    /// The agent does not know it any more: so many streams were reset.
+    /// The agent does not know the session any more: its streams were reset.
     Lost {
-        /// How many.
+        /// Number of streams.
         streams: usize,
-        /// The agent was started anew; else it gave the session up.
+        /// The agent was restarted; else it discarded the session.
         other_agent: bool,
     },
 }
 
 impl Session {
-    /// Has the agent carry the session by `connection` from now on, within `deadline`. Whatever carried it goes on to until
-    /// then.
+    /// Attaches the session to `connection` at the agent, within `deadline`. The previous connection carries the session
+    /// until then.
     ///
     /// # Errors
-    /// An [`AttachError`]; nothing has changed then, as far as can be known.
+    /// An [`AttachError`]. As far as the client can know, the previous connection still carries the session.
     pub async fn attach(&self, connection: Connection, deadline: Duration) -> Result<Attached, AttachError> {
-        // One at a time, so that two ways that work do not fence each other. One that is dead must not keep the next.
+        // One at a time, so that two working paths do not fence each other. An attach over a dead path must not block the
+        // next one for long.
         let _turn = timeout(TURN, self.attaching.lock()).await;
         let generation = self.generation.fetch_add(1, Ordering::Relaxed) + 1;
         let attach = Attach {
             session: self.id,
             generation,
             keep_s: self.keep.as_secs(),
-            deflate: self.deflate,
+            capabilities: self.announced,
         };
         let exchange = async {
             let (mut send, mut receive) = connection
                 .open_bi()
                 .await
                 .map_err(|error| FrameError::Io(error.into()))?;
-            // What it says frees memory and streams at both ends: it goes before any data.
+            // Control messages free memory and streams at both ends: they have priority over data.
             let _ = send.set_priority(frames::CONTROL_PRIORITY);
             codec::write(&mut send, &attach, limits::CONTROL_FRAME).await?;
             let early = (generation == FIRST).then(|| Early::begin(self, &connection));
             match codec::read(&mut receive, limits::CONTROL_FRAME).await? {
-                AttachReply::Attached { boot, epoch } => {
+                AttachReply::Attached {
+                    boot,
+                    epoch,
+                    capabilities,
+                } => {
                     let table = frames::read_table(&mut receive).await?;
                     if let Some(early) = early {
                         early.answered();
                     }
-                    Ok((boot, epoch, table, ControlStream { send, receive }))
+                    let agent = Agent {
+                        boot,
+                        epoch,
+                        capabilities: capabilities.shared(self.announced),
+                    };
+                    let control = ControlStream {
+                        capabilities: agent.capabilities,
+                        send,
+                        receive,
+                    };
+                    Ok((agent, table, control))
                 }
                 AttachReply::Stale => Err(AttachError::Stale),
                 AttachReply::Busy => Err(AttachError::Busy),
+                AttachReply::Unknown => Err(AttachError::Unknown),
             }
         };
-        let (boot, epoch, table, control) = timeout(deadline, exchange)
+        let (agent, table, control) = timeout(deadline, exchange)
             .await
             .map_err(|_| FrameError::TimedOut(deadline))??;
         Ok(Attached {
             connection,
             generation,
-            boot,
-            epoch,
+            agent,
             table,
             control,
         })
     }
 
-    /// Whether no newer connection carries the session already.
+    /// Whether `attached` is newer than the installed connection.
     #[must_use]
     pub(crate) fn is_newer(&self, attached: &Attached) -> bool {
         attached.generation > self.streams.generation()
     }
 
-    /// Moves all streams over. None when a newer connection carries the session already.
+    /// Moves all streams to the connection. None if a newer connection is installed already.
     pub fn install(&self, attached: Attached) -> Option<(Installed, ControlStream)> {
         let Attached {
             connection,
             generation,
-            boot,
-            epoch,
+            agent,
             table,
             control,
         } = attached;
         if generation <= self.streams.generation() {
             return None;
         }
-        let before = {
-            let mut known_by = self.known_by.lock().unwrap_or_else(PoisonError::into_inner);
-            known_by.replace((boot, epoch))
-        };
+        let before = self.agent.send_replace(Some(agent));
         let installed = match before {
             None => Installed::Began,
-            Some((_, before)) if before == epoch => Installed::Resumed,
-            Some((before, _)) => {
+            Some(before) if before.epoch == agent.epoch => Installed::Resumed,
+            Some(before) => {
                 self.serving.send_replace(false);
                 Installed::Lost {
                     streams: self.streams.lose(),
-                    other_agent: before != boot,
+                    other_agent: before.boot != agent.boot,
                 }
             }
         };
+        self.streams
+            .allow_compression(agent.capabilities.has(Capabilities::COMPRESSION));
         if !self.streams.resume(generation, table) {
             return None;
         }
@@ -161,11 +173,11 @@ impl Session {
     }
 }
 
-/// Streams are offered on the connection of the session's first attach before the agent has answered that, which saves
-/// them a round trip. Dropped, it takes that back: the connection is closed, and they wait for the next.
+/// Offers streams on the connection of the first attach before the agent has answered, which saves a round trip. Dropped
+/// without an answer, it closes the connection, and the streams wait for the next one.
 struct Early<'a> {
     session: &'a Session,
-    /// None once the agent has answered.
+    /// None after the agent has answered.
     connection: Option<Connection>,
 }
 
@@ -195,7 +207,7 @@ impl<'a> Early<'a> {
 impl Drop for Early<'_> {
     fn drop(&mut self) {
         if let Some(connection) = self.connection.take() {
-            // The streams on it would keep it open.
+            // Its streams would keep it open.
             connection.close(VarInt::from_u32(0), b"");
             self.session
                 .carrier

@@ -2,7 +2,10 @@
 
 use jq_common::{
     codec::FrameError,
-    protocol::session::{Close, Control},
+    protocol::{
+        capabilities::Capabilities,
+        session::{Close, Control},
+    },
     session::control,
 };
 use quinn::{Connection, ConnectionError, RecvStream, SendStream, VarInt};
@@ -11,6 +14,8 @@ use super::Session;
 
 /// The control stream of the connection that carries the session.
 pub struct ControlStream {
+    /// What both ends of it can do.
+    pub(super) capabilities: Capabilities,
     pub(super) send: SendStream,
     pub(super) receive: RecvStream,
 }
@@ -18,24 +23,33 @@ pub struct ControlStream {
 /// Why a connection does not carry the session any more.
 #[derive(Clone, Debug)]
 pub enum Detached {
-    /// The agent closed it, for this reason.
+    /// The agent closed it with this code.
     Closed(Close),
-    /// The agent is about to be replaced by its successor.
+    /// The agent is being replaced by a newer version.
     Restarting,
     /// It was lost.
     Lost(ConnectionError),
 }
 
 impl Session {
-    /// Talks on the control stream for as long as the connection carries the session.
+    /// Runs the control stream until the connection does not carry the session any more.
     pub async fn talk(&self, connection: &Connection, stream: &mut ControlStream) -> Detached {
+        let ControlStream {
+            capabilities,
+            send,
+            receive,
+        } = stream;
+        let mut subscribing = self
+            .subscriptions
+            .subscribe(capabilities.has(Capabilities::SUBSCRIBE));
         let heard = async {
             loop {
-                let control = control::receive_frame(&mut stream.receive).await?;
+                let control = control::receive_frame(receive).await?;
                 let path = connection.stats().path;
                 self.streams.update_path(path.cwnd, path.rtt);
                 match control {
                     Control::Restarting => return Ok::<_, FrameError>(()),
+                    Control::Update { topic, value } => self.subscriptions.update(topic, &value),
                     control if self.streams.on_control(&control) => {}
                     _ => return Err(FrameError::Ended),
                 }
@@ -47,12 +61,12 @@ impl Session {
                 Ok(()) => return Detached::Restarting,
                 Err(error) => Some(error),
             },
-            Err(error) = control::run_sender(&self.streams, &mut stream.send) => Some(error),
+            Err(error) = control::run_sender(&self.streams, &mut subscribing, send) => Some(error),
         };
         if let Some(error) = failed {
             tracing::debug!(%error, "control stream");
             if connection.close_reason().is_none() {
-                // It broke alone, which is a fault of the agent's.
+                // Only the control stream failed, which is an error of the agent.
                 connection.close(VarInt::from_u32(0), b"");
             }
         }

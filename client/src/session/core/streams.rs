@@ -1,13 +1,14 @@
-//! A stream of the session, offered to the agent on each connection that comes to carry it.
+//! Streams of the session: each is opened anew at the agent on every connection.
 
 use std::{sync::Arc, time::Duration};
 
 use jq_common::{
-    codec,
+    codec::{self, FrameError},
     protocol::{
         limits,
         session::Open,
-        stream::{ResetCode, StreamHeader, Target},
+        stream::{Header, ResetCode, StreamHeader},
+        target::{Scope, Target},
     },
     session::{
         leg::{Leg, LegSource, Receiver, Sender},
@@ -19,34 +20,45 @@ use tokio::{net::TcpStream, sync::watch, time::timeout};
 
 use super::{Carrier, Session};
 
-/// How long a connection waits for a workload that is being started again: nobody sees meanwhile whether its other end
-/// still does.
+/// How long a forwarded connection waits for a workload that is being restarted. Bounded, because meanwhile nobody notices
+/// whether the local side still waits.
 const SERVED: Duration = Duration::from_secs(60);
 
 impl Session {
-    /// Carries a TCP connection to `target` until both of its ways have ended. Dropped before, it resets both sides.
+    /// Forwards a TCP connection to `target` until both directions have ended. Dropping the future resets both sides.
     ///
     /// # Errors
-    /// Why it was reset; `tcp` has then been reset too.
+    /// Why it was reset; `tcp` is reset too.
     pub async fn proxy(&self, tcp: TcpStream, target: Target) -> Result<(), ResetCode> {
         let socket = Socket::from(tcp);
-        if matches!(target, Target::Workload { .. }) {
-            let mut serving = self.serving.subscribe();
-            let served = timeout(SERVED, serving.wait_for(|serving| *serving)).await;
-            if !matches!(served, Ok(Ok(_))) {
-                return Err(ResetCode::SessionLost);
-            }
-        }
-        let (given_up, mut legs) = self.open(StreamHeader::Forward(target));
-        let ended = self.streams.proxy(&given_up.0, &socket, &mut legs).await;
+        self.served(&target).await?;
+        let header = StreamHeader::forward(target);
+        let (stream, mut legs) = self.open(&header).map_err(|_| ResetCode::BadHeader)?;
+        let ended = self.streams.proxy(&stream.0, &socket, &mut legs).await;
         match ended {
             Ended::Complete => Ok(()),
             Ended::Reset(code) => Err(code),
         }
     }
 
-    /// A new stream, and its legs.
-    pub(super) fn open(&self, header: StreamHeader) -> (GivenUp, Offers) {
+    /// Waits until `target` can be connected to, as far as the client knows.
+    pub(super) async fn served(&self, target: &Target) -> Result<(), ResetCode> {
+        if target.scope == Scope::Workload {
+            let mut serving = self.serving.subscribe();
+            let served = timeout(SERVED, serving.wait_for(|serving| *serving)).await;
+            if !matches!(served, Ok(Ok(_))) {
+                return Err(ResetCode::SessionLost);
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens a stream. The guard resets it when dropped.
+    ///
+    /// # Errors
+    /// When the header is too long.
+    pub(super) fn open(&self, header: &StreamHeader) -> Result<(ResetOnDrop, Offers), FrameError> {
+        let header = Header::of(header)?;
         let stream = self.streams.open();
         let offers = Offers {
             stream: stream.clone(),
@@ -54,26 +66,26 @@ impl Session {
             carrier: self.carrier.subscribe(),
             used: 0,
         };
-        (GivenUp(stream), offers)
+        Ok((ResetOnDrop(stream), offers))
     }
 }
 
-/// A stream whose work may be dropped: then it is reset.
-pub(super) struct GivenUp(pub(super) Arc<Stream>);
+/// Resets its stream when dropped.
+pub(super) struct ResetOnDrop(pub(super) Arc<Stream>);
 
-impl Drop for GivenUp {
+impl Drop for ResetOnDrop {
     fn drop(&mut self) {
-        // Changes nothing for one that is complete.
+        // Has no effect on a complete stream.
         self.0.reset(ResetCode::ConnectionReset);
     }
 }
 
-/// The legs of a stream: one on each connection that comes to carry the session.
+/// Opens a leg of its stream on every connection that carries the session.
 pub(super) struct Offers {
     stream: Arc<Stream>,
-    header: StreamHeader,
+    header: Header,
     carrier: watch::Receiver<Option<Carrier>>,
-    /// Generation of the last one.
+    /// Generation of the last leg.
     used: u64,
 }
 
@@ -98,7 +110,7 @@ impl Offers {
         let frame = match codec::encode(&open, limits::HEADER_FRAME) {
             Ok(frame) => frame,
             Err(error) => {
-                tracing::warn!(%error, "a header that cannot be sent");
+                tracing::warn!(%error, "header cannot be encoded");
                 self.stream.reset(ResetCode::BadHeader);
                 return None;
             }
@@ -120,7 +132,7 @@ impl LegSource for Offers {
             let newer = |carrier: &Option<Carrier>| carrier.as_ref().is_some_and(|c| c.generation > used);
             let newest = self.carrier.wait_for(newer).await.map(|carrier| carrier.clone());
             let Ok(Some(carrier)) = newest else {
-                // The session is being dropped.
+                // The session is dropped.
                 return std::future::pending().await;
             };
             let leg = self.offer(&carrier).await;

@@ -7,7 +7,7 @@ use crate::reporter::Silent;
 
 const SOON: Duration = Duration::from_secs(10);
 
-/// The forwards of a session that no connection carries: whatever connects waits.
+/// The forwards of a session without a connection to an agent: connections wait.
 struct Fixture {
     forwards: Forwards,
     session: Arc<Session>,
@@ -19,7 +19,7 @@ const FEW: usize = 3;
 
 fn fixture() -> Fixture {
     let session = Session::new(Duration::from_secs(60), false).unwrap();
-    let (mut actor, forwards) = ForwardActor::new(session.clone(), Arc::new(Silent));
+    let (mut actor, forwards) = ForwardActor::new(session.clone(), "gpu".to_owned(), Arc::new(Silent));
     actor.most = FEW;
     let mut running = JoinSet::new();
     running.spawn(actor.run());
@@ -33,11 +33,11 @@ fn fixture() -> Fixture {
 fn workload(local: u16) -> Forward {
     Forward {
         local,
-        target: Target::Workload { port: 8888 },
+        target: Target::workload(8888),
     }
 }
 
-/// A listener on a port whose successor is likely to be free.
+/// A listener that takes a port, and the port.
 async fn taken() -> (TcpListener, u16) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -109,7 +109,7 @@ async fn an_add_that_fails_leaves_everything_as_it_was() {
     let Fixture { forwards, .. } = &fixture();
     let kept = forwards.add(workload(0)).await.unwrap();
     let before = forwards.list().borrow().clone();
-    // No port comes behind the last one. Where somebody else has it, it cannot be bound either.
+    // There is no port after the last one. If another program uses it, it cannot be bound either.
     let _last = TcpListener::bind(("127.0.0.1", u16::MAX)).await;
     let error = forwards.add(workload(u16::MAX)).await.unwrap_err();
     assert!(is_bind(&error, u16::MAX), "{error}");
@@ -165,16 +165,21 @@ async fn when_the_actor_is_gone_its_ports_are_free_and_requests_are_refused() {
 }
 
 #[test]
-fn each_refusal_is_told_in_words_of_its_own_and_an_ordinary_end_in_none() {
+fn each_refusal_has_its_own_text_and_an_ordinary_end_none() {
     let told = [
         ResetCode::Refused,
         ResetCode::Unreachable,
         ResetCode::TimedOut,
         ResetCode::TooMany,
         ResetCode::NoWorkload,
+        ResetCode::Unsupported,
     ]
-    .map(|code| explain(code).unwrap());
-    assert_eq!(HashSet::from(told).len(), told.len());
-    assert!(explain(ResetCode::TooMany).unwrap().contains("too many"));
-    assert_eq!(explain(ResetCode::ConnectionReset), None);
+    .map(|code| explain(code, "gpu").unwrap());
+    assert_eq!(HashSet::from(told.clone()).len(), told.len());
+    assert!(explain(ResetCode::TooMany, "gpu").unwrap().contains("too many"));
+    assert_eq!(explain(ResetCode::ConnectionReset, "gpu"), None);
+    assert_eq!(
+        explain(ResetCode::Unsupported, "gpu").unwrap(),
+        "the agent on gpu is older than this command: end the other sessions there and connect again"
+    );
 }

@@ -1,7 +1,12 @@
 use tempfile::TempDir;
 
+use jq_common::protocol::topics::{WorkloadState, WorkloadStatus};
+
 use super::*;
-use crate::status::{Port, State, Status};
+use crate::{
+    golden::{Golden, pretty},
+    status::{Port, State, Status},
+};
 
 fn snapshot() -> Snapshot {
     Snapshot {
@@ -26,11 +31,12 @@ fn snapshot() -> Snapshot {
         engine: "Docker".to_owned(),
         container: None,
         gpus: Vec::new(),
+        workload: None,
         url: Some("http://127.0.0.1:8888/lab?token=secret".to_owned()),
     }
 }
 
-/// A session that serves its socket while the test lasts.
+/// A session that serves its socket during a test.
 struct Running {
     folder: TempDir,
     newest: watch::Sender<Snapshot>,
@@ -54,7 +60,7 @@ fn running() -> Running {
 }
 
 #[tokio::test]
-async fn a_running_session_says_how_it_is_now_and_tries_again_at_once() {
+async fn a_query_returns_the_current_status_and_triggers_a_retry() {
     let running = running();
     assert_eq!(sessions(running.folder.path()), ["gpu"]);
     running
@@ -90,7 +96,7 @@ async fn only_the_user_may_reach_the_socket() {
 }
 
 #[tokio::test]
-async fn peers_that_say_nothing_or_nonsense_hold_up_nobody() {
+async fn peers_that_send_nothing_or_invalid_data_block_nobody() {
     let running = running();
     let path = socket(running.folder.path(), "gpu");
     let _silent = UnixStream::connect(&path).await.unwrap();
@@ -119,7 +125,7 @@ async fn a_dead_process_s_socket_is_replaced_and_a_living_one_s_is_left_alone() 
 }
 
 #[tokio::test]
-async fn a_session_that_ends_takes_its_own_socket_along_and_no_other() {
+async fn a_session_that_ends_removes_its_own_socket_and_no_other() {
     let mut ended = running();
     ended.serving.shutdown().await;
     assert!(sessions(ended.folder.path()).is_empty());
@@ -134,7 +140,7 @@ async fn a_session_that_ends_takes_its_own_socket_along_and_no_other() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_process_that_was_stopped_is_named() {
+async fn a_stopped_process_is_identified() {
     let folder = tempfile::tempdir_in("/tmp").unwrap();
     let _listens = unix::UnixListener::bind(socket(folder.path(), "gpu")).unwrap();
     let own = i32::try_from(std::process::id()).unwrap();
@@ -153,4 +159,28 @@ fn a_long_runtime_folder_is_replaced_by_a_short_one() {
     assert!(short.starts_with("/tmp"));
     let name = "n".repeat(name::LONGEST);
     assert!(socket(&short, &name).as_os_str().len() <= SOCKET_PATH_LIMIT);
+}
+
+#[test]
+fn an_answer_is_what_its_golden_file_says() {
+    let newest = Snapshot {
+        pid: 4242,
+        workload: Some(WorkloadStatus {
+            state: WorkloadState::Running,
+            engine: "Docker 28".to_owned(),
+            container: Some("jq-ann-gpu".to_owned()),
+        }),
+        ..snapshot()
+    };
+    let text = pretty(&serde_json::to_vec(&newest).unwrap());
+    let read = |json: &str| serde_json::from_str(json).ok();
+    let mut golden = Golden::open(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/local_api"));
+    golden.check("status.json", &newest, &text, read);
+    let older = Snapshot {
+        workload: None,
+        ..newest.clone()
+    };
+    golden.is_read_as("older_status.json", &older, read);
+    golden.is_read_as("newer_status.json", &newest, read);
+    golden.finish();
 }

@@ -1,4 +1,4 @@
-//! Why a shell is none.
+//! Failures of shells.
 
 use std::process::ExitStatus;
 
@@ -7,17 +7,16 @@ use jq_common::text;
 use super::{ended, interrupted, line_with};
 use crate::error::{Failure, Kind};
 
-/// Why a shell on a host to which there is a connection ended. `printed` is the beginning of what it said instead of
-/// what it was asked for.
+/// The failure of a shell that ended early although the login works. `printed` is the beginning of its unexpected output.
 #[must_use]
 pub(crate) fn shell(host: &str, lines: &[String], status: Option<ExitStatus>, printed: &str) -> Failure {
     if interrupted(lines, status) {
         return Failure::new(Kind::Interrupted, "interrupted").on(host);
     }
     if is_refused_session(lines) {
-        return Failure::new(Kind::NoShell, "cannot run anything")
+        return Failure::new(Kind::NoShell, "cannot start a shell")
             .on(host)
-            .because("the login works, but its sshd opens no session for it")
+            .because("the login works, but its sshd refuses sessions")
             .hint("ask its administrator for a login with a shell (MaxSessions in sshd_config(5) may be 0)");
     }
     if line_with(
@@ -56,22 +55,22 @@ pub(crate) fn shell(host: &str, lines: &[String], status: Option<ExitStatus>, pr
         )
     } else {
         (
-            format!("instead of a shell there came: {said}"),
-            "a ForceCommand in its sshd_config(5), or a start-up file, runs something else than the shell",
+            format!("unexpected output instead of a shell: {said}"),
+            "ForceCommand in its sshd_config(5), or a start-up file, runs another program than the shell",
         )
     };
-    Failure::new(Kind::NoShell, "cannot run anything")
+    Failure::new(Kind::NoShell, "cannot start a shell")
         .on(host)
         .because(why)
         .hint(hint)
 }
 
-/// Whether the host opened no session at all.
+/// Whether the host refused the session.
 pub(in crate::ssh) fn is_refused_session(lines: &[String]) -> bool {
     line_with(lines, &["session request failed", "open failed"]).is_some()
 }
 
-/// A shell that does not say what it was asked for in time.
+/// The failure of a shell that does not print the expected output in time.
 #[must_use]
 pub(crate) fn silent(host: &str, printed: &str) -> Failure {
     let printed = text::one_line(printed, 200);
@@ -83,14 +82,14 @@ pub(crate) fn silent(host: &str, printed: &str) -> Failure {
     Failure::new(Kind::NoShell, "the shell does not answer within 30 s")
         .on(host)
         .because(why)
-        .hint("a start-up file there may wait for an answer or start another program: log in with `ssh` and look")
+        .hint("a start-up file may wait for input or start another program: log in with `ssh` to check")
 }
 
-/// A shell whose start-up files never stop printing.
+/// The failure of a shell whose start-up files print without end.
 #[must_use]
 pub(crate) fn too_loud(host: &str, printed: &str) -> Failure {
-    Failure::new(Kind::NoShell, "the shell prints more than 1 MiB by itself")
+    Failure::new(Kind::NoShell, "the shell's start-up files print more than 1 MiB")
         .on(host)
         .because(format!("it begins with: {}", text::one_line(printed, 200)))
-        .hint("make its start-up files (~/.bashrc, ~/.profile) silent where no terminal is there")
+        .hint("make them (~/.bashrc, ~/.profile) silent without a terminal")
 }

@@ -1,4 +1,4 @@
-//! What OpenSSH 9.2 writes, word for word, and what is made of it.
+//! Verbatim messages of OpenSSH 9.2, and the failures that result.
 
 use std::os::unix::process::ExitStatusExt;
 
@@ -51,7 +51,7 @@ fn a_connection_that_fails_is_explained() {
             "ssh: connect to host 127.0.0.1 port 1: Connection refused",
             Kind::Unreachable,
             "connect to host 127.0.0.1 port 1: Connection refused",
-            "no sshd answers there",
+            "nothing listens on the port",
         ),
         (
             "ssh: connect to host 10.0.0.1 port 22: Connection timed out",
@@ -93,7 +93,7 @@ fn a_connection_that_fails_is_explained() {
             "Received disconnect from 127.0.0.1 port 22:2: Too many authentication failures\nDisconnected from 127.0.0.1 port 22",
             Kind::LoginRefused,
             "too many keys",
-            "IdentitiesOnly yes for gpu",
+            "`IdentitiesOnly yes` for gpu",
         ),
         (
             CHANGED,
@@ -111,7 +111,7 @@ fn a_connection_that_fails_is_explained() {
             "No ED25519 host key is known for [127.0.0.1]:42201 and you have requested strict checking.\n\
              Host key verification failed.",
             Kind::HostKeyUnknown,
-            "set to refuse",
+            "configured to refuse",
             "ssh gpu",
         ),
         (
@@ -158,7 +158,7 @@ fn a_connection_that_fails_is_explained() {
 }
 
 #[test]
-fn a_silent_end_says_how_it_ended() {
+fn an_end_without_a_message_is_reported_with_its_status() {
     let failure = connection(PLACE, &[], Some(ExitStatus::from_raw(255 << 8)));
     assert!(failure.why.contains("exit status 255"), "{failure}");
     assert_eq!(
@@ -173,7 +173,7 @@ fn a_silent_end_says_how_it_ended() {
 }
 
 #[test]
-fn of_a_chain_the_host_that_fails_is_named() {
+fn the_failing_host_of_a_chain_is_named() {
     let refused = lines(
         "Stdio forwarding request failed: Session open refused by peer\n\
          kex_exchange_identification: Connection closed by remote host\nConnection closed by UNKNOWN port 65535",
@@ -195,9 +195,9 @@ fn of_a_chain_the_host_that_fails_is_named() {
             "channel 2: open failed: administratively prohibited: open failed",
             Kind::Unreachable,
             "gw",
-            "its sshd does not let connections to gpu.example.org through",
+            "its sshd does not allow forwarding to gpu.example.org",
         ),
-        ("", Kind::Unreachable, "gpu", "gw did not pass the connection on"),
+        ("", Kind::Unreachable, "gpu", "gw did not forward the connection"),
     ] {
         let said = lines(said);
         let place = Place {
@@ -225,7 +225,7 @@ fn of_a_chain_the_host_that_fails_is_named() {
 }
 
 #[test]
-fn a_shell_that_is_none_is_explained() {
+fn a_shell_that_ends_early_is_explained() {
     let ended = |code: i32| Some(ExitStatus::from_raw(code << 8));
     for (text, status, printed, kind, why) in [
         (
@@ -240,7 +240,7 @@ fn a_shell_that_is_none_is_explained() {
             ended(0),
             "hello there",
             Kind::NoShell,
-            "there came: hello there",
+            "instead of a shell: hello there",
         ),
         ("", ended(1), "", Kind::NoShell, "exit status 1"),
         (
@@ -256,7 +256,7 @@ fn a_shell_that_is_none_is_explained() {
             ended(255),
             "",
             Kind::NoShell,
-            "opens no session",
+            "refuses sessions",
         ),
         (
             "kex_exchange_identification: Connection closed by remote host\nConnection closed by UNKNOWN port 65535",

@@ -1,4 +1,4 @@
-//! Connections to real sshds on this machine's loopback, each with keys and a home of its own. They run as any user.
+//! Tests with real sshds on the loopback, each with its own keys and home. They need no privileges.
 
 mod hosts;
 
@@ -32,7 +32,7 @@ async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
 }
 
 #[tokio::test]
-async fn each_host_of_a_chain_is_logged_in_to_once_and_all_is_gone_in_the_end() {
+async fn each_host_of_a_chain_sees_one_login_and_nothing_is_left_at_the_end() {
     let Some(mut hosts) = Hosts::new() else { return };
     hosts.add("first", "", "");
     hosts.add("second", "", "");
@@ -95,7 +95,7 @@ async fn a_connection_ends_with_whoever_holds_it() {
     let mut shell = connection.target().shell().unwrap();
     shell.write(b"echo here; cat\n").await.unwrap();
     assert_eq!(shell.line(Duration::from_secs(20)).await.unwrap(), "here");
-    // What the kernel does when this process is killed.
+    // As the kernel does when this process is killed.
     connection.hosts[0].hold = None;
     let failure = timeout(Duration::from_secs(20), shell.line(Duration::from_secs(20)))
         .await
@@ -131,7 +131,7 @@ async fn a_gateway_needs_to_allow_no_shell() {
 }
 
 #[tokio::test]
-async fn a_refused_login_a_strange_key_and_a_dead_port_are_told_apart() {
+async fn a_refused_login_an_unknown_key_and_a_closed_port_are_distinguished() {
     let Some(mut hosts) = Hosts::new() else { return };
     hosts.add("gpu", "", "");
     let options = hosts.options();
@@ -153,7 +153,7 @@ async fn a_refused_login_a_strange_key_and_a_dead_port_are_told_apart() {
         )
         .unwrap();
         let mut options = options.clone();
-        // A key of the command line comes in addition to those of the configuration.
+        // A key of the command line is added to those of the configuration.
         if option.starts_with("IdentityFile") {
             fs::write(hosts.path("authorized"), "").unwrap();
         }
@@ -173,7 +173,7 @@ async fn a_refused_login_a_strange_key_and_a_dead_port_are_told_apart() {
 }
 
 #[tokio::test]
-async fn of_a_chain_the_host_where_it_fails_is_named() {
+async fn the_failing_host_of_a_chain_is_named() {
     let Some(mut hosts) = Hosts::new() else { return };
     hosts.add("closed", "", "AllowTcpForwarding no");
     hosts.add("open", "", "");
@@ -184,7 +184,7 @@ async fn of_a_chain_the_host_where_it_fails_is_named() {
             "Port=22",
             "closed",
             Kind::Unreachable,
-            "does not let connections",
+            "does not allow forwarding",
         ),
         (
             "open",
@@ -224,7 +224,7 @@ async fn of_a_chain_the_host_where_it_fails_is_named() {
 }
 
 #[tokio::test]
-async fn what_ssh_says_and_when_it_may_ask_is_reported() {
+async fn messages_and_prompts_of_ssh_are_reported() {
     let Some(mut hosts) = Hosts::new() else { return };
     fs::write(hosts.path("banner"), "Authorised \x1b[31musers only\n").unwrap();
     let banner = format!("Banner {}/banner", hosts.folder.path().display());
@@ -245,7 +245,7 @@ async fn what_ssh_says_and_when_it_may_ask_is_reported() {
 }
 
 #[tokio::test]
-async fn in_the_background_keys_are_enough_and_whoever_would_have_to_be_asked_is_told_to_log_in() {
+async fn in_the_background_keys_suffice_and_a_question_becomes_a_needed_login() {
     let Some(mut hosts) = Hosts::new() else { return };
     hosts.add("gw", "", "");
     hosts.add("gpu", "ProxyJump gw", "");
@@ -254,7 +254,7 @@ async fn in_the_background_keys_are_enough_and_whoever_would_have_to_be_asked_is
         terminal: true,
         ..hosts.options()
     };
-    // What would ask: no BatchMode of the user's own, and an askpass that answers.
+    // Everything that would make ssh ask: the user disables BatchMode, and askpass answers.
     let config = fs::read_to_string(hosts.path("config")).unwrap();
     fs::write(
         hosts.path("config"),

@@ -1,40 +1,39 @@
-//! Packets as frames in a stream of bytes: a length, a check of that length, and the packet.
+//! Packets as frames in a byte stream: a length, a checksum of that length, and the packet.
 //!
-//! A changed byte inside a packet is found by QUIC, which seals every packet. A changed length would have the rest of
-//! the stream read from the wrong place; the check finds it at once, and nothing is read past it.
+//! QUIC authenticates every packet, so it finds a changed byte inside one. A changed length would make the reader lose the
+//! frame boundaries; the checksum finds it at once, and nothing after it is read.
 
 use bytes::{Buf, Bytes, BytesMut};
 
-/// Longest packet in bytes. Within what any path between two hosts carries, so that no packet is split on the way out
-/// should the pipe itself be carried in packets.
+/// Longest packet in bytes. It fits into one packet of nearly every path, should the pipe itself be carried in packets.
 pub const LONGEST: u16 = 1350;
 
-/// Bytes before each packet: its length and the check, each a big-endian u16.
+/// Bytes before each packet: its length and the checksum, each a big-endian u16.
 pub const HEADER: usize = 4;
 
-/// The stream cannot be read on. Nothing after it is.
+/// The frame boundaries are lost. Nothing more is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadFrame {
-    /// A length does not go with its check: the bytes were changed on the way, or are no frames.
+    /// A length does not match its checksum: the bytes were changed on the way, or are not frames.
     #[error("the bytes of the pipe were changed on the way")]
     Changed,
-    /// No packet has this length.
+    /// A length that no packet has.
     #[error("a packet of {0} bytes in the pipe")]
     Length(u16),
 }
 
-/// What goes before a packet of `length` bytes.
+/// The header of a packet of `length` bytes.
 pub(super) fn header(length: u16) -> [u8; HEADER] {
     let ([a, b], [c, d]) = (length.to_be_bytes(), check(length).to_be_bytes());
     [a, b, c, d]
 }
 
-/// Another number for every length (the factor is odd), so that no change of one of the two goes unnoticed.
+/// The checksum of a length. It differs for every length (the factor is odd), so any change of one of the two is found.
 fn check(length: u16) -> u16 {
     (length ^ 0x6a71).wrapping_mul(0x9e37)
 }
 
-/// Finds the packets in bytes that arrive in pieces.
+/// Extracts packets from bytes that arrive in chunks of any size.
 #[derive(Debug, Default)]
 pub struct Deframer {
     buffer: BytesMut,
@@ -42,16 +41,16 @@ pub struct Deframer {
 }
 
 impl Deframer {
-    /// Takes the next piece.
+    /// Appends a chunk.
     pub fn push(&mut self, bytes: &[u8]) {
         if self.broken.is_none() {
             self.buffer.extend_from_slice(bytes);
         }
     }
 
-    /// Where the next piece can be appended without a copy. There is room for at least one packet; where there is not,
-    /// room is made for `batch` bytes.
-    pub fn space(&mut self, batch: usize) -> &mut BytesMut {
+    /// The buffer, to read the next chunk into. It has room for one packet; where it had not, it is given room for `batch`
+    /// bytes.
+    pub(crate) fn space(&mut self, batch: usize) -> &mut BytesMut {
         let room = self.buffer.capacity() - self.buffer.len();
         if room < HEADER + usize::from(LONGEST) {
             self.buffer.reserve(batch);
@@ -59,10 +58,10 @@ impl Deframer {
         &mut self.buffer
     }
 
-    /// The next packet, none while it is not whole. It shares memory with what was pushed.
+    /// The next packet; none while it is incomplete. It is a slice of the buffer.
     ///
     /// # Errors
-    /// When the stream cannot be read on; then for ever.
+    /// When the frame boundaries are lost, then and ever after.
     pub fn next_packet(&mut self) -> Result<Option<Bytes>, BadFrame> {
         if let Some(broken) = self.broken {
             return Err(broken);
@@ -81,13 +80,13 @@ impl Deframer {
         }
     }
 
-    /// Whether the stream may end here: no part of a packet is waiting for its rest.
+    /// Whether the stream may end here: the last packet is complete.
     #[must_use]
     pub fn is_between_packets(&self) -> bool {
         self.buffer.is_empty()
     }
 
-    /// Length of the first packet, once it is whole.
+    /// Length of the first packet, once it is complete.
     fn complete(&self) -> Result<Option<usize>, BadFrame> {
         let Some((&[a, b, c, d], rest)) = self.buffer.split_first_chunk::<HEADER>() else {
             return Ok(None);
@@ -131,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_length_that_no_packet_has_is_named() {
+    fn an_invalid_length_is_reported() {
         for length in [0, LONGEST + 1, u16::MAX] {
             let mut deframer = Deframer::default();
             deframer.push(&header(length));
@@ -142,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn every_change_of_a_length_or_of_its_check_is_found() {
+    fn every_changed_bit_of_a_header_is_found() {
         for length in 1..=LONGEST {
             let right = u32::from_be_bytes(header(length));
             for bit in 0..32 {
@@ -155,7 +154,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn packets_come_out_as_they_went_in_however_the_bytes_are_cut(packets in packets(), cuts: Vec<u8>) {
+        fn packets_are_extracted_however_the_bytes_are_split(packets in packets(), cuts: Vec<u8>) {
             let wire = framed(&packets);
             let mut deframer = Deframer::default();
             let (mut found, mut at, mut cuts) = (Vec::new(), 0, cuts.iter().cycle());
@@ -170,7 +169,7 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_panic_or_make_it_hold_more_than_they_are(pieces in vec(vec(any::<u8>(), 0..4000), 0..8)) {
+        fn no_input_panics_or_takes_memory_out_of_proportion(pieces in vec(vec(any::<u8>(), 0..4000), 0..8)) {
             let mut deframer = Deframer::default();
             let mut pushed = 0;
             for piece in pieces {
@@ -181,8 +180,8 @@ mod tests {
             }
         }
 
-        /// Where the bytes go out of step, reading stops within one frame: what came before is whole, and of what
-        /// comes after at most one wrong packet is taken.
+        /// When frame boundaries are lost, reading stops within one frame: packets before it are unchanged, and at most one
+        /// wrong packet comes after it.
         #[test]
         fn bytes_lost_or_added_in_the_middle_are_found(packets in packets(), at: prop::sample::Index, added: Option<u8>) {
             let mut wire = framed(&packets);
@@ -205,7 +204,7 @@ mod tests {
                 }
             };
             prop_assert!(wrong <= 1);
-            // Out of step with nothing behind it is an end in the middle, or one packet that differs.
+            // With nothing behind it, that is an end inside a packet, or one packet that differs.
             prop_assert!(broken || !deframer.is_between_packets() || wrong == 1 || right.next().is_none());
         }
     }

@@ -13,10 +13,10 @@ use crate::{
     quic::{self, AgentSettings, CarrierKind},
 };
 
-/// Bytes in the pipe at most, so that it is full most of the time.
+/// Capacity of the pipe in bytes: so small that it is full most of the time.
 const NARROW: usize = 4096;
 
-/// What a stream carries: a function of the offset alone, with no period that any packet has.
+/// The content of a stream: a function of the offset, whose period is no packet length.
 fn pattern(offset: usize, length: usize) -> Vec<u8> {
     const PERIOD: usize = 65_521;
     (offset..offset + length)
@@ -27,14 +27,14 @@ fn pattern(offset: usize, length: usize) -> Vec<u8> {
         .collect()
 }
 
-/// Both ends of a connection over a pipe, and the tasks that keep their endpoints going.
+/// Both ends of a connection over a pipe, and the tasks of their drivers.
 struct Ends {
     client: Connection,
     agent: Connection,
     tasks: JoinSet<()>,
 }
 
-/// Runs a driver and does what its owner must: closes the endpoint when the pipe has ended.
+/// Runs a driver, and closes the endpoint when the pipe has ended, as its owner must.
 fn drive(
     tasks: &mut JoinSet<()>,
     driver: PipeDriver<ReadHalf<DuplexStream>, WriteHalf<DuplexStream>>,
@@ -92,7 +92,7 @@ async fn send(mut stream: SendStream, total: usize) -> Option<SendStream> {
     Some(stream)
 }
 
-/// Reads to the end. None when an error told that not all came.
+/// Reads to the end. None when an error reported that it is incomplete.
 ///
 /// # Panics
 /// When a byte is wrong, or the end is clean and not all came.
@@ -117,7 +117,7 @@ async fn receive(mut stream: RecvStream, total: usize) -> Option<()> {
     }
 }
 
-/// Sends `total` bytes each way at once. None when an error told both that it did not work.
+/// Sends `total` bytes in both directions at once. None when an error reported that it failed.
 async fn exchange(ends: &Ends, total: usize) -> Option<()> {
     let near = async {
         let (out, back) = ends.client.open_bi().await.ok()?;
@@ -127,7 +127,7 @@ async fn exchange(ends: &Ends, total: usize) -> Option<()> {
     let far = async {
         let (out, back) = ends.agent.accept_bi().await.ok()?;
         let (sent, received) = tokio::join!(send(out, total), receive(back, total));
-        // Until its end was acknowledged, it has not arrived.
+        // It has arrived only when its end is acknowledged.
         sent?.stopped().await.ok()?;
         received
     };
@@ -136,17 +136,17 @@ async fn exchange(ends: &Ends, total: usize) -> Option<()> {
 }
 
 #[tokio::test]
-async fn many_bytes_cross_a_narrow_pipe_both_ways() {
+async fn a_transfer_crosses_a_small_pipe_in_both_directions() {
     let (near, far) = duplex(NARROW);
     let ends = connect(near, far).await.unwrap();
     timeout(Duration::from_secs(120), exchange(&ends, 20_000_000))
         .await
-        .expect("it goes on")
-        .expect("all arrives");
+        .expect("no stall")
+        .expect("everything arrives");
 }
 
 #[tokio::test]
-async fn a_pipe_that_ends_ends_both_connections_at_once() {
+async fn when_the_pipe_ends_both_connections_end_at_once() {
     let (near, middle) = duplex(NARROW);
     let (end, far) = duplex(NARROW);
     let mut line = JoinSet::new();
@@ -165,11 +165,11 @@ async fn a_pipe_that_ends_ends_both_connections_at_once() {
 }
 
 #[tokio::test]
-async fn a_pipe_ends_with_its_last_packet_when_nobody_uses_it_any_more() {
+async fn a_pipe_is_closed_after_the_last_packet_when_its_carrier_is_dropped() {
     let (near, mut far) = duplex(NARROW);
     let (reader, writer) = split(near);
     let (carrier, driver) = over(reader, writer);
-    let closed = carrier.closed();
+    let closed = carrier.shared.ended.clone().cancelled_owned();
     let packet = Transmit {
         destination: PEER,
         ecn: None,
@@ -187,7 +187,7 @@ async fn a_pipe_ends_with_its_last_packet_when_nobody_uses_it_any_more() {
 }
 
 #[tokio::test]
-async fn what_a_stalled_pipe_does_not_take_is_dropped_oldest_first() {
+async fn packets_for_a_stalled_pipe_are_dropped_oldest_first() {
     let (near, mut far) = duplex(64);
     let (reader, writer) = split(near);
     let (carrier, driver) = over(reader, writer);
@@ -201,7 +201,7 @@ async fn what_a_stalled_pipe_does_not_take_is_dropped_oldest_first() {
     };
     carrier.try_send(&transmit).unwrap();
     let kept = QUEUE / 1000;
-    assert_eq!(carrier.dropped(), (400 - kept) as u64);
+    assert_eq!(carrier.shared.queues().dropped, (400 - kept) as u64);
     drop(carrier);
     let (ended, first) = tokio::join!(driver.run(), async {
         let mut wire = Vec::new();
@@ -217,9 +217,9 @@ async fn what_a_stalled_pipe_does_not_take_is_dropped_oldest_first() {
     assert_eq!(first[0], (400 - kept) as u8);
 }
 
-/// Passes bytes between two pipes, each changed by what `change` says for it, until either ends.
+/// Copies bytes between two pipes, each changed by `change`, until either ends.
 async fn flip(near: DuplexStream, far: DuplexStream, change: impl FnMut(usize) -> u8 + Clone) {
-    async fn one_way(
+    async fn copy(
         mut from: ReadHalf<DuplexStream>,
         mut to: WriteHalf<DuplexStream>,
         mut change: impl FnMut(usize) -> u8,
@@ -240,8 +240,8 @@ async fn flip(near: DuplexStream, far: DuplexStream, change: impl FnMut(usize) -
     }
     let ((near_read, near_write), (far_read, far_write)) = (split(near), split(far));
     tokio::select! {
-        _ = one_way(near_read, far_write, change.clone()) => {}
-        _ = one_way(far_read, near_write, change) => {}
+        _ = copy(near_read, far_write, change.clone()) => {}
+        _ = copy(far_read, near_write, change) => {}
     }
 }
 

@@ -1,4 +1,4 @@
-//! What two ends do that both sent into an outage.
+//! Two ends that both sent into an outage.
 
 use tokio::{
     net::UdpSocket,
@@ -8,31 +8,31 @@ use tokio::{
 
 use super::*;
 
-/// Bytes each end has to send, and so many of all that pass before the outage: much is left at both ends.
+/// Bytes that each end sends, and bytes that pass in all before the outage: both ends have much left to send.
 const BULK: usize = 16 * 1024 * 1024;
 const BEFORE: usize = 4 * 1024 * 1024;
 
-/// A probe comes twice as long after the last as that did after the one before: so long after one, the next is far.
+/// The interval of probes doubles: so long after one, the next is far away.
 const FAR: Duration = Duration::from_millis(220);
 
-/// What answers what is heard comes at once.
+/// An acknowledgement of a received packet arrives within this.
 const SOON: Duration = Duration::from_millis(300);
 
-/// A probe's packets come closer than this, and what meets it may come as late as that.
+/// The packets of a probe are closer than this, and the packet that crosses it may be this late.
 const MEETS: Duration = Duration::from_millis(4);
 
-/// Probes that are tried: the first are not answered, and on a busy machine what meets one may come too late.
+/// Attempts: the first probes get no extra packet, and on a busy machine the crossing packet may be late.
 const TRIES: usize = 4;
 
-/// Passes packets on between a client and an agent.
+/// Forwards packets between a client and an agent.
 struct Middle {
     near: UdpSocket,
     far: UdpSocket,
     agent: SocketAddr,
     client: Option<SocketAddr>,
     packet: Vec<u8>,
-    /// The last of the agent's.
-    unheard: Option<Vec<u8>>,
+    /// The agent's last packet.
+    held_back: Option<Vec<u8>>,
 }
 
 #[derive(Clone, Copy)]
@@ -49,11 +49,11 @@ impl Middle {
             agent,
             client: None,
             packet: Vec::new(),
-            unheard: None,
+            held_back: None,
         }
     }
 
-    /// The next packet, which is in `packet` then.
+    /// Receives the next packet into `packet`.
     async fn next(&mut self) -> Side {
         let (mut near, mut far) = ([0; 2048], [0; 2048]);
         tokio::select! {
@@ -64,26 +64,26 @@ impl Middle {
             }
             Ok((length, _)) = self.far.recv_from(&mut far) => {
                 self.packet = far[..length].to_vec();
-                self.unheard = Some(self.packet.clone());
+                self.held_back = Some(self.packet.clone());
                 Side::Agent
             }
         }
     }
 
-    /// Passes nothing on. Returns when the client has just sent a probe, long after the last, and so has the agent before.
+    /// Forwards nothing. Returns when the client has just sent a probe, long after its last, and the agent before it.
     async fn rare_probe(&mut self) {
         let mut probed = Instant::now();
         loop {
             match self.next().await {
                 Side::Agent => {}
-                Side::Client if probed.elapsed() > FAR && self.unheard.is_some() => break,
+                Side::Client if probed.elapsed() > FAR && self.held_back.is_some() => break,
                 Side::Client => probed = Instant::now(),
             }
         }
         while timeout(MEETS, self.next()).await.is_ok() {}
     }
 
-    async fn pass(&self, from: Side) {
+    async fn forward(&self, from: Side) {
         match from {
             Side::Client => self.far.send_to(&self.packet, self.agent).await.unwrap(),
             Side::Agent => self
@@ -95,7 +95,7 @@ impl Middle {
     }
 }
 
-/// Sends [`BULK`] and takes what the other sends; ends when both are complete.
+/// Sends and receives [`BULK`] bytes.
 async fn bulk(mut send: quinn::SendStream, mut receive: quinn::RecvStream) {
     let sending = async {
         send.write_all(&vec![7; BULK]).await.unwrap();
@@ -107,7 +107,7 @@ async fn bulk(mut send: quinn::SendStream, mut receive: quinn::RecvStream) {
 }
 
 #[tokio::test]
-async fn probes_that_meet_after_an_outage_that_both_ends_sent_into_are_answered_at_once() {
+async fn probes_that_cross_after_an_outage_are_acknowledged_at_once() {
     let pair = pair();
     pair.allowed.allow(pair.client_identity.fingerprint());
     let mut middle = Middle::to(pair.agent.local_addr().unwrap()).await;
@@ -138,20 +138,20 @@ async fn probes_that_meet_after_an_outage_that_both_ends_sent_into_are_answered_
         while passed < BEFORE {
             let from = middle.next().await;
             passed += middle.packet.len();
-            middle.pass(from).await;
+            middle.forward(from).await;
         }
     };
     timeout(Duration::from_secs(30), begin).await.unwrap();
 
-    // Nothing passes until probes are rare, and then one of the agent's when the client has just sent its own.
+    // Nothing passes until probes are rare. Then one of the agent's does, when the client has just sent its own.
     let (mut answered, mut tries) = (false, 0);
     while !answered && tries < TRIES {
         tries += 1;
         timeout(Duration::from_secs(20), middle.rare_probe())
             .await
             .unwrap();
-        middle.packet = middle.unheard.take().unwrap();
-        middle.pass(Side::Agent).await;
+        middle.packet = middle.held_back.take().unwrap();
+        middle.forward(Side::Agent).await;
         let answer = async { while !matches!(middle.next().await, Side::Client) {} };
         answered = timeout(SOON, answer).await.is_ok();
     }
@@ -160,7 +160,7 @@ async fn probes_that_meet_after_an_outage_that_both_ends_sent_into_are_answered_
     let complete = async {
         while !ends.is_empty() {
             tokio::select! {
-                from = middle.next() => middle.pass(from).await,
+                from = middle.next() => middle.forward(from).await,
                 Some(ended) = ends.join_next() => ended.unwrap(),
             }
         }

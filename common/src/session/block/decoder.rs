@@ -1,4 +1,4 @@
-//! Takes the blocks of a leg apart.
+//! Decodes the blocks of a leg.
 
 use std::collections::VecDeque;
 
@@ -9,20 +9,20 @@ use super::{
     format::{DEFLATED, HEADER, LARGEST},
 };
 
-/// Bytes on a leg that are no block.
+/// Bytes on a leg are not a valid block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("bytes that are no block")]
+#[error("bytes that are not a valid block")]
 pub struct BadBlock;
 
-/// Takes blocks apart, however they are cut.
+/// Decodes blocks from chunks of any size.
 #[derive(Debug, Default)]
 pub struct BlockDecoder {
-    at: Place,
+    state: State,
 }
 
-/// Within which part of a block the next byte is.
+/// The part of a block that the next byte belongs to.
 #[derive(Debug)]
-enum Place {
+enum State {
     Header {
         bytes: [u8; HEADER],
         have: usize,
@@ -34,11 +34,11 @@ enum Place {
         left: usize,
         got: Vec<u8>,
     },
-    /// It was no block. Nothing that follows is one.
+    /// An invalid block was found. Nothing after it can be decoded.
     Broken,
 }
 
-impl Default for Place {
+impl Default for State {
     fn default() -> Self {
         Self::Header {
             bytes: [0; HEADER],
@@ -47,14 +47,14 @@ impl Default for Place {
     }
 }
 
-impl Place {
-    fn behind(header: [u8; HEADER]) -> Result<Self, BadBlock> {
+impl State {
+    fn after(header: [u8; HEADER]) -> Result<Self, BadBlock> {
         let word = u32::from_be_bytes(header);
         let left = usize::try_from(word & !DEFLATED).map_err(|_| BadBlock)?;
         match word & DEFLATED {
             _ if left == 0 => Err(BadBlock),
             0 => Ok(Self::Plain { left }),
-            // Else it would not have been deflated.
+            // A sender compresses only what becomes smaller.
             _ if left >= LARGEST => Err(BadBlock),
             _ => Ok(Self::Deflated {
                 left,
@@ -65,66 +65,66 @@ impl Place {
 }
 
 impl BlockDecoder {
-    /// The next bytes of the stream, out of what arrived; none once that is used up. A plain block's are slices of what
-    /// arrived, and those of a deflated one come at once.
+    /// The next bytes of the stream, taken out of `arrived`; none once that is empty. Those of a plain block are slices of
+    /// `arrived`; those of a compressed block come as one chunk.
     ///
     /// # Errors
-    /// [`BadBlock`] for what no sender produces.
+    /// [`BadBlock`], then and ever after.
     pub fn next(&mut self, arrived: &mut VecDeque<Bytes>) -> Result<Option<Bytes>, BadBlock> {
         let next = self.take(arrived);
         if next.is_err() {
-            self.at = Place::Broken;
+            self.state = State::Broken;
         }
         next
     }
 
     fn take(&mut self, arrived: &mut VecDeque<Bytes>) -> Result<Option<Bytes>, BadBlock> {
         loop {
-            let wanted = match &self.at {
-                Place::Header { have, .. } => HEADER - have,
-                Place::Plain { left } | Place::Deflated { left, .. } => *left,
-                Place::Broken => return Err(BadBlock),
+            let wanted = match &self.state {
+                State::Header { have, .. } => HEADER - have,
+                State::Plain { left } | State::Deflated { left, .. } => *left,
+                State::Broken => return Err(BadBlock),
             };
             let Some(piece) = split(arrived, wanted) else {
                 return Ok(None);
             };
-            match &mut self.at {
-                Place::Header { bytes, have } => {
+            match &mut self.state {
+                State::Header { bytes, have } => {
                     bytes[*have..*have + piece.len()].copy_from_slice(&piece);
                     *have += piece.len();
                     if *have == HEADER {
-                        self.at = Place::behind(*bytes)?;
+                        self.state = State::after(*bytes)?;
                     }
                 }
-                Place::Plain { left } => {
+                State::Plain { left } => {
                     *left -= piece.len();
                     if *left == 0 {
-                        self.at = Place::default();
+                        self.state = State::default();
                     }
                     return Ok(Some(piece));
                 }
-                Place::Deflated { left, got } => {
+                State::Deflated { left, got } => {
                     *left -= piece.len();
                     got.extend_from_slice(&piece);
                     if *left == 0 {
                         let bytes = deflate::inflate(got, LARGEST).ok_or(BadBlock)?;
-                        self.at = Place::default();
+                        self.state = State::default();
                         return Ok(Some(bytes));
                     }
                 }
-                Place::Broken => return Err(BadBlock),
+                State::Broken => return Err(BadBlock),
             }
         }
     }
 
-    /// No block has begun that has not ended.
+    /// Whether the last block is complete.
     #[must_use]
     pub fn is_between_blocks(&self) -> bool {
-        matches!(self.at, Place::Header { have: 0, .. })
+        matches!(self.state, State::Header { have: 0, .. })
     }
 }
 
-/// The first bytes of what arrived, `most` at most. Never empty.
+/// Takes the first bytes of what arrived, at most `most`. Never empty.
 fn split(arrived: &mut VecDeque<Bytes>, most: usize) -> Option<Bytes> {
     while let Some(first) = arrived.front_mut() {
         if first.len() > most {
@@ -156,18 +156,18 @@ mod tests {
         pieces
     }
 
-    /// What comes of `pieces`, each given when the one before is used up.
+    /// Decodes `pieces`, each given when the previous one is empty.
     fn unpack(pieces: VecDeque<Bytes>) -> Result<(Vec<u8>, bool), BadBlock> {
-        let (mut block_decoder, mut all) = (BlockDecoder::default(), Vec::new());
+        let (mut decoder, mut all) = (BlockDecoder::default(), Vec::new());
         for piece in pieces {
             let mut arrived = VecDeque::from([piece]);
-            while let Some(bytes) = block_decoder.next(&mut arrived)? {
+            while let Some(bytes) = decoder.next(&mut arrived)? {
                 assert!(!bytes.is_empty());
                 all.extend_from_slice(&bytes);
             }
             assert!(arrived.is_empty());
         }
-        Ok((all, block_decoder.is_between_blocks()))
+        Ok((all, decoder.is_between_blocks()))
     }
 
     fn packed(content: &[u8], deflate_it: bool) -> Vec<u8> {
@@ -196,7 +196,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn blocks_become_what_was_sent_however_they_are_cut(
+        fn blocks_decode_to_what_was_sent_however_they_are_split(
             blocks in prop::collection::vec((content(), any::<bool>()), 0..5),
             sizes in prop::collection::vec(0_usize..3000, 0..40),
         ) {
@@ -206,13 +206,13 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..500), sizes in prop::collection::vec(0_usize..9, 0..40)) {
+        fn any_bytes_are_decoded_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..500), sizes in prop::collection::vec(0_usize..9, 0..40)) {
             let _ = unpack(cut(bytes.into(), &sizes));
         }
     }
 
     #[test]
-    fn what_nobody_sends_is_refused() {
+    fn an_invalid_block_is_refused() {
         let empty = [plain(0), deflated(0)];
         let long = [deflated(LARGEST as u32), deflated(!DEFLATED)];
         let broken = [Bytes::from(
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_block_that_would_become_more_than_it_may_is_refused() {
+    fn a_block_that_decompresses_to_too_much_is_refused() {
         let zeros = Bytes::from(vec![0; LARGEST + 1]);
         let small = deflate::deflate(&[zeros], LARGEST).unwrap();
         let wire = Bytes::from([deflated(small.len() as u32), small].concat());
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unfinished_block_is_seen() {
+    fn an_incomplete_block_is_noticed() {
         let wire = [plain(5), Bytes::from_static(b"four")];
         assert_eq!(unpack(wire.into()), Ok((b"four".to_vec(), false)));
     }

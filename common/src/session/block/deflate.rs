@@ -1,20 +1,20 @@
-//! Deflate (RFC 1951), a block at a time: what one gives away of another by its length would be an observer's gain.
+//! Deflate (RFC 1951), a block at a time: if blocks shared a dictionary, the length of one would reveal what is in another.
 
 use std::cell::RefCell;
 
 use bytes::Bytes;
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 
-/// Quick enough for the links that gain by it, and nearly as small as it gets.
+/// Fast enough for the paths that gain by compression; higher levels compress little better.
 const LEVEL: u32 = 4;
 
 thread_local! {
-    /// Each thread's, made when it is first needed, and what it writes into.
+    /// Of each thread, made at first use: the state, and its output buffer.
     static DEFLATER: RefCell<Option<(Compress, Vec<u8>)>> = const { RefCell::new(None) };
     static INFLATER: RefCell<Option<(Decompress, Vec<u8>)>> = const { RefCell::new(None) };
 }
 
-/// `chunks` as one block; none if that takes more than `most` bytes.
+/// Compresses `chunks` to one body. None if that takes more than `most` bytes.
 pub(super) fn deflate(chunks: &[Bytes], most: usize) -> Option<Bytes> {
     DEFLATER.with_borrow_mut(|state| {
         let new = || (Compress::new(Compression::new(LEVEL), false), Vec::new());
@@ -24,14 +24,14 @@ pub(super) fn deflate(chunks: &[Bytes], most: usize) -> Option<Bytes> {
         let deflated =
             deflate_into(deflater, chunks, space).map(|length| Bytes::copy_from_slice(&space[..length]));
         if deflated.is_none() {
-            // Its buffer would stay shorter by what did not fit (zlib-rs 0.6.8), until the next one panics.
+            // zlib-rs 0.6.8 would keep a buffer that is shorter by what did not fit, and panic some blocks later.
             *state = None;
         }
         deflated
     })
 }
 
-/// How many bytes of `space` that took; none if it does not fit.
+/// Bytes of `space` that were filled; none if it does not fit.
 fn deflate_into(deflater: &mut Compress, chunks: &[Bytes], space: &mut [u8]) -> Option<usize> {
     for chunk in chunks {
         let (before, written) = (deflater.total_in(), place(deflater.total_out())?);
@@ -49,7 +49,7 @@ fn deflate_into(deflater: &mut Compress, chunks: &[Bytes], space: &mut [u8]) -> 
         .flatten()
 }
 
-/// What `block` becomes; none if it is not one whole block, or becomes nothing or more than `most` bytes.
+/// Decompresses a body. None if it is not exactly one, or decompresses to nothing or to more than `most` bytes.
 pub(super) fn inflate(block: &[u8], most: usize) -> Option<Bytes> {
     INFLATER.with_borrow_mut(|state| {
         let (inflater, space) = state.get_or_insert_with(|| (Decompress::new(false), Vec::new()));
@@ -74,13 +74,13 @@ mod tests {
     use crate::session::samples::{noise, text};
 
     #[test]
-    fn one_that_does_not_become_small_spoils_none_that_follow() {
+    fn a_block_that_does_not_compress_does_not_break_the_next_ones() {
         for round in 1..200 {
             let length = 4096 + 64 * round as usize;
             assert_eq!(deflate(&[noise(length, round)], length / 4 * 3), None);
         }
         let text = text(65_536);
-        let small = deflate(std::slice::from_ref(&text), text.len() / 2).expect("it becomes small");
+        let small = deflate(std::slice::from_ref(&text), text.len() / 2).expect("it compresses well");
         assert_eq!(inflate(&small, text.len()), Some(text));
     }
 
@@ -96,7 +96,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
         #[test]
-        fn what_fits_becomes_what_it_was_whatever_went_before(
+        fn every_block_decompresses_to_what_was_compressed(
             blocks in prop::collection::vec((prop::collection::vec(chunk(), 1..5), 1..120_usize), 1..40),
         ) {
             for (chunks, percent) in blocks {

@@ -1,8 +1,8 @@
-//! What goes out on a leg, as blocks, and which of them are deflated. No I/O and no clock.
+//! Encodes what is sent on a leg as blocks, and decides which of them are compressed. No I/O and no clock.
 //!
-//! Lengths tell an observer on the path whether what somebody else had put into a block repeats a secret beside it (the
-//! attacks called CRIME and BREACH). So whoever asks says from where on a stream may be deflated, which is behind the head of
-//! a request or an answer; and what is in one block shortens no other.
+//! The length of a compressed block tells an observer on the path whether data chosen by an attacker repeats a secret beside
+//! it (the CRIME and BREACH attacks). So the caller says from which offset a stream may be compressed, which is behind the
+//! head of a request or a response, and blocks do not share a dictionary.
 
 use bytes::{Buf, Bytes};
 
@@ -15,32 +15,32 @@ use crate::session::core::StreamCore;
 /// Most chunks given to QUIC at once.
 pub(in crate::session) const BATCH: usize = 16;
 
-/// Less is not worth a try, in bytes.
+/// Fewer bytes are not worth compressing.
 const SMALLEST: usize = 4 * 1024;
 
-/// How much is sent as it is after a block that did not become small, in bytes: at first, and where none ever does.
+/// Bytes sent plain after a block that did not compress well: after the first one, and at most.
 const PAUSES: [usize; 2] = [256 * 1024, 4 * 1024 * 1024];
 
-/// The blocks of one leg.
+/// Encodes the blocks of one leg.
 #[derive(Debug)]
 pub(in crate::session) struct BlockEncoder {
-    /// Begun, and not taken by QUIC yet: a header, and what is deflated.
+    /// The header and compressed body of the current block, as far as QUIC has not taken them.
     begun: [Bytes; 2],
-    /// What the plain block that has begun still lacks, in bytes.
+    /// Bytes of the stream that the current plain block still takes.
     left: usize,
-    /// For how many bytes more nothing is tried, and for how many after the next failure.
+    /// Bytes for which compression is not tried, now and after the next failure.
     pause: usize,
     next_pause: usize,
 }
 
-/// What was begun.
+/// What [`BlockEncoder::begin`] began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::session) enum Began {
-    /// Nothing: a block is under way, or nothing is to be sent.
+    /// Nothing: a block is incomplete, or there is nothing to send.
     Nothing,
     /// A plain block.
     Plain,
-    /// A block, after a try to deflate it. That took as long as a hundred packets.
+    /// A block, after an attempt to compress it. That takes as long as sending a hundred packets.
     Tried,
 }
 
@@ -54,26 +54,26 @@ impl BlockEncoder {
         }
     }
 
-    /// The last block is out: another may begin.
+    /// Whether QUIC has taken the last block: another may begin.
     pub(in crate::session) fn is_between_blocks(&self) -> bool {
         self.left == 0 && !self.begun.iter().any(Bytes::has_remaining)
     }
 
-    /// Begins a block of what is to be sent next, if the last one is out. Nothing before the offset `deflates_from` is
-    /// deflated, and nothing at all where there is none: then all that waits is one block, since each is a segment more that
-    /// quinn looks through for each packet. What is deflated counts as sent.
+    /// Begins a block of what is to be sent next, if QUIC has taken the last one. Nothing before the offset
+    /// `compressible_from` is compressed, and nothing at all where there is none: then everything that waits is one block,
+    /// since quinn searches the segments of a stream for each packet. Bytes that are compressed count as sent.
     pub(in crate::session) fn begin(
         &mut self,
         core: &mut StreamCore,
         generation: u64,
-        deflates_from: Option<u64>,
+        compressible_from: Option<u64>,
     ) -> Began {
         let waiting = core.unsent(generation);
         if waiting.is_empty() || !self.is_between_blocks() {
             return Began::Nothing;
         }
         let waiting_bytes = small(waiting.end - waiting.start);
-        let plain = match deflates_from {
+        let plain = match compressible_from {
             None => waiting_bytes,
             Some(from) => small(from.saturating_sub(waiting.start))
                 .max(self.pause)
@@ -105,9 +105,9 @@ impl BlockEncoder {
         self.pause = self.pause.saturating_sub(count);
     }
 
-    /// False when `chunks`, `count` bytes, do not become much smaller.
+    /// False when `chunks`, of `count` bytes, do not compress to three quarters.
     fn begin_deflated(&mut self, chunks: &[Bytes], count: usize) -> bool {
-        // What it takes is held beside what the send buffer holds, and costs both ends time.
+        // The compressed copy takes memory beside the send buffer, and time at both ends.
         let Some(deflated) = deflate::deflate(chunks, count / 4 * 3) else {
             self.pause = self.next_pause;
             self.next_pause = (2 * self.next_pause).min(PAUSES[1]);
@@ -118,7 +118,7 @@ impl BlockEncoder {
         true
     }
 
-    /// Fills `batch` with what is to go out next and returns how many places that took.
+    /// Fills `batch` with the chunks to give to QUIC next. Returns how many it filled.
     pub(in crate::session) fn fill(&self, core: &StreamCore, generation: u64, batch: &mut [Bytes]) -> usize {
         let mut own = 0;
         let begun = self.begun.iter().filter(|part| part.has_remaining());
@@ -131,11 +131,11 @@ impl BlockEncoder {
         own + plain
     }
 
-    /// QUIC took `count` bytes of that. What is plain of them counts as sent.
+    /// QUIC took `count` bytes of the batch. Those of a plain block count as sent.
     pub(in crate::session) fn took(&mut self, core: &mut StreamCore, generation: u64, mut count: usize) {
         for part in &mut self.begun {
             let of_this = count.min(part.len());
-            // Not advanced: what is empty then would still keep its memory.
+            // Not `advance`: an empty rest would keep the memory.
             drop(part.split_to(of_this));
             count -= of_this;
         }
@@ -144,7 +144,7 @@ impl BlockEncoder {
     }
 }
 
-/// Cuts `chunks` to `most` bytes. How many chunks those are, and how many bytes.
+/// Truncates `chunks` to `most` bytes. Returns how many chunks and how many bytes those are.
 fn cut(chunks: &mut [Bytes], most: usize) -> (usize, usize) {
     let mut count = 0;
     for (place, chunk) in chunks.iter_mut().enumerate() {
@@ -179,7 +179,7 @@ mod tests {
 
     const GENERATION: u64 = 1;
 
-    /// A stream that was opened on the attachment of [`GENERATION`], with this to be sent.
+    /// A stream on the attachment of [`GENERATION`], with `chunks` to send.
     fn with(chunks: impl IntoIterator<Item = Bytes>) -> StreamCore {
         let mut core = StreamCore::new(0, 0);
         chunks.into_iter().for_each(|chunk| core.write(chunk));
@@ -187,55 +187,49 @@ mod tests {
         core
     }
 
-    /// The next block goes out. What was begun, and its length on the wire.
+    /// Sends the next block. Returns what was begun, and its length on the wire.
     fn block(
-        block_encoder: &mut BlockEncoder,
+        encoder: &mut BlockEncoder,
         core: &mut StreamCore,
-        deflates_from: Option<u64>,
+        compressible_from: Option<u64>,
     ) -> (Began, usize) {
-        let began = block_encoder.begin(core, GENERATION, deflates_from);
+        let began = encoder.begin(core, GENERATION, compressible_from);
         let mut length = 0;
         loop {
             let mut batch: [Bytes; BATCH] = Default::default();
-            let filled = block_encoder.fill(core, GENERATION, &mut batch);
+            let filled = encoder.fill(core, GENERATION, &mut batch);
             if filled == 0 {
-                assert!(block_encoder.is_between_blocks());
+                assert!(encoder.is_between_blocks());
                 return (began, length);
             }
             let count = batch[..filled].iter().map(Bytes::len).sum();
-            block_encoder.took(core, GENERATION, count);
+            encoder.took(core, GENERATION, count);
             length += count;
         }
     }
 
     #[test]
-    fn what_may_not_be_deflated_goes_as_it_is_to_the_byte() {
-        let (mut block_encoder, mut core) = (BlockEncoder::new(), with([text(LARGEST)]));
+    fn nothing_before_the_given_offset_is_compressed() {
+        let (mut encoder, mut core) = (BlockEncoder::new(), with([text(LARGEST)]));
         assert_eq!(
-            block(&mut block_encoder, &mut core, Some(20_000)),
+            block(&mut encoder, &mut core, Some(20_000)),
             (Began::Plain, 20_004)
         );
-        let (began, length) = block(&mut block_encoder, &mut core, Some(20_000));
+        let (began, length) = block(&mut encoder, &mut core, Some(20_000));
         assert_eq!(began, Began::Tried);
         assert!(length < (LARGEST - 20_000) / 2, "{length}");
-        assert_eq!(
-            block(&mut block_encoder, &mut core, Some(20_000)),
-            (Began::Nothing, 0)
-        );
+        assert_eq!(block(&mut encoder, &mut core, Some(20_000)), (Began::Nothing, 0));
     }
 
     #[test]
-    fn nothing_is_deflated_where_that_is_not_wanted() {
-        let (mut block_encoder, mut core) = (BlockEncoder::new(), with([text(LARGEST), text(1)]));
-        assert_eq!(
-            block(&mut block_encoder, &mut core, None),
-            (Began::Plain, LARGEST + 5)
-        );
-        assert_eq!(block(&mut block_encoder, &mut core, None), (Began::Nothing, 0));
+    fn nothing_is_compressed_where_that_is_not_allowed() {
+        let (mut encoder, mut core) = (BlockEncoder::new(), with([text(LARGEST), text(1)]));
+        assert_eq!(block(&mut encoder, &mut core, None), (Began::Plain, LARGEST + 5));
+        assert_eq!(block(&mut encoder, &mut core, None), (Began::Nothing, 0));
     }
 
     #[test]
-    fn little_is_not_worth_a_try() {
+    fn a_few_bytes_are_not_compressed() {
         let mut core = with([text(SMALLEST - 1)]);
         assert_eq!(
             block(&mut BlockEncoder::new(), &mut core, Some(0)).0,
@@ -249,36 +243,36 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_become_small_is_tried_less_and_less_often() {
+    fn compression_of_data_that_does_not_compress_is_tried_less_and_less_often() {
         let noise = noise(LARGEST, 0);
         let mut core = with(std::iter::repeat_n(noise, 500));
-        let mut block_encoder = BlockEncoder::new();
+        let mut encoder = BlockEncoder::new();
         let mut tries = Vec::new();
         while tries.len() < 7 {
             let before = core.unsent(GENERATION).start;
-            if block(&mut block_encoder, &mut core, Some(0)).0 == Began::Tried {
+            if block(&mut encoder, &mut core, Some(0)).0 == Began::Tried {
                 tries.push(before / LARGEST as u64);
             }
         }
         // Four blocks are 256 KiB, 64 are 4 MiB.
         assert_eq!(tries, [0, 4, 12, 28, 60, 124, 188]);
         core.write(text(LARGEST));
-        while block_encoder.pause > 0 {
-            block_encoder.begin_plain(LARGEST);
-            block_encoder.left = 0;
-            block_encoder.begun = Default::default();
+        while encoder.pause > 0 {
+            encoder.begin_plain(LARGEST);
+            encoder.left = 0;
+            encoder.begun = Default::default();
         }
-        assert!(block_encoder.begin_deflated(&[text(LARGEST)], LARGEST));
-        assert_eq!(block_encoder.next_pause, PAUSES[0], "it is worth a try again");
+        assert!(encoder.begin_deflated(&[text(LARGEST)], LARGEST));
+        assert_eq!(encoder.next_pause, PAUSES[0], "it is tried often again");
     }
 
     #[test]
-    fn a_block_that_is_out_keeps_no_memory() {
-        let (mut block_encoder, mut core) = (BlockEncoder::new(), with([text(LARGEST)]));
-        block_encoder.begin(&mut core, GENERATION, Some(0));
-        let taken: Vec<_> = block_encoder.begun.to_vec();
+    fn a_block_that_quic_took_keeps_no_memory() {
+        let (mut encoder, mut core) = (BlockEncoder::new(), with([text(LARGEST)]));
+        encoder.begin(&mut core, GENERATION, Some(0));
+        let taken: Vec<_> = encoder.begun.to_vec();
         assert_eq!(taken.iter().filter(|part| part.is_unique()).count(), 0);
-        block_encoder.took(&mut core, GENERATION, taken.iter().map(Bytes::len).sum());
+        encoder.took(&mut core, GENERATION, taken.iter().map(Bytes::len).sum());
         assert!(taken[1].is_unique());
     }
 
@@ -291,14 +285,14 @@ mod tests {
         prop::collection::vec(chunk, 1..12)
     }
 
-    /// What happens on the way.
+    /// An event of the test.
     #[derive(Clone, Debug)]
     enum Step {
-        /// QUIC takes a part of what there is, this one.
+        /// QUIC takes this part of what there is.
         Take(Index),
-        /// So much of what it took arrives.
+        /// This part of what it took arrives.
         Arrive(Index),
-        /// The leg is lost, and what has not arrived with it; the next one begins.
+        /// The leg is lost with what has not arrived; the next one begins.
         Lose,
     }
 
@@ -316,8 +310,8 @@ mod tests {
         from: StreamCore,
         to: StreamCore,
         generation: u64,
-        block_encoder: BlockEncoder,
-        block_decoder: BlockDecoder,
+        encoder: BlockEncoder,
+        decoder: BlockDecoder,
         wire: VecDeque<u8>,
         at: u64,
         got: Vec<u8>,
@@ -331,8 +325,8 @@ mod tests {
                 from,
                 to: StreamCore::new(0, GENERATION),
                 generation: GENERATION,
-                block_encoder: BlockEncoder::new(),
-                block_decoder: BlockDecoder::default(),
+                encoder: BlockEncoder::new(),
+                decoder: BlockDecoder::default(),
                 wire: VecDeque::new(),
                 at: 0,
                 got: Vec::new(),
@@ -340,24 +334,23 @@ mod tests {
         }
 
         fn take(&mut self, part: impl Fn(usize) -> usize) {
-            self.block_encoder
-                .begin(&mut self.from, self.generation, Some(5000));
+            self.encoder.begin(&mut self.from, self.generation, Some(5000));
             let mut batch: [Bytes; BATCH] = Default::default();
-            let filled = self.block_encoder.fill(&self.from, self.generation, &mut batch);
+            let filled = self.encoder.fill(&self.from, self.generation, &mut batch);
             let all = batch[..filled].concat();
             let count = part(all.len());
             self.wire.extend(&all[..count]);
-            self.block_encoder.took(&mut self.from, self.generation, count);
+            self.encoder.took(&mut self.from, self.generation, count);
         }
 
         fn arrive(&mut self, part: impl Fn(usize) -> usize) {
             let count = part(self.wire.len());
             let mut arrived = VecDeque::from([self.wire.drain(..count).collect::<Bytes>()]);
-            while let Some(bytes) = self.block_decoder.next(&mut arrived).unwrap() {
+            while let Some(bytes) = self.decoder.next(&mut arrived).unwrap() {
                 let offset = self.at;
                 self.at += bytes.len() as u64;
                 let new = self.to.accept(self.generation, offset, bytes).unwrap();
-                let new = new.expect("nothing comes twice");
+                let new = new.expect("no byte arrives twice");
                 self.to.deliver(new.len() as u64);
                 self.got.extend_from_slice(&new);
             }
@@ -367,19 +360,19 @@ mod tests {
             self.generation += 1;
             let entry = self.to.fence(self.generation);
             self.from.resume(self.generation, Some(&entry)).unwrap();
-            (self.block_encoder, self.block_decoder) = (BlockEncoder::new(), BlockDecoder::default());
+            (self.encoder, self.decoder) = (BlockEncoder::new(), BlockDecoder::default());
             self.wire.clear();
             self.at = entry.received;
         }
 
-        fn is_out(&self) -> bool {
-            self.block_encoder.is_between_blocks() && self.from.unsent(self.generation).is_empty()
+        fn is_sent(&self) -> bool {
+            self.encoder.is_between_blocks() && self.from.unsent(self.generation).is_empty()
         }
     }
 
     proptest! {
         #[test]
-        fn everything_arrives_as_it_was_whatever_is_taken_and_wherever_legs_are_lost(
+        fn every_byte_arrives_once_and_in_order_through_lost_legs(
             chunks in content(),
             steps in steps(),
         ) {
@@ -393,13 +386,13 @@ mod tests {
                 }
                 prop_assert!(sent.starts_with(&way.got));
             }
-            while !way.is_out() {
+            while !way.is_sent() {
                 way.take(|all| all);
             }
             way.arrive(|all| all);
             prop_assert_eq!(&way.got, &sent);
             prop_assert!(way.from.take_end(way.generation));
-            prop_assert!(way.block_decoder.is_between_blocks());
+            prop_assert!(way.decoder.is_between_blocks());
         }
     }
 }

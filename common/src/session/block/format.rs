@@ -4,27 +4,29 @@ use std::cell::RefCell;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-/// Most bytes of one block that this end sends, and most that a deflated one of the peer's may become.
+/// Most bytes of a block that this end compresses, and most that a compressed block of the peer's may decompress to.
 pub const LARGEST: usize = 64 * 1024;
 
+/// Bytes of a header.
 pub(super) const HEADER: usize = 4;
 
+/// The bit of a header that says that the body is compressed.
 pub(super) const DEFLATED: u32 = 1 << 31;
 
-/// How much memory is taken for headers at once, in bytes: they are shared slices of it.
+/// Bytes allocated for headers at once: each header is a slice of that.
 const HEADERS: usize = 4096;
 
 thread_local! {
     static SPACE: RefCell<BytesMut> = RefCell::new(BytesMut::new());
 }
 
-/// The header of a block of `length` bytes that follow as they are.
+/// The header of a plain block of `length` bytes.
 #[must_use]
 pub fn plain(length: u32) -> Bytes {
     header(length & !DEFLATED)
 }
 
-/// The header of a block of `length` deflated bytes.
+/// The header of a compressed block whose body has `length` bytes.
 #[must_use]
 pub fn deflated(length: u32) -> Bytes {
     header(length | DEFLATED)

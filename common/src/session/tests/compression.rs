@@ -1,4 +1,4 @@
-//! What is deflated, and what is not.
+//! What is compressed, and what is not.
 
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -9,11 +9,11 @@ use super::{
 };
 use crate::session::samples::{noise, text};
 
-/// Paths on which bulk is deflated and is not, in bytes a second.
+/// Paths on which bulk data is compressed and is not, in bytes a second.
 const SLOW: u64 = 1_000_000;
 const FAST: u64 = 1_000_000_000;
 
-/// What the client's program gets of `sent`, which comes from the agent's, while the connection changes `changes` times.
+/// Sends `sent` from the agent's side while the connection changes `changes` times. Returns what the client's side received.
 async fn downloaded(rig: &mut Rig, sent: Bytes, changes: usize) -> Vec<u8> {
     let (mut here, mut there) = rig.stream().await;
     let step = sent.len() / (changes + 1);
@@ -42,9 +42,9 @@ async fn downloaded(rig: &mut Rig, sent: Bytes, changes: usize) -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn on_a_slow_path_a_large_text_takes_a_fraction_of_its_bytes() {
+async fn on_a_slow_path_a_large_text_is_compressed() {
     let mut rig = Rig::attached().await;
-    rig.deflates(true, SLOW);
+    rig.compresses(true, SLOW);
     let sent = text(4_000_000);
     let received = downloaded(&mut rig, sent.clone(), 0).await;
     assert!(received == sent, "{} of {}", received.len(), sent.len());
@@ -53,9 +53,9 @@ async fn on_a_slow_path_a_large_text_takes_a_fraction_of_its_bytes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn on_a_slow_path_everything_arrives_as_it_was_through_changes_of_connection() {
+async fn compressed_data_arrives_unchanged_through_changes_of_connection() {
     let mut rig = Rig::attached().await;
-    rig.deflates(true, SLOW);
+    rig.compresses(true, SLOW);
     let mixed: Bytes = (0..20)
         .flat_map(|part| match part % 2 {
             0 => text(400_000 + part),
@@ -68,15 +68,15 @@ async fn on_a_slow_path_everything_arrives_as_it_was_through_changes_of_connecti
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_answers_the_other_end_is_not_deflated_at_its_head() {
+async fn the_head_of_a_response_is_not_compressed() {
     let rig = Rig::attached().await;
-    rig.deflates(true, SLOW);
+    rig.compresses(true, SLOW);
     let (mut here, mut there) = rig.stream().await;
     let text = text(1_000_000);
     let (before, mut got) = (rig.agent_sent(), vec![0; text.len()]);
     let (sent, came) = tokio::join!(there.write_all(&text), soon("all", here.read_exact(&mut got)));
     sent.and(came.map(drop)).unwrap();
-    assert!(rig.agent_sent() - before < 500_000, "an answer's rest is");
+    assert!(rig.agent_sent() - before < 500_000, "the rest of a response is");
     let head = &text[..16_000];
     for _ in 0..20 {
         echoes(&mut here, &mut there).await;
@@ -92,10 +92,10 @@ async fn what_answers_the_other_end_is_not_deflated_at_its_head() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn on_a_fast_path_or_where_it_is_not_wanted_nothing_is_deflated() {
-    for is_wanted in [true, false] {
+async fn nothing_is_compressed_on_a_fast_path_or_where_it_is_not_allowed() {
+    for is_allowed in [true, false] {
         let mut rig = Rig::attached().await;
-        rig.deflates(is_wanted, if is_wanted { FAST } else { SLOW });
+        rig.compresses(is_allowed, if is_allowed { FAST } else { SLOW });
         let received = downloaded(&mut rig, text(2_000_000), 0).await;
         assert_eq!(received.len(), 2_000_000);
         assert!(rig.agent_sent() > 2_000_000, "{} bytes", rig.agent_sent());

@@ -1,4 +1,4 @@
-//! Both ends around [`Streams`]: what a client and an agent do, in as little as a test needs.
+//! Both ends around [`Streams`]: a client and an agent, with as little as a test needs.
 
 mod agent;
 
@@ -20,11 +20,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     codec,
     identity::{AllowedClients, Identity},
-    protocol::{
-        limits,
-        session::Open,
-        stream::{StreamHeader, Target},
-    },
+    protocol::{limits, session::Open, stream::Header},
     quic,
     session::{
         buffer_budget::{self, BufferBudget},
@@ -65,11 +61,11 @@ pub(super) struct Rig {
     endpoints: [Endpoint; 2],
     identities: [Identity; 2],
     generation: u64,
-    /// What carries the session, for the client.
+    /// Generation and connection of the current attachment, for the client.
     carrier: watch::Sender<Option<(u64, Connection)>>,
-    /// Ends the client's work on the control stream of what carries the session.
+    /// Ends the client's work on the control stream of the current attachment.
     talk: CancellationToken,
-    /// Kept open though nothing uses them.
+    /// Replaced, and kept open.
     idle: Vec<Connection>,
     tasks: TaskTracker,
     over: CancellationToken,
@@ -111,7 +107,7 @@ impl Rig {
         rig
     }
 
-    /// Attaches by a new connection, and closes the old one then.
+    /// Attaches on a new connection, then closes the old one.
     pub(super) async fn attach(&mut self) {
         self.connect(true).await;
     }
@@ -122,7 +118,7 @@ impl Rig {
         self.connect(true).await;
     }
 
-    /// Attaches by a new connection and leaves the old one to the agent.
+    /// Attaches on a new connection and keeps the old one open.
     pub(super) async fn attach_without_closing(&mut self) {
         self.connect(false).await;
     }
@@ -152,9 +148,7 @@ impl Rig {
         self.agent.spawn(async move { agent.serve(there).await });
 
         let (mut send, mut receive) = here.open_bi().await.unwrap();
-        codec::write(&mut send, &generation, limits::CONTROL_FRAME)
-            .await
-            .unwrap();
+        send.write_all(&generation.to_be_bytes()).await.unwrap();
         let table = soon("the table", control::read_table(&mut receive))
             .await
             .unwrap();
@@ -177,7 +171,7 @@ impl Rig {
                 std::future::pending::<()>().await;
             };
             let told = async {
-                let _ = control::run_sender(&client, &mut send).await;
+                let _ = control::run_sender(&client, &mut control::NoFrames, &mut send).await;
             };
             talk.run_until_cancelled(async { tokio::join!(heard, told) })
                 .await;
@@ -203,7 +197,7 @@ impl Rig {
         }
     }
 
-    /// Returns when both ends know that nothing carries the session.
+    /// Returns when both ends know that they are disconnected.
     pub(super) async fn detached(&self) {
         let here = self.carrier.borrow().as_ref().unwrap().1.clone();
         let there = self.agent.connection.lock().unwrap().clone().unwrap();
@@ -213,15 +207,15 @@ impl Rig {
         .await;
     }
 
-    /// Another agent is there, which knows nothing.
+    /// Replaces the agent by one that does not know the session.
     pub(super) fn agent_is_replaced(&mut self) {
         self.agent_closes();
         self.agent.over.cancel();
         self.agent = Agent::new(self.target.local_addr().unwrap());
     }
 
-    /// Bulk may be deflated on a path that carries this many bytes a second, or may not be.
-    pub(super) fn deflates(&self, may: bool, rate: u64) {
+    /// Whether bulk data may be compressed, on a path of this many bytes a second.
+    pub(super) fn compresses(&self, may: bool, rate: u64) {
         for streams in [&self.client, &self.agent.streams] {
             streams.allow_compression(may);
             streams.update_path(rate, Duration::from_secs(1));
@@ -234,7 +228,7 @@ impl Rig {
         connection.as_ref().unwrap().stats().udp_tx.bytes
     }
 
-    /// A program connects to the client. What it holds.
+    /// Connects a program to the client. Returns its socket.
     pub(super) async fn open(&self) -> TcpStream {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (here, inner) = tokio::join!(
@@ -254,7 +248,7 @@ impl Rig {
         here.unwrap()
     }
 
-    /// What the agent has dialled.
+    /// The next connection that the agent made to the target.
     pub(super) async fn arrived(&self) -> TcpStream {
         soon("a connection to the target", self.target.accept())
             .await
@@ -262,13 +256,13 @@ impl Rig {
             .0
     }
 
-    /// A stream: what the programs at both ends hold.
+    /// Opens a stream. Returns the sockets of the programs at both ends.
     pub(super) async fn stream(&self) -> (TcpStream, TcpStream) {
         let here = self.open().await;
         (here, self.arrived().await)
     }
 
-    /// Both ends forget all streams, and free them once they are gone themselves.
+    /// Asserts that both ends forget all streams and free their memory.
     pub(super) async fn nothing_is_left(self) {
         until("the end of all streams at the client", || self.client.is_empty()).await;
         until("the end of all streams at the agent", || {
@@ -310,7 +304,7 @@ impl Rig {
     }
 }
 
-/// The client's legs: it opens one on each attachment.
+/// The client's legs: one opened on each attachment.
 struct Opening {
     stream: Arc<Stream>,
     carrier: watch::Receiver<Option<(u64, Connection)>>,
@@ -334,7 +328,7 @@ impl LegSource for Opening {
                     self.last = generation;
                     return leg;
                 }
-                // This attachment is of no use for it any more.
+                // The attachment is gone, or was replaced.
                 Ok(None) | Err(_) => self.last = generation,
             }
         }
@@ -365,6 +359,6 @@ fn opening(core: &mut StreamCore, generation: u64) -> Option<Open> {
         stream: core.id(),
         from: core.send_buffer().sent(),
         received: core.recv_state().received(),
-        header: (!core.is_confirmed()).then_some(StreamHeader::Forward(Target::Workload { port: 1 })),
+        header: (!core.is_confirmed()).then(|| Header::of_bytes(bytes::Bytes::new()).unwrap()),
     })
 }

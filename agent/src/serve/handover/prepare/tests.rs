@@ -1,8 +1,10 @@
 use std::{os::unix::fs::PermissionsExt, path::PathBuf};
 
+use jq_common::bootstrap::FormatRange;
+
 use super::*;
 
-/// A request to which nothing stands in the way, and its program.
+/// A request that is granted, and its program.
 fn request() -> (UpgradeRequest, tempfile::NamedTempFile) {
     let program = tempfile::NamedTempFile::new().unwrap();
     program
@@ -13,14 +15,14 @@ fn request() -> (UpgradeRequest, tempfile::NamedTempFile) {
         successor: program.path().to_owned(),
         run_dir: PathBuf::from("/nonexistent"),
         version: BUILD.to_owned(),
-        protocol: ALPN.to_vec(),
-        handover: SNAPSHOT_FORMAT,
+        handshake: String::from_utf8_lossy(ALPN).into_owned(),
+        formats: SNAPSHOT_FORMATS,
     };
     (request, program)
 }
 
 #[test]
-fn builds_that_do_not_fit_are_told_so_in_one_line() {
+fn an_incompatible_build_is_refused_with_the_reason_in_one_line() {
     let (good, _program) = request();
     check(&good).unwrap();
     let refused = |change: &dyn Fn(&mut UpgradeRequest)| {
@@ -32,16 +34,32 @@ fn builds_that_do_not_fit_are_told_so_in_one_line() {
     };
     let older = refused(&|request| request.version = "0.0.9".to_owned());
     assert!(older.contains("newer"), "{older}");
-    let nonsense = refused(&|request| request.version = "later".to_owned());
-    assert!(nonsense.contains("no version"), "{nonsense}");
-    let protocol = refused(&|request| request.protocol = b"jq/1".to_vec());
-    assert!(protocol.contains("clients"), "{protocol}");
-    let format = refused(&|request| request.handover += 1);
-    assert!(format.contains("leaves"), "{format}");
+    let malformed = refused(&|request| request.version = "later".to_owned());
+    assert!(malformed.contains("no version"), "{malformed}");
+    let handshake = refused(&|request| request.handshake = "jq/1".to_owned());
+    assert!(handshake.contains("clients"), "{handshake}");
+    let newer = refused(&|request| {
+        request.formats = FormatRange {
+            oldest: SNAPSHOT_FORMATS.newest + 1,
+            newest: SNAPSHOT_FORMATS.newest + 3,
+        };
+    });
+    assert!(newer.contains("leaves"), "{newer}");
 }
 
 #[test]
-fn only_a_program_that_its_user_alone_may_change_takes_over() {
+fn a_successor_is_left_the_newest_format_that_both_know() {
+    let (mut request, _program) = request();
+    request.formats.newest += 7;
+    assert_eq!(check(&request).unwrap(), SNAPSHOT_FORMATS.newest);
+    let range = |oldest, newest| FormatRange { oldest, newest };
+    assert_eq!(range(2, 5).newest_shared(range(4, 9)), Some(5));
+    assert_eq!(range(2, 5).newest_shared(range(1, 3)), Some(3));
+    assert_eq!(range(2, 3).newest_shared(range(4, 5)), None);
+}
+
+#[test]
+fn only_a_program_that_its_user_alone_may_change_is_executed() {
     let (request, program) = request();
     for mode in [0o600, 0o770, 0o702] {
         let permissions = std::fs::Permissions::from_mode(mode);
@@ -54,7 +72,7 @@ fn only_a_program_that_its_user_alone_may_change_takes_over() {
 }
 
 #[tokio::test]
-async fn a_program_that_does_not_run_here_is_found_out_before_anything_stops() {
+async fn a_program_that_does_not_run_here_is_refused_before_anything_stops() {
     runs(Path::new("/bin/true")).await.unwrap();
     assert!(runs(Path::new("/bin/false")).await.is_err());
     let (request, _program) = request();
@@ -62,7 +80,7 @@ async fn a_program_that_does_not_run_here_is_found_out_before_anything_stops() {
 }
 
 #[test]
-fn versions_compare_by_their_numbers_and_a_release_is_newer_than_what_led_to_it() {
+fn versions_compare_by_their_numbers_and_a_release_is_newer_than_its_candidates() {
     let rising = ["0.1.0-rc.1", "0.1.0", "0.1.1+build.7", "0.2.0", "0.10.0", "1.0.0"];
     let versions: Vec<_> = rising.iter().map(|text| parse_version(text).unwrap()).collect();
     assert!(versions.is_sorted_by(|a, b| a < b));

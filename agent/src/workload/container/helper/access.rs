@@ -1,4 +1,4 @@
-//! The helpers of an agent, one for each container.
+//! The network helpers of an agent, one for each container.
 
 use std::{
     collections::HashMap,
@@ -17,9 +17,9 @@ use crate::{
     workload::{HostContext, RunningWorkload},
 };
 
-/// Ways into containers' networks.
+/// Gives access to the networks of containers.
 pub(crate) trait ContainerAccess: Send + Sync {
-    /// The network of this running container; `container` is its present state.
+    /// Opens the network of a running container, whose present state is `container`.
     fn open<'a>(
         &'a self,
         engine: &'a Arc<dyn ContainerEngine>,
@@ -28,13 +28,13 @@ pub(crate) trait ContainerAccess: Send + Sync {
     ) -> BoxFuture<'a, Result<Arc<dyn RunningWorkload>, Failure>>;
 }
 
-/// This agent's helpers, one for each container.
+/// The network helpers of this agent, one for each container.
 pub(crate) struct Helpers {
     pub(super) host: Arc<HostContext>,
-    /// The first 16 hex digits of this binary's SHA-256.
+    /// First 16 hex digits of the SHA-256 of this binary.
     hash: Arc<OnceCell<String>>,
     helpers: Mutex<HashMap<String, Arc<Helper>>>,
-    /// Starts of helpers go on when who asked for them is gone.
+    /// Starts of helpers, which continue when the caller is gone.
     tasks: TaskTracker,
 }
 
@@ -48,7 +48,7 @@ impl Helpers {
         }
     }
 
-    /// Removes every helper, and starts none again.
+    /// Removes all helpers, and starts none afterwards.
     pub(crate) async fn remove_all(&self) {
         self.tasks.close();
         let helpers: Vec<Arc<Helper>> = {
@@ -71,11 +71,11 @@ impl ContainerAccess for Helpers {
         Box::pin(async move {
             let helper = {
                 let mut helpers = self.helpers.lock().unwrap_or_else(PoisonError::into_inner);
-                // Asked under the lock that `remove_all` drains under: none is made behind its back.
+                // Checked under the lock that `remove_all` takes, so that no helper is started after it.
                 if self.tasks.is_closed() {
                     return Err(fail(
                         FailureKind::Internal,
-                        "the agent is ending",
+                        "the agent is shutting down",
                         "",
                         "run the same command again",
                     ));
@@ -95,13 +95,13 @@ impl ContainerAccess for Helpers {
                     })
                     .clone()
             };
-            helper.renew(&container.started_at).await;
-            helper.clone().up().await.map_err(|error| {
+            helper.remove_outdated(&container.started_at).await;
+            helper.clone().running().await.map_err(|error| {
                 fail(
                     FailureKind::StartFailed,
-                    "cannot reach into the container's network",
+                    "cannot access the container's network",
                     error.to_string(),
-                    "see whether the engine can start containers: `docker run --rm hello-world` on the host",
+                    "check that the engine can start containers: `docker run --rm hello-world` on the host",
                 )
             })?;
             Ok(Arc::new(ContainerWorkload(helper)) as Arc<dyn RunningWorkload>)

@@ -1,4 +1,4 @@
-//! The helper's image: this very binary and nothing else.
+//! The image of the network helper: this program's binary and nothing else.
 
 use std::{io, path::Path};
 
@@ -11,14 +11,14 @@ use crate::{
     workload::{HostContext, container::ownership},
 };
 
-/// Where the binary lies in it.
+/// Path of the binary in the image.
 pub(super) const BINARY: &str = "/jq-agent";
 
-/// Its name; its tag is the binary's hash.
+/// Name of the image; its tag is the binary's hash.
 const IMAGE: &str = "jq-inside";
 
-/// The id of the helper's image, made when the engine does not have it. One of the same name that is not labelled
-/// as ours is neither used nor replaced: ours then has this user's id in its tag.
+/// Returns the id of the helper's image, and imports it if the engine does not have it. An image with this name but
+/// without our labels is neither used nor replaced: ours then has this user's id in its tag.
 pub(super) async fn find_or_import(
     engine: &dyn ContainerEngine,
     host: &HostContext,
@@ -57,12 +57,12 @@ pub(super) async fn find_or_import(
     };
     let id = engine.import(&import, vec![entry]).await.map_err(engine_failed)?;
     if let Err(error) = engine.prune(&labels, &id).await {
-        tracing::debug!(%error, "older helper images stay");
+        tracing::debug!(%error, "older helper images were not removed");
     }
     Ok(id)
 }
 
 pub(super) async fn binary_hash(binary: &Path) -> io::Result<String> {
     let binary = tokio::fs::read(binary).await?;
-    Ok(jq_common::bootstrap::hex(&Sha256::digest(&binary))[..16].to_owned())
+    Ok(jq_common::protocol::hex::encode(&Sha256::digest(&binary))[..16].to_owned())
 }

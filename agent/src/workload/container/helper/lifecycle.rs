@@ -1,4 +1,4 @@
-//! One container's helper: started when it is needed, and again when it is gone or in an old network.
+//! The network helper of one container: started on demand, and again when it is gone or in an outdated network.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -20,14 +20,14 @@ use crate::{
     workload::{HostContext, RunningWorkload},
 };
 
-/// How long a helper may take to come up once it is started.
-const COME_UP: Duration = Duration::from_secs(20);
-/// How long after a failed start the next is tried.
-const REST: Duration = Duration::from_secs(2);
-/// How often at most a refused connection makes us look whether the container was restarted.
-const LOOK: Duration = Duration::from_secs(1);
+/// Time limit for a helper to connect after its start.
+const START_TIMEOUT: Duration = Duration::from_secs(20);
+/// Time before another attempt after a failed start.
+const RETRY_AFTER: Duration = Duration::from_secs(2);
+/// Least time between two checks, after refused connections, whether the container was restarted.
+const RESTART_CHECK: Duration = Duration::from_secs(1);
 
-/// A container that runs, reached through its helper.
+/// A running container, reached through its network helper.
 pub(super) struct ContainerWorkload(pub(super) Arc<Helper>);
 
 impl RunningWorkload for ContainerWorkload {
@@ -36,7 +36,7 @@ impl RunningWorkload for ContainerWorkload {
     }
 }
 
-/// The helper of one container, running or to be started again.
+/// The network helper of one container, running or to be started.
 pub(crate) struct Helper {
     host: Arc<HostContext>,
     hash: Arc<OnceCell<String>>,
@@ -51,21 +51,21 @@ pub(crate) struct Helper {
 struct State {
     running: Option<Running>,
     ended: bool,
-    /// The last start that failed.
+    /// Time and reason of the last failed start.
     failed: Option<(Instant, String)>,
-    /// When we last looked whether the container was restarted.
-    looked: Option<Instant>,
+    /// Time of the last check whether the container was restarted.
+    restart_checked: Option<Instant>,
 }
 
 struct Running {
-    inside: Arc<HelperConnection>,
+    connection: Arc<HelperConnection>,
     id: String,
-    /// When the target was started, whose network this helper is in.
+    /// Start time of the container whose network the helper is in.
     target_started_at: String,
 }
 
 impl Helper {
-    /// A helper that does not run yet, for the container and session of `target`.
+    /// A helper that is not running yet, for the container and session of `target`.
     pub(super) fn new(
         host: Arc<HostContext>,
         hash: Arc<OnceCell<String>>,
@@ -85,57 +85,57 @@ impl Helper {
     }
 
     pub(crate) async fn dial(self: &Arc<Self>, port: u16) -> io::Result<TcpStream> {
-        let inside = self.up().await?;
-        let error = match inside.dial(port).await {
+        let connection = self.running().await?;
+        let error = match connection.dial(port).await {
             Ok(stream) => return Ok(stream),
             Err(error) => error,
         };
         let again = match error.kind() {
             io::ErrorKind::BrokenPipe => {
-                self.drop_if(&inside).await;
+                self.forget(&connection).await;
                 true
             }
-            // A restarted container has a new network; the helper is still in the old one.
+            // A restarted container has a new network, while the helper is still in the old one.
             io::ErrorKind::ConnectionRefused => self.target_restarted().await,
             _ => false,
         };
         if again {
-            self.up().await?.dial(port).await
+            self.running().await?.dial(port).await
         } else {
             Err(error)
         }
     }
 
-    /// The running helper, started when there is none. The start is a task of its own, so that a caller that gives up
-    /// leaves no half-made container.
-    pub(super) async fn up(self: &Arc<Self>) -> io::Result<Arc<HelperConnection>> {
+    /// Returns the running helper, and starts it if there is none. The start is a task of its own, so that it completes
+    /// even if the caller gives up.
+    pub(super) async fn running(self: &Arc<Self>) -> io::Result<Arc<HelperConnection>> {
         if let Some(running) = &self.state.lock().await.running {
-            return Ok(running.inside.clone());
+            return Ok(running.connection.clone());
         }
         let helper = self.clone();
         self.tasks
             .spawn(async move {
                 let mut state = helper.state.lock().await;
                 if let Some(running) = &state.running {
-                    return Ok(running.inside.clone());
+                    return Ok(running.connection.clone());
                 }
                 if state.ended {
-                    return Err(not_connected("the agent is ending".into()));
+                    return Err(not_connected("the agent is shutting down".into()));
                 }
                 if let Some((when, why)) = &state.failed
-                    && when.elapsed() < REST
+                    && when.elapsed() < RETRY_AFTER
                 {
                     return Err(not_connected(why.clone()));
                 }
-                match helper.begin().await {
+                match helper.start().await {
                     Ok(running) => {
-                        let inside = running.inside.clone();
+                        let connection = running.connection.clone();
                         state.failed = None;
                         state.running = Some(running);
-                        Ok(inside)
+                        Ok(connection)
                     }
                     Err(error) => {
-                        tracing::info!(container = %helper.target, %error, "no helper");
+                        tracing::info!(container = %helper.target, %error, "no network helper");
                         state.failed = Some((Instant::now(), error.to_string()));
                         Err(error)
                     }
@@ -145,22 +145,22 @@ impl Helper {
             .map_err(io::Error::other)?
     }
 
-    /// Drops this connection if it is still the current one.
-    async fn drop_if(&self, gone: &Arc<HelperConnection>) {
+    /// Forgets this connection if it is still the current one.
+    async fn forget(&self, gone: &Arc<HelperConnection>) {
         let mut state = self.state.lock().await;
         if state
             .running
             .as_ref()
-            .is_some_and(|running| Arc::ptr_eq(&running.inside, gone))
+            .is_some_and(|running| Arc::ptr_eq(&running.connection, gone))
         {
             state.running = None;
         }
     }
 
-    /// Ends the helper if it was started for an earlier run of the container.
-    pub(super) async fn renew(&self, started_at: &str) {
+    /// Removes the helper if it was started for an earlier run of the container.
+    pub(super) async fn remove_outdated(&self, started_at: &str) {
         let mut state = self.state.lock().await;
-        // Someone wants it now: no waiting out.
+        // A new request does not wait for the time after a failed start.
         state.failed = None;
         if state
             .running
@@ -175,10 +175,13 @@ impl Helper {
     async fn target_restarted(&self) -> bool {
         {
             let mut state = self.state.lock().await;
-            if state.looked.is_some_and(|looked| looked.elapsed() < LOOK) {
+            if state
+                .restart_checked
+                .is_some_and(|checked| checked.elapsed() < RESTART_CHECK)
+            {
                 return false;
             }
-            state.looked = Some(Instant::now());
+            state.restart_checked = Some(Instant::now());
         }
         let Ok(Some(target)) = self.engine.container(&self.target).await else {
             return false;
@@ -186,7 +189,7 @@ impl Helper {
         if target.phase != Phase::Running {
             return false;
         }
-        self.renew(&target.started_at).await;
+        self.remove_outdated(&target.started_at).await;
         self.state.lock().await.running.is_none()
     }
 
@@ -199,20 +202,22 @@ impl Helper {
     }
 
     async fn remove(&self, running: Running) {
-        match timeout(COME_UP, self.engine.remove(&running.id)).await {
+        match timeout(START_TIMEOUT, self.engine.remove(&running.id)).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%error, helper = %running.id, "a helper could not be removed"),
-            Err(_) => tracing::warn!(helper = %running.id, "a helper could not be removed in time"),
+            Ok(Err(error)) => {
+                tracing::warn!(%error, helper = %running.id, "a network helper could not be removed");
+            }
+            Err(_) => tracing::warn!(helper = %running.id, "a network helper was not removed in time"),
         }
-        // After, not before: it ends with its connection and would be removing itself meanwhile.
+        // Not earlier: a helper removes itself when its connection ends, which would race with the removal.
         drop(running);
     }
 
-    async fn begin(&self) -> io::Result<Running> {
+    async fn start(&self) -> io::Result<Running> {
         let target = self.engine.container(&self.target).await.map_err(engine_failed)?;
         let target = target
             .filter(|target| target.phase == Phase::Running)
-            .ok_or_else(|| not_connected("the container does not run".into()))?;
+            .ok_or_else(|| not_connected("the container is not running".into()))?;
         let image = image::find_or_import(&*self.engine, &self.host, &self.hash).await?;
         let shared = spec::shared_folder(&self.host)?;
         let listener = HelperListener::bind(shared.path())?;
@@ -224,28 +229,28 @@ impl Helper {
             shared.path(),
         )?;
         let id = self.engine.create(&spec).await.map_err(engine_failed)?;
-        let come = async {
+        let connected = async {
             self.engine.start(&id).await.map_err(engine_failed)?;
             tokio::select! {
-                inside = listener.accept(COME_UP) => inside,
+                connection = listener.accept(START_TIMEOUT) => connection,
                 exit = self.engine.exited(&id) => Err(io::Error::other(match exit {
-                    Ok(exit) => format!("the helper ended at once{}", code(exit.code)),
+                    Ok(exit) => format!("the network helper exited immediately{}", code(exit.code)),
                     Err(error) => error.to_string(),
                 })),
             }
         };
-        let come = come.await;
-        // Connected or not, nothing looks at the folder again.
+        let connected = connected.await;
+        // The folder is not needed any more, whether or not the helper has connected.
         drop(shared);
-        match come {
-            Ok(inside) => Ok(Running {
-                inside: Arc::new(inside),
+        match connected {
+            Ok(connection) => Ok(Running {
+                connection: Arc::new(connection),
                 id,
                 target_started_at: target.started_at,
             }),
             Err(error) => {
                 if let Err(left) = self.engine.remove(&id).await {
-                    tracing::warn!(error = %left, helper = %id, "a helper could not be removed");
+                    tracing::warn!(error = %left, helper = %id, "a network helper could not be removed");
                 }
                 Err(error)
             }

@@ -1,4 +1,4 @@
-//! The container that a helper runs in: read-only, non-root, with the target's network and nothing else of it.
+//! The container of a network helper: read-only, non-root, and with nothing of the target but its network.
 
 use std::{
     io,
@@ -15,10 +15,10 @@ use crate::{
     workload::{HostContext, container::ownership},
 };
 
-/// Where the shared folder is seen.
+/// Path of the shared folder in the container.
 const SHARED: &str = "/run/jq";
 
-/// The container of a helper in the network of the container `target`.
+/// The specification of a helper's container in the network of the container `target`.
 pub(super) fn spec(
     host: &HostContext,
     facts: &EngineFacts,
@@ -27,7 +27,7 @@ pub(super) fn spec(
     shared: &Path,
 ) -> io::Result<ContainerSpec> {
     let user = if facts.rootless {
-        // Root in there is this user out here.
+        // Root in the container is this user on the host.
         "0:0".to_owned()
     } else {
         format!("{}:{}", host.uid, host.gid)
@@ -55,8 +55,8 @@ pub(super) fn spec(
     })
 }
 
-/// A fresh folder that only this user may enter. In /tmp, because engines see that even where homes are on a network
-/// file system that keeps root out.
+/// Creates a folder that only this user may enter. In /tmp, because engines can access that even where homes are on a
+/// network file system that denies root.
 pub(super) fn shared_folder(host: &HostContext) -> io::Result<TempDir> {
     let make = |parent: &Path| {
         tempfile::Builder::new()

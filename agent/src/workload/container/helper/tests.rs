@@ -1,4 +1,4 @@
-//! Helpers on an engine in memory, with the real role on this machine's own network.
+//! Network helpers on an engine in memory, with the real role in this machine's own network namespace.
 
 use std::{io, sync::Arc};
 
@@ -51,7 +51,7 @@ impl Bench {
     }
 }
 
-/// Greets whoever connects; its port.
+/// Greets whoever connects; returns its port.
 async fn service(tasks: &mut JoinSet<()>) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -73,7 +73,7 @@ async fn greeted(workload: &dyn RunningWorkload, port: u16) -> bool {
 }
 
 #[tokio::test]
-async fn one_helper_a_container_confined_and_gone_at_the_end() {
+async fn each_container_has_one_confined_helper_that_is_removed_at_the_end() {
     let bench = Bench::new();
     let mut tasks = JoinSet::new();
     let port = service(&mut tasks).await;
@@ -99,7 +99,7 @@ async fn one_helper_a_container_confined_and_gone_at_the_end() {
 }
 
 #[tokio::test]
-async fn a_helper_that_died_is_started_anew() {
+async fn a_helper_that_died_is_started_again() {
     let bench = Bench::new();
     let mut tasks = JoinSet::new();
     let port = service(&mut tasks).await;
@@ -113,7 +113,7 @@ async fn a_restarted_container_gets_a_new_helper_once_a_port_is_refused() {
     let bench = Bench::new();
     let workload = bench.open().await.unwrap();
     let first = bench.helper_ids();
-    // A port that nobody listens on.
+    // A port without a listener.
     let port = {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         listener.local_addr().unwrap().port()
@@ -152,6 +152,6 @@ async fn a_container_that_does_not_run_has_no_network() {
     let bench = Bench::new();
     bench.engine.end("box", Exit::default());
     let failure = bench.open().await.err().unwrap();
-    assert!(failure.why.contains("does not run"));
+    assert!(failure.why.contains("is not running"));
     assert!(bench.helper_ids().is_empty());
 }

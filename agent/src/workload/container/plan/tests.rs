@@ -1,4 +1,4 @@
-//! The table of what is asked for, what is there, and what follows.
+//! A table of requests, existing containers and the resulting plans.
 
 use std::path::Path;
 
@@ -14,7 +14,7 @@ fn options(change: impl FnOnce(&mut jq_common::protocol::workload::WorkloadSpec)
     Options::of(&spec, &image, Path::new("/home/ada")).unwrap()
 }
 
-/// A request that names no image and asks for nothing else.
+/// A request that names no image and no options.
 fn whatever() -> Target {
     Target::Whatever(nothing_asked())
 }
@@ -44,7 +44,7 @@ fn record() -> ContainerRecord {
     }
 }
 
-/// Our container, made with the usual options.
+/// Our container, created with the usual options.
 fn ours(phase: Phase) -> Observed {
     Observed {
         container: Some(ContainerState {
@@ -67,7 +67,7 @@ fn nothing(image: bool) -> Observed {
 }
 
 #[test]
-fn the_steps() {
+fn the_steps_follow_from_request_and_state() {
     use PullPolicy::{Always, Missing, Never};
     let same = || Target::Session(options(|_| {}));
     let existing = || Target::Existing("box".into());
@@ -137,7 +137,7 @@ fn the_steps() {
 }
 
 #[test]
-fn what_is_in_the_way() {
+fn a_plan_fails_when_something_is_in_the_way() {
     let same = || Target::Session(options(|_| {}));
     let existing = || Target::Existing("box".into());
     let mut forged = ours(Phase::Running);
@@ -224,7 +224,7 @@ fn differences_are_named() {
 }
 
 #[test]
-fn the_last_step_makes_it_run() {
+fn the_last_step_ends_with_a_running_container() {
     for observed in [
         nothing(false),
         ours(Phase::Running),
@@ -246,7 +246,7 @@ fn the_last_step_makes_it_run() {
 }
 
 #[test]
-fn values_of_variables_stand_in_no_label_and_are_compared_all_the_same() {
+fn values_of_variables_are_in_no_label_but_are_compared() {
     let with = |value: &str| options(|spec| spec.env = vec![("KEY".into(), value.into())]);
     let mut observed = ours(Phase::Running);
     let labels = ownership::labels(&host(), "gpu", "n", &with("hunter2"), None);

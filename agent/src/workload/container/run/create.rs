@@ -1,4 +1,4 @@
-//! Making a container and starting it, and trying again without what the engine cannot give.
+//! Creates a container and starts it; retries without what the engine cannot provide.
 
 use jq_common::protocol::workload::{Failure, FailureKind, JupyterKind};
 
@@ -13,9 +13,9 @@ use crate::{
         container::{
             etc_passwd::{self, is_root},
             files::{injected_user_entries, token_entries},
-            limits::{HardLimits, take_refused},
+            limits::{HardLimits, remove_refused},
             options::Options,
-            spec::{ContainerInputs, container},
+            spec::{self, ContainerInputs},
             user::{self, UserPlan},
             volumes,
         },
@@ -25,16 +25,16 @@ use crate::{
     },
 };
 
-/// A container that was made and started.
-pub(crate) struct Made {
+/// A container that was created and started.
+pub(crate) struct Created {
     pub(crate) id: String,
-    /// GPUs were asked for in the end.
+    /// Whether it got GPUs.
     pub(crate) with_gpus: bool,
 }
 
 impl Run<'_> {
-    /// Makes the session's container and starts it. What cannot be started is removed again.
-    pub(crate) async fn create(&self, token: &str) -> Result<Made, Failure> {
+    /// Creates the workload's container and starts it. Removes one that cannot be started.
+    pub(crate) async fn create(&self, token: &str) -> Result<Created, Failure> {
         let reference = self.spec.image.as_deref().unwrap_or_default();
         let options = Options::of(self.spec, reference, &self.host.home)?;
         let facts = self.engine.facts();
@@ -49,9 +49,9 @@ impl Run<'_> {
         }
         let mounts = volumes::resolve(&self.spec.volumes, &self.host.home)?;
         let (wanted, home) = (mounts.clone(), self.host.home.clone());
-        for made in run_blocking(move || volumes::prepare(&wanted, &home)).await? {
+        for created in run_blocking(move || volumes::prepare(&wanted, &home)).await? {
             self.events
-                .note(format!("made {} on the host", made.display()))
+                .note(format!("created {} on the host", created.display()))
                 .await;
         }
         let image = self.image(reference).await?;
@@ -60,7 +60,7 @@ impl Run<'_> {
             self.events.note(note.clone()).await;
         }
         let nonce = random_hex::<16>().map_err(|error| failure::state(&error))?;
-        let spec = container(ContainerInputs {
+        let spec = spec::build(ContainerInputs {
             spec: self.spec,
             options: &options,
             host: self.host,
@@ -87,13 +87,13 @@ impl Run<'_> {
                 fail(
                     FailureKind::ImageUnavailable,
                     format!("the engine has no image `{reference}`"),
-                    "it was pulled, and is not there",
-                    "check the image's name, and that it is made for this host's architecture",
+                    "it was pulled but is missing",
+                    "check the image's name, and that it is for this host's architecture",
                 )
             })
     }
 
-    /// Each refusal takes one thing out of the specification, so this ends.
+    /// Tries to start the container. Each refusal removes something from the specification, so this terminates.
     async fn attempts(
         &self,
         mut spec: ContainerSpec,
@@ -102,7 +102,7 @@ impl Run<'_> {
         gpus: &GpuPlan,
         nonce: &str,
         token: &str,
-    ) -> Result<Made, Failure> {
+    ) -> Result<Created, Failure> {
         let mut refused: Vec<String> = Vec::new();
         loop {
             let error = match self.attempt(&spec, user, image, nonce, token).await? {
@@ -110,12 +110,10 @@ impl Run<'_> {
                     if !refused.is_empty() {
                         let names = refused.join(", ");
                         self.events
-                            .note(format!(
-                                "the engine may not raise these limits on this host: {names}"
-                            ))
+                            .note(format!("these limits cannot be raised on this host: {names}"))
                             .await;
                     }
-                    return Ok(Made {
+                    return Ok(Created {
                         id,
                         with_gpus: spec.gpus.is_some(),
                     });
@@ -123,12 +121,12 @@ impl Run<'_> {
                 Err(error) => error,
             };
             match error {
-                EngineError::GpuRefused(why) if spec.gpus.is_some() && !gpus.insists => {
+                EngineError::GpuRefused(why) if spec.gpus.is_some() && !gpus.required => {
                     spec.gpus = None;
                     self.events
                         .warning(format!(
-                            "the engine cannot give GPUs, the container runs without: {why}; \
-                             the NVIDIA Container Toolkit on the host makes it able to"
+                            "the engine cannot provide GPUs, so the container runs without: {why}; \
+                             install the NVIDIA Container Toolkit on the host to use them"
                         ))
                         .await;
                 }
@@ -139,12 +137,12 @@ impl Run<'_> {
                     spec.init = false;
                     self.events
                         .note(format!(
-                            "the engine has no init to give, so the container runs without: {why}"
+                            "the engine has no init program, so the container runs without one: {why}"
                         ))
                         .await;
                 }
                 EngineError::LimitRefused(why) if !spec.limits.is_empty() => {
-                    refused.push(take_refused(&mut spec.limits, &why));
+                    refused.push(remove_refused(&mut spec.limits, &why));
                 }
                 EngineError::Conflict(why) => {
                     return Err(fail(
@@ -162,7 +160,7 @@ impl Run<'_> {
         }
     }
 
-    /// One container, made, filled and started. The outer error is ours, the inner one the engine's; either way nothing
+    /// Creates, fills and starts one container. The outer error is ours, the inner one the engine's; on either, nothing
     /// is left.
     async fn attempt(
         &self,
@@ -172,7 +170,7 @@ impl Run<'_> {
         nonce: &str,
         token: &str,
     ) -> Result<Result<String, EngineError>, Failure> {
-        // Before the container is there, so that one whose making is cut off is known again.
+        // Recorded before the container exists, so that one whose creation is interrupted can be identified.
         self.record(nonce, None).await?;
         let id = match self.engine.create(spec).await {
             Ok(id) => id,
@@ -203,7 +201,7 @@ impl Run<'_> {
         kept.map_err(|error| failure::state(&error))
     }
 
-    /// Puts in the token, and a home and a name for a user whom the image does not know.
+    /// Writes the token, and a home and a name for a user that the image does not know.
     async fn fill(
         &self,
         id: &str,

@@ -1,4 +1,4 @@
-//! Bringing Jupyter up in a container that runs: as its own command, or beside it.
+//! Starts Jupyter in a running container: as the container's own command, or beside it.
 
 use std::sync::Arc;
 
@@ -16,42 +16,42 @@ use crate::{
         failure,
         jupyter::{
             self,
-            probe::{Found, probe},
-            readiness::{self, Waited},
+            probe::{Listener, probe},
+            readiness::{self, Outcome},
         },
     },
 };
 
-/// How long an image's own command must go on to count as running.
-const GOES_ON: Duration = Duration::from_millis(1500);
+/// How long an image's own command must keep running to count as started.
+const KEEPS_RUNNING: Duration = Duration::from_millis(1500);
 
-/// How many lines of a container's log are looked at when it has failed.
-const LOG: usize = 30;
+/// Lines of a container's output that a failure shows.
+const LOG_LINES: usize = 30;
 
-/// What an engine sets where an image sets no PATH.
-const USUAL_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// PATH of a container whose image sets none.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 impl Run<'_> {
-    /// Opens the container's network and brings up what was asked for in it.
-    pub(crate) async fn bring_up(
+    /// Opens the container's network and starts Jupyter if it is wanted.
+    pub(crate) async fn start_jupyter(
         &self,
         container: &ContainerState,
         origin: Origin,
         token: &str,
-        made_with: Option<&Options>,
+        created_with: Option<&Options>,
     ) -> Result<(Arc<dyn RunningWorkload>, Option<JupyterInfo>), Failure> {
         let kind = self.spec.jupyter;
         if kind == JupyterKind::None {
             if origin != Origin::Found
-                && let Ok(exit) = timeout(GOES_ON, self.engine.exited(&container.id)).await
+                && let Ok(exit) = timeout(KEEPS_RUNNING, self.engine.exited(&container.id)).await
             {
                 return Err(self.ended(kind, container, origin, exit).await);
             }
             return Ok((self.open(container, origin, kind).await?, None));
         }
         let workload = self.open(container, origin, kind).await?;
-        // A container's own Jupyter is the kind that it was made with.
-        let own = made_with
+        // A container's own Jupyter is of the kind that it was created with.
+        let own = created_with
             .map(|options| options.jupyter)
             .filter(|kind| *kind != JupyterKind::None);
         let info = match own {
@@ -64,7 +64,7 @@ impl Run<'_> {
         Ok((workload, Some(info)))
     }
 
-    /// A container that ends while its network is being opened is the more telling failure.
+    /// Opens the container's network. If the container ends meanwhile, that is the failure to report.
     async fn open(
         &self,
         container: &ContainerState,
@@ -88,7 +88,7 @@ impl Run<'_> {
         }
     }
 
-    /// Jupyter is the container's own command: wait for it.
+    /// Waits for a Jupyter that is the container's own command.
     async fn own_command(
         &self,
         workload: &dyn RunningWorkload,
@@ -98,7 +98,7 @@ impl Run<'_> {
         kind: JupyterKind,
     ) -> Result<JupyterInfo, Failure> {
         let info = |was_running| jupyter::info(kind, jupyter::PORT, token, was_running);
-        if origin == Origin::Found && probe(workload, jupyter::PORT, token).await == Found::Ours {
+        if origin == Origin::Found && probe(workload, jupyter::PORT, token).await == Listener::Ours {
             return Ok(info(true));
         }
         self.events
@@ -108,7 +108,7 @@ impl Run<'_> {
             let log = self.engine.log_tail(&container.id, 1).await;
             log.ok()?.pop()
         };
-        let waited = readiness::wait(
+        let outcome = readiness::wait(
             workload,
             jupyter::PORT,
             token,
@@ -116,15 +116,15 @@ impl Run<'_> {
             last_line,
             self.events,
         );
-        match waited.await {
-            Waited::Ready => Ok(info(false)),
-            Waited::Stranger => Err(readiness::stranger(kind, jupyter::PORT)),
-            Waited::Ended(exit) => Err(self.ended(kind, container, origin, exit).await),
-            Waited::Late(found) => Err(readiness::late(kind, &found, &self.log(container).await)),
+        match outcome.await {
+            Outcome::Ready => Ok(info(false)),
+            Outcome::OtherToken => Err(readiness::other_token(kind, jupyter::PORT)),
+            Outcome::Ended(exit) => Err(self.ended(kind, container, origin, exit).await),
+            Outcome::NotReady(found) => Err(readiness::not_ready(kind, &found, &self.log(container).await)),
         }
     }
 
-    /// Why a container is no longer there. One that was made for this request is removed: it has never worked.
+    /// The failure of a container that has ended. Removes it if it was created for this request, as it never worked.
     async fn ended(
         &self,
         kind: JupyterKind,
@@ -134,11 +134,11 @@ impl Run<'_> {
     ) -> Failure {
         let exit = match exit {
             Ok(exit) => exit,
-            Err(error) => return failure::engine("lost sight of the container", &error),
+            Err(error) => return failure::engine("lost track of the container", &error),
         };
         let log = self.log(container).await;
         let failure = if kind != JupyterKind::None && self.lacks_jupyter(container).await {
-            let words = readiness::last_words(&log).unwrap_or_default();
+            let words = readiness::last_output(&log).unwrap_or_default();
             readiness::missing(kind, &container.image, &words)
         } else {
             readiness::ended(kind, &container.image, &exit, &log)
@@ -149,7 +149,7 @@ impl Run<'_> {
         failure
     }
 
-    /// Whether no `jupyter` is on the PATH of the image. An entry point of its own may say that in any words.
+    /// Whether no `jupyter` is on the image's PATH. The image's own entry point may report that in any words.
     async fn lacks_jupyter(&self, container: &ContainerState) -> bool {
         let Ok(Some(image)) = self.engine.image(&container.image).await else {
             return false;
@@ -160,12 +160,12 @@ impl Run<'_> {
         };
         let path = set(&self.spec.env)
             .or_else(|| set(&image.env))
-            .unwrap_or_else(|| USUAL_PATH.to_owned());
+            .unwrap_or_else(|| DEFAULT_PATH.to_owned());
         for folder in path.split(':').filter(|folder| folder.starts_with('/')) {
             let program = format!("{folder}/jupyter");
             match self.engine.has(&container.id, &program).await {
                 Ok(false) => {}
-                // There, or nobody knows.
+                // It exists, or that is unknown.
                 Ok(true) | Err(_) => return false,
             }
         }
@@ -173,10 +173,13 @@ impl Run<'_> {
     }
 
     async fn log(&self, container: &ContainerState) -> Vec<String> {
-        self.engine.log_tail(&container.id, LOG).await.unwrap_or_default()
+        self.engine
+            .log_tail(&container.id, LOG_LINES)
+            .await
+            .unwrap_or_default()
     }
 
-    /// Jupyter beside the container's own command, on the first port that is free or has ours already.
+    /// Uses or starts Jupyter beside the container's own command, on the first port that is free or already has ours.
     async fn beside(
         &self,
         workload: &dyn RunningWorkload,
@@ -188,9 +191,9 @@ impl Run<'_> {
         let mut free = None;
         for port in jupyter::PORT..jupyter::PORT + jupyter::PORTS {
             match probe(workload, port, token).await {
-                Found::Ours => return Ok(info(port, true)),
-                Found::Nothing(_) => free = free.or(Some(port)),
-                Found::Stranger | Found::Other(_) => {}
+                Listener::Ours => return Ok(info(port, true)),
+                Listener::None(_) => free = free.or(Some(port)),
+                Listener::OtherToken | Listener::Unusable(_) => {}
             }
         }
         let Some(port) = free else {
@@ -202,14 +205,14 @@ impl Run<'_> {
                     jupyter::PORT,
                     jupyter::PORT + jupyter::PORTS - 1
                 ),
-                "stop one of them, or use `--jupyter none` and forward the port that you want with `-L`",
+                "stop one of them, or use `--jupyter none` and forward the port with `-L`",
             ));
         };
-        self.start_beside(workload, container, token, port).await?;
+        self.launch_beside(workload, container, token, port).await?;
         Ok(info(port, false))
     }
 
-    async fn start_beside(
+    async fn launch_beside(
         &self,
         workload: &dyn RunningWorkload,
         container: &ContainerState,
@@ -229,7 +232,7 @@ impl Run<'_> {
                     FailureKind::ContainerUnavailable,
                     format!("cannot prepare `{}` for {}", container.name, jupyter::name(kind)),
                     error.to_string(),
-                    "Jupyter's token is put at /run/jq in the container, which must be writable; \
+                    "Jupyter's token is written to /run/jq in the container, which must be writable; \
                      `--jupyter none` uses the container as it is",
                 )
             })?;
@@ -249,7 +252,7 @@ impl Run<'_> {
         let output = Tail::default();
         let last_line = || async { output.last(1).pop() };
         let running = async {
-            // The output may outlive the container, and the command the output.
+            // Either may end first: the container, or the command whose output is read.
             tokio::select! {
                 code = self.engine.exec(&container.id, &command, &output) => {
                     code.map(|code| Exit { code, ..Exit::default() })
@@ -257,18 +260,21 @@ impl Run<'_> {
                 exit = self.engine.exited(&container.id) => exit,
             }
         };
-        let waited = readiness::wait(workload, port, token, running, last_line, self.events);
-        match waited.await {
-            Waited::Ready => Ok(()),
-            Waited::Stranger => Err(readiness::stranger(kind, port)),
-            Waited::Late(found) => Err(readiness::late(kind, &found, &output.last(LOG))),
-            Waited::Ended(Ok(exit)) => {
-                Err(readiness::ended(kind, &container.image, &exit, &output.last(LOG)))
-            }
-            Waited::Ended(Err(EngineError::CommandMissing(why))) => {
+        let outcome = readiness::wait(workload, port, token, running, last_line, self.events);
+        match outcome.await {
+            Outcome::Ready => Ok(()),
+            Outcome::OtherToken => Err(readiness::other_token(kind, port)),
+            Outcome::NotReady(found) => Err(readiness::not_ready(kind, &found, &output.last(LOG_LINES))),
+            Outcome::Ended(Ok(exit)) => Err(readiness::ended(
+                kind,
+                &container.image,
+                &exit,
+                &output.last(LOG_LINES),
+            )),
+            Outcome::Ended(Err(EngineError::CommandMissing(why))) => {
                 Err(readiness::missing(kind, &container.image, &why))
             }
-            Waited::Ended(Err(error)) => Err(failure::engine("cannot run Jupyter in the container", &error)),
+            Outcome::Ended(Err(error)) => Err(failure::engine("cannot run Jupyter in the container", &error)),
         }
     }
 }

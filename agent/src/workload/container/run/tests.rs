@@ -1,4 +1,4 @@
-//! Requests carried out on an engine in memory, with a stand-in for Jupyter on a real port.
+//! Requests on an engine in memory, with a stand-in for Jupyter on a real port.
 
 use std::{path::Path, sync::Mutex};
 
@@ -21,7 +21,7 @@ use crate::{
 const IMAGE: &str = "quay.io/jupyter/base-notebook";
 const NAME: &str = "jq-ada-gpu";
 
-/// Every container's network leads to one port of this machine.
+/// All ports of every container lead to one port of this machine.
 struct Stand(Mutex<u16>);
 
 impl ContainerAccess for Stand {
@@ -77,7 +77,7 @@ impl Bench {
 
     /// Nothing listens in any container.
     fn without_jupyter(self) -> Self {
-        // Bound and dropped: nobody listens there.
+        // Bound and dropped, so that nobody listens there.
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         *self.access.0.lock().unwrap() = free.local_addr().unwrap().port();
         self
@@ -133,7 +133,7 @@ fn warned(events: &[Event]) -> bool {
 }
 
 #[tokio::test]
-async fn pulled_made_and_started_then_found_then_started_again() {
+async fn a_container_is_created_then_found_then_started_again() {
     let bench = Bench::new().await;
     let (made, events) = bench.ready().await;
     assert_eq!(origin(&made), Origin::Created);
@@ -170,7 +170,7 @@ async fn pulled_made_and_started_then_found_then_started_again() {
 }
 
 #[tokio::test]
-async fn the_token_is_in_a_file_for_the_user_alone() {
+async fn the_token_is_in_a_file_that_only_the_user_can_read() {
     let bench = Bench::new().await;
     let (ready, _) = bench.ready().await;
     let state = bench.engine.state();
@@ -184,7 +184,7 @@ async fn the_token_is_in_a_file_for_the_user_alone() {
 }
 
 #[tokio::test]
-async fn what_is_not_ours_is_left_alone() {
+async fn a_container_that_is_not_ours_is_left_alone() {
     let bench = Bench::new().await;
     bench.engine.add("theirs", NAME, Phase::Exited);
     assert_eq!(bench.failure().await.kind, FailureKind::NameTaken);
@@ -192,7 +192,7 @@ async fn what_is_not_ours_is_left_alone() {
 }
 
 #[tokio::test]
-async fn other_options_change_nothing() {
+async fn a_request_with_other_options_is_refused_and_changes_nothing() {
     let mut bench = Bench::new().await;
     bench.ready().await;
     bench.calls();
@@ -201,14 +201,14 @@ async fn other_options_change_nothing() {
     assert_eq!(failure.kind, FailureKind::SpecDiffers);
     assert!(failure.why.contains("workdir: default, asked for /work"));
     assert!(bench.calls().is_empty());
-    // Without an image it is the session's container, whatever it is.
+    // Without an image, the existing container is used whatever its options.
     bench.spec.image = None;
     bench.spec.workdir = None;
     assert_eq!(origin(&bench.ready().await.0), Origin::Found);
 }
 
 #[tokio::test]
-async fn an_image_that_cannot_be_had_is_named() {
+async fn an_image_that_cannot_be_pulled_is_named() {
     let mut bench = Bench::new().await;
     bench.spec.image = Some("nowhere/nothing".into());
     let failure = bench.failure().await;
@@ -217,7 +217,7 @@ async fn an_image_that_cannot_be_had_is_named() {
 }
 
 #[tokio::test]
-async fn a_container_that_cannot_start_leaves_nothing() {
+async fn a_container_that_cannot_start_is_removed() {
     let bench = Bench::new().await;
     let missing = "exec: \"jupyter\": executable file not found in $PATH";
     bench.engine.state().refuse_start = vec![EngineError::CommandMissing(missing.into())];
@@ -228,7 +228,7 @@ async fn a_container_that_cannot_start_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn a_jupyter_that_ends_is_told_with_its_last_words_and_removed_only_when_new() {
+async fn a_jupyter_that_ends_is_reported_with_its_output_and_removed_only_when_new() {
     let bench = Bench::new().await.without_jupyter();
     bench.engine.state().log = vec!["Traceback".into(), "ValueError: bad".into()];
     bench.engine.state().ends_at_once = Some(Exit {
@@ -253,7 +253,7 @@ async fn a_jupyter_that_ends_is_told_with_its_last_words_and_removed_only_when_n
 }
 
 #[tokio::test]
-async fn an_entry_point_that_chokes_on_jupyter_is_an_image_without_it() {
+async fn an_entry_point_that_fails_on_jupyter_is_reported_as_an_image_without_it() {
     let bench = Bench::new().await.without_jupyter();
     bench.engine.state().programs.clear();
     bench.engine.state().log = vec!["not a number".into()];
@@ -268,7 +268,7 @@ async fn an_entry_point_that_chokes_on_jupyter_is_an_image_without_it() {
 }
 
 #[tokio::test]
-async fn a_container_cut_off_in_the_making_is_made_anew() {
+async fn a_container_whose_creation_was_interrupted_is_created_again() {
     let bench = Bench::new().await;
     bench.ready().await;
     bench.engine.state().containers.get_mut("id0").unwrap().phase = Phase::Created;
@@ -278,7 +278,7 @@ async fn a_container_cut_off_in_the_making_is_made_anew() {
 }
 
 #[tokio::test]
-async fn what_the_engine_cannot_give_is_left_out_and_said() {
+async fn what_the_engine_cannot_provide_is_left_out_and_reported() {
     let mut bench = Bench::new().await;
     bench.gpus.nvidia = gpu::devices::parse_list("GPU 0: A (UUID: GPU-a)");
     bench.spec.gpus = GpuAsk::All;
@@ -297,7 +297,7 @@ async fn what_the_engine_cannot_give_is_left_out_and_said() {
 }
 
 #[tokio::test]
-async fn gpus_asked_for_by_number_are_given_or_an_error() {
+async fn gpus_requested_by_number_are_provided_or_an_error() {
     let mut bench = Bench::new().await;
     bench.gpus.nvidia = gpu::devices::parse_list("GPU 0: A (UUID: GPU-a)\nGPU 1: A (UUID: GPU-b)");
     bench.spec.gpus = GpuAsk::Ids(vec!["1".into()]);
@@ -305,7 +305,7 @@ async fn gpus_asked_for_by_number_are_given_or_an_error() {
     assert_eq!(bench.failure().await.kind, FailureKind::GpuUnavailable);
     assert!(bench.engine.state().containers.is_empty());
 
-    // The engine says yes and gives another one.
+    // The engine accepts the request but provides another GPU.
     bench.engine.state().gpus_inside = "GPU 0: A (UUID: GPU-a)".into();
     let failure = bench.failure().await;
     assert_eq!(failure.kind, FailureKind::GpuUnavailable);
@@ -320,18 +320,18 @@ async fn gpus_asked_for_by_number_are_given_or_an_error() {
 }
 
 #[tokio::test]
-async fn gpus_that_are_not_seen_inside_are_a_loud_warning() {
+async fn gpus_that_are_not_visible_inside_are_a_warning() {
     let mut bench = Bench::new().await;
     bench.gpus.nvidia = gpu::devices::parse_list("GPU 0: A (UUID: GPU-a)");
     bench.spec.gpus = GpuAsk::Default;
     let (ready, events) = bench.ready().await;
     assert!(warned(&events) && ready.gpus.is_empty());
-    // Found later, it is said again; asked for none, it is not.
+    // An existing container without them is reported again, unless none are requested.
     assert!(warned(&bench.ready().await.1));
 }
 
 #[tokio::test]
-async fn jupyter_is_started_beside_what_runs_in_the_users_own_container() {
+async fn jupyter_is_started_beside_the_command_of_the_users_own_container() {
     let mut bench = Bench::new().await;
     bench.spec.image = None;
     bench.spec.existing_container = Some("box".into());
@@ -351,7 +351,7 @@ async fn jupyter_is_started_beside_what_runs_in_the_users_own_container() {
 }
 
 #[tokio::test]
-async fn without_jupyter_the_images_own_command_must_go_on() {
+async fn without_jupyter_the_images_own_command_must_keep_running() {
     let mut bench = Bench::new().await;
     bench.spec.jupyter = JupyterKind::None;
     let (ready, _) = bench.ready().await;
@@ -384,7 +384,7 @@ async fn a_jupyter_that_does_not_know_our_token_is_refused() {
 }
 
 #[tokio::test]
-async fn a_missing_volume_stops_before_anything_is_made() {
+async fn a_missing_volume_is_refused_before_anything_is_created() {
     let mut bench = Bench::new().await;
     bench.spec.volumes = vec![jq_common::protocol::workload::Volume {
         source: "/nonexistent/data".into(),

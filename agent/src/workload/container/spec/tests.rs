@@ -14,7 +14,7 @@ fn made(change: impl FnOnce(&mut WorkloadSpec, &mut ImageFacts)) -> ContainerSpe
     let (host, engine) = (host(), engine());
     let options = Options::of(&spec, "image:1", &host.home).unwrap();
     let user = user::plan(spec.user, &host, &engine, &image, !spec.volumes.is_empty());
-    container(ContainerInputs {
+    build(ContainerInputs {
         mounts: volumes::resolve(&spec.volumes, &host.home).unwrap(),
         spec: &spec,
         options: &options,
@@ -64,7 +64,7 @@ fn no_secret_is_in_arguments_or_environment() {
 }
 
 #[test]
-fn a_volume_that_is_only_read_is_no_place_to_work_in() {
+fn a_read_only_volume_is_not_the_working_directory() {
     let volume = |source: &str, destination: &str, read_only| Volume {
         source: source.into(),
         destination: destination.into(),
@@ -77,7 +77,7 @@ fn a_volume_that_is_only_read_is_no_place_to_work_in() {
 }
 
 #[test]
-fn a_folder_of_the_host_in_place_of_jovyans_home_keeps_its_owner() {
+fn a_host_folder_mounted_at_jovyans_home_keeps_its_owner() {
     let made = made(|spec, image| {
         image.entrypoint = vec!["start.sh".into()];
         spec.volumes = vec![Volume {
@@ -91,7 +91,7 @@ fn a_folder_of_the_host_in_place_of_jovyans_home_keeps_its_owner() {
 }
 
 #[test]
-fn older_stacks_images_get_the_command_by_way_of_their_starter() {
+fn older_stacks_images_get_the_command_through_their_start_script() {
     let made = made(|_, image| {
         image.env = vec![
             ("NB_USER".into(), "jovyan".into()),
@@ -105,7 +105,7 @@ fn older_stacks_images_get_the_command_by_way_of_their_starter() {
 }
 
 #[test]
-fn the_users_own_choices_win() {
+fn the_users_own_options_take_precedence() {
     let made = made(|spec, _| {
         spec.env = vec![("HOME".into(), "/work".into())];
         spec.volumes = vec![Volume {
@@ -123,14 +123,14 @@ fn the_users_own_choices_win() {
 }
 
 #[test]
-fn without_jupyter_the_image_runs_what_it_runs() {
+fn without_jupyter_the_image_runs_its_own_command() {
     let made = made(|spec, _| spec.jupyter = JupyterKind::None);
     assert_eq!(made.command, None);
     assert!(!made.env.iter().any(|(key, _)| key == "JUPYTER_TOKEN_FILE"));
 }
 
 #[test]
-fn an_image_with_an_init_gets_no_second_one() {
+fn an_image_with_an_init_gets_no_second_init() {
     let made = made(|_, image| image.entrypoint = vec!["/usr/bin/tini".into(), "--".into()]);
     assert!(!made.init);
 }

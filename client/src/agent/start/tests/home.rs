@@ -1,4 +1,4 @@
-//! A host of one test: this machine, with a home and commands of its own.
+//! A host for one test: this machine with its own home and commands.
 
 use std::{
     fs,
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use crate::{agent::Bundle, ssh::Local};
 
-/// A home of its own on this machine, and an `id` of its own, after which temporary folders are named.
+/// A separate home and a separate `id` command, which determines the names of temporary folders.
 pub(super) struct Home {
     folder: TempDir,
     words: Vec<&'static str>,
@@ -41,19 +41,19 @@ impl Home {
         self.folder.path().join(name)
     }
 
-    /// The folder for agents that comes first.
+    /// The preferred folder for agents.
     pub(super) fn cache(&self) -> PathBuf {
         self.path("home/.cache/jq")
     }
 
-    /// The one that comes next. busybox has an `id` of its own, which no PATH replaces.
+    /// The second folder for agents. busybox has a built-in `id`, which PATH does not replace.
     pub(super) fn temporary(&self) -> PathBuf {
         let made = names(&self.path("tmp")).pop();
         self.path("tmp")
             .join(made.unwrap_or_else(|| format!("jq-{}", self.id)))
     }
 
-    /// A command that comes before the system's of that name.
+    /// Installs a command that takes precedence over the system's.
     pub(super) fn set(&self, command: &str, script: &str) {
         write_executable(&self.path("own").join(command), &format!("#!/bin/sh\n{script}\n"));
     }
@@ -70,7 +70,7 @@ impl Home {
             .with_variable("PATH", path)
     }
 
-    /// This machine with no commands but these.
+    /// The host with only these commands.
     pub(super) fn host_with(&self, commands: &[&str]) -> Local {
         let bin = self.path("bin");
         fs::create_dir(&bin).unwrap();

@@ -1,4 +1,4 @@
-//! How the agent gets to a host, and what stands in its way there.
+//! Tests of the installation, and of what can prevent it.
 
 use std::{
     fs::{self, Permissions},
@@ -12,7 +12,7 @@ use super::{
 };
 
 #[tokio::test]
-async fn ten_at_once_do_each_other_no_harm() {
+async fn ten_clients_can_install_at_once() {
     let bundle = agent(&Ok(Started::Serve(reply())));
     let home = Home::sh();
     let (host, heard) = (home.host(), Heard::default());
@@ -22,7 +22,7 @@ async fn ten_at_once_do_each_other_no_harm() {
 }
 
 #[tokio::test]
-async fn a_host_with_nothing_but_the_bare_commands_will_do() {
+async fn a_host_with_only_the_required_commands_suffices() {
     let bundle = agent(&Ok(Started::Serve(reply())));
     let home = Home::sh();
     let host = home.host_with(&["sh", "cat", "chmod", "mv", "mkdir", "uname", "dd"]);
@@ -32,7 +32,7 @@ async fn a_host_with_nothing_but_the_bare_commands_will_do() {
 }
 
 #[tokio::test]
-async fn a_host_without_sha256sum_is_verified_from_here() {
+async fn without_sha256sum_the_client_verifies_the_upload() {
     let bundle = agent(&Ok(Started::Serve(reply())));
     let home = Home::sh();
     home.set("gzip", "/bin/gzip \"$@\"; echo more");
@@ -42,7 +42,7 @@ async fn a_host_without_sha256sum_is_verified_from_here() {
 }
 
 #[tokio::test]
-async fn what_arrives_damaged_is_sent_once_more() {
+async fn a_corrupted_upload_is_repeated_once() {
     let bundle = agent(&Ok(Started::Serve(reply())));
     let home = Home::sh();
     home.set("gzip", "/bin/gzip \"$@\"; echo more");
@@ -54,7 +54,7 @@ async fn what_arrives_damaged_is_sent_once_more() {
 }
 
 #[tokio::test]
-async fn what_always_arrives_damaged_is_never_run() {
+async fn an_agent_that_is_always_corrupted_is_never_run() {
     let bundle = agent(&Ok(Started::Serve(reply())));
     let home = Home::sh();
     home.set("id", ":");
@@ -64,12 +64,12 @@ async fn what_always_arrives_damaged_is_never_run() {
         .await
         .unwrap_err();
     assert_eq!(failure.kind, Kind::InstallFailed);
-    assert!(failure.why.contains("damaged"), "{failure}");
+    assert!(failure.why.contains("corrupted"), "{failure}");
     assert_eq!(names(&home.cache()), [""; 0]);
 }
 
 #[tokio::test]
-async fn a_home_that_cannot_be_used_is_passed_over() {
+async fn an_unusable_home_is_skipped() {
     let bundle = agent(&Ok(Started::Serve(reply())));
     for words in shells() {
         let home = Home::new(&words);
@@ -101,7 +101,7 @@ async fn a_folder_that_others_could_have_made_is_not_used() {
 }
 
 #[tokio::test]
-async fn when_no_folder_will_do_each_is_named_with_its_reason() {
+async fn if_no_folder_is_suitable_each_is_named_with_its_cause() {
     let home = Home::sh();
     fs::write(home.path("home/.cache"), "a file in the way").unwrap();
     home.set("id", ":");
@@ -117,7 +117,7 @@ async fn when_no_folder_will_do_each_is_named_with_its_reason() {
 async fn a_full_folder_leaves_nothing_and_the_next_is_taken() {
     let bundle = agent(&Ok(Started::Serve(reply())));
     let home = Home::sh();
-    // Full the first time.
+    // The disk is full at the first attempt.
     home.set(
         "gzip",
         &format!(
@@ -134,7 +134,7 @@ async fn a_full_folder_leaves_nothing_and_the_next_is_taken() {
     installed(&home.temporary(), &bundle);
 }
 
-/// Hosts whose home is a file system of its own, mounted with these options for one shell and nobody else.
+/// Hosts whose home is a separate file system with these mount options, visible to one shell only.
 fn home_mounted(options: &str) -> Option<Home> {
     let unshare = if rustix::process::geteuid().is_root() {
         "-m"
@@ -158,7 +158,7 @@ exec /bin/sh -s"
 }
 
 #[tokio::test]
-async fn a_home_that_is_full_read_only_or_noexec_is_passed_over() {
+async fn a_full_read_only_or_noexec_home_is_skipped() {
     let bundle = agent(&Ok(Started::Serve(reply())));
     for (options, uploads) in [
         ("ro", 1),
@@ -179,7 +179,7 @@ async fn a_home_that_is_full_read_only_or_noexec_is_passed_over() {
 }
 
 #[tokio::test]
-async fn a_full_home_is_told_with_what_is_needed_and_what_is_free() {
+async fn a_full_home_is_reported_with_the_needed_and_the_free_space() {
     let Some(home) = home_mounted("size=32k") else {
         return;
     };
@@ -201,7 +201,7 @@ async fn a_full_home_is_told_with_what_is_needed_and_what_is_free() {
 }
 
 #[tokio::test]
-async fn an_agent_that_was_cut_short_is_put_there_anew() {
+async fn a_truncated_agent_is_uploaded_again() {
     let bundle = agent(&Ok(Started::Serve(reply())));
     for words in shells() {
         let home = Home::new(&words);
@@ -225,7 +225,7 @@ async fn an_agent_that_was_cut_short_is_put_there_anew() {
 }
 
 #[tokio::test]
-async fn of_other_versions_two_are_kept() {
+async fn two_other_versions_are_kept() {
     let bundle = agent(&Ok(Started::Serve(reply())));
     let home = Home::sh();
     fs::create_dir_all(home.cache()).unwrap();

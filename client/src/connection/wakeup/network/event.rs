@@ -1,16 +1,16 @@
-//! Why to look at the routes.
+//! Reasons to check the routes.
 
-/// Why to look at the routes.
+/// A reason to check the routes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Event {
-    /// Something changed, perhaps somewhere else.
+    /// The kernel reported a change, perhaps of an unrelated route.
     #[cfg_attr(
         not(target_os = "linux"),
-        expect(dead_code, reason = "no other kernel is listened to")
+        expect(dead_code, reason = "only Linux reports changes")
     )]
     Heard,
-    /// So much changed that not all could be heard.
+    /// The kernel dropped reports because there were too many.
     Missed,
-    /// The last look was a while ago, or at other peers.
+    /// The interval has passed, or the peers have changed.
     Time,
 }

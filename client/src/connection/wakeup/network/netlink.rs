@@ -1,4 +1,4 @@
-//! The kernel's own word on links, addresses and routes: rtnetlink(7).
+//! Reports of the kernel about links, addresses and routes: rtnetlink(7).
 
 use std::{io, os::fd::OwnedFd};
 
@@ -14,8 +14,8 @@ use tokio::io::unix::AsyncFd;
 use super::event::Event;
 use crate::connection::wakeup::descriptor::readable;
 
-/// What to hear of, a bit a group (`enum rtnetlink_groups` in linux/rtnetlink.h). The rules are those of `ip rule`, by
-/// which VPNs lead traffic.
+/// Multicast groups, one bit each (`enum rtnetlink_groups` in linux/rtnetlink.h). Rules are those of `ip rule`, which VPNs
+/// use.
 const GROUPS: u32 = group(1) // RTNLGRP_LINK
     | group(5) // RTNLGRP_IPV4_IFADDR
     | group(7) // RTNLGRP_IPV4_ROUTE
@@ -31,20 +31,20 @@ const fn group(number: u32) -> u32 {
 /// `struct nlmsghdr` in linux/netlink.h: length and type come first.
 const HEADER: usize = 16;
 
-/// More than a message's header; what does not fit is cut off and not missed.
+/// Enough for the header of a message; the rest may be truncated.
 const ROOM: usize = 4096;
 
-/// A socket that hears of changes.
+/// A subscribed socket.
 pub(super) struct Netlink {
     socket: AsyncFd<OwnedFd>,
     buffer: Box<[u8]>,
 }
 
 impl Netlink {
-    /// Subscribes.
+    /// Opens and subscribes it.
     ///
     /// # Errors
-    /// Where this process may not: some sandboxes allow no such sockets.
+    /// Where netlink sockets are not permitted, as in some sandboxes.
     pub(super) fn open() -> io::Result<Self> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, None)?;
@@ -55,10 +55,10 @@ impl Netlink {
         })
     }
 
-    /// Waits for news, and takes all that there is.
+    /// Waits for a report, and reads all pending ones.
     ///
     /// # Errors
-    /// When the socket is of no more use.
+    /// When the socket has failed.
     pub(super) async fn next(&mut self) -> io::Result<Event> {
         loop {
             let mut ready = self.socket.readable().await?;
@@ -81,7 +81,7 @@ impl Netlink {
     }
 }
 
-/// Whether one of the messages tells of a change.
+/// Whether one of the messages reports a change.
 fn is_news(mut messages: &[u8]) -> bool {
     while let Some((&[a, b, c, d, kind, kind_high], _)) = messages.split_first_chunk() {
         if matches!(
@@ -94,7 +94,7 @@ fn is_news(mut messages: &[u8]) -> bool {
             return true;
         }
         let length = usize::try_from(u32::from_ne_bytes([a, b, c, d])).unwrap_or(usize::MAX);
-        // Messages begin at multiples of four bytes.
+        // Messages are aligned to four bytes.
         let next = length.max(HEADER).checked_next_multiple_of(4);
         messages = next.and_then(|next| messages.get(next..)).unwrap_or_default();
     }

@@ -1,4 +1,4 @@
-//! What can be asked of every system: the source address towards a peer.
+//! Portable lookup of the source address for a peer.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
@@ -7,15 +7,15 @@ use std::{
 
 use super::routes::Sources;
 
-/// From one look to the next, where no event says when to look.
+/// Interval of checks without reports of the kernel.
 pub(super) const LOOK: Duration = Duration::from_secs(2);
 
-/// The source address that this machine would use towards each of `peers`.
+/// The source address that this machine would use for each of `peers`.
 pub(super) fn sources(peers: &[SocketAddr]) -> Sources {
     peers.iter().map(|peer| (*peer, source(*peer))).collect()
 }
 
-/// Connecting a datagram socket chooses a route and an address; it sends nothing.
+/// Connecting a datagram socket selects a route and a source address, and sends nothing.
 fn source(peer: SocketAddr) -> Option<IpAddr> {
     let any: IpAddr = match peer {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
@@ -38,7 +38,7 @@ mod tests {
 
     #[test]
     fn an_address_without_a_route_has_no_source() {
-        // Never given to a host: a connection there needs a permission that a fresh socket lacks.
+        // The broadcast address: connecting to it needs an option that a new socket lacks.
         assert_eq!(source(SocketAddr::from(([255, 255, 255, 255], 9))), None);
     }
 }

@@ -1,24 +1,24 @@
-//! What was told of the routes to the peers, and what was seen since.
+//! Routes to the peers: what was reported, and what has changed since.
 
 use std::{
     collections::HashMap,
     net::{IpAddr, SocketAddr},
 };
 
-/// The source address towards each peer; none where there is no route.
+/// Source address for each peer; none if there is no route.
 pub(super) type Sources = HashMap<SocketAddr, Option<IpAddr>>;
 
-/// What was told of the routes, and what was seen since.
+/// The reported and the current routes.
 #[derive(Debug, Default)]
 pub(super) struct Routes {
     told: Sources,
     now: Sources,
-    /// A route was away, though it may be back.
+    /// A route was lost, though it may be back.
     lost: bool,
 }
 
 impl Routes {
-    /// Takes a look. The way to a peer that was not there before is no news.
+    /// Takes the current sources. A peer that is new is no change.
     pub(super) fn see(&mut self, now: Sources) {
         for (peer, source) in &now {
             self.told.entry(*peer).or_insert(*source);
@@ -28,7 +28,7 @@ impl Routes {
         self.now = now;
     }
 
-    /// A route may have been away without being seen.
+    /// A route may have been lost unnoticed.
     pub(super) fn suspect(&mut self) {
         self.lost = true;
     }
@@ -38,7 +38,7 @@ impl Routes {
         self.lost || self.now.iter().any(differs)
     }
 
-    /// Whether there is something to tell, once.
+    /// Whether there is a change to report. Reports it only once.
     pub(super) fn take_change(&mut self) -> bool {
         let differ = self.differ();
         self.told.clone_from(&self.now);
@@ -51,7 +51,7 @@ impl Routes {
 mod tests {
     use super::*;
 
-    /// The sources towards the first peers.
+    /// Sources for the first peers.
     fn sources<const N: usize>(texts: [&str; N]) -> Sources {
         let peers = (1..).map(|port| SocketAddr::from(([10, 8, 0, 1], port)));
         peers.zip(texts.map(|text| text.parse().ok())).collect()
@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn other_addresses_and_routes_that_were_away_are_told_once() {
+    fn changed_addresses_and_lost_routes_are_reported_once() {
         let home = ["192.168.1.7", "fd00::7"];
         let cases: [(&str, &[[&str; 2]], bool); 6] = [
             ("the same as ever", &[home, home], false),
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn both_the_loss_of_a_route_and_its_return_are_told() {
+    fn the_loss_of_a_route_and_its_return_are_both_reported() {
         let mut routes = known(["10.0.0.3", ""]);
         routes.see(sources(["", ""]));
         assert!(routes.take_change());
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn another_list_of_peers_is_no_news_and_hides_none() {
+    fn new_peers_are_no_change_and_hide_none() {
         let mut routes = known(["10.0.0.3", ""]);
         routes.see(sources(["10.0.0.3", "", "fd00::7"]));
         routes.see(sources(["10.0.0.3"]));

@@ -1,4 +1,4 @@
-//! In a network of the test's own, whose loopback has the addresses.
+//! Tests in a network namespace of their own, with addresses on its loopback.
 
 use std::{
     fs::File,
@@ -15,7 +15,7 @@ use crate::testing::not_run;
 
 const SOON: Duration = Duration::from_secs(10);
 
-/// Longer than a burst takes to be told, and a look without events.
+/// Longer than the delay of a burst and the interval of checks.
 const QUIET: Duration = Duration::from_secs(1);
 
 const HOME: &str = "address add 192.168.1.7/32 dev lo
@@ -25,7 +25,7 @@ fn peer() -> SocketAddr {
     SocketAddr::from(([10, 8, 0, 1], 60000))
 }
 
-/// Runs `test` on a thread in a network where nothing is but a loopback that is up.
+/// Runs `test` on a thread in a new network namespace with nothing but a loopback that is up.
 fn in_a_network<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send) {
     if !rustix::process::geteuid().is_root() {
         return not_run("a network of its own needs root");
@@ -45,7 +45,7 @@ fn in_a_network<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send) {
     std::thread::scope(|scope| scope.spawn(on_thread).join().unwrap());
 }
 
-/// This thread, and the processes that it starts, leave the machine's network.
+/// Moves this thread, and the processes that it starts, to a new network namespace.
 fn enter_a_new_network() {
     let mut holder = Command::new("unshare")
         .args(["--net", "cat"])
@@ -53,7 +53,7 @@ fn enter_a_new_network() {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    // Its echo says that it has arrived.
+    // Its echo shows that it runs in the new namespace.
     holder.stdin.as_mut().unwrap().write_all(b".").unwrap();
     holder.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
     let network = File::open(format!("/proc/{}/ns/net", holder.id())).unwrap();
@@ -62,7 +62,7 @@ fn enter_a_new_network() {
     holder.wait().unwrap();
 }
 
-/// ip(8) with each line of `commands`.
+/// Runs ip(8) with each line of `commands`.
 async fn ip(commands: &str) {
     for command in commands.lines() {
         let status = tokio::process::Command::new("ip")
@@ -97,7 +97,7 @@ fn another_address_is_told_soon_and_once() {
 }
 
 #[test]
-fn a_network_that_goes_away_for_a_moment_and_comes_back_the_same_is_told() {
+fn a_network_that_is_lost_for_a_moment_is_reported() {
     in_a_network(|| async {
         let (_peers, mut network) = watched(heard());
         ip("route delete 10.8.0.0/24").await;
@@ -130,7 +130,7 @@ fn links_and_addresses_of_containers_are_not_told() {
 }
 
 #[test]
-fn the_way_to_a_peer_named_later_counts_and_its_naming_does_not() {
+fn the_route_to_a_later_peer_is_watched_and_adding_it_is_no_change() {
     in_a_network(|| async {
         let (peers, mut network) = watched(heard());
         peers
@@ -155,7 +155,7 @@ fn more_changes_than_can_be_heard_are_told() {
         };
         let commands = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(&commands, flood("add") + &flood("delete")).unwrap();
-        // Nobody listens meanwhile.
+        // Nothing is polled meanwhile.
         let status = Command::new("ip").arg("-batch").arg(commands.path()).status();
         assert!(status.unwrap().success());
         timeout(SOON, network.changed()).await.unwrap();
@@ -163,7 +163,7 @@ fn more_changes_than_can_be_heard_are_told() {
 }
 
 #[test]
-fn where_the_kernel_tells_nothing_another_address_is_told_too() {
+fn without_reports_of_the_kernel_a_new_address_is_detected_too() {
     in_a_network(|| async {
         let (_peers, mut network) = watched(Events::Polled);
         ip("address add 192.168.2.7/32 dev lo

@@ -1,4 +1,4 @@
-//! The sshds of a test, and who hears of what is done with them.
+//! The sshds of a test, and a reporter that records.
 
 use std::{
     fs::{self, File},
@@ -16,7 +16,7 @@ use crate::reporter::Event;
 
 const SSHD: &str = "/usr/sbin/sshd";
 
-/// Hosts of one test: an sshd each, and a configuration of ssh that knows them by name.
+/// Hosts of one test, each with an sshd, and a configuration of ssh for them.
 pub(super) struct Hosts {
     pub(super) folder: TempDir,
     sshds: Vec<std::process::Child>,
@@ -33,7 +33,7 @@ impl Drop for Hosts {
 }
 
 impl Hosts {
-    /// None, which is said, where there is no sshd.
+    /// None if sshd is not installed; the test is then reported as skipped.
     pub(super) fn new() -> Option<Self> {
         if !Path::new(SSHD).exists() {
             crate::testing::not_run("sshd is not installed");
@@ -66,7 +66,7 @@ impl Hosts {
         fs::read_to_string(self.path(&format!("{name}.pub"))).unwrap()
     }
 
-    /// Starts an sshd that ssh knows as `name`; `client` and `server` are further lines of the two configurations.
+    /// Starts an sshd for the host `name`; `client` and `server` are additional lines of the configurations.
     pub(super) fn add(&mut self, name: &str, client: &str, server: &str) {
         let port = TcpListener::bind("127.0.0.1:0")
             .unwrap()
@@ -144,7 +144,7 @@ impl Hosts {
     }
 }
 
-/// What was reported.
+/// Records events.
 #[derive(Default)]
 pub(super) struct Heard(pub(super) Mutex<Vec<String>>);
 

@@ -1,4 +1,4 @@
-//! The agent's end: it dials the target for every stream.
+//! The agent's end: dials the target for every stream.
 
 use std::{
     collections::HashMap,
@@ -57,14 +57,16 @@ impl Agent {
 
     pub(super) async fn serve(self: Arc<Self>, connection: Connection) {
         let (mut send, mut receive) = connection.accept_bi().await.unwrap();
-        let generation: u64 = codec::read(&mut receive, limits::CONTROL_FRAME).await.unwrap();
+        let mut generation = [0; 8];
+        receive.read_exact(&mut generation).await.unwrap();
+        let generation = u64::from_be_bytes(generation);
         if let Some(old) = self.connection.lock().unwrap().replace(connection.clone()) {
             old.close(1u8.into(), b"");
         }
         let table = self.streams.fence(generation).expect("a higher generation");
         let told = async {
             control::send_table(&mut send, &table).await?;
-            control::run_sender(&self.streams, &mut send).await
+            control::run_sender(&self.streams, &mut control::NoFrames, &mut send).await
         };
         let heard = async {
             while let Ok(control) = control::receive_frame(&mut receive).await {

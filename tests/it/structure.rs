@@ -1,0 +1,185 @@
+//! The rules of ARCHITECTURE.md about who imports and does what, checked against the sources. Needs no root.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Result, ensure};
+use jq_tests::structure::{
+    Imports, Rooms, Sources, crates_in_manifest, crates_named, defined,
+    map::{self, Mention},
+    processes_started,
+};
+
+/// The client's rooms, and what each may import. Nobody imports `commands`.
+const CLIENT: Rooms<'_> = Rooms {
+    roots: "main lib",
+    rooms: &[
+        ("commands", "settings cli session output browser"),
+        // Flags become the plans of these rooms.
+        ("settings", "cli session connection forward output"),
+        ("cli", ""),
+        (
+            "session",
+            "connection session::core session::subscriptions forward",
+        ),
+        ("connection", "session::core session::subscriptions agent ssh"),
+        // The streams of a session, without what a session owns.
+        ("session::core", "session::subscriptions"),
+        ("session::subscriptions", ""),
+        ("agent", "ssh"),
+        ("ssh", ""),
+        ("forward", ""),
+        ("output", ""),
+        ("browser", ""),
+    ],
+    leaves: "error reporter state status ticker",
+};
+
+/// The agent's rooms, and what each may import.
+const AGENT: Rooms<'_> = Rooms {
+    roots: "main lib fuzzing",
+    rooms: &[
+        // Flags become the plans of these rooms.
+        ("cli", "bootstrap workload rundir"),
+        ("bootstrap", "bootstrap::contract rundir"),
+        ("serve", "bootstrap::contract workload role_start rundir"),
+        ("relay", "role_start rundir"),
+        // What different builds agree on.
+        ("bootstrap::contract", ""),
+        ("workload", "engine netns_helper session_store"),
+        ("engine", ""),
+        ("netns_helper", ""),
+        ("session_store", ""),
+        ("role_start", "rundir"),
+        ("rundir", ""),
+    ],
+    leaves: "failure fd_passing host_program keyed_mutex log_tail private_files random_hex role run_blocking udp",
+};
+
+/// The crates of the product: their folders, and what their own binaries call them.
+const CRATES: [(&str, &str); 4] = [
+    ("common", "jq_common"),
+    ("common/session-core", "jq_session_core"),
+    ("agent", "jq_agent"),
+    ("client", "jq_client"),
+];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn sources(folder: &str) -> Result<Sources> {
+    Sources::read(&root().join(folder).join("src"))
+}
+
+fn ensure_none(what: &str, found: &[String]) -> Result<()> {
+    ensure!(found.is_empty(), "{what}:\n  {}", found.join("\n  "));
+    Ok(())
+}
+
+#[test]
+fn no_two_files_of_a_crate_import_each_other_in_a_circle() -> Result<()> {
+    let mut circles = Vec::new();
+    for (folder, name) in CRATES {
+        let imports = Imports::of(&sources(folder)?, name)?;
+        for circle in imports.circles() {
+            let steps: Vec<_> = circle.iter().map(|import| format!("\n    {import}")).collect();
+            circles.push(format!("{folder}/src:{}", steps.concat()));
+        }
+    }
+    ensure_none("files that import each other in a circle", &circles)
+}
+
+#[test]
+fn imports_lead_down_only() -> Result<()> {
+    for (folder, name, rooms) in [("client", "jq_client", CLIENT), ("agent", "jq_agent", AGENT)] {
+        let imports = Imports::of(&sources(folder)?, name)?;
+        ensure_none(
+            &format!("imports in {folder}/src that lead up"),
+            &rooms.violations(&imports),
+        )?;
+    }
+    Ok(())
+}
+
+/// The places that are not in `room`: neither in its file nor in the folder beside it.
+fn outside(folder: &str, room: &str, places: Vec<(String, usize, String)>) -> Vec<String> {
+    let (file, inside) = (format!("{room}.rs"), format!("{room}/"));
+    places
+        .into_iter()
+        .filter(|(name, ..)| *name != file && !name.starts_with(&inside))
+        .map(|(name, line, word)| format!("{folder}/src/{name}:{line} {word}"))
+        .collect()
+}
+
+#[test]
+fn only_the_engine_room_names_bollard() -> Result<()> {
+    let in_agent = crates_named(&sources("agent")?, &["bollard"]);
+    ensure!(
+        !in_agent.is_empty(),
+        "no file names bollard: this test looks for the wrong word"
+    );
+    let mut places = outside("agent", "engine/docker", in_agent);
+    for folder in ["common", "common/session-core", "client"] {
+        places.extend(outside(folder, "", crates_named(&sources(folder)?, &["bollard"])));
+        let manifest = fs::read_to_string(root().join(folder).join("Cargo.toml"))?;
+        places.extend(crates_in_manifest(&manifest, &["bollard"]));
+    }
+    ensure_none("bollard outside of agent/src/engine/docker", &places)
+}
+
+/// ssh is the only program that the client starts itself, so this test looks for any process.
+#[test]
+fn only_the_ssh_room_starts_ssh() -> Result<()> {
+    let in_client = processes_started(&sources("client")?, "jq_client")?;
+    ensure!(
+        !in_client.is_empty(),
+        "no file starts a process: this test looks for the wrong path"
+    );
+    let mut places = outside("client", "ssh", in_client);
+    places.extend(outside(
+        "common",
+        "",
+        processes_started(&sources("common")?, "jq_common")?,
+    ));
+    ensure_none("processes started outside of client/src/ssh", &places)
+}
+
+#[test]
+fn the_session_core_names_neither_tokio_nor_quinn() -> Result<()> {
+    let folder = "common/session-core";
+    let forbidden = ["tokio", "quinn"];
+    let mut places = outside(folder, "", crates_named(&sources(folder)?, &forbidden));
+    let manifest = fs::read_to_string(root().join(folder).join("Cargo.toml"))?;
+    places.extend(crates_in_manifest(&manifest, &forbidden));
+    ensure_none("I/O in the session's core", &places)
+}
+
+#[test]
+fn every_table_entry_of_to_add_names_files_that_exist() -> Result<()> {
+    let document = fs::read_to_string(root().join("ARCHITECTURE.md"))?;
+    let (rooms, to_add) = (map::rooms(&document), map::to_add(&document));
+    ensure!(
+        rooms.len() > 30 && to_add.len() > 15,
+        "this test does not understand the format of ARCHITECTURE.md"
+    );
+    let (types, paths): (Vec<_>, Vec<_>) = rooms
+        .into_iter()
+        .chain(to_add)
+        .partition(|mention| !mention.is_path());
+    let is_there = |mention: &Mention| mention.candidates().iter().any(|path| root().join(path).exists());
+    let missing_paths = paths.iter().filter(|mention| !is_there(mention));
+    let mut known = BTreeSet::new();
+    for (folder, _) in CRATES {
+        known.extend(defined(&sources(folder)?));
+    }
+    let missing_types = types.iter().filter(|mention| !known.contains(&mention.text));
+    let missing: Vec<_> = missing_paths
+        .chain(missing_types)
+        .map(|mention| format!("ARCHITECTURE.md:{} {}", mention.line, mention.text))
+        .collect();
+    ensure_none("named in ARCHITECTURE.md, but not there", &missing)
+}

@@ -1,0 +1,295 @@
+//! Which file of a crate imports which, and where.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use anyhow::Result;
+
+use super::{modules::Modules, sources::Sources};
+
+/// One file of a crate names something of another. Tests are left out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Import {
+    /// The file that names it, below the crate's folder of sources.
+    pub file: String,
+    /// The line, from 1.
+    pub line: usize,
+    /// The path as it is written.
+    pub path: String,
+    /// The file that defines it, also where a file between the two passes it on (`pub use`).
+    pub defined_in: String,
+    /// This passes it on itself, and does nothing else with it.
+    pub is_reexport: bool,
+}
+
+impl std::fmt::Display for Import {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            file,
+            line,
+            path,
+            defined_in,
+            ..
+        } = self;
+        write!(f, "{file}:{line} imports {defined_in} ({path})")
+    }
+}
+
+/// All imports between the files of one crate.
+#[derive(Debug)]
+pub struct Imports {
+    files: Vec<String>,
+    imports: Vec<Import>,
+}
+
+impl Imports {
+    /// Reads a crate that its own binary calls `crate_name`, from `lib.rs` and `main.rs` on.
+    ///
+    /// # Errors
+    /// Neither of the two is there, or a module's file is not where it belongs (`foo.rs` beside `foo/`).
+    pub fn of(sources: &Sources, crate_name: &str) -> Result<Self> {
+        let modules = Modules::of(sources, crate_name)?;
+        let mut seen = BTreeSet::new();
+        let mut imports = Vec::new();
+        for file in &modules.files {
+            let imported = file
+                .content
+                .uses
+                .iter()
+                .map(|found| (&found.path, found.is_public));
+            let named = file.content.code.iter().map(|path| (path, false));
+            for (path, is_reexport) in imported.chain(named) {
+                let defined_in = modules.defined_in(file, path).filter(|other| *other != file.name);
+                let Some(defined_in) =
+                    defined_in.filter(|other| seen.insert((&file.name, *other, is_reexport)))
+                else {
+                    continue;
+                };
+                imports.push(Import {
+                    file: file.name.clone(),
+                    line: path.line,
+                    path: path.segments.join("::"),
+                    defined_in: defined_in.to_owned(),
+                    is_reexport,
+                });
+            }
+        }
+        let files = modules.files.into_iter().map(|file| file.name).collect();
+        Ok(Self { files, imports })
+    }
+
+    /// The files of the crate that are not only for tests.
+    pub fn files(&self) -> impl Iterator<Item = &str> {
+        self.files.iter().map(String::as_str)
+    }
+
+    /// Every pair of files once, with the first line that makes it so.
+    pub fn iter(&self) -> impl Iterator<Item = &Import> {
+        self.imports.iter()
+    }
+
+    /// The shortest circle through each file that is in one, without files that an earlier circle shows. What only passes a
+    /// name on is no part of a circle.
+    pub fn circles(&self) -> Vec<Vec<&Import>> {
+        let mut by_file: ByFile<'_> = BTreeMap::new();
+        for import in self.iter().filter(|import| !import.is_reexport) {
+            by_file.entry(&import.file).or_default().push(import);
+        }
+        let mut shown = BTreeSet::new();
+        let mut circles = Vec::new();
+        for file in by_file.keys() {
+            if let Some(circle) = circle_through(file, &by_file).filter(|_| !shown.contains(file)) {
+                shown.extend(circle.iter().map(|import| import.file.as_str()));
+                circles.push(circle);
+            }
+        }
+        circles
+    }
+}
+
+type ByFile<'a> = BTreeMap<&'a str, Vec<&'a Import>>;
+
+/// The shortest way from a file along imports back to it.
+fn circle_through<'a>(file: &str, by_file: &ByFile<'a>) -> Option<Vec<&'a Import>> {
+    let mut reached_by: BTreeMap<&str, &Import> = BTreeMap::new();
+    let mut queue = VecDeque::from([file]);
+    while let Some(from) = queue.pop_front() {
+        for import in by_file.get(from).into_iter().flatten().copied() {
+            reached_by.entry(&import.defined_in).or_insert_with(|| {
+                queue.push_back(&import.defined_in);
+                import
+            });
+        }
+    }
+    let mut circle = vec![*reached_by.get(file)?];
+    while circle[circle.len() - 1].file != file {
+        circle.push(reached_by[circle[circle.len() - 1].file.as_str()]);
+    }
+    circle.reverse();
+    Some(circle)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn imports<const N: usize>(files: [(&str, &str); N]) -> Imports {
+        Imports::of(&Sources::from(files), "sample").unwrap()
+    }
+
+    fn circles<const N: usize>(files: [(&str, &str); N]) -> Vec<String> {
+        let imports = imports(files);
+        imports
+            .circles()
+            .concat()
+            .iter()
+            .map(|import| import.to_string())
+            .collect()
+    }
+
+    fn lines<const N: usize>(files: [(&str, &str); N]) -> Vec<String> {
+        imports(files).iter().map(|import| import.to_string()).collect()
+    }
+
+    #[test]
+    fn a_circle_is_found_with_the_files_and_lines_that_make_it() {
+        let files = [
+            ("lib.rs", "mod a; mod b; mod c; mod d;"),
+            ("a.rs", "use std::fmt;\nuse crate::{b::{self, B}, d::D};"),
+            ("b.rs", "fn f() {\n\n super::c::g() }"),
+            ("c.rs", "use crate::a::A;"),
+            ("d.rs", "struct D;"),
+        ];
+        assert_eq!(
+            circles(files),
+            [
+                "a.rs:2 imports b.rs (crate::b)",
+                "b.rs:3 imports c.rs (super::c::g)",
+                "c.rs:1 imports a.rs (crate::a::A)",
+            ]
+        );
+    }
+
+    #[test]
+    fn two_circles_are_two_and_a_ladder_is_none() {
+        let root = ("lib.rs", "mod a; mod b; mod c; mod d;");
+        let (a, b) = (("a.rs", "use crate::b::B;"), ("b.rs", "use super::a::A;"));
+        let two = imports([
+            root,
+            a,
+            b,
+            ("c.rs", "use crate::d::D;"),
+            ("d.rs", "use crate::c::C;"),
+        ]);
+        assert_eq!(two.circles().len(), 2);
+        let ladder = [
+            root,
+            a,
+            ("b.rs", "use crate::{c::C, d::D};"),
+            ("c.rs", "use crate::d::D;"),
+            ("d.rs", ""),
+        ];
+        assert!(circles(ladder).is_empty());
+    }
+
+    #[test]
+    fn a_parent_and_its_child_make_a_circle_too() {
+        let files = [
+            ("lib.rs", "mod a;"),
+            ("a.rs", "mod b;\nuse b::B;\npub struct A;"),
+            ("a/b.rs", "use super::A;"),
+        ];
+        assert_eq!(
+            circles(files),
+            ["a.rs:2 imports a/b.rs (b::B)", "a/b.rs:1 imports a.rs (super::A)"]
+        );
+    }
+
+    #[test]
+    fn what_is_passed_on_is_imported_from_the_file_that_defines_it() {
+        let files = [
+            ("lib.rs", "mod a; mod c;"),
+            (
+                "a.rs",
+                "mod b; mod d;\npub(crate) use self::{b::B as Other, d::*};\npub struct A;",
+            ),
+            ("a/b.rs", "use super::{A, D}; pub struct B;"),
+            ("a/d.rs", "pub struct D;"),
+            ("c.rs", "use crate::a::{D,\n Other};"),
+        ];
+        assert!(circles(files).is_empty());
+        let imports = lines(files);
+        assert!(imports.contains(&"a/b.rs:1 imports a/d.rs (super::D)".to_owned()));
+        assert!(imports.contains(&"c.rs:1 imports a/d.rs (crate::a::D)".to_owned()));
+        assert!(imports.contains(&"c.rs:2 imports a/b.rs (crate::a::Other)".to_owned()));
+    }
+
+    #[test]
+    fn who_passes_on_and_uses_it_as_well_imports_it() {
+        let files = [
+            ("lib.rs", "mod a;"),
+            ("a.rs", "mod b; pub use b::B; pub struct A;\nfn f(_: B) {}"),
+            ("a/b.rs", "use super::A; pub struct B;"),
+        ];
+        assert_eq!(circles(files).len(), 2);
+    }
+
+    #[test]
+    fn a_path_through_an_imported_module_leads_to_the_file_behind_it() {
+        let files = [
+            ("lib.rs", "mod a; mod c;"),
+            ("a.rs", "pub mod b;"),
+            ("a/b.rs", ""),
+            ("c.rs", "use crate::a;\nfn f() { a::b::g() }"),
+        ];
+        assert_eq!(
+            lines(files),
+            [
+                "c.rs:1 imports a.rs (crate::a)",
+                "c.rs:2 imports a/b.rs (a::b::g)"
+            ]
+        );
+    }
+
+    #[test]
+    fn tests_comments_strings_and_other_crates_are_no_imports() {
+        let files = [
+            ("lib.rs", "mod a; mod b; #[cfg(test)] mod t;"),
+            (
+                "a.rs",
+                "//! crate::b::B\nuse b_crate::B; \"crate::b\"; #[cfg(test)] mod tests { use crate::b::B; }",
+            ),
+            ("b.rs", "#[cfg(test)] use crate::a::A; pub(in crate::a) struct B;"),
+            ("t.rs", "use crate::a::A;"),
+        ];
+        assert!(lines(files).is_empty());
+    }
+
+    #[test]
+    fn the_binary_imports_the_library_by_its_name_and_an_inner_module_its_own_file() {
+        let files = [
+            ("lib.rs", "pub mod a;"),
+            ("main.rs", "use sample::a::A;"),
+            ("a.rs", "pub mod inner { use super::X; use super::super::Y; }"),
+        ];
+        assert_eq!(
+            lines(files),
+            [
+                "a.rs:1 imports lib.rs (super::super::Y)",
+                "main.rs:1 imports a.rs (sample::a::A)"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_module_without_a_file_is_an_error_and_so_is_a_crate_without_a_root() {
+        let of = |sources| Imports::of(&sources, "sample").unwrap_err().to_string();
+        assert_eq!(
+            of(Sources::from([("lib.rs", "mod a;")])),
+            "lib.rs declares a module, but there is no a.rs"
+        );
+        assert_eq!(
+            of(Sources::from([("a.rs", "")])),
+            "no lib.rs and no main.rs of sample"
+        );
+    }
+}
