@@ -9,7 +9,7 @@ use std::{
 };
 
 use clap::{Parser, Subcommand};
-use jq_common::bootstrap::Nonce;
+use jq_common::{bootstrap::Nonce, protocol::version::BUILD};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
 use crate::{
@@ -18,7 +18,7 @@ use crate::{
 
 /// The part of jq that runs on a GPU host, on a gateway and beside a container. jq-client starts it.
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(version = BUILD)]
 pub struct Cli {
     /// The command.
     #[command(subcommand)]

@@ -19,6 +19,16 @@ pub(crate) fn fail(
     }
 }
 
+/// The answer to a bootstrap request that only a newer build understands.
+pub(crate) fn older_build() -> Failure {
+    fail(
+        FailureKind::HostUnfit,
+        "the agent does not understand the request",
+        "the agent that runs there is older than this command",
+        "end the other sessions there and connect again",
+    )
+}
+
 /// A failure of the host or of the agent, without a hint.
 pub fn host_unfit(what: &str, why: impl Display) -> Failure {
     fail(FailureKind::HostUnfit, what, why.to_string(), "")

@@ -26,7 +26,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{forward::Forwarder, pairs::Pairs, socket::Socket};
 use crate::{
-    failure::host_unfit,
+    failure::{host_unfit, older_build},
     role_start::{RoleSockets, StartError, random},
     rundir::RunDir,
 };
@@ -126,7 +126,15 @@ async fn answer(
     tasks: TaskTracker,
     stop: CancellationToken,
 ) -> Result<(), FrameError> {
-    let request = codec::read_within(&mut stream, limits::BOOTSTRAP_FRAME, limits::FIRST_FRAME).await?;
+    let read = codec::read_within(&mut stream, limits::BOOTSTRAP_FRAME, limits::FIRST_FRAME).await;
+    let request = match read {
+        Err(FrameError::Unsupported(why)) => {
+            tracing::info!(%why, "a bootstrap of a newer build");
+            let reply: BootstrapReply = Err(older_build());
+            return codec::write(&mut stream, &reply, limits::BOOTSTRAP_FRAME).await;
+        }
+        read => read?,
+    };
     let reply: BootstrapReply = match request {
         BootstrapRequest::Relay(request) => match shared.forwarder.pairs.announce(&request, shared.port) {
             Ok(announced) => {

@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use jq_common::protocol::version::BUILD;
 
 /// Forward Jupyter and any other port of a container on a GPU host to this machine.
 ///
 /// One command logs in over ssh, starts the container with JupyterLab, and forwards its ports. Connections survive
 /// suspend, network changes and outages.
 #[derive(Debug, Parser)]
-#[command(name = "jq-client", version, propagate_version = true, max_term_width = 100)]
+#[command(name = "jq-client", version = BUILD, propagate_version = true, max_term_width = 100)]
 pub struct Cli {
     /// The command.
     #[command(subcommand)]

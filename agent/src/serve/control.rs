@@ -20,7 +20,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{accept::accept_clients, handover, shared::Shared};
-use crate::failure::host_unfit;
+use crate::failure::{host_unfit, older_build};
 
 /// Most tunnels open at once, each over a client's SSH channel. Every client that connects uses one until UDP works.
 pub(super) const MOST_TUNNELS: usize = 64;
@@ -54,7 +54,16 @@ pub(super) async fn accept(
 
 /// Answers one bootstrap. Returns the tunnel if it asked for one. An upgrade request is answered by the successor.
 async fn answer(mut stream: UnixStream, shared: &Shared) -> Result<Option<Tunnel>, FrameError> {
-    let request = codec::read_within(&mut stream, limits::BOOTSTRAP_FRAME, limits::FIRST_FRAME).await?;
+    let read = codec::read_within(&mut stream, limits::BOOTSTRAP_FRAME, limits::FIRST_FRAME).await;
+    let request = match read {
+        Err(FrameError::Unsupported(why)) => {
+            tracing::info!(%why, "a bootstrap of a newer build");
+            let reply: BootstrapReply = Err(older_build());
+            codec::write(&mut stream, &reply, limits::BOOTSTRAP_FRAME).await?;
+            return Ok(None);
+        }
+        read => read?,
+    };
     let (reply, permit): (BootstrapReply, _) = match request {
         BootstrapRequest::Admit(request) => (Ok(admit(&request, shared)), None),
         BootstrapRequest::AdmitAndTunnel(request) => {

@@ -3,7 +3,7 @@
 use std::{
     net::{Ipv4Addr, SocketAddr, UdpSocket},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -51,6 +51,8 @@ struct Shared {
     id: SessionId,
     streams: Streams,
     carrier: watch::Sender<Option<(u64, Connection)>>,
+    /// What the agent of the newest connection can do.
+    capabilities: Mutex<Capabilities>,
     /// The longest time without a connection, in milliseconds.
     longest_outage: AtomicU64,
 }
@@ -62,6 +64,7 @@ impl Client {
             id: random().unwrap(),
             streams: Streams::new(BufferBudget::new(buffer_budget::SESSION)),
             carrier: watch::Sender::new(None),
+            capabilities: Mutex::default(),
             longest_outage: AtomicU64::new(0),
         };
         Self {
@@ -95,6 +98,15 @@ impl Client {
         let mut carrier = self.shared.carrier.subscribe();
         let newer = carrier.wait_for(|now| now.as_ref().is_some_and(|now| now.0 > generation));
         timeout(PATIENCE, newer).await.expect("a connection").unwrap();
+    }
+
+    /// What the agent of the newest connection can do, and this client.
+    pub(crate) fn capabilities(&self) -> Capabilities {
+        self.shared
+            .capabilities
+            .lock()
+            .unwrap()
+            .shared(Capabilities::OURS)
     }
 
     pub(crate) fn longest_outage(&self) -> Duration {
@@ -207,12 +219,16 @@ impl Shared {
         codec::write(&mut send, &attach, limits::CONTROL_FRAME)
             .await
             .ok()?;
-        let AttachReply::Attached { epoch: now, .. } =
-            codec::read(&mut receive, limits::CONTROL_FRAME).await.ok()?
+        let AttachReply::Attached {
+            epoch: now,
+            capabilities,
+            ..
+        } = codec::read(&mut receive, limits::CONTROL_FRAME).await.ok()?
         else {
             panic!("not attached");
         };
         assert_eq!(*epoch.get_or_insert(now), now, "the session is the same one");
+        *self.capabilities.lock().unwrap() = capabilities;
         let table = control::read_table(&mut receive).await.ok()?;
         assert!(self.streams.resume(generation, table));
         Some((connection, send, receive))

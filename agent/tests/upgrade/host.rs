@@ -47,8 +47,13 @@ impl Host {
 
     /// Another build of the agent: the same program with another byte at its end.
     pub(crate) fn build(&self, name: &str) -> PathBuf {
+        self.build_of(Path::new(env!("CARGO_BIN_EXE_jq-agent")), name)
+    }
+
+    /// A build of the agent: this program.
+    pub(crate) fn build_of(&self, program: &Path, name: &str) -> PathBuf {
         let path = self.base.path().join(format!("agent-{name}"));
-        let mut program = fs::read(env!("CARGO_BIN_EXE_jq-agent")).unwrap();
+        let mut program = fs::read(program).unwrap();
         program.extend_from_slice(name.as_bytes());
         self.file(&path, &program, 0o700);
         path
@@ -112,12 +117,17 @@ impl Host {
 
     /// Asks the agent that answers in the folder of `build` to upgrade to `successor`.
     pub(crate) async fn upgrade(&self, build: &Path, successor: &Path) -> BootstrapReply {
+        self.upgrade_from(build, successor, BUILD).await
+    }
+
+    /// Asks the agent that answers in the folder of `build` to make way for `successor`, which has this version.
+    pub(crate) async fn upgrade_from(&self, build: &Path, successor: &Path, version: &str) -> BootstrapReply {
         let control = self.run_dir(build).join("control");
         let mut process = UnixStream::connect(control).await.unwrap();
         let request = BootstrapRequest::Upgrade(UpgradeRequest {
             successor: successor.to_owned(),
             run_dir: self.run_dir(successor),
-            version: BUILD.to_owned(),
+            version: version.to_owned(),
             handshake: String::from_utf8_lossy(ALPN).into_owned(),
             formats: FormatRange { oldest: 2, newest: 2 },
         });

@@ -4,6 +4,9 @@
 
 mod client;
 mod host;
+mod older;
+#[path = "../../../common/tests/shared/older_peer.rs"]
+mod older_peer;
 
 use std::time::Duration;
 

@@ -10,16 +10,21 @@ use jq_common::{
     codec::Frame,
     identity::Fingerprint,
     protocol::{
+        capabilities::Capabilities,
         exec::{ExecSpec, TerminalSize},
-        stream::{Accepted, Opened, StreamHeader},
+        session::Close,
+        stream::{Accepted, Opened, ResetCode, StreamHeader},
         target::{Address, Scope, Target, Transport},
-        topics::{WorkloadState, WorkloadStatus},
+        topics::{Topic, WorkloadState, WorkloadStatus},
+        version::ALPN,
         workload::{
             ContainerInfo, EngineChoice, Event, Failure, FailureKind, GpuAsk, JupyterInfo, JupyterKind,
             Origin, Progress, PullPolicy, Ready, Request, Unit, UserSpec, Volume, WorkloadSpec,
         },
     },
 };
+
+use serde_json::{Map, Value, json};
 
 use crate::golden::{Golden, pretty};
 
@@ -276,5 +281,62 @@ fn every_message_is_what_its_golden_file_says() {
     topics(&mut golden);
     bootstrap_requests(&mut golden);
     bootstrap_replies(&mut golden);
+    golden.finish();
+}
+
+/// Numbers that both ends give a meaning to.
+fn numbers() -> Value {
+    let resets = [
+        ResetCode::ConnectionReset,
+        ResetCode::Refused,
+        ResetCode::Unreachable,
+        ResetCode::TimedOut,
+        ResetCode::NoWorkload,
+        ResetCode::BadHeader,
+        ResetCode::ShuttingDown,
+        ResetCode::SessionLost,
+        ResetCode::ProtocolViolation,
+        ResetCode::TooMany,
+        ResetCode::Unsupported,
+    ];
+    let closes = [
+        Close::Fenced,
+        Close::Left,
+        Close::Refused,
+        Close::Superseded,
+        Close::Ending,
+        Close::Restarting,
+    ];
+    let bits = [
+        Capabilities::COMPRESSION,
+        Capabilities::SUBSCRIBE,
+        Capabilities::OPENED,
+        Capabilities::REVERSE,
+        Capabilities::EXEC,
+        Capabilities::DATAGRAMS,
+    ];
+    let topics = [
+        Topic::Workload,
+        Topic::ListeningPorts,
+        Topic::Gpus,
+        Topic::TimeLeft,
+    ];
+    let named = |name: String, number: u64| (name, Value::from(number));
+    json!({
+        "alpn": String::from_utf8_lossy(ALPN),
+        "capabilities": bits.map(|bit| serde_json::to_value(bit).unwrap()),
+        "close_codes": Map::from_iter(closes.map(|code| named(format!("{code:?}"), code as u64))),
+        "reset_codes": Map::from_iter(resets.map(|code| named(format!("{code:?}"), code as u64))),
+        "topics": Map::from_iter(topics.map(|topic| named(format!("{topic:?}"), u32::from(topic).into()))),
+    })
+}
+
+#[test]
+fn every_number_is_what_its_golden_file_says() {
+    let mut golden = Golden::open(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/numbers"));
+    let text = pretty(&serde_json::to_vec(&numbers()).unwrap());
+    golden.check("numbers.json", &numbers(), &text, |text| {
+        serde_json::from_str(text).ok()
+    });
     golden.finish();
 }

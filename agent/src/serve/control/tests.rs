@@ -3,6 +3,7 @@ use std::{path::Path, time::Duration};
 use jq_common::{identity::Identity, protocol::workload::Failure, quic};
 use quinn::{Connection, ConnectionError};
 use tokio::{
+    io::AsyncWriteExt,
     task::JoinSet,
     time::{sleep, timeout},
 };
@@ -183,4 +184,17 @@ async fn tunnels_are_limited_and_one_that_ends_frees_its_place() {
         }
     };
     timeout(PATIENCE, room).await.expect("there is room again");
+}
+
+#[tokio::test]
+async fn a_request_of_a_newer_build_is_answered_in_words() {
+    let agent = Agent::start();
+    let mut stream = agent.folder.connect().await.unwrap();
+    let request = br#"{"admit_and_teleport":{"client":"00"}}"#;
+    stream.write_u32(request.len() as u32).await.unwrap();
+    stream.write_all(request).await.unwrap();
+    let reply = codec::read_within::<BootstrapReply>(&mut stream, limits::BOOTSTRAP_FRAME, PATIENCE);
+    let failure = reply.await.unwrap().unwrap_err();
+    assert!(failure.why.contains("older"), "{failure:?}");
+    drop(agent);
 }
