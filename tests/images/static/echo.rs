@@ -8,6 +8,7 @@ use std::thread;
 fn main() {
     let listen = |port: String| {
         let Ok(port) = port.parse::<u16>() else {
+            // Not a panic, which the lab takes for one of the product's.
             eprintln!("`{port}` is no port");
             std::process::exit(2);
         };
