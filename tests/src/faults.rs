@@ -2,7 +2,7 @@
 //!
 //! For every scenario holds, whatever its own bar: no byte lost, doubled, moved or changed, no end of data on truncated
 //! data, no reset that the fault does not explain, no panic, and no descriptor, socket or process left
-//! ([`site::Site::finish`]). `jq-faults` runs them by hand, `tests/it/faults.rs` the quick ones as tests.
+//! (`site::Site::finish`). `jq-faults` runs them by hand, `tests/it/faults.rs` the quick ones as tests.
 //!
 //! # Layout
 //! - `outcome`: figures and bars. `clock`: time that passes, and when something works again. `process`: a process as

@@ -11,7 +11,7 @@
 //!   talk to Jupyter.
 //! - [`panics`]: finds panics in output and logs.
 //! - [`oracle`]: streams whose every byte is verified; [`faults`]: the fault table, each row a scenario with a limit.
-//! - [`bench`]: performance, compared with other tools.
+//! - [`mod@bench`]: performance, compared with other tools.
 //! - [`require`]: what a test needs of the machine.
 //! - [`structure`]: the product's sources as text: which file imports which.
 

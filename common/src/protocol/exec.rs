@@ -1,7 +1,7 @@
 //! A command in the workload: how it is asked for, and what travels while it runs.
 //!
 //! A stream whose header is [`StreamHeader::Exec`](super::stream::StreamHeader::Exec) carries [`ExecInput`] frames to the
-//! command and [`ExecOutput`] frames back, each at most [`limits::EXEC_FRAME`] bytes: a byte that says which kind, then for
+//! command and [`ExecOutput`] frames back, each at most [`EXEC_FRAME`](super::limits::EXEC_FRAME) bytes: a byte that says which kind, then for
 //! data the data itself, and for everything else JSON. A frame of an unknown kind is ignored.
 //!
 //! Reserved: no build announces [`Capabilities::EXEC`](super::capabilities::Capabilities::EXEC) yet.

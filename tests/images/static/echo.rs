@@ -7,7 +7,11 @@ use std::thread;
 
 fn main() {
     let listen = |port: String| {
-        let port: u16 = port.parse().expect("a port is a number below 65536");
+        let Ok(port) = port.parse::<u16>() else {
+            // Not a panic, which the lab takes for one of the product's.
+            eprintln!("`{port}` is no port");
+            std::process::exit(2);
+        };
         let listener = TcpListener::bind(("127.0.0.1", port)).expect("the port is free");
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {

@@ -83,6 +83,7 @@ fn agent_killed(_: &Bench) -> Result<Outcome> {
     site.agent()?.signal(Signal::KILL)?;
     let usable = works_again(&site, start)?;
     trio.all_reset(SOON)?;
+    trio.all_reset_at_the_host(SOON)?;
     all_reset(&idle)?;
     let running = site
         .lab
@@ -124,12 +125,9 @@ fn client_killed(_: &Bench) -> Result<Outcome> {
     )?;
     let orphaned = start.elapsed();
     for stream in &old {
-        let end = stream.far().end();
-        // The far side of a download has nothing more to read and ends by failing to write.
-        ensure!(
-            matches!(end, End::Reset | End::Complete),
-            "an old stream ended with {end:?} on the host"
-        );
+        let end = || stream.far().end();
+        eventually("a reset on the host", SOON, || end() == End::Reset)
+            .with_context(|| format!("an old stream ended with {:?} on the host", end()))?;
     }
     site.finish()?;
     Ok(Outcome::default()
@@ -156,6 +154,7 @@ fn rebooted(_: &Bench) -> Result<Outcome> {
     site.lab.sshd(HostName::Gpu).launch()?;
     let usable = works_again(&site, start)?;
     trio.all_reset(SOON)?;
+    trio.all_reset_at_the_host(SOON)?;
     all_reset(&idle)?;
     let said = eventually_some("the client to say that the session is lost", SOON, || {
         let events = &site.client.events()[told_before..];

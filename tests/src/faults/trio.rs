@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use super::{clock::last, site::Site};
 use crate::{
     eventually,
-    oracle::{End, Job, Stream},
+    oracle::{End, Job, Side, Stream},
 };
 
 /// How long a stream may take to its first byte, and to its end once nothing is in the way.
@@ -135,21 +135,18 @@ impl Trio {
             .try_for_each(|(_, stream)| stream.complete(SOON))
     }
 
-    /// Fails unless each was reset at the near side, and at the far side where that could see it.
+    /// Waits until each was reset at the laptop. Fails when one ends otherwise.
     pub(super) fn all_reset(&self, within: Duration) -> Result<()> {
-        for (name, stream) in self.streams() {
-            let ended = || [stream.near().end(), stream.far().end()];
-            eventually("a reset", within, || {
-                !ended().contains(&End::Open) || stream.near().end() == End::Reset
-            })?;
-            ensure!(
-                ended()[0] == End::Reset,
-                "the {name} ended with {:?} and not with a reset",
-                ended()
-            );
-            ensure!(ended()[1] != End::Early, "the {name} ended with {:?}", ended());
-        }
-        Ok(())
+        let near = self.streams().map(|(name, stream)| (name, stream.near()));
+        near.into_iter()
+            .try_for_each(|(name, side)| reset(name, side, within))
+    }
+
+    /// Waits until each was reset at the GPU host. Fails when one ends otherwise.
+    pub(super) fn all_reset_at_the_host(&self, within: Duration) -> Result<()> {
+        let far = self.streams().map(|(name, stream)| (name, stream.far()));
+        far.into_iter()
+            .try_for_each(|(name, side)| reset(name, side, within))
     }
 
     fn streams(&self) -> [(&'static str, &Stream); 3] {
@@ -159,4 +156,9 @@ impl Trio {
             ("echo", &self.echo),
         ]
     }
+}
+
+fn reset(name: &str, side: &Side, within: Duration) -> Result<()> {
+    eventually("a reset", within, || side.end() == End::Reset)
+        .with_context(|| format!("the {name} ended with {:?}", side.end()))
 }

@@ -87,8 +87,8 @@ impl Imports {
         self.imports.iter()
     }
 
-    /// The shortest circle through each file that is in one, without files that an earlier circle shows. What only passes a
-    /// name on is no part of a circle.
+    /// Circles that share no import, so that one wrong import is one circle. Empty only if no file is in a circle.
+    /// What only passes a name on is no part of a circle.
     pub fn circles(&self) -> Vec<Vec<&Import>> {
         let mut by_file: ByFile<'_> = BTreeMap::new();
         for import in self.iter().filter(|import| !import.is_reexport) {
@@ -96,9 +96,13 @@ impl Imports {
         }
         let mut shown = BTreeSet::new();
         let mut circles = Vec::new();
-        for file in by_file.keys() {
-            if let Some(circle) = circle_through(file, &by_file).filter(|_| !shown.contains(file)) {
-                shown.extend(circle.iter().map(|import| import.file.as_str()));
+        for circle in by_file.keys().filter_map(|file| circle_through(file, &by_file)) {
+            let pairs: Vec<_> = circle
+                .iter()
+                .map(|import| (&import.file, &import.defined_in))
+                .collect();
+            if !pairs.iter().any(|pair| shown.contains(pair)) {
+                shown.extend(pairs);
                 circles.push(circle);
             }
         }
@@ -189,6 +193,18 @@ mod tests {
             ("d.rs", ""),
         ];
         assert!(circles(ladder).is_empty());
+    }
+
+    #[test]
+    fn one_wrong_import_is_one_circle() {
+        let files = [
+            ("lib.rs", "mod a; mod b; mod c; mod d;"),
+            ("a.rs", "use crate::{b::B, c::C};"),
+            ("b.rs", "use crate::d::D;"),
+            ("c.rs", "use crate::d::D;"),
+            ("d.rs", "use crate::a::A;"),
+        ];
+        assert_eq!(imports(files).circles().len(), 1);
     }
 
     #[test]

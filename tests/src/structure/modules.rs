@@ -58,7 +58,7 @@ impl<'a> Modules<'a> {
         for root in ["lib", "main"] {
             let name = format!("{root}.rs");
             if let Some(source) = sources.get(&name) {
-                modules.add(sources, name, source, vec![root.to_owned()])?;
+                modules.add(sources, &name, source, vec![root.to_owned()])?;
             }
         }
         ensure!(
@@ -69,7 +69,7 @@ impl<'a> Modules<'a> {
     }
 
     /// Adds a file and those that it declares.
-    fn add(&mut self, sources: &Sources, name: String, source: &str, module: Module) -> Result<()> {
+    fn add(&mut self, sources: &Sources, name: &str, source: &str, module: Module) -> Result<()> {
         let content = FileContent::of(&without_tests(&tokens(source)));
         let children: Vec<Module> = content
             .children
@@ -81,7 +81,7 @@ impl<'a> Modules<'a> {
         }
         self.file_of.insert(module.clone(), self.files.len());
         self.files.push(File {
-            name: name.clone(),
+            name: name.to_owned(),
             module,
             content,
         });
@@ -90,7 +90,7 @@ impl<'a> Modules<'a> {
             let source = sources
                 .get(&file)
                 .with_context(|| format!("{name} declares a module, but there is no {file}"))?;
-            self.add(sources, file, source, child)?;
+            self.add(sources, &file, source, child)?;
         }
         Ok(())
     }

@@ -39,7 +39,7 @@ impl Rooms<'_> {
         for (row, (room, allowed)) in self.rooms.iter().enumerate() {
             let below = &self.rooms[row + 1..];
             for other in allowed.split(' ').filter(|other| !other.is_empty()) {
-                if !below.iter().any(|(name, _)| name == other) {
+                if !below.iter().any(|(name, _)| *name == other) {
                     violations.push(format!(
                         "the table lets `{room}` import `{other}`, which is not below it"
                     ));
