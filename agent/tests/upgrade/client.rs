@@ -19,6 +19,7 @@ use jq_common::{
         session::{Attach, AttachReply, Control, Open, SessionId},
         stream::{Header, StreamHeader},
         target::Target,
+        topics::{Topic, WorkloadState, WorkloadStatus},
         workload::{Event, Request, WorkloadSpec},
     },
     quic,
@@ -51,6 +52,8 @@ struct Shared {
     id: SessionId,
     streams: Streams,
     carrier: watch::Sender<Option<(u64, Connection)>>,
+    /// How the workload is, as the agent said last, and on which connection.
+    workload: watch::Sender<(u64, WorkloadState)>,
     /// What the agent of the newest connection can do.
     capabilities: Mutex<Capabilities>,
     /// The longest time without a connection, in milliseconds.
@@ -64,6 +67,7 @@ impl Client {
             id: random().unwrap(),
             streams: Streams::new(BufferBudget::new(buffer_budget::SESSION)),
             carrier: watch::Sender::new(None),
+            workload: watch::Sender::new((0, WorkloadState::Unknown)),
             capabilities: Mutex::default(),
             longest_outage: AtomicU64::new(0),
         };
@@ -98,6 +102,19 @@ impl Client {
         let mut carrier = self.shared.carrier.subscribe();
         let newer = carrier.wait_for(|now| now.as_ref().is_some_and(|now| now.0 > generation));
         timeout(PATIENCE, newer).await.expect("a connection").unwrap();
+    }
+
+    /// Subscribes to the workload, once.
+    pub(crate) fn subscribe(&self) {
+        let topics = vec![Topic::Workload];
+        self.shared.streams.send_control(Control::Subscribe { topics });
+    }
+
+    /// Waits until the agent says on the connection of `generation` that the workload runs.
+    pub(crate) async fn hears_that_it_runs(&self, generation: u64) {
+        let mut workload = self.shared.workload.subscribe();
+        let runs = workload.wait_for(|heard| *heard == (generation, WorkloadState::Running));
+        timeout(PATIENCE, runs).await.expect("an update").unwrap();
     }
 
     /// What the agent of the newest connection can do, and this client.
@@ -185,6 +202,11 @@ impl Shared {
             self.carrier.send_replace(Some((generation, connection.clone())));
             let heard = async {
                 while let Ok(control) = control::receive_frame(&mut receive).await {
+                    if let Control::Update { value, .. } = &control {
+                        let status: WorkloadStatus = value.read().unwrap();
+                        self.workload.send_replace((generation, status.state));
+                        continue;
+                    }
                     if matches!(control, Control::Restarting) || !self.streams.on_control(&control) {
                         break;
                     }

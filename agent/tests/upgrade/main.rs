@@ -215,7 +215,7 @@ async fn thousands_of_idle_streams_are_handed_over() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_workload_is_reachable_again_after_an_upgrade() {
+async fn a_workload_is_reachable_again_after_an_upgrade_and_who_subscribed_to_it_hears_so() {
     let (host, echo) = (Host::new(), Echo::start().await);
     let (old, new) = (host.build("old"), host.build("new"));
     let mut client = Client::new();
@@ -223,12 +223,15 @@ async fn a_workload_is_reachable_again_after_an_upgrade() {
     client.stay_attached_to(&agent).await;
     let port = echo.port;
     client.start(process()).await;
+    client.subscribe();
+    client.hears_that_it_runs(1).await;
     let mut before = client.forward(Target::workload(port));
     assert_echoes(&mut before, b"before").await;
     host.bootstrap(&new, client.fingerprint()).await;
     let mut after = client.forward(Target::workload(port));
     assert_echoes(&mut after, b"after").await;
     assert_echoes(&mut before, b"still there").await;
+    client.hears_that_it_runs(2).await;
     client.check();
 }
 

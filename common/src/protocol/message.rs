@@ -14,6 +14,9 @@ use serde::{
 
 use crate::codec::{Frame, FrameError};
 
+/// What is allocated for a message within a frame, in bytes: most are shorter.
+const USUAL: usize = 128;
+
 /// A type whose values travel as JSON.
 pub trait Message: Serialize + DeserializeOwned {}
 
@@ -45,7 +48,7 @@ impl<const MOST: usize> Json<MOST> {
     /// # Errors
     /// [`FrameError::TooLong`], or what keeps `message` from being JSON.
     pub fn of(message: &impl Message) -> Result<Self, FrameError> {
-        let json = message.append_to(Vec::new())?;
+        let json = message.append_to(Vec::with_capacity(USUAL))?;
         if json.len() > MOST {
             return Err(FrameError::TooLong {
                 length: json.len(),
