@@ -108,13 +108,13 @@ where
     Ok(message)
 }
 
-/// As [`frame`], for a body without its length.
-pub fn body<T>(data: &[u8], limit: usize)
+/// As [`frame`], for a body without its length. None when it is unreadable.
+pub fn body<T>(data: &[u8], limit: usize) -> Option<T>
 where
     T: Frame + PartialEq + Debug,
 {
     let length = u32::try_from(data.len()).unwrap_or(u32::MAX);
     let mut wire = length.to_be_bytes().to_vec();
     wire.extend_from_slice(data);
-    let _ = frame::<T>(&wire, limit);
+    frame(&wire, limit).ok()
 }

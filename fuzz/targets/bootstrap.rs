@@ -8,6 +8,6 @@ use jq_common::{
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
-    jq_fuzz::body::<BootstrapRequest>(data, limits::BOOTSTRAP_FRAME);
-    jq_fuzz::body::<BootstrapReply>(data, limits::BOOTSTRAP_FRAME);
+    let _ = jq_fuzz::body::<BootstrapRequest>(data, limits::BOOTSTRAP_FRAME);
+    let _ = jq_fuzz::body::<BootstrapReply>(data, limits::BOOTSTRAP_FRAME);
 });

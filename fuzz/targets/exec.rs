@@ -11,10 +11,10 @@ use jq_fuzz::body;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
-    body::<ExecInput>(data, limits::EXEC_FRAME);
-    body::<ExecOutput>(data, limits::EXEC_FRAME);
-    body::<Opened>(data, limits::REPLY_FRAME);
-    body::<Accepted>(data, limits::REPLY_FRAME);
+    let _ = body::<ExecInput>(data, limits::EXEC_FRAME);
+    let _ = body::<ExecOutput>(data, limits::EXEC_FRAME);
+    let _ = body::<Opened>(data, limits::REPLY_FRAME);
+    let _ = body::<Accepted>(data, limits::REPLY_FRAME);
     let wire = data.to_vec().into();
     if let Some(datagram) = Datagram::decode(&wire) {
         assert_eq!(datagram.encode(), Some(wire));

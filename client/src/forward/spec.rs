@@ -39,7 +39,8 @@ impl Forward {
     /// # Errors
     /// A [`SpecError`].
     pub fn parse(spec: &str) -> Result<Self, SpecError> {
-        let parts = split(spec);
+        // No more than one part too many is kept, whatever there is.
+        let parts: Vec<_> = split(spec).take(MOST_PARTS + 1).collect();
         let (local, target) = match parts.as_slice() {
             [both] => (port(both)?, Target::workload(port(both)?)),
             [local, remote] => (port(local)?, Target::workload(port(remote)?)),
@@ -50,7 +51,7 @@ impl Forward {
                 }
                 (port(local)?, Target::host(host(name)?, port(remote)?))
             }
-            more => return Err(SpecError::Parts(more.len())),
+            _ => return Err(SpecError::Parts(split(spec).count())),
         };
         Ok(Self { local, target })
     }
@@ -71,10 +72,13 @@ impl fmt::Display for Shown<'_> {
     }
 }
 
+/// Parts of the longest form.
+const MOST_PARTS: usize = 4;
+
 /// Splits at colons outside brackets.
-fn split(spec: &str) -> Vec<&str> {
+fn split(spec: &str) -> impl Iterator<Item = &str> {
     let mut inside = false;
-    spec.split(|c| {
+    spec.split(move |c| {
         match c {
             '[' => inside = true,
             ']' => inside = false,
@@ -82,7 +86,6 @@ fn split(spec: &str) -> Vec<&str> {
         }
         c == ':' && !inside
     })
-    .collect()
 }
 
 fn port(text: &str) -> Result<u16, SpecError> {
