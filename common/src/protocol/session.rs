@@ -10,7 +10,7 @@
 //! answered. The agent takes it once it has granted the attach.
 
 pub use jq_session_core::{Entry, StreamAck, StreamId};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{
     capabilities::Capabilities,
@@ -127,9 +127,13 @@ impl Control {
     const KNOWN: u32 = if cfg!(feature = "older-peer") { 6 } else { 8 };
 }
 
-/// The number of an enum's variant, with which its bytes begin.
-fn variant(body: &[u8]) -> Result<u32, FrameError> {
-    Ok(postcard::take_from_bytes(body)?.0)
+/// Decodes an enum of `known` variants; one with a higher number is `unknown`. An enum's bytes begin with the variant's number.
+fn decode_known<T: DeserializeOwned>(body: &[u8], known: u32, unknown: T) -> Result<T, FrameError> {
+    let (variant, _) = postcard::take_from_bytes::<u32>(body)?;
+    if variant >= known {
+        return Ok(unknown);
+    }
+    Ok(postcard::from_bytes(body)?)
 }
 
 impl Frame for Attach {
@@ -148,10 +152,7 @@ impl Frame for AttachReply {
     }
 
     fn decode(body: &[u8]) -> Result<Self, FrameError> {
-        if variant(body)? >= Self::KNOWN {
-            return Ok(Self::Unknown);
-        }
-        Ok(postcard::from_bytes(body)?)
+        decode_known(body, Self::KNOWN, Self::Unknown)
     }
 }
 
@@ -161,10 +162,7 @@ impl Frame for Control {
     }
 
     fn decode(body: &[u8]) -> Result<Self, FrameError> {
-        if variant(body)? >= Self::KNOWN {
-            return Ok(Self::Unknown);
-        }
-        Ok(postcard::from_bytes(body)?)
+        decode_known(body, Self::KNOWN, Self::Unknown)
     }
 }
 
@@ -210,18 +208,20 @@ pub enum Close {
 }
 
 impl Close {
+    /// Every reason.
+    pub const ALL: [Self; 6] = [
+        Self::Fenced,
+        Self::Left,
+        Self::Refused,
+        Self::Superseded,
+        Self::Ending,
+        Self::Restarting,
+    ];
+
     /// The reason of a connection that the other side closed; none for a code that is not ours.
     #[must_use]
     pub fn from_wire(code: u64) -> Option<Self> {
-        let all = [
-            Self::Fenced,
-            Self::Left,
-            Self::Refused,
-            Self::Superseded,
-            Self::Ending,
-            Self::Restarting,
-        ];
-        all.into_iter().find(|close| *close as u64 == code)
+        Self::ALL.into_iter().find(|close| *close as u64 == code)
     }
 
     /// Closes a connection for this reason.

@@ -286,27 +286,6 @@ fn every_message_is_what_its_golden_file_says() {
 
 /// Numbers that both ends give a meaning to.
 fn numbers() -> Value {
-    let resets = [
-        ResetCode::ConnectionReset,
-        ResetCode::Refused,
-        ResetCode::Unreachable,
-        ResetCode::TimedOut,
-        ResetCode::NoWorkload,
-        ResetCode::BadHeader,
-        ResetCode::ShuttingDown,
-        ResetCode::SessionLost,
-        ResetCode::ProtocolViolation,
-        ResetCode::TooMany,
-        ResetCode::Unsupported,
-    ];
-    let closes = [
-        Close::Fenced,
-        Close::Left,
-        Close::Refused,
-        Close::Superseded,
-        Close::Ending,
-        Close::Restarting,
-    ];
     let bits = [
         Capabilities::COMPRESSION,
         Capabilities::SUBSCRIBE,
@@ -325,8 +304,8 @@ fn numbers() -> Value {
     json!({
         "alpn": String::from_utf8_lossy(ALPN),
         "capabilities": bits.map(|bit| serde_json::to_value(bit).unwrap()),
-        "close_codes": Map::from_iter(closes.map(|code| named(format!("{code:?}"), code as u64))),
-        "reset_codes": Map::from_iter(resets.map(|code| named(format!("{code:?}"), code as u64))),
+        "close_codes": Map::from_iter(Close::ALL.map(|code| named(format!("{code:?}"), code as u64))),
+        "reset_codes": Map::from_iter(ResetCode::ALL.map(|code| named(format!("{code:?}"), code as u64))),
         "topics": Map::from_iter(topics.map(|topic| named(format!("{topic:?}"), u32::from(topic).into()))),
     })
 }

@@ -1,0 +1,97 @@
+//! The JSON events that a connect ends with: `ready` or `failure`.
+
+use anyhow::{Context as _, Result};
+use serde::Deserialize;
+
+/// The event `ready`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Ready {
+    /// The page; none without Jupyter.
+    pub url: Option<String>,
+    /// The engine, for people.
+    pub engine: String,
+    /// The container; none for a process.
+    pub container: Option<Container>,
+    /// Whether Jupyter ran before.
+    pub jupyter_was_running: Option<bool>,
+    /// GPUs seen inside.
+    pub gpus: Vec<String>,
+    /// The way that packets take.
+    pub path: String,
+    /// Ports of `-L`.
+    pub forwards: Vec<Forwarded>,
+}
+
+/// The container of a [`Ready`].
+#[derive(Clone, Debug, Deserialize)]
+pub struct Container {
+    /// Full id.
+    pub id: String,
+    /// Name.
+    pub name: String,
+    /// Image.
+    pub image: String,
+    /// `created`, `started` or `found`.
+    pub origin: String,
+}
+
+/// One forward of a [`Ready`].
+#[derive(Clone, Debug, Deserialize)]
+pub struct Forwarded {
+    /// Local port.
+    pub port: u16,
+    /// What it reaches.
+    pub target: String,
+}
+
+/// The event `failure`, and how the process ended.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Failure {
+    /// Kind, for programs.
+    pub kind: String,
+    /// What failed.
+    pub what: String,
+    /// Where.
+    pub host: Option<String>,
+    /// Why.
+    pub why: String,
+    /// What to do.
+    pub hint: String,
+    /// Exit status.
+    #[serde(skip)]
+    pub status: Option<i32>,
+}
+
+impl Failure {
+    /// Everything it tells the user.
+    #[must_use]
+    pub fn all_words(&self) -> String {
+        format!("{}\n{}\n{}", self.what, self.why, self.hint)
+    }
+}
+
+impl Ready {
+    /// Jupyter's local port.
+    ///
+    /// # Errors
+    /// When there is no Jupyter.
+    pub fn jupyter_port(&self) -> Result<u16> {
+        let url = self.url.as_deref().context("no URL")?;
+        let port = url
+            .strip_prefix("http://127.0.0.1:")
+            .and_then(|rest| rest.split('/').next());
+        port.and_then(|port| port.parse().ok())
+            .with_context(|| format!("no port in {url}"))
+    }
+
+    /// Jupyter's token.
+    ///
+    /// # Errors
+    /// When there is no Jupyter.
+    pub fn token(&self) -> Result<&str> {
+        let url = self.url.as_deref().context("no URL")?;
+        url.split_once("?token=")
+            .map(|(_, token)| token)
+            .with_context(|| format!("no token in {url}"))
+    }
+}
