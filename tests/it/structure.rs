@@ -21,21 +21,16 @@ const CLIENT: Rooms<'_> = Rooms {
         // Flags become the plans of these rooms.
         ("settings", "cli session connection forward output"),
         ("cli", ""),
-        (
-            "session",
-            "connection session::core session::subscriptions forward",
-        ),
-        ("connection", "session::core session::subscriptions agent ssh"),
-        // The streams of a session, without what a session owns.
-        ("session::core", "session::subscriptions"),
-        ("session::subscriptions", ""),
+        ("session", "connection resumable_session forward"),
+        ("connection", "resumable_session agent ssh"),
+        ("resumable_session", ""),
         ("agent", "ssh"),
         ("ssh", ""),
         ("forward", ""),
         ("output", ""),
         ("browser", ""),
     ],
-    leaves: "error reporter state status ticker",
+    leaves: "error reporter signals state status ticker",
 };
 
 /// The agent's rooms, and what each may import.
@@ -56,7 +51,7 @@ const AGENT: Rooms<'_> = Rooms {
         ("role_start", "rundir"),
         ("rundir", ""),
     ],
-    leaves: "failure fd_passing host_program keyed_mutex log_tail private_files random_hex role run_blocking udp",
+    leaves: "failure fd_passing host_program keyed_mutex log_tail random_hex role run_blocking udp",
 };
 
 /// The crates of the product: their folders, and what their own binaries call them.

@@ -21,44 +21,13 @@ use jq_common::{
 use quinn::{Connection, Endpoint, RecvStream, SendStream};
 use tokio::{io::AsyncWriteExt, net::TcpListener, task::JoinSet, time::timeout};
 
-use crate::agent::{Address, Agent, PATIENCE};
+use crate::{
+    agent::{Address, Agent, PATIENCE},
+    random::Random,
+};
 
 /// Time limit for an exchange; by then an idle connection has timed out.
 const EXCHANGE: Duration = Duration::from_secs(30);
-
-/// A random number generator with a fixed seed.
-pub(crate) struct Random(pub(crate) u64);
-
-impl Random {
-    /// The next number (SplitMix64).
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// A number below `limit`.
-    pub(crate) fn below(&mut self, limit: u64) -> u64 {
-        self.next() % limit
-    }
-
-    /// Mostly a small number, sometimes any.
-    pub(crate) fn number(&mut self) -> u64 {
-        match self.below(8) {
-            0 => self.next(),
-            1 => u64::MAX,
-            2 => self.below(1 << 20),
-            _ => self.below(20),
-        }
-    }
-
-    pub(crate) fn bytes(&mut self, most: u64) -> Vec<u8> {
-        let count = self.below(most);
-        (0..count).map(|_| self.next() as u8).collect()
-    }
-}
 
 pub(crate) fn endpoint() -> Endpoint {
     quic::client_endpoint(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap()).unwrap()

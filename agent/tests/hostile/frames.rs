@@ -23,7 +23,8 @@ use tokio::task::JoinSet;
 
 use crate::{
     agent::{Address, Agent},
-    client::{self, Attached, Echo, Good, Random, attach, block, connect, endpoint, open},
+    client::{self, Attached, Echo, Good, attach, block, connect, endpoint, open},
+    random::Random,
 };
 
 fn spec(random: &mut Random) -> WorkloadSpec {

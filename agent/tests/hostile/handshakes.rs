@@ -25,7 +25,8 @@ use tokio::{task::JoinSet, time::timeout};
 
 use crate::{
     agent::{Agent, PATIENCE},
-    client::{Good, Random, attach, connect, endpoint},
+    client::{Good, attach, connect, endpoint},
+    random::Random,
 };
 
 /// A socket that drops the agent's packets, or all except Retry, which demands proof of an address (RFC 9000, section

@@ -7,4 +7,6 @@ mod client;
 mod frames;
 mod handshakes;
 mod newer;
+#[path = "../../../common/tests/shared/random.rs"]
+mod random;
 mod sessions;

@@ -16,7 +16,7 @@ use jq_common::{
     protocol::{
         capabilities::Capabilities,
         limits,
-        session::{Attach, AttachReply, Control, Open, SessionId},
+        session::{Attach, AttachReply, Control, SessionId},
         stream::{Header, StreamHeader},
         target::Target,
         topics::{Topic, WorkloadState, WorkloadStatus},
@@ -26,9 +26,9 @@ use jq_common::{
     session::{
         buffer_budget::{self, BufferBudget},
         control,
-        leg::{Leg, LegSource, Receiver, Sender},
+        offers::{Carrier, Offers},
         socket::Socket,
-        stream::{Ended, Stream},
+        stream::Ended,
         streams::Streams,
     },
 };
@@ -51,7 +51,7 @@ struct Shared {
     identity: Identity,
     id: SessionId,
     streams: Streams,
-    carrier: watch::Sender<Option<(u64, Connection)>>,
+    carrier: watch::Sender<Option<Carrier>>,
     /// How the workload is, as the agent said last, and on which connection.
     workload: watch::Sender<(u64, WorkloadState)>,
     /// What the agent of the newest connection can do.
@@ -94,13 +94,13 @@ impl Client {
             .carrier
             .borrow()
             .as_ref()
-            .map_or(0, |carrier| carrier.0)
+            .map_or(0, |carrier| carrier.generation)
     }
 
     /// Waits for a connection after that of `generation`.
     pub(crate) async fn reattached_after(&self, generation: u64) {
         let mut carrier = self.shared.carrier.subscribe();
-        let newer = carrier.wait_for(|now| now.as_ref().is_some_and(|now| now.0 > generation));
+        let newer = carrier.wait_for(|now| now.as_ref().is_some_and(|now| now.generation > generation));
         timeout(PATIENCE, newer).await.expect("a connection").unwrap();
     }
 
@@ -160,12 +160,8 @@ impl Client {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let stream = self.shared.streams.open();
         let shared = self.shared.clone();
-        let mut offers = Offers {
-            stream: stream.clone(),
-            header: Header::of(header).unwrap(),
-            carrier: self.shared.carrier.subscribe(),
-            used: 0,
-        };
+        let header = Header::of(header).unwrap();
+        let mut offers = Offers::new(stream.clone(), header, self.shared.carrier.subscribe());
         self.tasks.spawn(async move {
             let ended = shared
                 .streams
@@ -199,7 +195,10 @@ impl Shared {
             };
             let outage = u64::try_from(since.elapsed().as_millis()).unwrap();
             self.longest_outage.fetch_max(outage, Ordering::Relaxed);
-            self.carrier.send_replace(Some((generation, connection.clone())));
+            self.carrier.send_replace(Some(Carrier {
+                generation,
+                connection: connection.clone(),
+            }));
             let heard = async {
                 while let Ok(control) = control::receive_frame(&mut receive).await {
                     if let Control::Update { value, .. } = &control {
@@ -254,60 +253,5 @@ impl Shared {
         let table = control::read_table(&mut receive).await.ok()?;
         assert!(self.streams.resume(generation, table));
         Some((connection, send, receive))
-    }
-}
-
-struct Offers {
-    stream: Arc<Stream>,
-    header: Header,
-    carrier: watch::Receiver<Option<(u64, Connection)>>,
-    used: u64,
-}
-
-impl Offers {
-    async fn offer(&self, generation: u64, connection: &Connection) -> Option<Leg> {
-        let (send, receive) = connection.open_bi().await.ok()?;
-        let (mut send, receive) = (Sender::new(send), Receiver::new(receive));
-        let (open, at) = {
-            let mut core = self.stream.core();
-            if !core.offer(generation) {
-                return None;
-            }
-            let at = core.recv_state().received();
-            let header = (!core.is_confirmed()).then(|| self.header.clone());
-            let open = Open {
-                stream: core.id(),
-                from: core.send_buffer().sent(),
-                received: at,
-                header,
-            };
-            (open, at)
-        };
-        let frame = codec::encode(&open, limits::HEADER_FRAME).unwrap();
-        send.stream().write_chunk(frame.into()).await.ok()?;
-        Some(Leg {
-            generation,
-            send,
-            receive,
-            at,
-        })
-    }
-}
-
-impl LegSource for Offers {
-    async fn next(&mut self) -> Leg {
-        loop {
-            let used = self.used;
-            let newer = |carrier: &Option<(u64, Connection)>| carrier.as_ref().is_some_and(|c| c.0 > used);
-            let newest = self.carrier.wait_for(newer).await.map(|carrier| carrier.clone());
-            let Ok(Some((generation, connection))) = newest else {
-                return std::future::pending().await;
-            };
-            let leg = self.offer(generation, &connection).await;
-            self.used = generation;
-            if let Some(leg) = leg {
-                return leg;
-            }
-        }
     }
 }

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use jq_client::session::{AttachError, Attached, Detached, Session};
+use jq_client::resumable_session::{AttachError, Attached, Detached, Session};
 use jq_common::{
     codec,
     identity::{AllowedClients, Identity},

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use jq_client::session::{AttachError, Detached};
+use jq_client::resumable_session::{AttachError, Detached};
 use jq_common::{
     codec,
     protocol::{
@@ -18,34 +18,12 @@ use tokio::{
     time::timeout,
 };
 
-use crate::host::{ATTACH, Host, PATIENCE, Pair, Program, memory};
-
-/// Reproducible random numbers (SplitMix64).
-struct Random(u64);
+use crate::{
+    host::{ATTACH, Host, PATIENCE, Pair, Program, memory},
+    random::Random,
+};
 
 impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, limit: u64) -> u64 {
-        self.next() % limit
-    }
-
-    /// Mostly a small number, sometimes any.
-    fn number(&mut self) -> u64 {
-        match self.below(8) {
-            0 => self.next(),
-            1 => u64::MAX,
-            2 => self.below(1 << 20),
-            _ => self.below(20),
-        }
-    }
-
     fn entry(&mut self) -> Entry {
         Entry {
             stream: self.below(12),

@@ -4,3 +4,5 @@
 mod host;
 mod hostile;
 mod newer;
+#[path = "../../../common/tests/shared/random.rs"]
+mod random;

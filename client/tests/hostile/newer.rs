@@ -1,6 +1,6 @@
 //! Agents that are newer than the client, or older, and what they tell without end.
 
-use jq_client::session::{Connected, Detached, Session};
+use jq_client::resumable_session::{Connected, Detached, Session};
 use jq_common::{
     codec,
     protocol::{

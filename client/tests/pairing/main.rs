@@ -59,6 +59,7 @@ impl Session {
             .arg(agents)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
+            .stderr(fs::File::create(home.path().join("log")).unwrap())
             .kill_on_drop(true)
             .spawn()
             .unwrap();
@@ -96,6 +97,20 @@ impl Session {
         kill_process(pid, Signal::INT).unwrap();
         let ended = timeout(PATIENCE, self.process.wait()).await.expect("it ends");
         assert!(ended.unwrap().success());
+        assert_no_panics(self.home.path());
+    }
+}
+
+/// No log below `folder`, of the client or an agent, tells of a panic.
+fn assert_no_panics(folder: &Path) {
+    for entry in fs::read_dir(folder).unwrap().flatten() {
+        let path = entry.path();
+        if entry.file_type().unwrap().is_dir() {
+            assert_no_panics(&path);
+        } else if entry.file_name() == "log" {
+            let log = fs::read_to_string(&path).unwrap();
+            assert!(!log.contains("panicked at "), "{}: {log}", path.display());
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The end of each case: the link stays up, sockets are read, programs end their data.
 
 use crate::{
+    random::Random,
     story::Outcome,
     world::{AGENT, CLIENT, Event, World},
 };
@@ -10,18 +11,6 @@ const STEPS: usize = 20_000;
 
 /// More than the first window, in bytes.
 const MUCH: u64 = 700 * 1024;
-
-/// Random numbers for the order of events (splitmix64).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
-    }
-}
 
 pub(crate) fn drain(mut world: World, seed: u64) {
     let mut random = Random(seed);

@@ -18,6 +18,8 @@ mod drain;
 mod end;
 mod hostile;
 mod network;
+#[path = "../shared/random.rs"]
+mod random;
 mod story;
 mod world;
 

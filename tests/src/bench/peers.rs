@@ -123,12 +123,14 @@ impl Peer {
         Ok(peer)
     }
 
-    /// Those of `all` that are asked for.
+    /// Those of `all` that are asked for and installed.
     pub(super) fn start_all(bench: &Bench, place: &Place, all: &[Who]) -> Result<Vec<Self>> {
         let asked_for =
             |who: &&Who| bench.peers.is_empty() || bench.peers.iter().any(|name| name == who.name());
+        let installed = |who: &&Who| **who != Who::Dumbpipe || dumbpipe::binary().is_some();
         all.iter()
             .filter(asked_for)
+            .filter(installed)
             .map(|who| Self::start(place, *who))
             .collect()
     }
