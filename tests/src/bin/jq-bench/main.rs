@@ -16,8 +16,7 @@ use jq_tests::{
     require,
 };
 
-/// How fast the product is beside raw TCP and ssh, on hosts made on this machine. Needs root, and a machine with
-/// nothing else to do.
+/// Benchmarks the product, raw TCP, ssh and dumbpipe on simulated hosts. Needs root, and an otherwise idle machine.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Cli {
@@ -27,35 +26,35 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Measure: all works, or those whose names begin with one of NAMES. Exits with 1 if a bar is missed.
+    /// Run all benchmarks, or those whose names begin with one of NAMES. Exits with 1 if a bar is missed.
     Run(Run),
-    /// Show what there is, with bars and aims.
+    /// List the benchmarks with their bars and aims.
     List,
-    /// Have streams on which nothing happens.
+    /// Hold idle streams open.
     #[command(hide = true)]
     Idle {
-        /// Where they begin.
+        /// The address to which they connect.
         entrance: SocketAddr,
     },
 }
 
 #[derive(Debug, Args)]
 struct Run {
-    /// Names, or their beginnings.
+    /// Names of benchmarks, or prefixes of names.
     names: Vec<String>,
-    /// How often everything is measured, the peers by turns.
+    /// Number of rounds. In each round every peer is measured once.
     #[arg(long)]
     rounds: Option<usize>,
-    /// How long each time, in seconds.
+    /// Length of each measurement in seconds.
     #[arg(long)]
     seconds: Option<f64>,
-    /// Two short rounds and no peers with BBR: figures to work with, not to show.
+    /// Two short rounds without the peers that use BBR: rough figures for development.
     #[arg(long)]
     quick: bool,
-    /// Measure only this peer, by its name in results, and write nothing down: to look at one closely.
+    /// Measure only this peer, by its name in the results, and write no results.
     #[arg(long = "peer", value_name = "NAME")]
     peers: Vec<String>,
-    /// Where results are written; those of works that do not run now stay.
+    /// The folder for the results. Results of benchmarks that do not run now are kept.
     #[arg(long, default_value = "results", value_name = "DIR")]
     out: PathBuf,
 }
@@ -80,7 +79,10 @@ fn main() -> Result<ExitCode> {
 }
 
 fn measure(run: &Run) -> Result<ExitCode> {
-    ensure!(require::lab(), "this machine lacks what a lab needs");
+    ensure!(
+        require::lab(),
+        "this machine does not meet the requirements of the lab (see above)"
+    );
     let chosen = chosen(&run.names)?;
     let (rounds, warm_up, length) = if run.quick { (2, 1.5, 4.0) } else { (3, 2.0, 8.0) };
     let bench = Bench {
@@ -111,7 +113,7 @@ fn measure(run: &Run) -> Result<ExitCode> {
         }
     }
     say(&format!(
-        "{missed} works missed a bar, {failed} failed; results: {}",
+        "{missed} benchmarks missed a bar, {failed} failed; results: {}",
         run.out.display()
     ));
     Ok(if missed + failed == 0 {
@@ -121,7 +123,7 @@ fn measure(run: &Run) -> Result<ExitCode> {
     })
 }
 
-/// After each work, so that an interrupted run leaves what it found.
+/// Saves a row. Called after each benchmark, so that an interrupted run keeps its results.
 fn keep(row: Row, folder: &Path) -> Result<()> {
     let mut results = Results::load(folder)?;
     results.put(row);
@@ -134,16 +136,15 @@ fn chosen(names: &[String]) -> Result<Vec<Work>> {
         .iter()
         .find(|name| !all.iter().any(|work| work.id.starts_with(*name)));
     if let Some(unknown) = unknown {
-        bail!("no work begins with {unknown}; `jq-bench list` shows them all");
+        bail!("no benchmark's name begins with {unknown}; `jq-bench list` lists all");
     }
     let wanted = |work: &Work| names.is_empty() || names.iter().any(|name| work.id.starts_with(name));
     Ok(all.into_iter().filter(wanted).collect())
 }
 
-/// How much of the machine is used while nothing is measured, in percent of one processor.
+/// The processor time that other processes use before the measurement, in percent of one processor.
 fn others(bench: &Bench) -> Result<f64> {
-    // The kernel counts in hundredths of a second (proc(5)): user, nice, system, and behind idle and iowait irq and
-    // softirq.
+    // In hundredths of a second (proc(5)): user, nice, system, then (after idle and iowait) irq and softirq.
     let busy = || -> Result<f64> {
         let stat = fs::read_to_string("/proc/stat").context("cannot read /proc/stat")?;
         let line = stat.lines().next().unwrap_or_default();
@@ -156,7 +157,7 @@ fn others(bench: &Bench) -> Result<f64> {
     Ok((busy()? - before) / bench.warm_up.as_secs_f64())
 }
 
-/// Whether anybody listens is not our business.
+/// Prints a line on stdout. Ignores errors.
 fn say(text: &str) {
     let _ = writeln!(io::stdout(), "{text}");
 }
