@@ -41,7 +41,7 @@ fn half_closed(_: &Bench) -> Result<Outcome> {
                 site.caller.open(Job::HalfClose { up, down })
             })
             .collect();
-        // Each round cuts at another moment: ends on their way, answers on theirs.
+        // The outage of each round starts at another time: while ends or replies are in flight.
         last(Duration::from_millis(30 + 120 * round));
         site.lab.link().set_up(false);
         last(Duration::from_secs(3));

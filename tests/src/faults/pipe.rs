@@ -9,14 +9,14 @@ use super::{Bench, Limit, Outcome, Scenario, clock::last, site::Plan, trio::Trio
 pub(super) const SCENARIOS: &[Scenario] = &[Scenario {
     id: "F2-pipe",
     name: "bits flipped on the pipe between ssh and the client",
-    bar: "every flip found, all streams go on",
+    bar: "every flip is detected, all streams continue",
     quick: true,
     engine: false,
     run: flips,
 }];
 
-/// In front of the real ssh: flips a bit a second each way once the file `~/flip` is there, and counts them in
-/// `~/flips`.
+/// A wrapper around the real ssh. Once the file `~/flip` exists, it flips one bit per second in each direction and counts
+/// the flips in `~/flips`.
 const SSH: &str = r#"#!/usr/bin/python3
 import ctypes, os, random, subprocess, sys, threading, time
 home, dice = os.environ["HOME"], random.Random(1)
@@ -75,6 +75,6 @@ fn flips(_: &Bench) -> Result<Outcome> {
     site.finish()?;
     Ok(Outcome::default()
         .with("bits flipped", count as f64, "", Limit::AtLeast(4.0))
-        .seconds("usable meanwhile", usable, 20.0)
+        .seconds("usable during the flips", usable, 20.0)
         .noting(states))
 }
