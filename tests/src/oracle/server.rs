@@ -17,17 +17,17 @@ use super::{
     room::Room,
 };
 
-/// Takes connections and does on each what its header says. Dropped, it closes them all.
+/// Accepts connections and does what the header of each one says. Dropping it closes all of them.
 pub struct Server {
     room: Room,
     port: u16,
 }
 
 impl Server {
-    /// Listens on `port` of the room's 127.0.0.1; 0: on any free one.
+    /// Listens on `port` of 127.0.0.1 in the room. 0 stands for any free port.
     ///
     /// # Errors
-    /// When the port cannot be had.
+    /// When the port cannot be bound.
     pub fn start(room: Room, ledger: &Ledger, port: u16) -> Result<Self> {
         let (tell, told) = std::sync::mpsc::channel();
         let ledger = ledger.clone();
@@ -50,12 +50,12 @@ impl Server {
         Ok(Self { room, port })
     }
 
-    /// Where it listens.
+    /// The port on which it listens.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// Where it runs.
+    /// The room in which it runs.
     pub fn room(&self) -> &Room {
         &self.room
     }
@@ -81,9 +81,9 @@ async fn serve(mut stream: TcpStream, ledger: Ledger) {
     while got < LENGTH {
         match stream.read(&mut header[got..]).await {
             Ok(0) if got == 0 => return,
-            Ok(0) => return ledger.accuse(None, format!("an end after {got} bytes of a header")),
+            Ok(0) => return ledger.accuse(None, format!("the stream ended after {got} bytes of its header")),
             Ok(more) => got += more,
-            // Of a stream that was reset before its header came nothing is known, so nothing can be wrong.
+            // Nothing is known about a stream that was reset before its header arrived, so this cannot be a violation.
             Err(_) => return,
         }
     }
@@ -91,7 +91,7 @@ async fn serve(mut stream: TcpStream, ledger: Ledger) {
         let record = ledger.find(header.stream)?;
         (record.job == header.job).then_some(record)
     }) else {
-        return ledger.accuse(None, "a header that nobody sent");
+        return ledger.accuse(None, "the header is invalid");
     };
     let side = &record.callee;
     side.set_reached();
