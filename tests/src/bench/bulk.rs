@@ -1,4 +1,4 @@
-//! As many bytes as possible.
+//! Bulk throughput.
 
 use anyhow::Result;
 
@@ -65,7 +65,7 @@ pub(super) const WORKS: &[Work] = &[
 
 const UNIT: &str = "Mbit/s";
 
-/// How many streams at the same time.
+/// Numbers of parallel streams.
 const STREAMS: [usize; 2] = [1, 8];
 
 type Judge = fn(&mut Sheet, &str, Wire);
@@ -118,7 +118,7 @@ fn situation(direction: Direction, streams: usize) -> String {
     format!("{}, {count}", direction.name())
 }
 
-/// What `streams` carry together once they are under way.
+/// The throughput of `streams` together, after they have started.
 pub(super) fn rate(
     place: &Place,
     peer: &Peer,
@@ -144,7 +144,7 @@ fn clean(sheet: &mut Sheet, what: &str, _: Wire) {
 
 fn lossy(sheet: &mut Sheet, what: &str, wire: Wire) {
     share(sheet, what, wire, 85.0, 92.0);
-    // With eight streams ssh still has one connection.
+    // Only for one stream: with eight streams ssh still has one TCP connection.
     sheet.judge_ratio(what, Who::Product.name(), Who::Ssh.name(), at_least(10.0, 10.0));
 }
 

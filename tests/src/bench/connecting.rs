@@ -1,4 +1,4 @@
-//! The time from the start of `connect` to usable ports.
+//! The time from the start of `jq-client connect` to usable ports.
 
 use std::{
     process::Stdio,
@@ -44,7 +44,7 @@ pub(super) const WORKS: &[Work] = &[
     },
 ];
 
-/// How long a connect may take, with an upload.
+/// Time limit of a connect with an upload.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 const SSH: &str = "ssh HOST true";
@@ -57,7 +57,7 @@ fn connects(bench: &Bench, wire: Wire) -> Result<Sheet> {
     let mut sheet = Sheet::default();
     let (first, second) = ("first", "second, the agent being alive");
     let trip = wire.rtt.as_secs_f64() * 1e3;
-    // Uploads the agent.
+    // The first connect uploads the agent, and is not measured.
     connect(&place)?.1.disconnect()?;
     for round in 0..bench.rounds {
         forget(&place)?;
@@ -89,7 +89,7 @@ fn connects(bench: &Bench, wire: Wire) -> Result<Sheet> {
     Ok(sheet)
 }
 
-/// How long it takes until the ports are there, in milliseconds.
+/// The time until the ports are usable, in milliseconds.
 fn connect(place: &Place) -> Result<(f64, Client)> {
     let laptop = place.lab.laptop();
     laptop.install(&product::client_binary(), "jq-client")?;

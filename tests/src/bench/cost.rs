@@ -1,4 +1,4 @@
-//! What a way takes of the machines at its ends.
+//! Processor time and memory of the tunnels.
 
 use std::time::{Duration, Instant};
 
@@ -80,9 +80,9 @@ fn cpu(bench: &Bench) -> Result<Sheet> {
 }
 
 fn idle(bench: &Bench) -> Result<Sheet> {
-    // Threads that have nothing to do end after ten seconds, and what they had counted with them.
+    // Idle threads end after ten seconds, and their counters are lost with them.
     const SETTLED: Duration = Duration::from_secs(15);
-    // The kernel counts in hundredths of a second, so a thousandth of a processor takes a while to be seen.
+    // The kernel counts in hundredths of a second, so a load of 0.1 % needs a long measurement.
     let length = bench.length * 4;
     let place = Place::up(wire::CLEAN)?;
     let mut sheet = Sheet::default();

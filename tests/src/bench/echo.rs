@@ -30,7 +30,7 @@ pub(super) const WORKS: &[Work] = &[
     },
 ];
 
-/// Streams that ask, so that enough is asked within a few seconds for the slowest of a hundred to mean something.
+/// Number of echo streams. With this many, a few seconds give enough samples for a meaningful p99.
 const ASKERS: usize = 8;
 
 const PAUSE: Duration = Duration::from_millis(20);
@@ -55,7 +55,7 @@ fn echo(bench: &Bench, wire: Wire, bar: f64, aim: f64) -> Result<Sheet> {
             let flows = Direction::BOTH.map(|direction| Flow::start_many(&place, peer, direction, 1));
             let [down, up] = flows;
             let (down, up) = (down?, up?);
-            // Queues take a while to fill.
+            // The queues need some time to fill.
             rates([&down, &up], bench.warm_up * 2)?;
             let (took, carried) = std::thread::scope(|scope| {
                 let carried = scope.spawn(|| rates([&down, &up], bench.length));

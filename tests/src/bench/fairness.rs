@@ -1,4 +1,4 @@
-//! Beside somebody else's connection on the same link.
+//! Sharing a link with another TCP connection.
 
 use anyhow::Result;
 
@@ -19,7 +19,7 @@ pub(super) const WORKS: &[Work] = &[Work {
     run: fairness,
 }];
 
-/// Flows that share a link take so many times longer than one to come to rest, and to be judged.
+/// The factor by which the measurement is longer than usual: flows that share a link need more time to converge.
 const PATIENCE: u32 = 2;
 
 fn fairness(bench: &Bench) -> Result<Sheet> {
@@ -40,7 +40,7 @@ fn fairness(bench: &Bench) -> Result<Sheet> {
     for round in 0..bench.rounds {
         for direction in Direction::BOTH {
             for peer in &peers {
-                // Who comes first has an advantage, so they take turns.
+                // The first flow has an advantage, so the two take turns in starting first.
                 let (mine, theirs) = if round % 2 == 0 {
                     let mine = Flow::start_many(&place, peer, direction, 1)?;
                     (mine, Flow::start_many(&place, &raw, direction, 1)?)

@@ -1,4 +1,4 @@
-//! The time to open a connection.
+//! The time to open a connection, and the rate at which connections can be opened.
 
 use std::{
     net::SocketAddr,
@@ -35,10 +35,10 @@ pub(super) const WORKS: &[Work] = &[
     },
 ];
 
-/// Connections one after the other, of which the one in the middle counts.
+/// Number of connections that are opened one after the other. Their median is the result.
 const TRIES: usize = 25;
 
-/// Who open connections at the same time, each one after the other.
+/// Number of callers that open connections in parallel.
 const CALLERS: usize = 12;
 
 const ALL: [Who; 4] = [Who::Raw, Who::Ssh, Who::Dumbpipe, Who::Product];
@@ -54,11 +54,11 @@ fn first_byte(bench: &Bench) -> Result<Sheet> {
         for peer in &peers {
             let name = peer.who.name();
             let asked = Questions::open(&place, peer, 1)?.ask(bench.warm_up, Duration::from_millis(10))?;
-            let asked = Spread::of(&asked).context("nothing was answered")?.median;
+            let asked = Spread::of(&asked).context("there was no response")?.median;
             sheet.add(trip, name, "ms", asked);
             let entrance = peer.entrance(&place);
             let took = place.lab.laptop().enter(|| tries(entrance))??;
-            let took = Spread::of(&took).context("nothing was tried")?.median;
+            let took = Spread::of(&took).context("no connection was opened")?.median;
             sheet.add(what, name, "ms", took);
             bench.tell(round, what, name, took, "ms");
         }
@@ -73,7 +73,7 @@ fn first_byte(bench: &Bench) -> Result<Sheet> {
     Ok(sheet)
 }
 
-/// How long each try takes, in milliseconds.
+/// The time of each connection in milliseconds.
 fn tries(entrance: SocketAddr) -> Result<Vec<f64>> {
     let one = |_| -> Result<f64> {
         let start = Instant::now();
@@ -104,7 +104,7 @@ fn opens(bench: &Bench) -> Result<Sheet> {
     Ok(sheet)
 }
 
-/// How many connections can be opened within `length`.
+/// The number of connections that can be opened within `length`.
 fn count(entrance: SocketAddr, length: Duration) -> Result<usize> {
     let deadline = Instant::now() + length;
     thread::scope(|scope| {

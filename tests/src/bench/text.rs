@@ -1,4 +1,4 @@
-//! What a table takes, on a link that is slower than a processor compresses.
+//! A table as text, on a link that is slower than compression.
 
 use anyhow::Result;
 
