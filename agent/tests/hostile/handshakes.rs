@@ -70,7 +70,7 @@ impl AsyncUdpSocket for Deaf {
 }
 
 /// An endpoint of an unknown client whose handshakes never complete.
-fn deaf(retries: bool) -> quinn::Endpoint {
+fn endpoint_without_replies(retries: bool) -> quinn::Endpoint {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let socket = Deaf {
         socket: UdpCarrier::new(socket).unwrap(),
@@ -82,7 +82,7 @@ fn deaf(retries: bool) -> quinn::Endpoint {
 
 async fn flood(agent: &crate::agent::Address, retries: bool, count: usize) {
     let stranger = Identity::generate().unwrap();
-    let endpoint = deaf(retries);
+    let endpoint = endpoint_without_replies(retries);
     let mut handshakes = JoinSet::new();
     for _ in 0..count {
         let connecting = quic::connect(&endpoint, agent.udp(), &stranger, agent.0.agent).unwrap();

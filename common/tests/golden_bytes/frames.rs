@@ -1,4 +1,4 @@
-//! Frames of the session layer, frames of commands, datagrams: binary.
+//! Frames of the session layer, frames of commands, and datagrams. They are binary.
 
 use std::fmt::Debug;
 
@@ -178,7 +178,7 @@ fn datagram(golden: &mut Golden) {
 }
 
 #[test]
-fn every_frame_is_what_its_golden_file_says() {
+fn every_frame_equals_its_golden_file() {
     let mut golden = Golden::open(FOLDER);
     session(&mut golden);
     control(&mut golden);
