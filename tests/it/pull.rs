@@ -74,7 +74,7 @@ fn a_missing_image_is_pulled_once_and_the_progress_is_reported() -> Result<()> {
         return Ok(());
     }
     let (lab, registry) = lab()?;
-    registry.set(|manner| manner.rate = Some(4 * MIB as u64));
+    registry.set(|behaviour| behaviour.rate = Some(4 * MIB as u64));
     let image = registry.publish(&lab, BASE, "team/trainer:1", 8 * MIB)?;
     let mut client = connect(&lab, &image, &[])?;
     let made = client.ready()?.container.expect("a container");
@@ -129,7 +129,7 @@ fn a_private_image_is_pulled_with_the_docker_login_of_the_host() -> Result<()> {
     }
     let (lab, registry) = lab()?;
     let image = registry.publish(&lab, BASE, "private/trainer:1", MIB)?;
-    registry.set(|manner| manner.login = Some(("ada".into(), "first: key?".into())));
+    registry.set(|behaviour| behaviour.login = Some(("ada".into(), "first: key?".into())));
     let failure = unavailable(&lab, &image, &[])?;
     ensure!(failure.hint.contains("docker login"), "{failure:#?}");
 
@@ -141,7 +141,7 @@ fn a_private_image_is_pulled_with_the_docker_login_of_the_host() -> Result<()> {
     lab.docker(["rm", "--force", &format!("jq-{}-gpu", lab.gpu().user.name)])?;
 
     // The stored login is no longer valid.
-    registry.set(|manner| manner.login = Some(("ada".into(), "second".into())));
+    registry.set(|behaviour| behaviour.login = Some(("ada".into(), "second".into())));
     let failure = unavailable(&lab, &image, &["--pull", "always"])?;
     ensure!(failure.hint.contains("docker login"), "{failure:#?}");
     lab.down()
@@ -155,10 +155,10 @@ fn an_interrupted_pull_resumes_where_it_stopped_and_so_does_its_progress() -> Re
     let (lab, registry) = lab()?;
     let image = registry.publish(&lab, BASE, "trainer:1", 8 * MIB)?;
     let half = 4 * MIB as u64;
-    registry.set(|manner| manner.cut = Some(half));
+    registry.set(|behaviour| behaviour.cut = Some(half));
     let mut client = connect(&lab, &image, &[])?;
     eventually("the pull to be interrupted", SOON, || registry.traffic().cuts > 0)?;
-    registry.set(|manner| (manner.cut, manner.rate) = (None, Some(half / 2)));
+    registry.set(|behaviour| (behaviour.cut, behaviour.rate) = (None, Some(half / 2)));
     ensure!(client.ready()?.container.expect("a container").image == image);
     let told = progress(client.events(), &image);
     client.disconnect()?;
@@ -184,7 +184,7 @@ fn a_pull_that_is_interrupted_repeatedly_fails_with_the_engines_message() -> Res
     lab.engine().stop()?;
     lab.engine().launch()?;
     let image = registry.publish(&lab, BASE, "trainer:1", 2 * MIB)?;
-    registry.set(|manner| manner.cut = Some(MIB as u64));
+    registry.set(|behaviour| behaviour.cut = Some(MIB as u64));
     let failure = unavailable(&lab, &image, &[])?;
     ensure!(failure.why.to_lowercase().contains("eof"), "{failure:#?}");
     ensure!(registry.traffic().cuts >= 2, "{:?}", registry.traffic());

@@ -82,15 +82,15 @@ fn ensure_none(what: &str, found: &[String]) -> Result<()> {
 
 #[test]
 fn no_files_of_a_crate_form_an_import_cycle() -> Result<()> {
-    let mut circles = Vec::new();
+    let mut cycles = Vec::new();
     for (folder, name) in CRATES {
         let imports = Imports::of(&sources(folder)?, name)?;
-        for circle in imports.circles() {
-            let steps: Vec<_> = circle.iter().map(|import| format!("\n    {import}")).collect();
-            circles.push(format!("{folder}/src:{}", steps.concat()));
+        for cycle in imports.cycles() {
+            let steps: Vec<_> = cycle.iter().map(|import| format!("\n    {import}")).collect();
+            cycles.push(format!("{folder}/src:{}", steps.concat()));
         }
     }
-    ensure_none("import cycles", &circles)
+    ensure_none("import cycles", &cycles)
 }
 
 #[test]

@@ -41,7 +41,7 @@ pub use self::results::{Results, Row};
 
 /// A benchmark: something that users do, measured.
 #[derive(Clone, Copy)]
-pub struct Work {
+pub struct Benchmark {
     /// The name on the command line.
     pub id: &'static str,
     /// The description in the results.
@@ -51,12 +51,12 @@ pub struct Work {
     /// The desired figure.
     pub aim: &'static str,
     /// Runs it.
-    pub run: fn(&Bench) -> Result<Sheet>,
+    pub run: fn(&Options) -> Result<Sheet>,
 }
 
 /// How to measure.
 #[derive(Clone, Debug)]
-pub struct Bench {
+pub struct Options {
     /// Number of rounds.
     pub rounds: usize,
     /// How long streams run before the measurement starts.
@@ -71,7 +71,7 @@ pub struct Bench {
     pub say: fn(&str),
 }
 
-impl Bench {
+impl Options {
     fn tell(&self, round: usize, what: &str, peer: &str, value: f64, unit: &str) {
         let value = figures::short(value);
         (self.say)(&format!("    round {}: {what}: {peer} {value} {unit}", round + 1));
@@ -79,16 +79,16 @@ impl Bench {
 }
 
 /// All benchmarks, in the order of the results.
-pub fn works() -> Vec<Work> {
+pub fn benchmarks() -> Vec<Benchmark> {
     let families = [
-        bulk::WORKS,
-        text::WORKS,
-        echo::WORKS,
-        fairness::WORKS,
-        opening::WORKS,
-        connecting::WORKS,
-        cost::WORKS,
-        jupyter::WORKS,
+        bulk::BENCHMARKS,
+        text::BENCHMARKS,
+        echo::BENCHMARKS,
+        fairness::BENCHMARKS,
+        opening::BENCHMARKS,
+        connecting::BENCHMARKS,
+        cost::BENCHMARKS,
+        jupyter::BENCHMARKS,
     ];
     families.into_iter().flatten().copied().collect()
 }
@@ -99,8 +99,8 @@ mod tests {
 
     #[test]
     fn every_benchmark_has_its_own_id() {
-        let works = super::works();
-        let ids: HashSet<_> = works.iter().map(|work| work.id).collect();
-        assert_eq!(ids.len(), works.len());
+        let benchmarks = super::benchmarks();
+        let ids: HashSet<_> = benchmarks.iter().map(|benchmark| benchmark.id).collect();
+        assert_eq!(ids.len(), benchmarks.len());
     }
 }

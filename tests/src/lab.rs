@@ -61,7 +61,7 @@ pub use self::link::{Counters, Link};
 pub use self::nat::Nat;
 pub use self::place::{LabId, forget_logs};
 pub use self::plan::{HostName, Topology};
-pub use self::registry::{Manner, Registry, Traffic};
+pub use self::registry::{Behaviour, Registry, Traffic};
 pub use self::sshd::Sshd;
 pub use self::state::State;
 pub use self::sweep::remains;

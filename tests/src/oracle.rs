@@ -9,20 +9,20 @@
 //! - `pattern`: the bytes. `header`: the first 48 bytes of a connection, which say what it is for. Neither does I/O.
 //! - `ledger`: what each side of each stream has sent and received, and how it ended.
 //! - `flow`: sending and receiving, at a given pace. `server`, `client`: the two sides.
-//! - `room`: a thread in a host's network namespace, on which a side runs.
+//! - `net_thread`: a thread in a host's network namespace, on which a side runs.
 
 mod client;
 mod flow;
 mod header;
 mod ledger;
+mod net_thread;
 mod pattern;
-mod room;
 mod server;
 
 pub use client::{Caller, Stream};
 pub use header::Job;
 pub use ledger::{End, Ledger, Orders, Pace, Side, Violation};
-pub use room::Room;
+pub use net_thread::NetThread;
 pub use server::Server;
 
 #[cfg(test)]

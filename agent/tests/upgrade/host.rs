@@ -27,7 +27,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::{LOOK, PATIENCE};
+use crate::{PATIENCE, POLL};
 
 pub(crate) struct Host {
     base: tempfile::TempDir,
@@ -211,7 +211,7 @@ impl Agent {
     pub(crate) async fn has_at_most(self, count: usize) {
         let few = async {
             while self.descriptors() > count {
-                sleep(LOOK).await;
+                sleep(POLL).await;
             }
         };
         let waited = timeout(PATIENCE, few).await;

@@ -28,7 +28,7 @@ use tokio::{
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Interval between checks of a condition.
-const LOOK: Duration = Duration::from_millis(10);
+const POLL: Duration = Duration::from_millis(10);
 
 /// Longest time that a stream may stall.
 const PAUSE: Duration = Duration::from_secs(2);

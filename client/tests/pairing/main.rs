@@ -26,7 +26,7 @@ use tokio::{
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Interval between checks of a condition.
-const LOOK: Duration = Duration::from_millis(50);
+const POLL: Duration = Duration::from_millis(50);
 
 /// A `jq-client connect local` with its own home.
 struct Session {
@@ -139,7 +139,7 @@ async fn echo(serving: &mut JoinSet<()>) -> u16 {
 async fn workload_is(session: &Session, expected: &Value) {
     let told = async {
         while session.status().await["workload"]["state"] != *expected {
-            sleep(LOOK).await;
+            sleep(POLL).await;
         }
     };
     let told = timeout(PATIENCE, told).await;

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::{
-    Bench, Work,
+    Benchmark, Options,
     figures::{Sheet, at_least},
     flow::{Direction, Flow, rates},
     peers::{Peer, Who},
@@ -11,55 +11,55 @@ use super::{
     wire::{self, Kind, Wire},
 };
 
-pub(super) const WORKS: &[Work] = &[
-    Work {
+pub(super) const BENCHMARKS: &[Benchmark] = &[
+    Benchmark {
         id: "bulk-machine",
         name: "bulk, no delay: the machine is the limit",
         bar: "1.2 x ssh -L aes128-gcm",
         aim: "2 x",
-        run: |bench| bulk(bench, wire::VETH, machine),
+        run: |options| bulk(options, wire::VETH, machine),
     },
-    Work {
+    Benchmark {
         id: "bulk-clean",
         name: "bulk, 100 Mbit/s 40 ms clean",
         bar: "0.97 x raw TCP",
         aim: "1.0 x",
-        run: |bench| bulk(bench, wire::CLEAN, clean),
+        run: |options| bulk(options, wire::CLEAN, clean),
     },
-    Work {
+    Benchmark {
         id: "bulk-loss",
         name: "bulk, 100 Mbit/s 40 ms, 1 % random loss",
         bar: "85 % of the link; 10 x ssh -L",
         aim: "92 %",
-        run: |bench| bulk(bench, wire::LOSS, lossy),
+        run: |options| bulk(options, wire::LOSS, lossy),
     },
-    Work {
+    Benchmark {
         id: "bulk-bursts",
         name: "bulk, 100 Mbit/s 40 ms, 1 % loss in bursts",
         bar: "85 % of the link; 10 x ssh -L",
         aim: "92 %",
-        run: |bench| bulk(bench, wire::BURSTS, lossy),
+        run: |options| bulk(options, wire::BURSTS, lossy),
     },
-    Work {
+    Benchmark {
         id: "bulk-long",
         name: "bulk, 300 Mbit/s 80 ms, 0.1 % loss",
         bar: "85 % of the link",
         aim: "93 %",
-        run: |bench| bulk(bench, wire::LONG, long),
+        run: |options| bulk(options, wire::LONG, long),
     },
-    Work {
+    Benchmark {
         id: "bulk-slow",
         name: "bulk, 20 Mbit/s 150 ms, one-second queue",
         bar: "none",
         aim: "none",
-        run: |bench| bulk(bench, wire::SLOW, |_, _, _| ()),
+        run: |options| bulk(options, wire::SLOW, |_, _, _| ()),
     },
-    Work {
+    Benchmark {
         id: "bulk-gateway",
         name: "bulk, 100 Mbit/s 40 ms, through the gateway",
         bar: "0.97 x raw TCP straight to the host",
         aim: "1.0 x",
-        run: |bench| bulk(bench, wire::GATEWAY, clean),
+        run: |options| bulk(options, wire::GATEWAY, clean),
     },
 ];
 
@@ -70,7 +70,7 @@ const STREAMS: [usize; 2] = [1, 8];
 
 type Judge = fn(&mut Sheet, &str, Wire);
 
-fn bulk(bench: &Bench, wire: Wire, judge: Judge) -> Result<Sheet> {
+fn bulk(options: &Options, wire: Wire, judge: Judge) -> Result<Sheet> {
     let place = Place::up(wire)?;
     let mut sheet = Sheet::default();
     let is_limited = wire.rate.is_some();
@@ -79,11 +79,11 @@ fn bulk(bench: &Bench, wire: Wire, judge: Judge) -> Result<Sheet> {
         all.push(Who::Dumbpipe);
     }
     all.push(Who::Product);
-    if is_limited && bench.bbr {
+    if is_limited && options.bbr {
         all.extend([Who::RawBbr, Who::SshAesBbr]);
     }
-    let peers = Peer::start_all(bench, &place, &all)?;
-    for round in 0..bench.rounds {
+    let peers = Peer::start_all(options, &place, &all)?;
+    for round in 0..options.rounds {
         for streams in STREAMS {
             for direction in Direction::BOTH {
                 let what = situation(direction, streams);
@@ -92,9 +92,9 @@ fn bulk(bench: &Bench, wire: Wire, judge: Judge) -> Result<Sheet> {
                     if streams > 1 && is_second_column {
                         continue;
                     }
-                    let rate = rate(&place, peer, direction, streams, bench)?;
+                    let rate = rate(&place, peer, direction, streams, options)?;
                     sheet.add(&what, peer.who.name(), UNIT, rate);
-                    bench.tell(round, &what, peer.who.name(), rate, UNIT);
+                    options.tell(round, &what, peer.who.name(), rate, UNIT);
                 }
             }
         }
@@ -124,11 +124,11 @@ pub(super) fn rate(
     peer: &Peer,
     direction: Direction,
     streams: usize,
-    bench: &Bench,
+    options: &Options,
 ) -> Result<f64> {
     let flows = Flow::start_many(place, peer, direction, streams)?;
-    rates([&flows], bench.warm_up)?;
-    let [rate] = rates([&flows], bench.length)?;
+    rates([&flows], options.warm_up)?;
+    let [rate] = rates([&flows], options.length)?;
     drop(flows);
     place.settle()?;
     Ok(rate)

@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 
 use super::{
-    Bench, Work,
+    Benchmark, Options,
     figures::{Sheet, at_most},
     peers::{PRODUCT, product_words},
     place::Place,
@@ -20,22 +20,22 @@ use crate::{
     product::{self, Client},
 };
 
-pub(super) const WORKS: &[Work] = &[
-    Work {
+pub(super) const BENCHMARKS: &[Benchmark] = &[
+    Benchmark {
         id: "connect",
         name: "connects, 100 Mbit/s 40 ms, agent in place",
         bar: "first: 1.3 x `ssh HOST true`; second: 3 round trips + 50 ms",
         aim: "first: less than it; second: 2 round trips + 20 ms",
-        run: |bench| connects(bench, wire::CLEAN),
+        run: |options| connects(options, wire::CLEAN),
     },
-    Work {
+    Benchmark {
         id: "connect-gateway",
         name: "connects through the gateway, 100 Mbit/s 40 ms, agent in place",
         bar: "first: 1.3 x `ssh HOST true`; second: 3 round trips + 50 ms",
         aim: "first: less than it; second: 2 round trips + 20 ms",
-        run: |bench| connects(bench, wire::GATEWAY),
+        run: |options| connects(options, wire::GATEWAY),
     },
-    Work {
+    Benchmark {
         id: "size",
         name: "the agent: its size, and what its upload takes on the link",
         bar: "8 MB; 3.5 MB",
@@ -52,14 +52,14 @@ const SSH: &str = "ssh HOST true";
 /// The local port of the forward.
 const PORT: u16 = 9104;
 
-fn connects(bench: &Bench, wire: Wire) -> Result<Sheet> {
+fn connects(options: &Options, wire: Wire) -> Result<Sheet> {
     let place = Place::up(wire)?;
     let mut sheet = Sheet::default();
     let (first, second) = ("first", "second, the agent being alive");
     let trip = wire.rtt.as_secs_f64() * 1e3;
     // The first connect uploads the agent, and is not measured.
     connect(&place)?.1.disconnect()?;
-    for round in 0..bench.rounds {
+    for round in 0..options.rounds {
         forget(&place)?;
         let start = Instant::now();
         let mut ssh = place.lab.laptop().command("ssh");
@@ -78,7 +78,7 @@ fn connects(bench: &Bench, wire: Wire) -> Result<Sheet> {
             (second, PRODUCT, again),
         ] {
             sheet.add(what, peer, "ms", value);
-            bench.tell(round, what, peer, value, "ms");
+            options.tell(round, what, peer, value, "ms");
         }
     }
     sheet.judge_ratio(first, PRODUCT, SSH, at_most(1.3, 1.0));
@@ -103,7 +103,7 @@ fn connect(place: &Place) -> Result<(f64, Client)> {
     Ok((took, client))
 }
 
-fn size(_: &Bench) -> Result<Sheet> {
+fn size(_: &Options) -> Result<Sheet> {
     const MB: f64 = 1e6;
     let mut sheet = Sheet::default();
     let agent = std::fs::metadata(product::agent_binary())?.len() as f64 / MB;

@@ -18,7 +18,7 @@ use super::{
     clock::last,
     peers::Peer,
     place::Place,
-    target::{QUESTION, Wish, noise, pour, swallow},
+    target::{ECHO_BYTES, Wish, noise, pour, swallow},
 };
 
 /// The direction of data.
@@ -127,11 +127,11 @@ pub(super) fn rates<const N: usize>(groups: [&[Flow]; N], length: Duration) -> R
 }
 
 /// Echo streams. Each sends one request at a time.
-pub(super) struct Questions {
+pub(super) struct EchoStreams {
     sockets: Vec<TcpStream>,
 }
 
-impl Questions {
+impl EchoStreams {
     /// Opens the streams without sending requests.
     pub(super) fn open(place: &Place, peer: &Peer, count: usize) -> Result<Self> {
         let sockets = (0..count).map(|_| peer.call(place, Wish::Echo));
@@ -148,7 +148,7 @@ impl Questions {
     pub(super) fn ask(&self, length: Duration, pause: Duration) -> Result<Vec<f64>> {
         let over = AtomicBool::new(false);
         let mut all = thread::scope(|scope| {
-            let askers = self.sockets.iter().zip(0_u32..).map(|(socket, place)| {
+            let threads = self.sockets.iter().zip(0_u32..).map(|(socket, place)| {
                 let (over, count) = (&over, self.sockets.len() as u32);
                 scope.spawn(move || {
                     last(pause * place / count);
@@ -160,12 +160,12 @@ impl Questions {
                     Ok::<_, anyhow::Error>(took)
                 })
             });
-            let askers: Vec<_> = askers.collect();
+            let threads: Vec<_> = threads.collect();
             last(length);
             over.store(true, Ordering::Relaxed);
             let mut all = Vec::new();
-            for asker in askers {
-                all.extend(asker.join().map_err(|_| anyhow!("an asker panicked"))??);
+            for handle in threads {
+                all.extend(handle.join().map_err(|_| anyhow!("an echo thread panicked"))??);
             }
             Ok::<_, anyhow::Error>(all)
         })?;
@@ -175,10 +175,10 @@ impl Questions {
 }
 
 fn ask(mut socket: &TcpStream) -> Result<Duration> {
-    let (question, mut answer) = ([7; QUESTION], [0; QUESTION]);
+    let (request, mut answer) = ([7; ECHO_BYTES], [0; ECHO_BYTES]);
     let start = Instant::now();
-    socket.write_all(&question).context("cannot send a request")?;
+    socket.write_all(&request).context("cannot send a request")?;
     socket.read_exact(&mut answer).context("there is no response")?;
-    ensure!(answer == question, "the response is wrong");
+    ensure!(answer == request, "the response is wrong");
     Ok(start.elapsed())
 }

@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result};
 use serde::Deserialize;
 
 use super::{
-    Bench, Work,
+    Benchmark, Options,
     figures::{Sheet, Spread, at_most},
     peers::{PRODUCT, Who, await_port, ssh},
     place::Place,
@@ -17,7 +17,7 @@ use crate::{
     require,
 };
 
-pub(super) const WORKS: &[Work] = &[Work {
+pub(super) const BENCHMARKS: &[Benchmark] = &[Benchmark {
     id: "jupyter",
     name: "JupyterLab in Chromium, 20 Mbit/s 40 ms, 1 % loss, empty cache",
     bar: "launcher: 0.7 x ssh -L; 1+1 during a download: idle + 30 ms",
@@ -48,7 +48,7 @@ struct Visit {
     mbit: f64,
 }
 
-fn jupyter(bench: &Bench) -> Result<Sheet> {
+fn jupyter(options: &Options) -> Result<Sheet> {
     anyhow::ensure!(
         require::browser(),
         "this machine does not meet the requirements of a browser (see above)"
@@ -71,7 +71,7 @@ fn jupyter(bench: &Bench) -> Result<Sheet> {
         "1+1, during a download",
     );
     let mut late = Vec::new();
-    for round in 0..bench.rounds {
+    for round in 0..options.rounds {
         for (peer, url) in [(Who::Ssh.name(), &theirs), (PRODUCT, &ours)] {
             // A new workspace, so that JupyterLab does not reopen the notebooks of an earlier round.
             let fresh = format!("/lab/workspaces/round-{round}?");
@@ -85,7 +85,7 @@ fn jupyter(bench: &Bench) -> Result<Sheet> {
             ];
             for (what, value, unit) in figures {
                 sheet.add(what, peer, unit, value);
-                bench.tell(round, what, peer, value, unit);
+                options.tell(round, what, peer, value, unit);
             }
             if peer == PRODUCT {
                 late.push(loaded_ms - idle_ms);

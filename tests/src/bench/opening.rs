@@ -9,24 +9,24 @@ use std::{
 use anyhow::{Context as _, Result, anyhow};
 
 use super::{
-    Bench, Work,
+    Benchmark, Options,
     figures::{Sheet, Spread, at_least, at_most},
-    flow::Questions,
+    flow::EchoStreams,
     peers::{Peer, Who, call},
     place::Place,
     target::Wish,
     wire,
 };
 
-pub(super) const WORKS: &[Work] = &[
-    Work {
+pub(super) const BENCHMARKS: &[Benchmark] = &[
+    Benchmark {
         id: "first-byte",
         name: "new connection to first byte, 100 Mbit/s 40 ms",
         bar: "one round trip + 2 ms",
         aim: "one round trip + 0.5 ms",
         run: first_byte,
     },
-    Work {
+    Benchmark {
         id: "opens",
         name: "new connections a second, no delay",
         bar: "3 x ssh -L",
@@ -43,24 +43,25 @@ const CALLERS: usize = 12;
 
 const ALL: [Who; 4] = [Who::Raw, Who::Ssh, Who::Dumbpipe, Who::Product];
 
-fn first_byte(bench: &Bench) -> Result<Sheet> {
+fn first_byte(options: &Options) -> Result<Sheet> {
     let place = Place::up(wire::CLEAN)?;
     let mut sheet = Sheet::default();
-    let peers = Peer::start_all(bench, &place, &ALL)?;
+    let peers = Peer::start_all(options, &place, &ALL)?;
     let what = "connect, ask, first byte";
     let trip = "a question on a connection that stands";
     let mut late = Vec::new();
-    for round in 0..bench.rounds {
+    for round in 0..options.rounds {
         for peer in &peers {
             let name = peer.who.name();
-            let asked = Questions::open(&place, peer, 1)?.ask(bench.warm_up, Duration::from_millis(10))?;
+            let asked =
+                EchoStreams::open(&place, peer, 1)?.ask(options.warm_up, Duration::from_millis(10))?;
             let asked = Spread::of(&asked).context("there was no response")?.median;
             sheet.add(trip, name, "ms", asked);
             let entrance = peer.entrance(&place);
             let took = place.lab.laptop().enter(|| tries(entrance))??;
             let took = Spread::of(&took).context("no connection was opened")?.median;
             sheet.add(what, name, "ms", took);
-            bench.tell(round, what, name, took, "ms");
+            options.tell(round, what, name, took, "ms");
         }
         let last = |what: &str, who: Who| sheet.values(what, who.name()).last().copied();
         if let (Some(took), Some(trip)) = (last(what, Who::Product), last(trip, Who::Raw)) {
@@ -83,18 +84,18 @@ fn tries(entrance: SocketAddr) -> Result<Vec<f64>> {
     (0..TRIES).map(one).collect()
 }
 
-fn opens(bench: &Bench) -> Result<Sheet> {
+fn opens(options: &Options) -> Result<Sheet> {
     let place = Place::up(wire::VETH)?;
     let mut sheet = Sheet::default();
-    let peers = Peer::start_all(bench, &place, &ALL)?;
+    let peers = Peer::start_all(options, &place, &ALL)?;
     let what = "connections that were answered";
-    for round in 0..bench.rounds {
+    for round in 0..options.rounds {
         for peer in &peers {
             let entrance = peer.entrance(&place);
-            let count = place.lab.laptop().enter(|| count(entrance, bench.length))??;
-            let rate = count as f64 / bench.length.as_secs_f64();
+            let count = place.lab.laptop().enter(|| count(entrance, options.length))??;
+            let rate = count as f64 / options.length.as_secs_f64();
             sheet.add(what, peer.who.name(), "1/s", rate);
-            bench.tell(round, what, peer.who.name(), rate, "1/s");
+            options.tell(round, what, peer.who.name(), rate, "1/s");
             place.settle()?;
         }
     }

@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 
 use super::{
-    Bench,
+    Options,
     clock::last,
     dumbpipe::{self, Dumbpipe},
     place::{Control, Place},
@@ -124,9 +124,9 @@ impl Peer {
     }
 
     /// Starts those peers of `all` that were requested.
-    pub(super) fn start_all(bench: &Bench, place: &Place, all: &[Who]) -> Result<Vec<Self>> {
+    pub(super) fn start_all(options: &Options, place: &Place, all: &[Who]) -> Result<Vec<Self>> {
         let asked_for =
-            |who: &&Who| bench.peers.is_empty() || bench.peers.iter().any(|name| name == who.name());
+            |who: &&Who| options.peers.is_empty() || options.peers.iter().any(|name| name == who.name());
         all.iter()
             .filter(asked_for)
             .map(|who| Self::start(place, *who))

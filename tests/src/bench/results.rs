@@ -5,12 +5,12 @@ use std::{fs, path::Path};
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
-use super::{Grade, Sheet, Work, plot, table, works};
+use super::{Benchmark, Grade, Sheet, benchmarks, plot, table};
 
 /// The newest results of all benchmarks.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Results {
-    /// The rows, in the order of [`works`].
+    /// The rows, in the order of [`benchmarks`].
     pub rows: Vec<Row>,
 }
 
@@ -38,16 +38,16 @@ pub struct Row {
 }
 
 impl Row {
-    /// A row with the results of `work`.
+    /// A row with the results of `benchmark`.
     #[must_use]
-    pub fn new(work: &Work, bench: &super::Bench, others: f64, sheet: Sheet) -> Self {
+    pub fn new(benchmark: &Benchmark, options: &super::Options, others: f64, sheet: Sheet) -> Self {
         Self {
-            id: work.id.into(),
-            name: work.name.into(),
-            bar: work.bar.into(),
-            aim: work.aim.into(),
-            rounds: bench.rounds,
-            seconds: bench.length.as_secs_f64(),
+            id: benchmark.id.into(),
+            name: benchmark.name.into(),
+            bar: benchmark.bar.into(),
+            aim: benchmark.aim.into(),
+            rounds: options.rounds,
+            seconds: options.length.as_secs_f64(),
             others,
             machine: machine(),
             sheet,
@@ -90,8 +90,8 @@ impl Results {
     pub fn put(&mut self, row: Row) {
         self.rows.retain(|old| old.id != row.id);
         self.rows.push(row);
-        let order = works();
-        let place = |row: &Row| order.iter().position(|work| work.id == row.id);
+        let order = benchmarks();
+        let place = |row: &Row| order.iter().position(|benchmark| benchmark.id == row.id);
         self.rows.sort_by_key(|row| place(row).unwrap_or(usize::MAX));
     }
 

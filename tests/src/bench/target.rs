@@ -21,7 +21,7 @@ use crate::lab::Host;
 pub(super) const PORT: u16 = 9200;
 
 /// Bytes of an echo request and of its response.
-pub(super) const QUESTION: usize = 64;
+pub(super) const ECHO_BYTES: usize = 64;
 
 /// Bytes of one system call.
 const CHUNK: usize = 256 * 1024;
@@ -41,7 +41,7 @@ pub(super) enum Wish {
     Table,
     /// Send bytes without end. The service counts them under this number.
     Up(u64),
-    /// Receive each [`QUESTION`] bytes back.
+    /// Receive each [`ECHO_BYTES`] bytes back.
     Echo,
     /// Receive one byte, then the end.
     Once,
@@ -218,8 +218,8 @@ fn table() -> Vec<u8> {
 }
 
 fn echo(mut socket: &TcpStream) {
-    let mut question = [0; QUESTION];
-    while socket.read_exact(&mut question).is_ok() && socket.write_all(&question).is_ok() {}
+    let mut request = [0; ECHO_BYTES];
+    while socket.read_exact(&mut request).is_ok() && socket.write_all(&request).is_ok() {}
 }
 
 #[cfg(test)]

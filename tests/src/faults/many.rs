@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use super::{Bench, Limit, Outcome, Scenario, clock::last, process::Process, site::Plan};
-use crate::{eventually, lab::Host, oracle::Room};
+use crate::{eventually, lab::Host, oracle::NetThread};
 
 pub(super) const SCENARIOS: &[Scenario] = &[Scenario {
     id: "F29",
@@ -131,7 +131,7 @@ fn idle(_: &Bench) -> Result<Outcome> {
         .up()?;
     let echo = Echo::start(site.lab.gpu())?;
     let (client, agent) = (site.client_process(), site.agent()?);
-    let room = Room::on(site.lab.laptop())?;
+    let net_thread = NetThread::on(site.lab.laptop())?;
     let (turns, tally) = (watch::Sender::new(0), Arc::new(Tally::default()));
     let reached = |what: &str, counter: &AtomicUsize, wanted: usize| -> Result<()> {
         let is_broken = || tally.broken.load(Ordering::Relaxed) > 0;
@@ -156,7 +156,7 @@ fn idle(_: &Bench) -> Result<Outcome> {
     turns.send_replace(1);
     for first in (0..STREAMS).step_by(BATCH) {
         for number in first..first + BATCH {
-            room.start(stream(number, turns.subscribe(), Arc::clone(&tally)));
+            net_thread.start(stream(number, turns.subscribe(), Arc::clone(&tally)));
         }
         reached("answers on new streams", &tally.answered, first + BATCH)?;
     }

@@ -60,7 +60,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 type Change = fn(&mut Conditions);
 
 /// Runs a transfer and an echo under each of these conditions. Returns the duration of the transfer and the slowest echo.
-fn endure(changes: &[(&'static str, Change)]) -> Result<Outcome> {
+fn measure_under(changes: &[(&'static str, Change)]) -> Result<Outcome> {
     let site = Plan::default().up()?;
     let mut outcome = Outcome::default();
     for (what, change) in changes {
@@ -98,7 +98,7 @@ fn clean(link: &Conditions) -> Conditions {
 }
 
 fn loss(_: &Bench) -> Result<Outcome> {
-    endure(&[
+    measure_under(&[
         ("1 %", |link| link.loss = Loss::random(0.01)),
         ("3 %", |link| link.loss = Loss::random(0.03)),
         ("8 %", |link| link.loss = Loss::random(0.08)),
@@ -107,7 +107,7 @@ fn loss(_: &Bench) -> Result<Outcome> {
 }
 
 fn disorder(_: &Bench) -> Result<Outcome> {
-    endure(&[("transfer", |link| {
+    measure_under(&[("transfer", |link| {
         link.reorder = 0.25;
         link.duplicate = 0.05;
         link.corrupt = 0.01;

@@ -19,7 +19,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[Scenario {
 /// the flips in `~/flips`.
 const SSH: &str = r#"#!/usr/bin/python3
 import ctypes, os, random, subprocess, sys, threading, time
-home, dice = os.environ["HOME"], random.Random(1)
+home, rng = os.environ["HOME"], random.Random(1)
 command = ["/usr/bin/ssh"] + sys.argv[1:]
 if "-M" in command or "-G" in command:
     os.execv(command[0], command)
@@ -35,8 +35,8 @@ def carry(source, sink):
         if time.monotonic() > due and os.path.exists(home + "/flip") and len(data) > 200:
             due = time.monotonic() + 1
             data = bytearray(data)
-            # Anywhere, but the same each time: packets' lengths have a check of their own.
-            data[dice.randrange(len(data))] ^= 8
+            # A reproducible random position, which may also be in the length of a packet: lengths have their own check.
+            data[rng.randrange(len(data))] ^= 8
             with open(home + "/flips", "a") as log:
                 log.write("x")
         while data:

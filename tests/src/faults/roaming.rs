@@ -84,14 +84,14 @@ fn moved(address: IpAddr, step: u8) -> IpAddr {
 }
 
 fn other_address(_: &Bench) -> Result<Outcome> {
-    wander(&Plan::default())
+    change_addresses(&Plan::default())
 }
 
 fn other_address_gateway(_: &Bench) -> Result<Outcome> {
-    wander(&Plan::gateway())
+    change_addresses(&Plan::gateway())
 }
 
-fn wander(plan: &Plan) -> Result<Outcome> {
+fn change_addresses(plan: &Plan) -> Result<Outcome> {
     let site = plan.up()?;
     let trio = Trio::start(&site)?;
     let (mut usable, mut now) = (Vec::new(), IpAddr::from(site.lab.laptop().address));

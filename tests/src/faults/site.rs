@@ -10,7 +10,7 @@ use super::process::Process;
 use crate::{
     eventually,
     lab::{Conditions, Host, HostName, Lab, Nat, Topology, images, netns, tools},
-    oracle::{Caller, Ledger, Room, Server},
+    oracle::{Caller, Ledger, NetThread, Server},
     product::{Client, Ready},
 };
 
@@ -146,11 +146,11 @@ impl Plan {
             .then(|| Nat::start(lab.laptop(), lab.gateway(), lab.gpu()))
             .transpose()?;
         let ledger = Ledger::default();
-        let caller = Caller::new(Room::on(lab.laptop())?, &ledger, PORT);
+        let caller = Caller::new(NetThread::on(lab.laptop())?, &ledger, PORT);
         let (client, ready) = self.connect(&lab)?;
         let served = match &ready.container {
-            Some(container) => Room::in_container(&lab, &container.id)?,
-            None => Room::on(lab.gpu())?,
+            Some(container) => NetThread::in_container(&lab, &container.id)?,
+            None => NetThread::on(lab.gpu())?,
         };
         let server = Server::start(served, &ledger, PORT)?;
         caller

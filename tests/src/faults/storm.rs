@@ -82,8 +82,8 @@ const FAULTS: [Fault; 14] = [
 
 /// The sequence of faults of one seed.
 struct Storm {
-    dice: Random,
-    calm: Conditions,
+    random: Random,
+    normal: Conditions,
     address: IpAddr,
     moves: u8,
     /// The shortest and the longest time between the starts of two faults, in seconds.
@@ -94,10 +94,10 @@ struct Storm {
 
 impl Storm {
     fn new(seed: u64, bench: &Bench, site: &Site) -> Result<Self> {
-        let calm = site.lab.link().conditions_from(crate::lab::HostName::Laptop);
+        let normal = site.lab.link().conditions_from(crate::lab::HostName::Laptop);
         Ok(Self {
-            dice: Random::new(seed, 30),
-            calm: calm.context("the laptop has no link")?,
+            random: Random::new(seed, 30),
+            normal: normal.context("the laptop has no link")?,
             address: site.lab.laptop().address.into(),
             moves: 0,
             gaps: if bench.long { (2.0, 10.0) } else { (1.0, 4.0) },
@@ -110,9 +110,9 @@ impl Storm {
         let end = Instant::now() + LONGEST;
         while Instant::now() < end {
             let gap = self.between(self.gaps.0, self.gaps.1);
-            let fault = FAULTS[(self.dice.next() % FAULTS.len() as u64) as usize];
+            let fault = FAULTS[(self.random.next() % FAULTS.len() as u64) as usize];
             // Shorter than the gap, so that there is time without a fault.
-            let length = gap.mul_f64(0.1 + 0.5 * self.dice.unit());
+            let length = gap.mul_f64(0.1 + 0.5 * self.random.unit());
             self.log.push(format!("{fault:?} {:.1} s", length.as_secs_f64()));
             let done = self.inject(site, fault, length, over)?;
             if done || last_unless(gap - length, &mut *over) {
@@ -141,8 +141,8 @@ impl Storm {
         if let Some(change) = change {
             site.lab.link().set(change);
             let done = last_unless(length, over);
-            let calm = self.calm.clone();
-            site.lab.link().set(|link| *link = calm.clone());
+            let normal = self.normal.clone();
+            site.lab.link().set(|link| *link = normal.clone());
             return Ok(done);
         }
         let laptop = site.lab.laptop();
@@ -153,8 +153,8 @@ impl Storm {
                 laptop.change_address(self.address, next)?;
                 self.address = next;
             }
-            Fault::Rebind => site.nat.as_mut().context("no NAT")?.rebind()?,
-            Fault::Forget => site.nat.as_ref().context("no NAT")?.forget()?,
+            Fault::Rebind => site.nat.as_mut().context("this lab has no NAT")?.rebind()?,
+            Fault::Forget => site.nat.as_ref().context("this lab has no NAT")?.forget()?,
             Fault::Silence => {
                 laptop.silence_udp_of(site.client.pid())?;
                 let done = last_unless(length, over);
@@ -183,12 +183,12 @@ impl Storm {
         Ok(false)
     }
 
-    fn told(&self, seed: u64) -> String {
+    fn description(&self, seed: u64) -> String {
         format!("seed {seed}: {}", self.log.join(", "))
     }
 
     fn between(&mut self, least: f64, most: f64) -> Duration {
-        Duration::from_secs_f64(least + (most - least) * self.dice.unit())
+        Duration::from_secs_f64(least + (most - least) * self.random.unit())
     }
 }
 
@@ -204,9 +204,9 @@ fn each_seed(bench: &Bench, once: impl Fn(&Bench, u64) -> Result<Outcome>) -> Re
         let start = Instant::now();
         eprintln!("storm with seed {seed}; repeat it with `jq-faults run F30 --first-seed {seed}`");
         match once(bench, seed) {
-            Ok(told) => {
+            Ok(result) => {
                 outcome = outcome
-                    .and(told)
+                    .and(result)
                     .with("took", start.elapsed().as_secs_f64(), "s", Limit::Told);
             }
             Err(error) => failed.push(format!("seed {seed}: {error:#}")),
@@ -237,10 +237,10 @@ fn both_ways(bench: &Bench) -> Result<Outcome> {
         });
         let mut over = || stream.near().end() != End::Open && stream.far().end() != End::Open;
         storm.run(&mut site, &mut over)?;
-        let told = storm.told(seed);
-        stream.complete(PATIENCE).with_context(|| told.clone())?;
-        site.finish().with_context(|| told.clone())?;
-        Ok(Outcome::default().noting(told))
+        let faults = storm.description(seed);
+        stream.complete(PATIENCE).with_context(|| faults.clone())?;
+        site.finish().with_context(|| faults.clone())?;
+        Ok(Outcome::default().noting(faults))
     })
 }
 
@@ -252,9 +252,9 @@ fn curl(bench: &Bench) -> Result<Outcome> {
         let mut storm = Storm::new(1000 + seed, bench, &site)?;
         let mut download = Download::start(&site.lab, seed, amount)?;
         storm.run(&mut site, &mut || download.is_over())?;
-        let told = storm.told(seed);
-        download.complete(PATIENCE).with_context(|| told.clone())?;
-        site.finish().with_context(|| told.clone())?;
-        Ok(Outcome::default().noting(told))
+        let faults = storm.description(seed);
+        download.complete(PATIENCE).with_context(|| faults.clone())?;
+        site.finish().with_context(|| faults.clone())?;
+        Ok(Outcome::default().noting(faults))
     })
 }

@@ -38,7 +38,7 @@ impl Browser {
     pub fn install() -> Result<Self> {
         tools::must_find("chromium")?;
         let dir = place::cache().join("browser");
-        let _turn = Lock::wait(&place::cache().join("browser.lock"))?;
+        let _lock = Lock::wait(&place::cache().join("browser.lock"))?;
         let python = dir.join("bin/python");
         let done = dir.join("done");
         if !done.exists() {

@@ -20,7 +20,7 @@ use super::{DAEMON_START, images, sweep, tools};
 use crate::eventually::eventually_some;
 
 /// Longer than any test uses a lab, and longer than building all images takes.
-const TURN: Duration = Duration::from_secs(15 * 60);
+const LOCK_WAIT: Duration = Duration::from_secs(15 * 60);
 const STOP: Duration = Duration::from_secs(20);
 
 /// The engine of a lab's GPU host.
@@ -31,13 +31,13 @@ pub struct Engine {
     hook: Option<PathBuf>,
     options: Vec<String>,
     daemon: Option<Daemon>,
-    _turn: Lock,
+    _lock: Lock,
 }
 
 impl Engine {
     /// Waits until no other lab uses the engine, starts dockerd on the GPU host, and builds the missing images.
     pub(crate) fn start(id: &LabId, host: &Host, gpus: Gpus) -> Result<Self> {
-        let turn = turn()?;
+        let lock = engine_lock()?;
         clear_mounts()?;
         let hook = gpus.equip_engine(host)?;
         let (host, id) = (host.clone(), id.clone());
@@ -47,7 +47,7 @@ impl Engine {
             hook,
             options: Vec::new(),
             daemon: None,
-            _turn: turn,
+            _lock: lock,
         };
         engine.launch()?;
         // Removes what an earlier engine left if it was killed.
@@ -178,7 +178,7 @@ impl Engine {
     clippy::print_stderr,
     reason = "waiting for another lab must not look like a hang"
 )]
-fn turn() -> Result<Lock> {
+fn engine_lock() -> Result<Lock> {
     let cache = place::cache();
     fs::create_dir_all(&cache).with_context(|| format!("cannot make {}", cache.display()))?;
     let file = cache.join("engine.lock");
@@ -186,7 +186,9 @@ fn turn() -> Result<Lock> {
         return Ok(lock);
     }
     eprintln!("waiting: another lab on this machine runs an engine (see `jq-lab status`)");
-    eventually_some("another lab's engine to stop", TURN, || Lock::try_take(&file))
+    eventually_some("another lab's engine to stop", LOCK_WAIT, || {
+        Lock::try_take(&file)
+    })
 }
 
 /// The directory in which dockerd keeps images and containers.

@@ -54,7 +54,7 @@ pub enum Cause {
 #[derive(Debug)]
 pub struct Impair {
     conditions: Conditions,
-    dice: Dice,
+    sequences: Sequences,
     /// Gilbert-Elliott: whether the link is in its bad state.
     bad: bool,
     /// When the last bit in the queue will have been sent.
@@ -64,7 +64,7 @@ pub struct Impair {
 }
 
 #[derive(Debug)]
-struct Dice {
+struct Sequences {
     loss: Random,
     jitter: Random,
     reorder: Random,
@@ -73,7 +73,7 @@ struct Dice {
 }
 
 /// The random numbers of one packet.
-struct Throw {
+struct Draw {
     loss: f64,
     jitter: f64,
     reorder: f64,
@@ -83,9 +83,9 @@ struct Throw {
     bit: u64,
 }
 
-impl Dice {
-    fn throw(&mut self) -> Throw {
-        Throw {
+impl Sequences {
+    fn draw(&mut self) -> Draw {
+        Draw {
             loss: self.loss.unit(),
             jitter: self.jitter.unit(),
             reorder: self.reorder.unit(),
@@ -100,7 +100,7 @@ impl Dice {
 impl Impair {
     /// A direction with these conditions. `seed` determines all random events.
     pub fn new(seed: u64, conditions: Conditions) -> Self {
-        let dice = Dice {
+        let sequences = Sequences {
             loss: Random::new(seed, 1),
             jitter: Random::new(seed, 2),
             reorder: Random::new(seed, 3),
@@ -109,7 +109,7 @@ impl Impair {
         };
         Self {
             conditions,
-            dice,
+            sequences,
             bad: false,
             busy_until: Duration::ZERO,
             last: Duration::ZERO,
@@ -128,8 +128,8 @@ impl Impair {
 
     /// Decides what happens to a packet that is sent at `now`.
     pub fn fate(&mut self, now: Duration, packet: Packet) -> Fate {
-        let throw = self.dice.throw();
-        let lost = self.lost(throw.loss);
+        let draw = self.sequences.draw();
+        let lost = self.lost(draw.loss);
         let it = &self.conditions;
         if !it.up {
             return Fate::Dropped(Cause::Down);
@@ -146,18 +146,18 @@ impl Impair {
         let Some(sent) = self.enqueue(now, packet.len) else {
             return Fate::Dropped(Cause::Queue);
         };
-        let at = self.arrival(sent, &throw);
-        let flip = (throw.corrupt < self.conditions.corrupt).then(|| flip(throw.bit, packet.len));
-        let again = (throw.duplicate < self.conditions.duplicate).then_some(Delivery { at, flip: None });
+        let at = self.arrival(sent, &draw);
+        let flip = (draw.corrupt < self.conditions.corrupt).then(|| flip(draw.bit, packet.len));
+        let again = (draw.duplicate < self.conditions.duplicate).then_some(Delivery { at, flip: None });
         Fate::Delivered(Delivery { at, flip }, again)
     }
 
-    fn lost(&mut self, throw: f64) -> bool {
+    fn lost(&mut self, draw: f64) -> bool {
         match self.conditions.loss {
             Loss::None => false,
-            Loss::Random(share) => throw < share,
+            Loss::Random(share) => draw < share,
             Loss::Bursts { enter, leave } => {
-                self.bad = if self.bad { throw >= leave } else { throw < enter };
+                self.bad = if self.bad { draw >= leave } else { draw < enter };
                 self.bad
             }
         }
@@ -179,12 +179,12 @@ impl Impair {
         Some(self.busy_until)
     }
 
-    fn arrival(&mut self, sent: Duration, throw: &Throw) -> Duration {
+    fn arrival(&mut self, sent: Duration, draw: &Draw) -> Duration {
         let it = &self.conditions;
-        let swing = it.jitter.mul_f64(throw.jitter * 2.0);
+        let swing = it.jitter.mul_f64(draw.jitter * 2.0);
         let at = (sent + it.delay + swing).saturating_sub(it.jitter).max(sent);
-        if throw.reorder < it.reorder {
-            return at.max(self.last) + it.reorder_by.mul_f64(throw.hold);
+        if draw.reorder < it.reorder {
+            return at.max(self.last) + it.reorder_by.mul_f64(draw.hold);
         }
         self.last = self.last.max(at);
         self.last

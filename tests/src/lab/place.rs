@@ -20,7 +20,7 @@ pub struct LabId(String);
 impl LabId {
     /// Creates a new id with its directory, and takes the lock that shows that its owner is running.
     pub(crate) fn fresh() -> Result<(Self, Lock)> {
-        let _turn = turn()?;
+        let _lock = labs_lock()?;
         loop {
             let mut random = [0; 2];
             getrandom::fill(&mut random).context("no random numbers")?;
@@ -83,7 +83,7 @@ pub(crate) fn ids() -> Vec<LabId> {
 
 /// A lock that is held while a lab's directory is created or an abandoned one is removed, so that a new lab is never taken
 /// for an abandoned one.
-pub(crate) fn turn() -> Result<Lock> {
+pub(crate) fn labs_lock() -> Result<Lock> {
     Lock::wait(&labs().join(".lock"))
 }
 

@@ -44,7 +44,7 @@ pub struct Registry {
 
 /// How a registry treats its clients.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Manner {
+pub struct Behaviour {
     /// Bytes per second of each download. None: no limit.
     pub rate: Option<u64>,
     /// The user and password that are required.
@@ -60,7 +60,7 @@ pub struct Traffic {
     pub requests: usize,
     /// Bytes of layers that were sent.
     pub layer_bytes: u64,
-    /// Connections that were closed at [`Manner::cut`].
+    /// Connections that were closed at [`Behaviour::cut`].
     pub cuts: usize,
 }
 
@@ -72,7 +72,7 @@ struct Serving {
 
 #[derive(Debug)]
 struct State {
-    manner: Manner,
+    behaviour: Behaviour,
     traffic: Traffic,
     /// By `NAME:TAG` and by `NAME@DIGEST`.
     manifests: HashMap<String, Vec<u8>>,
@@ -103,7 +103,7 @@ impl Registry {
             .context("cannot open the registry's log")?;
         let serving = Arc::new(Serving {
             state: Mutex::new(State {
-                manner: Manner::default(),
+                behaviour: Behaviour::default(),
                 traffic: Traffic::default(),
                 manifests: HashMap::new(),
                 blobs: HashMap::new(),
@@ -130,8 +130,8 @@ impl Registry {
     }
 
     /// Changes how it treats its clients, from the next request on.
-    pub fn set(&self, change: impl FnOnce(&mut Manner)) {
-        change(&mut self.serving.state().manner);
+    pub fn set(&self, change: impl FnOnce(&mut Behaviour)) {
+        change(&mut self.serving.state().behaviour);
     }
 
     /// The requests that it has received so far.
@@ -240,7 +240,7 @@ impl Serving {
         let Some(request) = Request::read(&mut stream)? else {
             return stream.write_all(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n");
         };
-        let manner = {
+        let behaviour = {
             let mut state = self.state();
             state.traffic.requests += 1;
             writeln!(
@@ -248,9 +248,9 @@ impl Serving {
                 "{} {} from byte {}",
                 request.method, request.path, request.from
             )?;
-            state.manner.clone()
+            state.behaviour.clone()
         };
-        if let Some((user, password)) = &manner.login {
+        if let Some((user, password)) = &behaviour.login {
             let wanted = format!("Basic {}", base64(format!("{user}:{password}").as_bytes()));
             if request.authorization != Some(wanted) {
                 let status = "401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"lab\"";
@@ -281,7 +281,7 @@ impl Serving {
             (_, Some("blobs"), Some(digest)) => {
                 let found = self.state().blobs.get(digest).cloned();
                 match found {
-                    Some(blob) => self.send(&mut stream, &request, &manner, digest, &blob),
+                    Some(blob) => self.send(&mut stream, &request, &behaviour, digest, &blob),
                     None => request.refuse(&mut stream, "404 Not Found", "BLOB_UNKNOWN", "blob unknown"),
                 }
             }
@@ -293,7 +293,7 @@ impl Serving {
         &self,
         stream: &mut TcpStream,
         request: &Request,
-        manner: &Manner,
+        behaviour: &Behaviour,
         digest: &str,
         blob: &Blob,
     ) -> io::Result<()> {
@@ -315,7 +315,7 @@ impl Serving {
         if request.method == "HEAD" {
             return Ok(());
         }
-        let cut = manner.cut.filter(|cut| blob.is_layer && *cut < size);
+        let cut = behaviour.cut.filter(|cut| blob.is_layer && *cut < size);
         let end = cut.unwrap_or(size);
         file.seek(SeekFrom::Start(from))?;
         let (began, mut at) = (Instant::now(), from);
@@ -328,7 +328,7 @@ impl Serving {
             if blob.is_layer {
                 self.state().traffic.layer_bytes += sent;
             }
-            if let Some(rate) = manner.rate {
+            if let Some(rate) = behaviour.rate {
                 let due = began + Duration::from_secs_f64((at - from) as f64 / rate as f64);
                 self.wait_until(due);
             }

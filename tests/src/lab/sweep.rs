@@ -76,7 +76,7 @@ pub(crate) fn remove(id: &LabId) -> Result<()> {
 
 /// Removes labs whose owner died without removing them. Returns their ids.
 pub(crate) fn abandoned() -> Result<Vec<LabId>> {
-    let _turn = place::turn()?;
+    let _lock = place::labs_lock()?;
     let mut removed = Vec::new();
     for id in place::ids() {
         if let Some(_dead_owner) = place::Lock::try_take(&id.owner_lock())? {
@@ -89,7 +89,7 @@ pub(crate) fn abandoned() -> Result<Vec<LabId>> {
 
 /// Removes namespaces and users that have the name of a lab without a directory. Returns the ids.
 pub(crate) fn strays() -> Result<Vec<LabId>> {
-    let _turn = place::turn()?;
+    let _lock = place::labs_lock()?;
     let from_netns = netns::names().into_iter().filter_map(|name| {
         let (id, host) = name.strip_prefix("jq-")?.split_once('-')?;
         host.parse::<HostName>().ok().and_then(|_| LabId::parse(id))

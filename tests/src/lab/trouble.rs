@@ -68,7 +68,7 @@ impl Host {
 
     /// Gives the user another login shell.
     pub fn set_shell(&self, shell: &Path) -> Result<()> {
-        let _turn = user::accounts_lock()?;
+        let _lock = user::accounts_lock()?;
         tools::run("usermod", ["--shell", &*shell.to_string_lossy(), &self.user.name]).map(drop)
     }
 
@@ -94,7 +94,7 @@ impl Host {
     /// Sets the user's password on this host. It must not contain quotes. The host's sshd accepts passwords only if it is
     /// configured to.
     pub fn set_password(&self, password: &str) -> Result<()> {
-        let _turn = user::accounts_lock()?;
+        let _lock = user::accounts_lock()?;
         self.run_as_root(&format!("echo '{}:{password}' | chpasswd", self.user.name))
             .map(drop)
     }

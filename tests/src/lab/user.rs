@@ -24,7 +24,7 @@ pub struct User {
 
 /// Adds a user with an empty home. `groups` are additional groups, which must exist.
 pub(crate) fn create(name: &str, home: &Path, groups: &[String]) -> Result<User> {
-    let _turn = accounts_lock()?;
+    let _lock = accounts_lock()?;
     let home_text = home.to_string_lossy();
     // The password `*` matches nothing but does not lock the account. sshd without PAM treats the usual `!` as locked.
     let mut args = vec![
@@ -93,7 +93,7 @@ impl User {
 
 /// Adds a group.
 pub(crate) fn create_group(name: &str) -> Result<()> {
-    let _turn = accounts_lock()?;
+    let _lock = accounts_lock()?;
     tools::run("groupadd", [name]).map(drop)
 }
 
@@ -103,7 +103,7 @@ pub(crate) fn remove(name: &str) -> Result<()> {
     let Some(uid) = id_of(name) else {
         return Ok(());
     };
-    let _turn = accounts_lock()?;
+    let _lock = accounts_lock()?;
     for folder in ["/tmp", "/var/tmp", "/dev/shm"] {
         remove_product_files(Path::new(folder), uid)?;
     }
@@ -133,7 +133,7 @@ pub(crate) fn remove_group(name: &str) -> Result<()> {
     if tools::run("getent", ["group", name]).is_err() {
         return Ok(());
     }
-    let _turn = accounts_lock()?;
+    let _lock = accounts_lock()?;
     tools::run("groupdel", [name]).map(drop)
 }
 

@@ -13,14 +13,14 @@ use super::{
     flow::{Broken, Inward, Outward, Reader, carry_out, converse},
     header::{Header, Job},
     ledger::{End, Ledger, Pace, Record, Side},
+    net_thread::NetThread,
     pattern::{Direction, Pattern},
-    room::Room,
 };
 use crate::{eventually, eventually_some};
 
-/// Opens streams to a port on 127.0.0.1 of its room. Dropping it closes all of them.
+/// Opens streams to a port on 127.0.0.1 of its network namespace. Dropping it closes all of them.
 pub struct Caller {
-    room: Room,
+    net_thread: NetThread,
     ledger: Ledger,
     port: u16,
 }
@@ -32,10 +32,10 @@ pub struct Stream {
 }
 
 impl Caller {
-    /// Connects to `port` from `room`.
-    pub fn new(room: Room, ledger: &Ledger, port: u16) -> Self {
+    /// Connects to `port` from the network namespace of `net_thread`.
+    pub fn new(net_thread: NetThread, ledger: &Ledger, port: u16) -> Self {
         Self {
-            room,
+            net_thread,
             ledger: ledger.clone(),
             port,
         }
@@ -48,7 +48,7 @@ impl Caller {
         let stream = Stream {
             record: Arc::clone(&record),
         };
-        self.room.start(async move {
+        self.net_thread.start(async move {
             let Ok(mut socket) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await else {
                 return record.caller.set_end(End::Refused);
             };

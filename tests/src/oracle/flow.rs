@@ -160,7 +160,7 @@ impl<'a> Inward<'a> {
             self.side.add_received(at as u64);
             let place = self.offset + at as u64;
             self.ledger
-                .accuse(Some(self.stream), format!("a wrong byte at offset {place}"));
+                .report(Some(self.stream), format!("a wrong byte at offset {place}"));
             return Err(Broken::Violated);
         }
         self.hash.update(bytes);
@@ -197,7 +197,7 @@ impl<'a> Inward<'a> {
     fn unasked(&self, got: Option<u64>) -> Broken {
         if got.is_some() {
             self.ledger
-                .accuse(Some(self.stream), "an answer without a request");
+                .report(Some(self.stream), "an answer without a request");
         }
         Broken::Violated
     }
@@ -220,7 +220,7 @@ impl<'a> Inward<'a> {
             ),
         };
         self.side.set_end(End::Early);
-        self.ledger.accuse(Some(self.stream), what);
+        self.ledger.report(Some(self.stream), what);
         Err(Broken::Violated)
     }
 }

@@ -136,7 +136,7 @@ impl Ledger {
         lock(&self.shared.streams).get(&id).cloned()
     }
 
-    pub(super) fn accuse(&self, stream: Option<u64>, what: impl Into<String>) {
+    pub(super) fn report(&self, stream: Option<u64>, what: impl Into<String>) {
         let what = what.into();
         lock(&self.shared.violations).push(Violation { stream, what });
     }

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Result, ensure};
 
-use super::{Caller, End, Job, Ledger, Pace, Room, Server, Stream};
+use super::{Caller, End, Job, Ledger, NetThread, Pace, Server, Stream};
 use crate::eventually;
 
 const SOON: Duration = Duration::from_secs(20);
@@ -36,7 +36,7 @@ struct Setting {
 
 fn setting(wrong: Wrong) -> Result<Setting> {
     let ledger = Ledger::default();
-    let server = Server::start(Room::here()?, &ledger, 0)?;
+    let server = Server::start(NetThread::here()?, &ledger, 0)?;
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let (port, target) = (listener.local_addr()?.port(), server.port());
     thread::spawn(move || {
@@ -51,7 +51,7 @@ fn setting(wrong: Wrong) -> Result<Setting> {
         }
     });
     Ok(Setting {
-        caller: Caller::new(Room::here()?, &ledger, port),
+        caller: Caller::new(NetThread::here()?, &ledger, port),
         ledger,
         _server: server,
     })
@@ -221,8 +221,8 @@ fn a_stopped_reader_reads_nothing_until_it_continues() -> Result<()> {
 #[test]
 fn an_ordered_reset_arrives_as_a_reset_at_the_other_side() -> Result<()> {
     let ledger = Ledger::default();
-    let server = Server::start(Room::here()?, &ledger, 0)?;
-    let caller = Caller::new(Room::here()?, &ledger, server.port());
+    let server = Server::start(NetThread::here()?, &ledger, 0)?;
+    let caller = Caller::new(NetThread::here()?, &ledger, server.port());
     for from_near in [true, false] {
         let stream = caller.echo(Duration::from_millis(1));
         eventually("echoes", SOON, || stream.near().answers() > 3)?;

@@ -89,31 +89,31 @@ impl Imports {
 
     /// Import cycles that share no import, so that one wrong import gives one cycle. Empty only if there is no cycle.
     /// Re-exports are not part of a cycle.
-    pub fn circles(&self) -> Vec<Vec<&Import>> {
+    pub fn cycles(&self) -> Vec<Vec<&Import>> {
         let mut by_file: ByFile<'_> = BTreeMap::new();
         for import in self.iter().filter(|import| !import.is_reexport) {
             by_file.entry(&import.file).or_default().push(import);
         }
         let mut shown = BTreeSet::new();
-        let mut circles = Vec::new();
-        for circle in by_file.keys().filter_map(|file| circle_through(file, &by_file)) {
-            let pairs: Vec<_> = circle
+        let mut cycles = Vec::new();
+        for cycle in by_file.keys().filter_map(|file| cycle_through(file, &by_file)) {
+            let pairs: Vec<_> = cycle
                 .iter()
                 .map(|import| (&import.file, &import.defined_in))
                 .collect();
             if !pairs.iter().any(|pair| shown.contains(pair)) {
                 shown.extend(pairs);
-                circles.push(circle);
+                cycles.push(cycle);
             }
         }
-        circles
+        cycles
     }
 }
 
 type ByFile<'a> = BTreeMap<&'a str, Vec<&'a Import>>;
 
 /// The shortest cycle of imports through a file.
-fn circle_through<'a>(file: &str, by_file: &ByFile<'a>) -> Option<Vec<&'a Import>> {
+fn cycle_through<'a>(file: &str, by_file: &ByFile<'a>) -> Option<Vec<&'a Import>> {
     let mut reached_by: BTreeMap<&str, &Import> = BTreeMap::new();
     let mut queue = VecDeque::from([file]);
     while let Some(from) = queue.pop_front() {
@@ -124,12 +124,12 @@ fn circle_through<'a>(file: &str, by_file: &ByFile<'a>) -> Option<Vec<&'a Import
             });
         }
     }
-    let mut circle = vec![*reached_by.get(file)?];
-    while circle[circle.len() - 1].file != file {
-        circle.push(reached_by[circle[circle.len() - 1].file.as_str()]);
+    let mut cycle = vec![*reached_by.get(file)?];
+    while cycle[cycle.len() - 1].file != file {
+        cycle.push(reached_by[cycle[cycle.len() - 1].file.as_str()]);
     }
-    circle.reverse();
-    Some(circle)
+    cycle.reverse();
+    Some(cycle)
 }
 
 #[cfg(test)]
@@ -140,10 +140,10 @@ mod tests {
         Imports::of(&Sources::from(files), "sample").unwrap()
     }
 
-    fn circles<const N: usize>(files: [(&str, &str); N]) -> Vec<String> {
+    fn cycles<const N: usize>(files: [(&str, &str); N]) -> Vec<String> {
         let imports = imports(files);
         imports
-            .circles()
+            .cycles()
             .concat()
             .iter()
             .map(|import| import.to_string())
@@ -164,7 +164,7 @@ mod tests {
             ("d.rs", "struct D;"),
         ];
         assert_eq!(
-            circles(files),
+            cycles(files),
             [
                 "a.rs:2 imports b.rs (crate::b)",
                 "b.rs:3 imports c.rs (super::c::g)",
@@ -184,7 +184,7 @@ mod tests {
             ("c.rs", "use crate::d::D;"),
             ("d.rs", "use crate::c::C;"),
         ]);
-        assert_eq!(two.circles().len(), 2);
+        assert_eq!(two.cycles().len(), 2);
         let ladder = [
             root,
             a,
@@ -192,7 +192,7 @@ mod tests {
             ("c.rs", "use crate::d::D;"),
             ("d.rs", ""),
         ];
-        assert!(circles(ladder).is_empty());
+        assert!(cycles(ladder).is_empty());
     }
 
     #[test]
@@ -204,7 +204,7 @@ mod tests {
             ("c.rs", "use crate::d::D;"),
             ("d.rs", "use crate::a::A;"),
         ];
-        assert_eq!(imports(files).circles().len(), 1);
+        assert_eq!(imports(files).cycles().len(), 1);
     }
 
     #[test]
@@ -215,7 +215,7 @@ mod tests {
             ("a/b.rs", "use super::A;"),
         ];
         assert_eq!(
-            circles(files),
+            cycles(files),
             ["a.rs:2 imports a/b.rs (b::B)", "a/b.rs:1 imports a.rs (super::A)"]
         );
     }
@@ -232,7 +232,7 @@ mod tests {
             ("a/d.rs", "pub struct D;"),
             ("c.rs", "use crate::a::{D,\n Other};"),
         ];
-        assert!(circles(files).is_empty());
+        assert!(cycles(files).is_empty());
         let imports = lines(files);
         assert!(imports.contains(&"a/b.rs:1 imports a/d.rs (super::D)".to_owned()));
         assert!(imports.contains(&"c.rs:1 imports a/d.rs (crate::a::D)".to_owned()));
@@ -246,7 +246,7 @@ mod tests {
             ("a.rs", "mod b; pub use b::B; pub struct A;\nfn f(_: B) {}"),
             ("a/b.rs", "use super::A; pub struct B;"),
         ];
-        assert_eq!(circles(files).len(), 2);
+        assert_eq!(cycles(files).len(), 2);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::{Args, Parser, Subcommand};
 use jq_tests::{
-    bench::{self, Bench, Results, Row, Work},
+    bench::{self, Benchmark, Options, Results, Row},
     require,
 };
 
@@ -62,10 +62,10 @@ struct Run {
 fn main() -> Result<ExitCode> {
     match Cli::parse().command {
         Command::List => {
-            for work in bench::works() {
-                let Work {
+            for benchmark in bench::benchmarks() {
+                let Benchmark {
                     id, name, bar, aim, ..
-                } = work;
+                } = benchmark;
                 say(&format!("{id:<16} {name}: {bar} (aim: {aim})"));
             }
             Ok(ExitCode::SUCCESS)
@@ -85,7 +85,7 @@ fn measure(run: &Run) -> Result<ExitCode> {
     );
     let chosen = chosen(&run.names)?;
     let (rounds, warm_up, length) = if run.quick { (2, 1.5, 4.0) } else { (3, 2.0, 8.0) };
-    let bench = Bench {
+    let options = Options {
         rounds: run.rounds.unwrap_or(rounds),
         warm_up: Duration::from_secs_f64(warm_up),
         length: Duration::from_secs_f64(run.seconds.unwrap_or(length)),
@@ -94,15 +94,15 @@ fn measure(run: &Run) -> Result<ExitCode> {
         say,
     };
     let (mut missed, mut failed) = (0, 0);
-    for work in chosen {
-        say(&format!("{}: {}", work.id, work.name));
-        let others = others(&bench)?;
-        match (work.run)(&bench) {
+    for benchmark in chosen {
+        say(&format!("{}: {}", benchmark.id, benchmark.name));
+        let others = others(&options)?;
+        match (benchmark.run)(&options) {
             Ok(sheet) => {
-                let row = Row::new(&work, &bench, others, sheet);
+                let row = Row::new(&benchmark, &options, others, sheet);
                 say(&format!("\n{}", row.table()));
                 missed += usize::from(!row.passed());
-                if bench.peers.is_empty() {
+                if options.peers.is_empty() {
                     keep(row, &run.out)?;
                 }
             }
@@ -130,20 +130,21 @@ fn keep(row: Row, folder: &Path) -> Result<()> {
     results.save(folder)
 }
 
-fn chosen(names: &[String]) -> Result<Vec<Work>> {
-    let all = bench::works();
+fn chosen(names: &[String]) -> Result<Vec<Benchmark>> {
+    let all = bench::benchmarks();
     let unknown = names
         .iter()
-        .find(|name| !all.iter().any(|work| work.id.starts_with(*name)));
+        .find(|name| !all.iter().any(|benchmark| benchmark.id.starts_with(*name)));
     if let Some(unknown) = unknown {
         bail!("no benchmark's name begins with {unknown}; `jq-bench list` lists all");
     }
-    let wanted = |work: &Work| names.is_empty() || names.iter().any(|name| work.id.starts_with(name));
+    let wanted =
+        |benchmark: &Benchmark| names.is_empty() || names.iter().any(|name| benchmark.id.starts_with(name));
     Ok(all.into_iter().filter(wanted).collect())
 }
 
 /// The processor time that other processes use before the measurement, in percent of one processor.
-fn others(bench: &Bench) -> Result<f64> {
+fn others(options: &Options) -> Result<f64> {
     // In hundredths of a second (proc(5)): user, nice, system, then (after idle and iowait) irq and softirq.
     let busy = || -> Result<f64> {
         let stat = fs::read_to_string("/proc/stat").context("cannot read /proc/stat")?;
@@ -153,8 +154,8 @@ fn others(bench: &Bench) -> Result<f64> {
         Ok(counted.iter().sum())
     };
     let before = busy()?;
-    bench::pass(bench.warm_up);
-    Ok((busy()? - before) / bench.warm_up.as_secs_f64())
+    bench::pass(options.warm_up);
+    Ok((busy()? - before) / options.warm_up.as_secs_f64())
 }
 
 /// Prints a line on stdout. Ignores errors.

@@ -14,7 +14,7 @@ use jq_tests::lab::{Lab, LabId, State, control};
 use jq_tests::product;
 
 use crate::cli::UpArgs;
-use crate::print::{complain, say};
+use crate::print::{print_error, say};
 
 /// Longer than waiting for another lab's engine and building all images take together.
 const PATIENCE: Duration = Duration::from_secs(30 * 60);
@@ -70,7 +70,7 @@ fn pass_on(news: &mut File) {
     let mut text = String::new();
     // An incomplete character at the end of the file is only a display error.
     if news.read_to_string(&mut text).is_ok() && !text.is_empty() {
-        complain(text.trim_end());
+        print_error(text.trim_end());
     }
 }
 

@@ -14,13 +14,13 @@ use jq_tests::lab::control::{self, Request};
 use jq_tests::lab::{self, HostName, Lab, State, Topology};
 
 use cli::{Cli, Command, Run};
-use print::{complain, say};
+use print::{print_error, say};
 
 fn main() -> ExitCode {
     match run(Cli::parse()) {
         Ok(code) => code,
         Err(error) => {
-            complain(&format!("jq-lab: {error:#}"));
+            print_error(&format!("jq-lab: {error:#}"));
             ExitCode::FAILURE
         }
     }
@@ -76,7 +76,7 @@ fn down(chosen: Option<&str>, all: bool) -> Result<()> {
     for lab in State::all().into_iter().filter(State::is_owned) {
         match control::ask(&lab.id, &Request::Down) {
             Ok(_) => say(&format!("lab {} is down", lab.id.as_str())),
-            Err(error) => complain(&format!(
+            Err(error) => print_error(&format!(
                 "lab {} was not removed, because a process owns it: {error:#}",
                 lab.id.as_str()
             )),

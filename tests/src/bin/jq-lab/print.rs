@@ -8,6 +8,6 @@ pub(crate) fn say(text: &str) {
 }
 
 /// Prints a line on stderr. Ignores errors.
-pub(crate) fn complain(text: &str) {
+pub(crate) fn print_error(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }

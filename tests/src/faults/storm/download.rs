@@ -112,11 +112,11 @@ fn serve(listener: &TcpListener, requests: &AtomicUsize, seed: u64, amount: u64)
     read_head(&mut stream)?;
     let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {amount}\r\nConnection: close\r\n\r\n");
     stream.write_all(head.as_bytes())?;
-    let (mut dice, mut hash, mut left) = (Random::new(seed, 31), Sha256::new(), amount as usize);
+    let (mut random, mut hash, mut left) = (Random::new(seed, 31), Sha256::new(), amount as usize);
     let mut chunk = vec![0; 64 * 1024];
     while left > 0 {
         for word in chunk.chunks_exact_mut(8) {
-            word.copy_from_slice(&dice.next().to_le_bytes());
+            word.copy_from_slice(&random.next().to_le_bytes());
         }
         let piece = &chunk[..chunk.len().min(left)];
         hash.update(piece);

@@ -12,14 +12,15 @@ use crate::lab::{Host, Lab};
 
 type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// A single-threaded runtime in a network namespace. Dropping it ends its tasks, which closes their sockets, and waits for that.
-pub struct Room {
-    door: Option<UnboundedSender<Task>>,
+/// A single-threaded runtime in a network namespace. Dropping it ends its tasks, which closes their sockets, and waits for
+/// them.
+pub struct NetThread {
+    sender: Option<UnboundedSender<Task>>,
     thread: Option<thread::JoinHandle<()>>,
 }
 
-impl Room {
-    /// A room in the network namespace of a host.
+impl NetThread {
+    /// A thread in the network namespace of a host.
     ///
     /// # Errors
     /// When the host's network namespace cannot be entered.
@@ -28,7 +29,7 @@ impl Room {
         host.enter(Self::here)?
     }
 
-    /// A room in the network namespace of a running container: its loopback is the container's.
+    /// A thread in the network namespace of a running container: its loopback is the container's.
     ///
     /// # Errors
     /// When the container does not exist, or its network namespace cannot be entered.
@@ -36,7 +37,7 @@ impl Room {
         lab.enter_container(id, Self::here)?
     }
 
-    /// A room in the caller's network namespace.
+    /// A thread in the caller's network namespace.
     ///
     /// # Errors
     /// When the thread or the runtime cannot be started.
@@ -45,22 +46,22 @@ impl Room {
             .enable_all()
             .build()
             .context("cannot start a runtime")?;
-        let (door, tasks) = unbounded_channel();
+        let (sender, tasks) = unbounded_channel();
         let thread = thread::Builder::new()
             .name("oracle".into())
             .spawn(move || runtime.block_on(run(tasks)))
             .context("cannot start a thread")?;
         Ok(Self {
-            door: Some(door),
+            sender: Some(sender),
             thread: Some(thread),
         })
     }
 
-    /// Starts a task. It ends when the room is dropped, at the latest.
+    /// Starts a task. It ends when this is dropped, at the latest.
     pub(crate) fn start(&self, task: impl Future<Output = ()> + Send + 'static) {
-        if let Some(door) = &self.door {
+        if let Some(sender) = &self.sender {
             // Fails only if the thread has panicked, which joining it reports.
-            let _ = door.send(Box::pin(task));
+            let _ = sender.send(Box::pin(task));
         }
     }
 }
@@ -78,9 +79,9 @@ async fn run(mut arriving: UnboundedReceiver<Task>) {
     }
 }
 
-impl Drop for Room {
+impl Drop for NetThread {
     fn drop(&mut self) {
-        self.door = None;
+        self.sender = None;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
