@@ -57,7 +57,7 @@ pub(super) const BENCHMARKS: &[Benchmark] = &[
     Benchmark {
         id: "bulk-gateway",
         name: "bulk, 100 Mbit/s 40 ms, through the gateway",
-        bar: "0.97 x raw TCP straight to the host",
+        bar: "0.97 x direct raw TCP",
         aim: "1.0 x",
         run: |options| bulk(options, wire::GATEWAY, clean),
     },

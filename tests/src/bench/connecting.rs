@@ -23,21 +23,21 @@ use crate::{
 pub(super) const BENCHMARKS: &[Benchmark] = &[
     Benchmark {
         id: "connect",
-        name: "connects, 100 Mbit/s 40 ms, agent in place",
+        name: "time to connect, 100 Mbit/s 40 ms, agent installed",
         bar: "first: 1.3 x `ssh HOST true`; second: 3 round trips + 50 ms",
-        aim: "first: less than it; second: 2 round trips + 20 ms",
+        aim: "first: faster than `ssh HOST true`; second: 2 round trips + 20 ms",
         run: |options| connects(options, wire::CLEAN),
     },
     Benchmark {
         id: "connect-gateway",
-        name: "connects through the gateway, 100 Mbit/s 40 ms, agent in place",
+        name: "time to connect through the gateway, 100 Mbit/s 40 ms, agent installed",
         bar: "first: 1.3 x `ssh HOST true`; second: 3 round trips + 50 ms",
-        aim: "first: less than it; second: 2 round trips + 20 ms",
+        aim: "first: faster than `ssh HOST true`; second: 2 round trips + 20 ms",
         run: |options| connects(options, wire::GATEWAY),
     },
     Benchmark {
         id: "size",
-        name: "the agent: its size, and what its upload takes on the link",
+        name: "agent: file size, and bytes of its upload on the link",
         bar: "8 MB; 3.5 MB",
         aim: "5 MB; 2 MB",
         run: size,
@@ -55,7 +55,7 @@ const PORT: u16 = 9104;
 fn connects(options: &Options, wire: Wire) -> Result<Sheet> {
     let place = Place::up(wire)?;
     let mut sheet = Sheet::default();
-    let (first, second) = ("first", "second, the agent being alive");
+    let (first, second) = ("first", "second, agent running");
     let trip = wire.rtt.as_secs_f64() * 1e3;
     // The first connect uploads the agent, and is not measured.
     connect(&place)?.1.disconnect()?;
@@ -120,15 +120,15 @@ fn size(_: &Options) -> Result<Sheet> {
         *cost = sent() - before;
         client.disconnect()?;
         if sheet.series.is_empty() {
-            sheet.add("first connect, with the upload", PRODUCT, "ms", took);
+            sheet.add("first connect, with upload", PRODUCT, "ms", took);
         }
     }
     let [with, without] = costs;
     sheet.add("size, stripped", PRODUCT, "MB", agent);
-    sheet.add("upload, ssh and TCP included", PRODUCT, "MB", with - without);
+    sheet.add("upload, including ssh and TCP", PRODUCT, "MB", with - without);
     sheet.judge("size, stripped", "MB", vec![agent], at_most(8.0, 5.0));
     let upload = vec![with - without];
-    sheet.judge("upload, ssh and TCP included", "MB", upload, at_most(3.5, 2.0));
+    sheet.judge("upload, including ssh and TCP", "MB", upload, at_most(3.5, 2.0));
     place.down()?;
     Ok(sheet)
 }

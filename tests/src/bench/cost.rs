@@ -19,7 +19,7 @@ use super::{
 pub(super) const BENCHMARKS: &[Benchmark] = &[
     Benchmark {
         id: "cpu",
-        name: "processor time for a GB, both ends together, no delay",
+        name: "processor time per GB, both ends together, no delay",
         bar: "1.2 x ssh -L aes128-gcm",
         aim: "0.6 x",
         run: cpu,
@@ -33,9 +33,9 @@ pub(super) const BENCHMARKS: &[Benchmark] = &[
     },
     Benchmark {
         id: "idle",
-        name: "processor time when nothing happens, 100 Mbit/s 40 ms",
+        name: "processor time when idle, 100 Mbit/s 40 ms",
         bar: "< 0.1 %",
-        aim: "no wake-ups but keep-alive",
+        aim: "no wake-ups except keep-alive",
         run: idle,
     },
 ];

@@ -16,14 +16,14 @@ use super::{
 pub(super) const BENCHMARKS: &[Benchmark] = &[
     Benchmark {
         id: "echo-clean",
-        name: "64-byte echo while bulk runs both ways, 100 Mbit/s 40 ms",
+        name: "64-byte echo during bulk transfers in both directions, 100 Mbit/s 40 ms",
         bar: "p99 <= idle + 20 ms",
         aim: "idle + 5 ms",
         run: |options| echo(options, wire::CLEAN, 20.0, 5.0),
     },
     Benchmark {
         id: "echo-slow",
-        name: "64-byte echo while bulk runs both ways, 20 Mbit/s 150 ms, one-second queue",
+        name: "64-byte echo during bulk transfers in both directions, 20 Mbit/s 150 ms, one-second queue",
         bar: "p99 <= idle + 60 ms",
         aim: "idle + 20 ms",
         run: |options| echo(options, wire::SLOW, 60.0, 20.0),
@@ -68,8 +68,8 @@ fn echo(options: &Options, wire: Wire, bar: f64, aim: f64) -> Result<Sheet> {
             let (took, [down_rate, up_rate]) = (took?, carried.ok().context("no rates")??);
             put("beside bulk, p50", nth(&took, 50.0)?, UNIT);
             put("beside bulk, p99", nth(&took, 99.0)?, UNIT);
-            put("bulk down meanwhile", down_rate, "Mbit/s");
-            put("bulk up meanwhile", up_rate, "Mbit/s");
+            put("bulk down during the echo", down_rate, "Mbit/s");
+            put("bulk up during the echo", up_rate, "Mbit/s");
             drop((down, up, echoes));
             place.settle()?;
         }

@@ -34,8 +34,8 @@ fn fairness(options: &Options) -> Result<Sheet> {
     )?;
     let whole = wire.rate.unwrap_or_default() as f64;
     let (own, other) = (
-        |direction: Direction| format!("{}: its own share", direction.name()),
-        |direction: Direction| format!("{}: left to raw TCP", direction.name()),
+        |direction: Direction| format!("{}: share of the peer", direction.name()),
+        |direction: Direction| format!("{}: share of raw TCP", direction.name()),
     );
     for round in 0..options.rounds {
         for direction in Direction::BOTH {

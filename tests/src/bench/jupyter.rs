@@ -66,7 +66,7 @@ fn jupyter(options: &Options) -> Result<Sheet> {
     await_port(&place, NEAR, START)?;
     let mut sheet = Sheet::default();
     let (launcher, idle, loaded) = (
-        "until the launcher can be used",
+        "until the launcher is usable",
         "1+1, idle",
         "1+1, during a download",
     );
@@ -81,7 +81,7 @@ fn jupyter(options: &Options) -> Result<Sheet> {
                 (launcher, visit.launcher, "s"),
                 (idle, idle_ms, "ms"),
                 (loaded, loaded_ms, "ms"),
-                ("download meanwhile", visit.mbit, "Mbit/s"),
+                ("download during the cells", visit.mbit, "Mbit/s"),
             ];
             for (what, value, unit) in figures {
                 sheet.add(what, peer, unit, value);

@@ -28,7 +28,7 @@ pub(super) const BENCHMARKS: &[Benchmark] = &[
     },
     Benchmark {
         id: "opens",
-        name: "new connections a second, no delay",
+        name: "new connections per second, no delay",
         bar: "3 x ssh -L",
         aim: "10 x",
         run: opens,
@@ -47,8 +47,8 @@ fn first_byte(options: &Options) -> Result<Sheet> {
     let place = Place::up(wire::CLEAN)?;
     let mut sheet = Sheet::default();
     let peers = Peer::start_all(options, &place, &ALL)?;
-    let what = "connect, ask, first byte";
-    let trip = "a question on a connection that stands";
+    let what = "connect, request, first byte";
+    let trip = "request on an open connection";
     let mut late = Vec::new();
     for round in 0..options.rounds {
         for peer in &peers {
@@ -88,7 +88,7 @@ fn opens(options: &Options) -> Result<Sheet> {
     let place = Place::up(wire::VETH)?;
     let mut sheet = Sheet::default();
     let peers = Peer::start_all(options, &place, &ALL)?;
-    let what = "connections that were answered";
+    let what = "answered connections";
     for round in 0..options.rounds {
         for peer in &peers {
             let entrance = peer.entrance(&place);

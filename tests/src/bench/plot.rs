@@ -54,7 +54,7 @@ pub(super) fn overview(results: &Results) -> Option<String> {
         .collect();
     (!groups.is_empty()).then(|| {
         draw(
-            "One stream down: longer is faster, each link to its own scale",
+            "One stream down: longer bars are faster, each link has its own scale",
             &groups,
         )
     })

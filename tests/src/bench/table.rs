@@ -35,7 +35,7 @@ pub(super) fn of(row: &Row) -> String {
     }
     let _ = writeln!(
         text,
-        "\n{} rounds of {} s, median (smallest..largest), on {}; others used {:.0} % of a processor before it.",
+        "\n{} rounds of {} s, median (smallest..largest), on {}; other processes used {:.0} % of a processor before it.",
         row.rounds, row.seconds, row.machine, row.others
     );
     text
