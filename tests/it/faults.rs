@@ -1,4 +1,4 @@
-//! The quick rows of the fault table. Each checks its own limit, and what must hold after every fault.
+//! The quick rows of the fault table. Each checks its own limit and the conditions that must hold after every fault.
 
 mod alone;
 mod container;

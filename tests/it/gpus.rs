@@ -1,4 +1,5 @@
-//! `--gpus` with a real dockerd and a simulated NVIDIA hook: the requested GPUs are visible in the container, or the user is told.
+//! `--gpus` with a real dockerd and a simulated NVIDIA hook: the requested GPUs are visible in the container, or there is a
+//! warning or an error.
 
 use anyhow::{Result, ensure};
 use jq_tests::{

@@ -1,4 +1,4 @@
-//! An agent in a process of its own, whose memory can be measured.
+//! An agent in a separate process, so that its memory can be measured.
 
 use std::{
     fs::File,

@@ -290,7 +290,7 @@ async fn a_successor_that_cannot_be_executed_is_refused_without_an_interruption(
     let mut stream = client.connect(echo.port);
     assert_echoes(&mut stream, b"before").await;
     let broken = host.broken_build();
-    // The check of its version makes it non-executable.
+    // The program makes itself non-executable when the agent checks its version.
     std::fs::set_permissions(&broken, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     let refused = host.upgrade(&old, &broken).await.unwrap_err();
     assert!(refused.why.contains("not a program"), "{}", refused.why);

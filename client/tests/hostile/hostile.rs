@@ -141,7 +141,7 @@ async fn an_attach_without_an_answer_times_out() {
             host.connection.closed().await;
         });
         let (began, before) = (Instant::now(), memory());
-        // In a task of its own, because a busy loop could not be cancelled here.
+        // In a separate task, because a busy loop could not be cancelled here.
         let (session, mut attaching) = (pair.session.clone(), JoinSet::new());
         attaching.spawn(async move { session.attach(client, ATTACH).await });
         let attached = timeout(2 * ATTACH, attaching.join_next()).await;

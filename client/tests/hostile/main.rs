@@ -1,4 +1,4 @@
-//! The client's session with a hostile agent, because the host may belong to somebody else.
+//! The client's session with a hostile agent: the host may belong to another person.
 #![expect(clippy::unwrap_used, reason = "a failure here fails the test")]
 
 mod host;

@@ -41,7 +41,7 @@ fn session(golden: &mut Golden) {
             .with(Capabilities::SUBSCRIBE)
             .with(Capabilities::OPENED),
     };
-    let comment = "session, generation, seconds that it is kept, capabilities";
+    let comment = "session, generation, linger time in seconds, capabilities";
     frame(golden, "attach", comment, &attach);
     let attached = AttachReply::Attached {
         boot: [1; 16],
@@ -65,7 +65,7 @@ fn session(golden: &mut Golden) {
         received: 0,
         header: Some(Header::of(&header).unwrap()),
     };
-    let comment = "stream, first offset, offset that the peer goes on from, a header, its length, JSON";
+    let comment = "stream, first offset, offset from which the peer continues, a header, its length, JSON";
     frame(golden, "open", comment, &open);
     let again = Open {
         from: 1000,
@@ -73,7 +73,7 @@ fn session(golden: &mut Golden) {
         header: None,
         ..open
     };
-    let comment = "stream, first offset, offset that the peer goes on from, no header";
+    let comment = "stream, first offset, offset from which the peer continues, no header";
     frame(golden, "open_again", comment, &again);
 }
 

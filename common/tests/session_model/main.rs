@@ -6,7 +6,7 @@
 //! - only one attachment is written to at a time; late input from another one has no effect
 //! - acknowledged ≤ delivered ≤ received ≤ sent
 //! - a reset is final
-//! - no input from a peer makes the core panic, or affects other streams than the one that it names
+//! - no input from a peer makes the core panic; invalid input resets at most the stream concerned
 //!
 //! The core has no clock: a timeout, a suspend of hours and a clock that jumps are only different orders of events, and the
 //! model generates every order.

@@ -23,7 +23,7 @@ pub(crate) const AGENT: usize = 1;
 /// Most attachments alive at once.
 pub(crate) const ATTACHMENTS: usize = 4;
 
-/// An event. An index is taken modulo what there is; an event that is impossible now has no effect.
+/// An event. An index is taken modulo the number of choices. An event that is impossible at the moment has no effect.
 #[derive(Clone, Debug)]
 pub(crate) enum Event {
     Open,

@@ -1,4 +1,4 @@
-//! Errors on the way to a host: its name, the network, the login, its key, its shell, UDP.
+//! Errors while connecting to a host: its name, the network, the login, its key, its shell, UDP.
 
 use std::{
     path::Path,

@@ -18,7 +18,7 @@ pub(super) fn last(length: Duration) {
     thread::sleep(length);
 }
 
-/// Sleeps while a fault lasts, at most until `over` holds. Returns whether it did.
+/// Sleeps while a fault lasts, but only until `over` holds. Returns whether `over` holds.
 pub(super) fn last_unless(length: Duration, mut over: impl FnMut() -> bool) -> bool {
     let deadline = Instant::now() + length;
     while !over() {

@@ -42,7 +42,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         id: "F23",
-        name: "the laptop's clock is 10 years ahead, or behind",
+        name: "the laptop's clock is 10 years ahead, or 10 years behind",
         bar: "no effect",
         quick: true,
         engine: false,

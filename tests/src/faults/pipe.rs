@@ -23,7 +23,7 @@ home, rng = os.environ["HOME"], random.Random(1)
 command = ["/usr/bin/ssh"] + sys.argv[1:]
 if "-M" in command or "-G" in command:
     os.execv(command[0], command)
-# Who kills this one means ssh.
+# Killing this process must also kill ssh.
 with_this = lambda: ctypes.CDLL(None).prctl(1, 9)
 real = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, preexec_fn=with_this)
 def carry(source, sink):

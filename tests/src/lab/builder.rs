@@ -51,7 +51,7 @@ impl Builder {
         self
     }
 
-    /// The round-trip time of the laptop's link, half of it each way. Default: none.
+    /// The round-trip time of the laptop's link, half of it in each direction. Default: none.
     #[must_use]
     pub fn rtt(mut self, rtt: Duration) -> Self {
         self.far.delay = rtt / 2;

@@ -12,7 +12,7 @@ pub struct Conditions {
     pub delay: Duration,
     /// Added to or taken from `delay`, evenly distributed. Does not change the order of packets.
     pub jitter: Duration,
-    /// Which packets are lost on the way.
+    /// Which packets are lost.
     pub loss: Loss,
     /// Bits per second, counting whole IP packets. None: no limit.
     pub rate: Option<u64>,

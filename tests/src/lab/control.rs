@@ -62,7 +62,7 @@ type Answer = std::result::Result<Vec<LinkStatus>, String>;
 /// [`Request::Links`], otherwise nothing.
 pub fn ask(id: &LabId, request: &Request) -> Result<Vec<LinkStatus>> {
     let stream = UnixStream::connect(id.control_socket())
-        .with_context(|| format!("lab {} is not held by `jq-lab up`", id.as_str()))?;
+        .with_context(|| format!("lab {} does not belong to `jq-lab up`", id.as_str()))?;
     send(&stream, request)?;
     let answer: Answer = receive(&stream)?;
     answer.map_err(|error| anyhow!(error))

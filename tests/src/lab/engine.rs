@@ -56,7 +56,7 @@ impl Engine {
         Ok(engine)
     }
 
-    /// Stops dockerd, and with it all containers unless [`Self::set_options`] asked for `--live-restore`.
+    /// Stops dockerd. This also stops all containers, unless [`Self::set_options`] has set `--live-restore`.
     pub fn stop(&mut self) -> Result<()> {
         self.daemon.take().map_or(Ok(()), |mut daemon| daemon.stop(STOP))
     }

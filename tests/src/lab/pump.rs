@@ -16,7 +16,7 @@ use super::link::{Way, lock};
 
 /// Larger than any packet of the lab's devices.
 const LARGEST: usize = 65_536;
-/// How many packets are read before those that are due are delivered.
+/// Number of packets that are read at once, before due packets are delivered.
 const BATCH: usize = 64;
 
 pub(crate) struct Pump {
@@ -30,7 +30,7 @@ pub(crate) struct Pump {
 /// A packet in flight: its time of arrival, its order among packets with the same time, and its bytes.
 type Travelling = Reverse<(Duration, u64, Box<[u8]>)>;
 
-/// Carries packets on a thread of its own until `stop` becomes readable or a device fails.
+/// Carries packets on a separate thread until `stop` becomes readable or a device fails.
 pub(crate) fn start(name: String, pump: Pump) -> Result<JoinHandle<()>> {
     let body = move || {
         // The pump ends early only if a device was removed. Then there are no more packets to carry.

@@ -87,7 +87,7 @@ impl Sshd {
         self.launch()
     }
 
-    /// Gives the host another key, as if it had been reinstalled or were another machine.
+    /// Replaces the host key, as if the host had been reinstalled or were another machine.
     pub fn change_host_key(&mut self) -> Result<()> {
         ssh::make_key(&ssh::host_key(&self.host), "changed")?;
         self.stop()?;

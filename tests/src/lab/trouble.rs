@@ -66,7 +66,7 @@ impl Host {
         self.install_script("uname", &script.join("\n"))
     }
 
-    /// Gives the user another login shell.
+    /// Sets the user's login shell.
     pub fn set_shell(&self, shell: &Path) -> Result<()> {
         let _lock = user::accounts_lock()?;
         tools::run("usermod", ["--shell", &*shell.to_string_lossy(), &self.user.name]).map(drop)

@@ -113,7 +113,7 @@ pub(super) struct Inward<'a> {
     buffer: Vec<u8>,
 }
 
-/// What a reader needs to know about the stream and the writer.
+/// The reading side, its peer, and the expected content of the stream.
 #[derive(Clone, Copy)]
 pub(super) struct Reader<'a> {
     pub(super) side: &'a Side,

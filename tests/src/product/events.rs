@@ -40,7 +40,7 @@ pub struct Container {
 pub struct Forwarded {
     /// Local port.
     pub port: u16,
-    /// What it reaches.
+    /// The target.
     pub target: String,
 }
 

@@ -63,12 +63,12 @@ pub(crate) enum Command {
     Sshd {
         /// gateway or gpu.
         host: HostName,
-        /// What to do.
+        /// Whether to start or stop it.
         run: Run,
     },
     /// Start or stop the GPU host's dockerd.
     Engine {
-        /// What to do.
+        /// Whether to start or stop it.
         run: Run,
     },
     /// Build the images that are not in the cache.
@@ -114,7 +114,7 @@ pub(crate) struct LinkArgs {
 /// Conditions to change. Percentages are of packets.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ConditionArgs {
-    /// Round-trip time in milliseconds, half of it each way.
+    /// Round-trip time in milliseconds, half of it in each direction.
     #[arg(long)]
     rtt_ms: Option<f64>,
     /// Jitter of each direction in milliseconds, added or subtracted.

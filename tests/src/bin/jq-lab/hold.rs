@@ -38,7 +38,7 @@ pub(crate) fn up(_args: &UpArgs) -> Result<()> {
         .process_group(0);
     let mut holder = command
         .spawn()
-        .context("cannot start the process that holds the lab")?;
+        .context("cannot start the process that owns the lab")?;
     let stdout = holder.stdout.take().context("the holder has no stdout")?;
     let (tell, told) = mpsc::channel();
     thread::spawn(move || {

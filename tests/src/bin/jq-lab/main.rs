@@ -1,4 +1,4 @@
-//! `jq-lab`: uses the lab by hand.
+//! `jq-lab`: the lab for manual use.
 
 mod cli;
 mod hold;
