@@ -132,7 +132,7 @@ fn a_port_without_a_listener_resets_each_connection_and_is_reported_once() -> Re
 }
 
 /// Open connections, each of which has carried a byte in both directions.
-fn talking(lab: &Lab, count: usize) -> Result<Vec<TcpStream>> {
+fn open_connections(lab: &Lab, count: usize) -> Result<Vec<TcpStream>> {
     (0..count)
         .map(|_| {
             let mut stream = dial(lab.laptop(), 7000)?;
@@ -163,7 +163,7 @@ fn connections_stay_open_while_the_host_is_unreachable_and_resume_when_it_is_bac
         return Ok(());
     }
     let Forwarding { mut client, lab } = forwarding()?;
-    let mut streams = talking(&lab, 100)?;
+    let mut streams = open_connections(&lab, 100)?;
     lab.link().set_up(false);
     for stream in &mut streams {
         stream.write_all(b"y")?;
@@ -187,7 +187,7 @@ fn every_open_connection_is_reset_however_the_client_ends() -> Result<()> {
     }
     for signal in [Signal::INT, Signal::TERM, Signal::KILL] {
         let Forwarding { mut client, lab } = forwarding()?;
-        let streams = talking(&lab, 100)?;
+        let streams = open_connections(&lab, 100)?;
         client.signal(signal)?;
         client.wait()?;
         all_reset(streams)?;

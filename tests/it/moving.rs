@@ -120,7 +120,7 @@ fn silenced_sockets_send_nothing_but_new_sockets_do() -> Result<()> {
         sender(&new, &outside, there)?.is_some(),
         "a new socket is silenced too"
     );
-    lab.laptop().carry_again()?;
+    lab.laptop().restore_udp()?;
     ensure!(sender(&inside, &outside, there)?.is_some());
     lab.down()
 }

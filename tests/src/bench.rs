@@ -17,7 +17,7 @@ mod echo;
 mod fairness;
 mod figures;
 mod flow;
-mod idlers;
+mod idle_streams;
 mod jupyter;
 mod opening;
 mod peers;
@@ -36,7 +36,7 @@ use anyhow::Result;
 
 pub use self::clock::last as pass;
 pub use self::figures::{Bound, Grade, Series, Sheet, Spread, Verdict};
-pub use self::idlers::have_idle_streams;
+pub use self::idle_streams::hold_idle_streams;
 pub use self::results::{Results, Row};
 
 /// A benchmark: something that users do, measured.

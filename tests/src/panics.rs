@@ -12,7 +12,7 @@ use std::{
 };
 
 /// The start of the standard library's panic message.
-const SIGN: &str = "panicked at ";
+const PANIC_MARK: &str = "panicked at ";
 
 /// The panics in a text: for each one its location and the next line, which has the reason.
 #[must_use]
@@ -20,7 +20,7 @@ pub fn in_text(text: &str) -> Vec<String> {
     let mut lines = text.lines().peekable();
     let mut found = Vec::new();
     while let Some(line) = lines.next() {
-        if line.contains(SIGN) {
+        if line.contains(PANIC_MARK) {
             let why = lines.peek().copied().unwrap_or_default();
             found.push(format!("{line} {why}"));
         }
@@ -46,7 +46,7 @@ pub(crate) struct Reader {
 
 impl Reader {
     /// The panics that were written to a log since the last call. A missing log has none.
-    pub(crate) fn look(&mut self, log: &Path) -> Vec<String> {
+    pub(crate) fn new_panics(&mut self, log: &Path) -> Vec<String> {
         let new = self.new_lines(log).unwrap_or_default();
         let found = in_text(&new).into_iter();
         found.map(|panic| format!("{}: {panic}", log.display())).collect()
@@ -91,11 +91,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let log = folder.path().join("log");
         let mut reader = Reader::default();
-        assert!(reader.look(&log).is_empty());
+        assert!(reader.new_panics(&log).is_empty());
         fs::write(&log, format!("INFO a long line of the first process\n{MESSAGE}")).unwrap();
-        assert!(!reader.look(&log).is_empty());
+        assert!(!reader.new_panics(&log).is_empty());
         fs::write(&log, MESSAGE).unwrap();
-        assert!(!reader.look(&log).is_empty());
+        assert!(!reader.new_panics(&log).is_empty());
     }
 
     #[test]
@@ -114,11 +114,11 @@ mod tests {
             let mut file = fs::File::options().create(true).append(true).open(&log).unwrap();
             file.write_all(piece.as_bytes()).unwrap();
             if piece == "why\n" {
-                assert!(reader.look(&log)[0].ends_with("x.rs:1:1: why"));
+                assert!(reader.new_panics(&log)[0].ends_with("x.rs:1:1: why"));
             } else {
-                reader.look(&log);
+                reader.new_panics(&log);
             }
         }
-        assert!(reader.look(&log).is_empty());
+        assert!(reader.new_panics(&log).is_empty());
     }
 }

@@ -31,13 +31,13 @@ use crate::{
 /// A socket that drops the agent's packets, or all except Retry, which demands proof of an address (RFC 9000, section
 /// 17.2.5).
 #[derive(Debug)]
-struct Deaf {
+struct DroppingSocket {
     socket: Arc<UdpCarrier>,
     retries: bool,
     answered: AtomicBool,
 }
 
-impl AsyncUdpSocket for Deaf {
+impl AsyncUdpSocket for DroppingSocket {
     fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
         self.socket.clone().create_io_poller()
     }
@@ -72,7 +72,7 @@ impl AsyncUdpSocket for Deaf {
 /// An endpoint of an unknown client whose handshakes never complete.
 fn endpoint_without_replies(retries: bool) -> quinn::Endpoint {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let socket = Deaf {
+    let socket = DroppingSocket {
         socket: UdpCarrier::new(socket).unwrap(),
         retries,
         answered: AtomicBool::new(false),

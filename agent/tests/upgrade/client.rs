@@ -111,7 +111,7 @@ impl Client {
     }
 
     /// Waits until the agent says on the connection of `generation` that the workload runs.
-    pub(crate) async fn hears_that_it_runs(&self, generation: u64) {
+    pub(crate) async fn waits_until_running(&self, generation: u64) {
         let mut workload = self.shared.workload.subscribe();
         let runs = workload.wait_for(|heard| *heard == (generation, WorkloadState::Running));
         timeout(PATIENCE, runs).await.expect("an update").unwrap();

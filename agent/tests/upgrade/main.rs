@@ -227,14 +227,14 @@ async fn a_workload_is_reachable_after_an_upgrade_and_its_subscribers_get_an_upd
     let port = echo.port;
     client.start(process()).await;
     client.subscribe();
-    client.hears_that_it_runs(1).await;
+    client.waits_until_running(1).await;
     let mut before = client.forward(Target::workload(port));
     assert_echoes(&mut before, b"before").await;
     host.bootstrap(&new, client.fingerprint()).await;
     let mut after = client.forward(Target::workload(port));
     assert_echoes(&mut after, b"after").await;
     assert_echoes(&mut before, b"still there").await;
-    client.hears_that_it_runs(2).await;
+    client.waits_until_running(2).await;
     client.check();
 }
 

@@ -74,7 +74,11 @@ impl Pair {
     }
 
     /// Attaches the session to a new connection whose agent sends `table`.
-    pub(crate) async fn carry(&self, epoch: u8, table: Vec<Entry>) -> Result<(Talk, Host), AttachError> {
+    pub(crate) async fn carry(
+        &self,
+        epoch: u8,
+        table: Vec<Entry>,
+    ) -> Result<(ControlTask, Host), AttachError> {
         self.carry_as(Capabilities::OURS, epoch, table).await
     }
 
@@ -84,7 +88,7 @@ impl Pair {
         capabilities: Capabilities,
         epoch: u8,
         table: Vec<Entry>,
-    ) -> Result<(Talk, Host), AttachError> {
+    ) -> Result<(ControlTask, Host), AttachError> {
         let (client, agent) = self.connect().await;
         let host = async {
             let mut host = Host::begin(agent).await;
@@ -92,14 +96,14 @@ impl Pair {
             host
         };
         let (attached, host) = tokio::join!(self.session.attach(client, ATTACH), host);
-        Ok((Talk::begin(&self.session, attached?), host))
+        Ok((ControlTask::begin(&self.session, attached?), host))
     }
 }
 
 /// The client's control stream, which runs in a task.
-pub(crate) struct Talk(JoinSet<Detached>);
+pub(crate) struct ControlTask(JoinSet<Detached>);
 
-impl Talk {
+impl ControlTask {
     fn begin(session: &Arc<Session>, attached: Attached) -> Self {
         let connection = attached.connection.clone();
         let (_, mut control) = session.install(attached).expect("the attachment is not newer");

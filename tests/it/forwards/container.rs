@@ -13,7 +13,7 @@ use jq_tests::{
     require,
 };
 
-use super::{Forwarding, all_reset, pattern, talking};
+use super::{Forwarding, all_reset, open_connections, pattern};
 
 /// An image with a single program, which echoes on ports 7000 and 7001 of its loopback.
 const IMAGE: &str = "jq-lab/static";
@@ -68,10 +68,10 @@ fn a_killed_agent_resets_every_open_connection() -> Result<()> {
         return Ok(());
     }
     let Forwarding { client, lab } = forwarding()?;
-    let streams = talking(&lab, 100)?;
+    let streams = open_connections(&lab, 100)?;
     lab.gpu().run(r#"pkill -KILL -u "$(id -u)" -f '[-]-run-dir'"#)?;
     all_reset(streams)?;
-    drop(talking(&lab, 1)?);
+    drop(open_connections(&lab, 1)?);
     client.disconnect()?;
     lab.down()
 }

@@ -107,7 +107,7 @@ fn size(_: &Options) -> Result<Sheet> {
     const MB: f64 = 1e6;
     let mut sheet = Sheet::default();
     let agent = std::fs::metadata(product::agent_binary())?.len() as f64 / MB;
-    let place = Place::up(wire::ROOMY)?;
+    let place = Place::up(wire::LARGE_QUEUE)?;
     let sent = || {
         let way = place.lab.link().counters_from(HostName::Laptop);
         way.map(|way| way.bytes as f64 / MB).unwrap_or_default()

@@ -9,7 +9,7 @@ use super::{
     clock::last,
     figures::{Sheet, at_most},
     flow::{Direction, Flow, rates},
-    idlers::{self, Idlers},
+    idle_streams::{self, IdleProcess},
     peers::{Peer, Who},
     place::Place,
     process::{Processes, forget},
@@ -131,7 +131,7 @@ const LONG: &str = "one stream, 300 Mbit/s 80 ms";
 const MANY: &str = "10,000 idle streams";
 
 fn memory(options: &Options) -> Result<Sheet> {
-    idlers::raise_descriptors()?;
+    idle_streams::raise_descriptors()?;
     let mut sheet = Sheet::default();
     for (wire, what) in [(wire::VETH, MACHINE), (wire::LONG, LONG)] {
         let place = Place::up(wire)?;
@@ -140,12 +140,12 @@ fn memory(options: &Options) -> Result<Sheet> {
             if wire == wire::VETH {
                 forget(&place)?;
                 let peer = Peer::start(&place, Who::Product)?;
-                let idlers = Idlers::start(&place, &peer)?;
+                let process = IdleProcess::start(&place, &peer)?;
                 last(options.warm_up);
                 let ends = ends(&place, Who::Product);
                 note(&mut sheet, options, round, MANY, Who::Product, &residents(&ends)?);
-                drop(idlers);
-                place.target.let_go();
+                drop(process);
+                place.target.close_held();
             }
         }
         place.down()?;

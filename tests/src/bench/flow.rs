@@ -18,7 +18,7 @@ use super::{
     clock::last,
     peers::Peer,
     place::Place,
-    target::{ECHO_BYTES, Wish, noise, pour, swallow},
+    target::{ECHO_BYTES, Wish, random_bytes, receive_all, send_repeatedly},
 };
 
 /// The direction of data.
@@ -60,7 +60,7 @@ impl Flow {
     pub(super) fn down(place: &Place, peer: &Peer, wish: Wish) -> Result<Self> {
         let (socket, arrived) = (peer.call(place, wish)?, Arc::default());
         let (mine, count) = (socket.try_clone()?, Arc::clone(&arrived));
-        let worker = thread::spawn(move || swallow(&mine, &count));
+        let worker = thread::spawn(move || receive_all(&mine, &count));
         Ok(Self {
             socket,
             arrived,
@@ -74,7 +74,7 @@ impl Flow {
         let arrived = place.target.tally(number);
         let socket = peer.call(place, Wish::Up(number))?;
         let mine = socket.try_clone()?;
-        let worker = thread::spawn(move || pour(&mine, &noise()));
+        let worker = thread::spawn(move || send_repeatedly(&mine, &random_bytes()));
         Ok(Self {
             socket,
             arrived,

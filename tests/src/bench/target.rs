@@ -104,7 +104,7 @@ impl Target {
             thread::spawn(move || {
                 while let Ok((socket, _)) = listener.accept() {
                     // A caller that disconnected, or sent no valid wish.
-                    let _ = greet(socket, &state);
+                    let _ = serve(socket, &state);
                 }
             })
         });
@@ -124,7 +124,7 @@ impl Target {
     }
 
     /// Closes the connections of [`Wish::Hold`].
-    pub(super) fn let_go(&self) {
+    pub(super) fn close_held(&self) {
         locked(&self.state.held).clear();
     }
 }
@@ -143,7 +143,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn greet(mut socket: TcpStream, state: &Arc<State>) -> std::io::Result<()> {
+fn serve(mut socket: TcpStream, state: &Arc<State>) -> std::io::Result<()> {
     socket.set_nodelay(true)?;
     socket.set_read_timeout(Some(PATIENCE))?;
     let mut wish = [0; Wish::LEN];
@@ -159,14 +159,14 @@ fn greet(mut socket: TcpStream, state: &Arc<State>) -> std::io::Result<()> {
             let tally = locked(&state.tallies).remove(&number);
             if let Some(tally) = tally {
                 // These threads end when their sockets close.
-                thread::spawn(move || swallow(&socket, &tally));
+                thread::spawn(move || receive_all(&socket, &tally));
             }
         }
         Some(Wish::Down) => {
-            thread::spawn(move || pour(&socket, &noise()));
+            thread::spawn(move || send_repeatedly(&socket, &random_bytes()));
         }
         Some(Wish::Table) => {
-            thread::spawn(move || pour(&socket, &table()));
+            thread::spawn(move || send_repeatedly(&socket, &table()));
         }
         Some(Wish::Echo) => {
             thread::spawn(move || echo(&socket));
@@ -177,7 +177,7 @@ fn greet(mut socket: TcpStream, state: &Arc<State>) -> std::io::Result<()> {
 }
 
 /// Receives bytes until the end, and counts them.
-pub(super) fn swallow(socket: &TcpStream, tally: &AtomicU64) {
+pub(super) fn receive_all(socket: &TcpStream, tally: &AtomicU64) {
     let mut room = vec![0; CHUNK];
     // TRUNC: the kernel discards the bytes instead of copying them (tcp(7)).
     while let Ok((_, count @ 1..)) = recv(socket, &mut room[..], RecvFlags::TRUNC) {
@@ -186,13 +186,13 @@ pub(super) fn swallow(socket: &TcpStream, tally: &AtomicU64) {
 }
 
 /// Sends `bytes` repeatedly until the connection fails.
-pub(super) fn pour(mut socket: &TcpStream, bytes: &[u8]) {
+pub(super) fn send_repeatedly(mut socket: &TcpStream, bytes: &[u8]) {
     while !bytes.is_empty() && socket.write_all(bytes).is_ok() {}
     let _ = socket.shutdown(Shutdown::Both);
 }
 
 /// Incompressible bytes.
-pub(super) fn noise() -> Vec<u8> {
+pub(super) fn random_bytes() -> Vec<u8> {
     let mut bytes = vec![0; CHUNK];
     // Without random bytes no caller receives anything, and the benchmark fails.
     getrandom::fill(&mut bytes).map_or_else(|_| Vec::new(), |()| bytes)
@@ -200,8 +200,8 @@ pub(super) fn noise() -> Vec<u8> {
 
 /// A table as programs write it, in text.
 fn table() -> Vec<u8> {
-    let noise = noise();
-    let (values, _) = noise.as_chunks::<8>();
+    let random_bytes = random_bytes();
+    let (values, _) = random_bytes.as_chunks::<8>();
     let rows = values.iter().enumerate().flat_map(|(row, value)| {
         let [a, b, c, d, ..] = *value;
         let (x, y) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));

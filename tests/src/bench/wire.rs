@@ -89,7 +89,7 @@ pub(super) const SLOW: Wire = Wire {
 };
 
 /// 100 Mbit/s, 40 ms, with a queue that holds everything that is sent: nothing is lost, so nothing is sent twice.
-pub(super) const ROOMY: Wire = Wire {
+pub(super) const LARGE_QUEUE: Wire = Wire {
     queue: 100_000_000,
     ..CLEAN
 };

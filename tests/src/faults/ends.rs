@@ -47,7 +47,7 @@ fn half_closed(_: &Bench) -> Result<Outcome> {
         last(Duration::from_secs(3));
         site.lab.link().set_up(true);
         streams.iter().try_for_each(|stream| stream.complete(SOON))?;
-        site.nothing_held()?;
+        site.check_nothing_leaked()?;
     }
     site.finish()?;
     Ok(Outcome::default().with("replies complete", (ROUNDS * 10) as f64, "", Limit::Told))

@@ -38,7 +38,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         bar: "all succeed",
         quick: true,
         engine: false,
-        run: crowd,
+        run: concurrent_uploads,
     },
     Scenario {
         id: "F23",
@@ -125,7 +125,7 @@ fn no_partial(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
-fn crowd(_: &Bench) -> Result<Outcome> {
+fn concurrent_uploads(_: &Bench) -> Result<Outcome> {
     const CLIENTS: u16 = 20;
     let lab = Plan::default().lab()?;
     lab.laptop().install(&client_binary(), "jq-client")?;

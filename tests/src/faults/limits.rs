@@ -193,7 +193,7 @@ fn saturated(_: &Bench) -> Result<Outcome> {
         let now = count();
         still += u32::from(now[0] == before[0]) + u32::from(now[1] == before[1]);
         before = now;
-        site.no_violation()
+        site.check_no_violation()
     })?;
     let silences = streams
         .iter()

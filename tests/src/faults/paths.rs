@@ -47,7 +47,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         bar: "no stream stalls without the sshd; usable within 5 s after the relay was killed",
         quick: false,
         engine: false,
-        run: sshd_away,
+        run: sshd_stopped,
     },
 ];
 
@@ -118,7 +118,7 @@ fn relay_killed(_: &Bench) -> Result<Outcome> {
         .noting(format!("path now: {path}")))
 }
 
-fn sshd_away(_: &Bench) -> Result<Outcome> {
+fn sshd_stopped(_: &Bench) -> Result<Outcome> {
     let mut site = Plan::gateway().up()?;
     let trio = Trio::start(&site)?;
     site.lab.sshd(HostName::Gateway).stop_all()?;

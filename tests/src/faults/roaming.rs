@@ -195,7 +195,7 @@ fn silence(_: &Bench) -> Result<Outcome> {
         last(Duration::from_millis(50));
         let mark = trio.mark();
         usable.push(trio.moved_since(&mark, 1_000_000)?);
-        laptop.carry_again()?;
+        laptop.restore_udp()?;
         last(Duration::from_secs(1));
     }
     ended(

@@ -219,7 +219,7 @@ impl Site {
     }
 
     /// Fails if the oracle has seen a violation.
-    pub(super) fn no_violation(&self) -> Result<()> {
+    pub(super) fn check_no_violation(&self) -> Result<()> {
         let found = self.ledger.violations();
         let mut text = String::new();
         for violation in found.iter().take(5) {
@@ -231,18 +231,18 @@ impl Site {
 
     /// Checks the conditions that must hold after every fault, and removes the lab. All streams must have ended before.
     pub(super) fn finish(mut self) -> Result<()> {
-        self.no_violation()?;
-        self.nothing_held()?;
+        self.check_no_violation()?;
+        self.check_nothing_leaked()?;
         self.client.signal(Signal::INT)?;
         let status = self.client.wait()?;
         ensure!(status.success(), "the client ended with {status}");
-        self.nobody_left()?;
-        self.no_violation()?;
+        self.check_all_processes_end()?;
+        self.check_no_violation()?;
         self.lab.down()
     }
 
     /// Checks that no descriptor and no half-closed socket of an ended stream is left.
-    pub(super) fn nothing_held(&self) -> Result<()> {
+    pub(super) fn check_nothing_leaked(&self) -> Result<()> {
         for (process, before) in &self.before {
             let most = before + OTHER_PATH;
             let mut now = None;
@@ -265,7 +265,7 @@ impl Site {
     }
 
     /// Checks that all processes end on SIGTERM.
-    fn nobody_left(&mut self) -> Result<()> {
+    fn check_all_processes_end(&mut self) -> Result<()> {
         for host in hosts(&self.lab) {
             for role in ["serve", "relay"] {
                 for agent in Process::agents(host, role) {

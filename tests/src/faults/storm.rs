@@ -158,7 +158,7 @@ impl Storm {
             Fault::Silence => {
                 laptop.silence_udp_of(site.client.pid())?;
                 let done = last_unless(length, over);
-                laptop.carry_again()?;
+                laptop.restore_udp()?;
                 return Ok(done);
             }
             Fault::KillRelay => {

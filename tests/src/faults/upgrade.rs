@@ -45,7 +45,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         bar: "each works or is refused within 45 s",
         quick: true,
         engine: false,
-        run: unfit,
+        run: unsuitable,
     },
 ];
 
@@ -178,7 +178,7 @@ fn container_start(site: &Site) -> Result<String> {
         .docker(["inspect", "-f", "{{.Id}} {{.State.StartedAt}}", id])
 }
 
-fn unfit(_: &Bench) -> Result<Outcome> {
+fn unsuitable(_: &Bench) -> Result<Outcome> {
     let site = Plan::default().up()?;
     let trio = Trio::start(&site)?;
     let scripts = [

@@ -144,7 +144,7 @@ impl Builder {
             )?;
             lab.links.push(link);
         }
-        ssh::introduce(self.topology, &lab.state.hosts)?;
+        ssh::create_keys(self.topology, &lab.state.hosts)?;
         for host in lab
             .state
             .hosts

@@ -106,7 +106,7 @@ impl Topology {
     }
 
     pub(crate) fn wires(self) -> &'static [Wire] {
-        const VIA: [Wire; 2] = [
+        const GATEWAY: [Wire; 2] = [
             Wire {
                 ends: [HostName::Laptop, HostName::Gateway],
                 subnet: 1,
@@ -116,11 +116,11 @@ impl Topology {
                 subnet: 2,
             },
         ];
-        const STRAIGHT: [Wire; 1] = [Wire {
+        const DIRECT: [Wire; 1] = [Wire {
             ends: [HostName::Laptop, HostName::Gpu],
             subnet: 3,
         }];
-        const TWICE: [Wire; 3] = [
+        const TWO_GATEWAYS: [Wire; 3] = [
             Wire {
                 ends: [HostName::Laptop, HostName::Gw1],
                 subnet: 4,
@@ -135,9 +135,9 @@ impl Topology {
             },
         ];
         match self {
-            Self::Gateway => &VIA,
-            Self::Direct => &STRAIGHT,
-            Self::TwoGateways => &TWICE,
+            Self::Gateway => &GATEWAY,
+            Self::Direct => &DIRECT,
+            Self::TwoGateways => &TWO_GATEWAYS,
         }
     }
 

@@ -46,7 +46,7 @@ impl Host {
     }
 
     /// Silently drops all packets to and from the UDP sockets that the process has now. Sockets that it opens later are not
-    /// affected. [`Self::carry_again`] undoes it.
+    /// affected. [`Self::restore_udp`] undoes it.
     pub fn silence_udp_of(&self, pid: Pid) -> Result<()> {
         let mut ports = String::new();
         let mark = format!("pid={},", pid.as_raw_nonzero());
@@ -75,7 +75,7 @@ impl Host {
     }
 
     /// Ends [`Self::silence_udp_of`].
-    pub fn carry_again(&self) -> Result<()> {
+    pub fn restore_udp(&self) -> Result<()> {
         self.run_as_root("nft 'add table inet jqquiet; delete table inet jqquiet'")
             .map(drop)
     }

@@ -34,21 +34,21 @@ pub(crate) fn host_key(host: &Host) -> PathBuf {
 
 /// Creates the keys of hosts and users, and authorises the users: each user may log in on all hosts that are further from
 /// the laptop than its own.
-pub(crate) fn introduce(topology: Topology, hosts: &[Host]) -> Result<()> {
+pub(crate) fn create_keys(topology: Topology, hosts: &[Host]) -> Result<()> {
     let mut known = String::new();
     for host in hosts.iter().filter(|host| host.name != HostName::Laptop) {
         let line = make_key(&host_key(host), &host.name.to_string())?;
         let key = line.rsplit_once(' ').map_or(line.as_str(), |(key, _comment)| key);
         let _ = writeln!(known, "{},{} {key}", host.address, host.address6);
     }
-    let mut welcome = String::new();
+    let mut authorized_keys = String::new();
     for host in hosts {
         if host.name != HostName::Laptop {
             host.user
-                .write(&host.home().join(".ssh/authorized_keys"), &welcome, 0o600)?;
+                .write(&host.home().join(".ssh/authorized_keys"), &authorized_keys, 0o600)?;
         }
         if host.name != HostName::Gpu {
-            let _ = writeln!(welcome, "{}", make_user(topology, host, hosts, &known)?);
+            let _ = writeln!(authorized_keys, "{}", make_user(topology, host, hosts, &known)?);
         }
     }
     Ok(())

@@ -35,7 +35,7 @@ impl LogWatch {
             loop {
                 let is_last = stopped.recv_timeout(PAUSE) != Err(RecvTimeoutError::Timeout);
                 for log in logs(&folders, has_engine) {
-                    found.extend(reader.look(&log));
+                    found.extend(reader.new_panics(&log));
                 }
                 if is_last {
                     return found;

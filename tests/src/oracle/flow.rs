@@ -21,7 +21,7 @@ use super::{
 const CHUNK: usize = 64 * 1024;
 
 /// Bytes that a rate-limited reader reads at once.
-const SIP: usize = 4 * 1024;
+const SMALL_READ: usize = 4 * 1024;
 
 /// Why a stream ended before both directions were complete.
 pub(super) enum Broken {
@@ -149,7 +149,7 @@ impl<'a> Inward<'a> {
     pub(super) async fn some(&mut self, most: u64) -> Result<Option<u64>, Broken> {
         let mut orders = self.side.watch();
         let pace = allowed(&mut orders).await;
-        let most = (most as usize).min(if pace == Pace::Full { CHUNK } else { SIP });
+        let most = (most as usize).min(if pace == Pace::Full { CHUNK } else { SMALL_READ });
         self.buffer.resize(most, 0);
         let got = self.socket.read(&mut self.buffer).await?;
         if got == 0 {
@@ -194,7 +194,7 @@ impl<'a> Inward<'a> {
     }
 
     /// Records that data or an end arrived without a request.
-    fn unasked(&self, got: Option<u64>) -> Broken {
+    fn unexpected(&self, got: Option<u64>) -> Broken {
         if got.is_some() {
             self.ledger
                 .report(Some(self.stream), "an answer without a request");
@@ -277,7 +277,7 @@ pub(super) async fn converse(
     loop {
         tokio::select! {
             () = ordered(&mut orders, |orders| orders.finish || orders.questions > asked) => {}
-            unasked = back.some(1) => return Err(back.unasked(unasked?)),
+            data = back.some(1) => return Err(back.unexpected(data?)),
         }
         let now = *orders.borrow();
         if now.finish {

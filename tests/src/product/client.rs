@@ -28,10 +28,10 @@ const CONNECT: Duration = Duration::from_secs(180);
 const END: Duration = Duration::from_secs(30);
 
 /// Time limit for reading the remaining output of a client that has ended.
-const LAST_WORDS: Duration = Duration::from_millis(200);
+const STDERR_WAIT: Duration = Duration::from_millis(200);
 
 /// Number of events that an error message shows.
-const STORY: usize = 30;
+const RECENT_EVENTS: usize = 30;
 
 /// A running `jq-client connect`. Dropping it kills the process, and fails the test if the client panicked.
 pub struct Client {
@@ -107,7 +107,7 @@ impl Client {
     pub fn ready(&mut self) -> Result<Ready> {
         let event = self.wait_for(&["ready", "failure"], CONNECT)?;
         if event["event"] == "failure" {
-            bail!("jq-client failed: {event}; {}", self.last_words());
+            bail!("jq-client failed: {event}; {}", self.diagnostics());
         }
         Ok(serde_json::from_value(event)?)
     }
@@ -144,13 +144,16 @@ impl Client {
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => {
-                    bail!("no {names:?} within {within:?}; its events:\n{}", self.story())
+                    bail!(
+                        "no {names:?} within {within:?}; its events:\n{}",
+                        self.recent_events()
+                    )
                 }
                 Err(RecvTimeoutError::Disconnected) => {
                     let status = self.child.wait()?;
                     bail!(
                         "jq-client ended ({status}) before {names:?}; {}",
-                        self.last_words()
+                        self.diagnostics()
                     )
                 }
             }
@@ -218,19 +221,19 @@ impl Client {
     }
 
     /// The newest events, one per line.
-    fn story(&mut self) -> String {
+    fn recent_events(&mut self) -> String {
         let events = self.events();
-        let newest = &events[events.len().saturating_sub(STORY)..];
+        let newest = &events[events.len().saturating_sub(RECENT_EVENTS)..];
         let lines: Vec<_> = newest.iter().map(|event| format!("    {event}")).collect();
         lines.join("\n")
     }
 
     /// The newest events and stderr, for an error message. Kills the client if it is still running.
-    fn last_words(&mut self) -> String {
+    fn diagnostics(&mut self) -> String {
         // Fails only if the process has ended already.
         let _ = self.child.kill();
         let stderr = self.stderr();
-        format!("its events:\n{}\nits stderr: {stderr}", self.story())
+        format!("its events:\n{}\nits stderr: {stderr}", self.recent_events())
     }
 
     /// Everything on stderr, once the client has ended.
@@ -276,7 +279,7 @@ impl Client {
         self.signal(Signal::INT)?;
         let status = self.wait()?;
         if !status.success() {
-            bail!("jq-client ended with {status}; {}", self.last_words());
+            bail!("jq-client ended with {status}; {}", self.diagnostics());
         }
         Ok(())
     }
@@ -289,7 +292,7 @@ impl Drop for Client {
         let _ = self.child.wait();
         // An ssh process that the client left behind may keep stderr open. The client's own output is read by then.
         let read = || self.reader.as_ref().is_none_or(thread::JoinHandle::is_finished);
-        let _ = eventually("the client's remaining output", LAST_WORDS, read);
+        let _ = eventually("the client's remaining output", STDERR_WAIT, read);
         let panics = self.panics();
         // A test that has failed already has its own message.
         assert!(

@@ -72,7 +72,7 @@ fn main() -> Result<ExitCode> {
         }
         Command::Run(run) => measure(&run),
         Command::Idle { entrance } => {
-            bench::have_idle_streams(entrance)?;
+            bench::hold_idle_streams(entrance)?;
             Ok(ExitCode::SUCCESS)
         }
     }

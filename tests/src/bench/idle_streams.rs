@@ -27,9 +27,9 @@ const OPEN: &str = "open";
 
 /// A separate process with the near ends of the streams, because this process has the far ends. Dropping it closes all
 /// streams.
-pub(super) struct Idlers(Child);
+pub(super) struct IdleProcess(Child);
 
-impl Idlers {
+impl IdleProcess {
     /// Starts the process and waits until it has opened all streams.
     pub(super) fn start(place: &Place, peer: &Peer) -> Result<Self> {
         let own = std::env::current_exe().context("cannot find this program")?;
@@ -37,16 +37,16 @@ impl Idlers {
         command.arg("idle").arg(peer.entrance(place).to_string());
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let child = command.spawn();
-        let mut idlers = Self(child.context("cannot start the process for idle streams")?);
-        let said = idlers.0.stdout.take().context("no stdout")?;
+        let mut process = Self(child.context("cannot start the process for idle streams")?);
+        let said = process.0.stdout.take().context("no stdout")?;
         let mut line = String::new();
         BufReader::new(said).read_line(&mut line)?;
         ensure!(line.trim_end() == OPEN, "the streams could not be opened");
-        Ok(idlers)
+        Ok(process)
     }
 }
 
-impl Drop for Idlers {
+impl Drop for IdleProcess {
     fn drop(&mut self) {
         // Fails only if the process has ended already.
         let _ = self.0.kill();
@@ -58,7 +58,7 @@ impl Drop for Idlers {
 ///
 /// # Errors
 /// When a stream gets no response.
-pub fn have_idle_streams(entrance: SocketAddr) -> Result<()> {
+pub fn hold_idle_streams(entrance: SocketAddr) -> Result<()> {
     raise_descriptors()?;
     let streams = open(entrance)?;
     let mut out = io::stdout();
