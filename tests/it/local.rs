@@ -1,4 +1,4 @@
-//! `connect local`: the same agent and protocol on this machine, with neither Docker nor ssh. Needs no root.
+//! `connect local`: the same agent and protocol on this machine, without Docker and ssh. Does not need root.
 
 use std::{
     fs,
@@ -13,7 +13,7 @@ use jq_tests::{
     product::{Client, client_binary},
 };
 
-/// `jq-client connect local` with a home of its own, and nothing of Docker's or ssh's on its PATH.
+/// `jq-client connect local` with its own home and a PATH without Docker and ssh.
 fn connect(home: &Home, arguments: &[&str]) -> Result<Client> {
     let panics = home.panics();
     ensure!(panics.is_empty(), "{panics:?}");
@@ -30,7 +30,7 @@ fn connect(home: &Home, arguments: &[&str]) -> Result<Client> {
     Client::spawn(&mut command)
 }
 
-/// Jupyter outlives its agent by design; a test must not leave it behind.
+/// A temporary home. Jupyter outlives its agent by design, so dropping this kills it.
 struct Home(tempfile::TempDir);
 
 impl Home {
@@ -44,7 +44,7 @@ impl Home {
 
 impl Drop for Home {
     fn drop(&mut self) {
-        // Matches only what was started from this temporary home; none is left when all went well.
+        // Matches only processes that were started from this temporary home.
         let _ = Command::new("pkill")
             .args(["-KILL", "-f", &self.0.path().to_string_lossy()])
             .status();
@@ -70,12 +70,12 @@ fn jupyter_runs_without_an_engine_and_the_second_connect_finds_its_kernels() -> 
     let port = made.jupyter_port()?;
     ensure!(
         http::request(dial(port)?, "GET", "/api/status", None)?.0 == 403,
-        "no token, no entry"
+        "Jupyter answers without a token"
     );
     let (status, kernel) = http::request(dial(port)?, "POST", "/api/kernels", Some(made.token()?))?;
     ensure!(status == 201, "{status} {kernel}");
     first.disconnect()?;
-    eventually("the agent has ended", Duration::from_secs(20), || {
+    eventually("the agent to end", Duration::from_secs(20), || {
         let pattern = format!("{}.*[-]-run-dir", home.0.path().display());
         Command::new("pgrep")
             .args(["-f", &pattern])
@@ -93,13 +93,13 @@ fn jupyter_runs_without_an_engine_and_the_second_connect_finds_its_kernels() -> 
     ensure!(kernels[0]["id"] == kernel["id"], "{kernels}");
     ensure!(
         !second.texts("step").iter().any(|step| step.contains("upload")),
-        "nothing is uploaded twice"
+        "the agent was uploaded twice"
     );
     second.disconnect()
 }
 
 #[test]
-fn a_machine_without_an_engine_runs_a_process_and_says_why() -> Result<()> {
+fn without_an_engine_jupyter_runs_as_a_process_and_the_reason_is_reported() -> Result<()> {
     let home = Home(tempfile::tempdir()?);
     let mut client = connect(&home, &["--jupyter", "none", "-L", "0:1"]);
     ensure!(
@@ -114,7 +114,7 @@ fn a_machine_without_an_engine_runs_a_process_and_says_why() -> Result<()> {
 }
 
 #[test]
-fn a_second_client_of_a_session_s_name_forwards_as_well() -> Result<()> {
+fn a_second_client_with_the_same_session_name_also_forwards() -> Result<()> {
     let home = Home(tempfile::tempdir()?);
     let service = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let forward = format!("0:127.0.0.1:{}", service.local_addr()?.port()).replacen('0', "17654", 1);

@@ -1,4 +1,4 @@
-//! Clients that write their own frames: a well-behaved one, and the parts of the others.
+//! Clients that write their own frames: one that follows the protocol, and building blocks of the others.
 
 use std::{
     net::{Ipv4Addr, UdpSocket},
@@ -55,7 +55,7 @@ pub(crate) async fn attach(
     attach_as(connection, session, generation, Capabilities::OURS).await
 }
 
-/// Asks for a session, as a client that can do so much. None when it is refused.
+/// Attaches to a session as a client with these capabilities. None when it is refused.
 pub(crate) async fn attach_as(
     connection: Connection,
     session: SessionId,
@@ -78,7 +78,7 @@ pub(crate) async fn attach_as(
         match codec::read_within(&mut receive, limits::CONTROL_FRAME, PATIENCE).await? {
             Control::Table { last: true, .. } => break,
             Control::Table { .. } => {}
-            other => panic!("no table: {other:?}"),
+            other => panic!("this is not a table: {other:?}"),
         }
     }
     Ok(Some(Attached {
@@ -88,7 +88,7 @@ pub(crate) async fn attach_as(
     }))
 }
 
-/// A header as it travels.
+/// An encoded header.
 pub(crate) fn header(header: &StreamHeader) -> Header {
     Header::of(header).unwrap()
 }

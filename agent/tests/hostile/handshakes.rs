@@ -32,13 +32,13 @@ use crate::{
 /// A socket that drops the agent's packets, or all except Retry, which demands proof of an address (RFC 9000, section
 /// 17.2.5).
 #[derive(Debug)]
-struct Deaf {
+struct DroppingSocket {
     socket: Arc<UdpCarrier>,
     retries: bool,
     answered: AtomicBool,
 }
 
-impl AsyncUdpSocket for Deaf {
+impl AsyncUdpSocket for DroppingSocket {
     fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
         self.socket.clone().create_io_poller()
     }
@@ -71,9 +71,9 @@ impl AsyncUdpSocket for Deaf {
 }
 
 /// An endpoint of an unknown client whose handshakes never complete.
-fn deaf(retries: bool) -> quinn::Endpoint {
+fn endpoint_without_replies(retries: bool) -> quinn::Endpoint {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let socket = Deaf {
+    let socket = DroppingSocket {
         socket: UdpCarrier::new(socket).unwrap(),
         retries,
         answered: AtomicBool::new(false),
@@ -83,7 +83,7 @@ fn deaf(retries: bool) -> quinn::Endpoint {
 
 async fn flood(agent: &crate::agent::Address, retries: bool, count: usize) {
     let stranger = Identity::generate().unwrap();
-    let endpoint = deaf(retries);
+    let endpoint = endpoint_without_replies(retries);
     let mut handshakes = JoinSet::new();
     for _ in 0..count {
         let connecting = quic::connect(&endpoint, agent.udp(), &stranger, agent.0.agent).unwrap();

@@ -52,9 +52,9 @@ struct Shared {
     id: SessionId,
     streams: Streams,
     carrier: watch::Sender<Option<Carrier>>,
-    /// How the workload is, as the agent said last, and on which connection.
+    /// The last workload status from the agent, and the generation of its connection.
     workload: watch::Sender<(u64, WorkloadState)>,
-    /// What the agent of the newest connection can do.
+    /// The capabilities of the agent on the newest connection.
     capabilities: Mutex<Capabilities>,
     /// The longest time without a connection, in milliseconds.
     longest_outage: AtomicU64,
@@ -81,7 +81,7 @@ impl Client {
         self.shared.identity.fingerprint()
     }
 
-    /// Keeps the session attached to the agent from now on.
+    /// Starts to keep the session attached to the agent.
     pub(crate) async fn stay_attached_to(&mut self, agent: &AdmitReply) {
         let (shared, agent) = (self.shared.clone(), agent.clone());
         self.tasks.spawn(async move { shared.keep(&agent).await });
@@ -97,27 +97,27 @@ impl Client {
             .map_or(0, |carrier| carrier.generation)
     }
 
-    /// Waits for a connection after that of `generation`.
+    /// Waits for a connection newer than `generation`.
     pub(crate) async fn reattached_after(&self, generation: u64) {
         let mut carrier = self.shared.carrier.subscribe();
         let newer = carrier.wait_for(|now| now.as_ref().is_some_and(|now| now.generation > generation));
         timeout(PATIENCE, newer).await.expect("a connection").unwrap();
     }
 
-    /// Subscribes to the workload, once.
+    /// Subscribes to the workload.
     pub(crate) fn subscribe(&self) {
         let topics = vec![Topic::Workload];
         self.shared.streams.send_control(Control::Subscribe { topics });
     }
 
     /// Waits until the agent says on the connection of `generation` that the workload runs.
-    pub(crate) async fn hears_that_it_runs(&self, generation: u64) {
+    pub(crate) async fn waits_until_running(&self, generation: u64) {
         let mut workload = self.shared.workload.subscribe();
         let runs = workload.wait_for(|heard| *heard == (generation, WorkloadState::Running));
         timeout(PATIENCE, runs).await.expect("an update").unwrap();
     }
 
-    /// What the agent of the newest connection can do, and this client.
+    /// The capabilities that this client and the agent of the newest connection have in common.
     pub(crate) fn capabilities(&self) -> Capabilities {
         self.shared
             .capabilities
@@ -167,7 +167,7 @@ impl Client {
                 .streams
                 .proxy(&stream, &Socket::from(theirs), &mut offers)
                 .await;
-            // A reader sees an end of stream; only here a reset can be distinguished from it.
+            // A reader of the socket cannot distinguish a reset from an end of data. Here it is possible.
             assert_eq!(ended, Ended::Complete);
         });
         ours
@@ -176,7 +176,7 @@ impl Client {
     /// Panics if any stream has been reset so far.
     pub(crate) fn check(&mut self) {
         while let Some(ended) = self.tasks.try_join_next() {
-            ended.expect("no stream is reset");
+            ended.expect("a stream was reset");
         }
     }
 }
@@ -248,7 +248,11 @@ impl Shared {
         else {
             panic!("not attached");
         };
-        assert_eq!(*epoch.get_or_insert(now), now, "the session is the same one");
+        assert_eq!(
+            *epoch.get_or_insert(now),
+            now,
+            "the agent has started a new session"
+        );
         *self.capabilities.lock().unwrap() = capabilities;
         let table = control::read_table(&mut receive).await.ok()?;
         assert!(self.streams.resume(generation, table));

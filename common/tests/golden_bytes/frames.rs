@@ -1,4 +1,4 @@
-//! Frames of the session layer, frames of commands, datagrams: binary.
+//! Frames of the session layer, frames of commands, and datagrams. They are binary.
 
 use std::{collections::VecDeque, fmt::Debug};
 
@@ -46,7 +46,7 @@ fn session(golden: &mut Golden) {
             .with(Capabilities::SUBSCRIBE)
             .with(Capabilities::OPENED),
     };
-    let comment = "session, generation, seconds that it is kept, capabilities";
+    let comment = "session, generation, linger time in seconds, capabilities";
     frame(golden, "attach", comment, &attach);
     let attached = AttachReply::Attached {
         boot: [1; 16],
@@ -70,7 +70,7 @@ fn session(golden: &mut Golden) {
         received: 0,
         header: Some(Header::of(&header).unwrap()),
     };
-    let comment = "stream, first offset, offset that the peer goes on from, a header, its length, JSON";
+    let comment = "stream, first offset, offset from which the peer continues, a header, its length, JSON";
     frame(golden, "open", comment, &open);
     let again = Open {
         from: 1000,
@@ -78,7 +78,7 @@ fn session(golden: &mut Golden) {
         header: None,
         ..open
     };
-    let comment = "stream, first offset, offset that the peer goes on from, no header";
+    let comment = "stream, first offset, offset from which the peer continues, no header";
     frame(golden, "open_again", comment, &again);
 }
 
@@ -222,7 +222,7 @@ fn headers(golden: &mut Golden) {
 }
 
 #[test]
-fn every_frame_is_what_its_golden_file_says() {
+fn every_frame_equals_its_golden_file() {
     let mut golden = Golden::open(FOLDER);
     session(&mut golden);
     control(&mut golden);
