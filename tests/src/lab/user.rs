@@ -61,6 +61,12 @@ pub(crate) fn create(name: &str, home: &Path, groups: &[String]) -> Result<User>
 }
 
 impl User {
+    /// Makes the user a member of a group that exists. Logins from now on have it.
+    pub fn join(&self, group: &str) -> Result<()> {
+        let _turn = accounts_lock()?;
+        tools::run("usermod", ["-aG", group, &self.name]).map(drop)
+    }
+
     /// Writes a file that belongs to the user, making the directories that lead to it (0700) if they lie in
     /// the home.
     pub(crate) fn write(&self, path: &Path, content: impl AsRef<[u8]>, mode: u32) -> Result<()> {
