@@ -4,16 +4,16 @@
 mod addresses;
 pub(crate) mod contract;
 mod follow;
+mod input;
 mod launch;
 mod splice;
 mod upgrade;
 
-use std::{net::IpAddr, path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use jq_common::{
-    bootstrap::{BootstrapReply, BootstrapRequest, MachineId, Nonce, Started},
+    bootstrap::{BootstrapReply, BootstrapRequest, Started},
     codec::{self, FrameError},
-    login::Login,
     protocol::{
         limits,
         workload::{Failure, FailureKind},
@@ -24,35 +24,17 @@ use tokio::{
     net::UnixStream,
 };
 
-pub use self::launch::report_start;
 use self::{
     contract::START,
     launch::{Origin, connect_or_start},
     splice::splice,
 };
+pub use self::{input::Bootstrap, launch::report_start};
 use crate::{
     failure::{fail, host_unfit},
     machine::Machine,
     role::Role,
 };
-
-/// Input of a bootstrap, from the command line and from sshd.
-pub struct Bootstrap {
-    /// The role to reach.
-    pub(crate) role: Role,
-    /// Printed before anything else, so that the client can tell our output from that of start-up files.
-    pub(crate) nonce: Nonce,
-    /// Path of the agent's binary.
-    pub(crate) binary: PathBuf,
-    /// This host's address on the SSH connection, if known.
-    pub(crate) address: Option<IpAddr>,
-    /// The login that this process runs in.
-    pub(crate) login: Login,
-    /// The machine that the client's session is on; none if any will do.
-    pub(crate) machine: Option<MachineId>,
-    /// A running agent keeps the login that it has.
-    pub(crate) keeps_login: bool,
-}
 
 /// Time limit for the client to send its request. The client may first have to reach other hosts.
 const REQUEST: Duration = Duration::from_secs(300);

@@ -163,9 +163,7 @@ async fn answer(
         | BootstrapRequest::AdmitAndTunnel(_)
         | BootstrapRequest::Upgrade(_)
         | BootstrapRequest::CompareLogin(_)
-        | BootstrapRequest::HandOver(_) => {
-            Err(host_unfit("wrong role", "this is a relay and not an agent"))
-        }
+        | BootstrapRequest::HandOver(_) => Err(host_unfit("wrong role", "this is a relay and not an agent")),
     };
     codec::write(&mut stream, &reply, limits::BOOTSTRAP_FRAME).await
 }

@@ -4,6 +4,9 @@
 //! environment, which would then be those of yesterday. So each bootstrap compares its own login, which is what a fresh
 //! `ssh HOST` gives, with the agent's, and where they differ a successor is started from the fresh one.
 //!
+//! The machine is part of it in another way: the folders of an agent belong to one machine, so that a login on another one finds
+//! none.
+//!
 //! The list names what counts, and not what does not: what changes with every login (`SSH_CONNECTION`, `XDG_SESSION_ID`, a
 //! shell's own counters) would replace the agent each time for nothing.
 

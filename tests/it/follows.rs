@@ -240,7 +240,7 @@ fn a_process_in_a_container_is_no_bootstrap_though_it_reaches_the_socket_as_the_
     )?;
     let user = &lab.gpu().user;
     let as_user = format!(
-        "HOME={} exec setpriv --reuid {} --regid {} --clear-groups python3 {}",
+        "HOME={} exec setpriv --reuid {} --regid {} --clear-groups /usr/bin/python3 {}",
         user.home.display(),
         user.uid,
         user.gid,
@@ -265,6 +265,49 @@ fn a_process_in_a_container_is_no_bootstrap_though_it_reaches_the_socket_as_the_
     );
     conversation.goes_on(b"after")?;
     client.disconnect()?;
+    lab.down()
+}
+
+/// Starts a program for which flock(2) fails, as on a file system without it (seccomp(2), x86-64).
+const WITHOUT_FLOCK: &str = "import ctypes, os, sys
+class Instruction(ctypes.Structure):
+    _fields_ = [('code', ctypes.c_ushort), ('jt', ctypes.c_ubyte), ('jf', ctypes.c_ubyte), ('k', ctypes.c_uint)]
+class Program(ctypes.Structure):
+    _fields_ = [('len', ctypes.c_ushort), ('filter', ctypes.POINTER(Instruction))]
+load_number, is_flock = Instruction(0x20, 0, 0, 0), Instruction(0x15, 0, 1, 73)
+enosys, allow = Instruction(0x06, 0, 0, 0x00050000 | 38), Instruction(0x06, 0, 0, 0x7fff0000)
+program = Program(4, (Instruction * 4)(load_number, is_flock, enosys, allow))
+assert ctypes.CDLL(None).prctl(22, 2, ctypes.byref(program)) == 0
+os.execv(sys.argv[1], sys.argv[1:])
+";
+
+#[test]
+fn a_host_whose_files_cannot_be_locked_has_one_agent_all_the_same() -> Result<()> {
+    if !require::lab() {
+        return Ok(());
+    }
+    let mut lab = Lab::builder().topology(Topology::Direct).up()?;
+    let script = lab.gpu().dir.join("without-flock.py");
+    fs::write(&script, WITHOUT_FLOCK)?;
+    let script = script.to_string_lossy().into_owned();
+    lab.sshd(HostName::Gpu)
+        .launch_under(&["/usr/bin/python3", &script])?;
+    ensure!(
+        lab.laptop()
+            .run("ssh gpu 'flock . true' 2>&1 || echo refused")?
+            .contains("refused")
+    );
+    let (client, mut conversation) = begun(&lab)?;
+    let before = agent(lab.gpu())?;
+    let second = another(&lab, "second")?;
+    ensure!(agent(lab.gpu())? == before, "another agent was started");
+    lab.gpu().write(".bashrc", "export NO_PROXY=localhost\n")?;
+    let third = another(&lab, "third")?;
+    ensure!(agent(lab.gpu())? != before, "it works with the earlier login");
+    conversation.goes_on(b"across")?;
+    for client in [third, second, client] {
+        client.disconnect()?;
+    }
     lab.down()
 }
 

@@ -10,8 +10,8 @@ use jq_common::{
 use tokio::net::UnixStream;
 
 use super::{
-    Bootstrap,
     contract::START,
+    input::Bootstrap,
     launch::{self, Start},
 };
 /// How often it is tried: another bootstrap may be doing the same at this moment.

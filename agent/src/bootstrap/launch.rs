@@ -18,8 +18,8 @@ use tokio::{
 };
 
 use super::{
-    Bootstrap,
     contract::{PREPARATION, START},
+    input::Bootstrap,
     upgrade,
 };
 use crate::{failure::host_unfit, log_tail::tail_of_file, role::Role, rundir::RunDir};

@@ -220,8 +220,8 @@ fn waits_for_its_own(failure: &Failure) -> String {
         _ => failure.why.as_str(),
     };
     format!(
-        "another machine answers in place of {host} ({why}); nothing is sent to it, and the session waits for its own host. \
-         If that was replaced, press Ctrl-C and connect again"
+        "another machine answers in place of {host} ({why}); the session waits for its own host, and sends no data there. If \
+         the host was replaced, press Ctrl-C and connect again"
     )
 }
 

@@ -278,6 +278,32 @@ async fn what_is_started_has_the_umask_of_the_login() {
 }
 
 #[tokio::test]
+async fn the_agent_is_on_the_disk_before_it_has_its_name() {
+    let bundle = agent(&Ok(Started::Serve(reply())));
+    let home = Home::sh();
+    let log = home.path("log");
+    for command in ["sync", "mv"] {
+        let script = format!(
+            "echo {command} \"$1\" >>'{}'; exec /bin/{command} \"$@\"",
+            log.display()
+        );
+        home.set(command, &script);
+    }
+    assert_eq!(
+        launch(&home.host(), &bundle, &Heard::default()).await,
+        Ok(reply())
+    );
+    let log = fs::read_to_string(log).unwrap();
+    let [sync, mv] = &log.lines().collect::<Vec<_>>()[..] else {
+        panic!("{log}")
+    };
+    assert!(
+        sync.starts_with("sync ./.new-") && mv.starts_with("mv -f"),
+        "{log}"
+    );
+}
+
+#[tokio::test]
 async fn two_other_versions_are_kept() {
     let bundle = agent(&Ok(Started::Serve(reply())));
     let home = Home::sh();
