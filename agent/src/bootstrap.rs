@@ -3,37 +3,38 @@
 
 mod addresses;
 pub(crate) mod contract;
+mod follow;
+mod input;
 mod launch;
 mod splice;
 mod upgrade;
 
-use std::{net::IpAddr, path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use jq_common::{
-    bootstrap::{BootstrapReply, BootstrapRequest, Nonce, Started},
+    bootstrap::{BootstrapReply, BootstrapRequest, Started},
     codec::{self, FrameError},
-    protocol::{limits, workload::Failure},
+    protocol::{
+        limits,
+        workload::{Failure, FailureKind},
+    },
 };
 use tokio::{
     io::{AsyncWriteExt, stdin, stdout},
     net::UnixStream,
 };
 
-pub use self::launch::report_start;
-use self::{contract::START, launch::connect_or_start, splice::splice};
-use crate::{failure::host_unfit, role::Role};
-
-/// Input of a bootstrap, from the command line and from sshd.
-pub struct Bootstrap {
-    /// The role to reach.
-    pub(crate) role: Role,
-    /// Printed before anything else, so that the client can tell our output from that of start-up files.
-    pub(crate) nonce: Nonce,
-    /// Path of the agent's binary.
-    pub(crate) binary: PathBuf,
-    /// This host's address on the SSH connection, if known.
-    pub(crate) address: Option<IpAddr>,
-}
+use self::{
+    contract::START,
+    launch::{Origin, connect_or_start},
+    splice::splice,
+};
+pub use self::{input::Bootstrap, launch::report_start};
+use crate::{
+    failure::{fail, host_unfit},
+    machine::Machine,
+    role::Role,
+};
 
 /// Time limit for the client to send its request. The client may first have to reach other hosts.
 const REQUEST: Duration = Duration::from_secs(300);
@@ -51,12 +52,12 @@ pub async fn run(bootstrap: Bootstrap) -> Result<(), FrameError> {
 
     let mut input = stdin();
     let (process, request) = tokio::join!(
-        connect_or_start(&bootstrap.binary, bootstrap.role),
+        process(&bootstrap),
         codec::read_within::<BootstrapRequest>(&mut input, limits::BOOTSTRAP_FRAME, REQUEST)
     );
     let request = request?;
     let answered = match process {
-        Ok(stream) => answer(stream, &request, &bootstrap).await,
+        Ok((stream, notes)) => answer(stream, &request, notes, &bootstrap).await,
         Err(failure) => Err(failure),
     };
     let (reply, process) = match answered {
@@ -70,18 +71,47 @@ pub async fn run(bootstrap: Bootstrap) -> Result<(), FrameError> {
     }
 }
 
+/// The role's process, which works for this login from now on where that is possible, and what the user should know.
+/// Nothing is done on another machine than the client's.
+async fn process(bootstrap: &Bootstrap) -> Result<(UnixStream, Vec<String>), Failure> {
+    let this = Machine::this().told();
+    if let Some(wanted) = &bootstrap.machine
+        && this.is_other_than(wanted)
+    {
+        return Err(another_machine(&this.name, &wanted.name));
+    }
+    let (stream, origin) = connect_or_start(bootstrap).await?;
+    let follows = bootstrap.role == Role::Serve && !bootstrap.keeps_login && origin == Origin::Found;
+    if !follows {
+        return Ok((stream, Vec::new()));
+    }
+    let note = follow::login(bootstrap, stream).await;
+    let (stream, _) = connect_or_start(bootstrap).await?;
+    Ok((stream, note.into_iter().collect()))
+}
+
+fn another_machine(this: &str, wanted: &str) -> Failure {
+    fail(
+        FailureKind::OtherMachine,
+        "another machine answers in its place",
+        format!("{this} answers, and the session is on {wanted}"),
+        "",
+    )
+}
+
 /// Sends the request to the role's process and returns its reply with the connection. A process that was shutting down
 /// when it was reached is replaced by a new one.
 async fn answer(
     process: UnixStream,
     request: &BootstrapRequest,
+    notes: Vec<String>,
     bootstrap: &Bootstrap,
 ) -> Result<(Started, UnixStream), Failure> {
     let (reply, process) = match exchange(process, request).await {
         Ok(answered) => answered,
         Err(error) => {
             tracing::info!(%error, "the role's process ended; starting another");
-            let successor = connect_or_start(&bootstrap.binary, bootstrap.role).await?;
+            let (successor, _) = connect_or_start(bootstrap).await?;
             exchange(successor, request)
                 .await
                 .map_err(|error| host_unfit("the agent does not answer", error))?
@@ -91,6 +121,8 @@ async fn answer(
         Started::Serve(mut serve) => {
             serve.address = bootstrap.address;
             serve.others = addresses::own();
+            serve.machine = Some(Machine::this().told());
+            serve.notes = notes;
             Started::Serve(serve)
         }
         Started::Relay(mut relay) => {

@@ -1,18 +1,26 @@
 //! The agent's command line, and the only reader of its environment. Users do not run the agent; the client does.
 
 use std::{
+    collections::BTreeMap,
     ffi::{OsStr, OsString},
-    io,
+    fs::File,
+    io::{self, Read},
     net::IpAddr,
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
 };
 
 use clap::{Parser, Subcommand};
-use jq_common::{bootstrap::Nonce, private_files::create_folder, protocol::version::BUILD};
+use jq_common::{
+    bootstrap::{MachineId, Nonce},
+    login::{Login, counts, digest},
+    protocol::{hex, version::BUILD},
+};
+use rustix::{fs::Mode, process::Resource};
+use sha2::{Digest, Sha256};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
-use crate::{bootstrap::Bootstrap, role::Role, rundir::host_name, workload::HostContext};
+use crate::{bootstrap::Bootstrap, machine::Machine, role::Role, state_folder, workload::HostContext};
 
 /// The part of jq that runs on a GPU host, on a gateway and beside a container. jq-client starts it.
 #[derive(Debug, Parser)]
@@ -33,6 +41,9 @@ pub enum Command {
         /// Printed first, so that the client can find the agent's output.
         #[arg(long, value_parser = parse_nonce)]
         nonce: String,
+        /// What must be so.
+        #[command(flatten)]
+        conditions: Conditions,
     },
     /// Serve clients on this host.
     Serve {
@@ -42,6 +53,12 @@ pub enum Command {
         /// Take over from another build: read the handover snapshot from standard input.
         #[arg(long)]
         inherit: bool,
+        /// Take over from the process that serves in this folder.
+        #[arg(long, conflicts_with = "inherit")]
+        take_over: bool,
+        /// The umask of the login, octal.
+        #[arg(long, value_parser = parse_umask)]
+        umask: Option<u32>,
     },
     /// Forward packets between clients and agents.
     Relay {
@@ -57,6 +74,31 @@ pub enum Command {
     },
 }
 
+/// What a client wants to be so before anything is done.
+#[derive(Debug, clap::Args)]
+pub struct Conditions {
+    /// SHA-256 of this program's file, where the host could not check it.
+    #[arg(long)]
+    sha256: Option<String>,
+    /// The machine that the client's session is on.
+    #[arg(long, value_parser = parse_machine)]
+    machine: Option<MachineId>,
+    /// Leave a running agent with the login that it has: the client only comes back.
+    #[arg(long)]
+    keep_login: bool,
+}
+
+fn parse_machine(text: &str) -> Result<MachineId, String> {
+    MachineId::parse(text).ok_or_else(|| "not a machine".to_owned())
+}
+
+fn parse_umask(text: &str) -> Result<u32, String> {
+    let umask = u32::from_str_radix(text, 8).ok();
+    umask
+        .filter(|umask| *umask <= 0o777)
+        .ok_or_else(|| "not a umask".to_owned())
+}
+
 fn parse_nonce(text: &str) -> Result<String, String> {
     Nonce::parse(text)
         .map(|nonce| nonce.to_string())
@@ -67,15 +109,75 @@ fn parse_nonce(text: &str) -> Result<String, String> {
 ///
 /// # Errors
 /// When this program's path cannot be read.
-pub fn bootstrap(role: Role, nonce: &str) -> io::Result<Bootstrap> {
+pub fn bootstrap(role: Role, nonce: &str, conditions: Conditions, umask: Mode) -> io::Result<Bootstrap> {
     let nonce = Nonce::parse(nonce).ok_or_else(|| io::Error::other("not a nonce"))?;
     Ok(Bootstrap {
         role,
         nonce,
         binary: own_file()?,
         address: ssh_address(&text("SSH_CONNECTION")),
+        login: login(Some(umask.bits())),
+        machine: conditions.machine,
+        keeps_login: conditions.keep_login,
     })
 }
+
+/// Bytes of a file that are hashed at a time.
+const PIECE: usize = 64 * 1024;
+
+impl Conditions {
+    /// Whether this program is what the client means, as far as the client could not find out. Comes before anything else.
+    ///
+    /// # Errors
+    /// When the file of this program cannot be read.
+    pub fn is_right_program(&self) -> io::Result<bool> {
+        self.sha256.as_deref().map_or(Ok(true), has_content)
+    }
+}
+
+/// Checks the file of this program: an upload may have been cut, and a disk may lose what was not written yet.
+fn has_content(sha256: &str) -> io::Result<bool> {
+    let mut file = File::open("/proc/self/exe")?;
+    let mut hash = Sha256::new();
+    let mut piece = vec![0; PIECE];
+    loop {
+        match file.read(&mut piece)? {
+            0 => break,
+            length => hash.update(&piece[..length]),
+        }
+    }
+    Ok(hex::encode(&hash.finalize()) == sha256)
+}
+
+/// The login that this process runs in.
+fn login(umask: Option<u32>) -> Login {
+    let groups = rustix::process::getgroups().unwrap_or_default();
+    let mut groups: Vec<_> = groups.into_iter().map(|group| group.as_raw()).collect();
+    groups.sort_unstable();
+    groups.dedup();
+    Login {
+        group: rustix::process::getegid().as_raw(),
+        groups,
+        umask,
+        limits: LIMITS
+            .into_iter()
+            .map(|(name, limit)| (name.to_owned(), rustix::process::getrlimit(limit).maximum))
+            .collect(),
+        environment: environment(),
+    }
+}
+
+/// Limits that what is started inherits.
+const LIMITS: [(&str, Resource); 8] = [
+    ("as", Resource::As),
+    ("core", Resource::Core),
+    ("cpu", Resource::Cpu),
+    ("data", Resource::Data),
+    ("memlock", Resource::Memlock),
+    ("nofile", Resource::Nofile),
+    ("nproc", Resource::Nproc),
+    ("stack", Resource::Stack),
+];
 
 /// Path of this program.
 fn own_file() -> io::Result<PathBuf> {
@@ -100,7 +202,7 @@ fn ssh_address(connection: &str) -> Option<IpAddr> {
 ///
 /// # Errors
 /// When no folder can be created for state that outlives this process.
-pub fn host_context(run_dir: &Path) -> io::Result<HostContext> {
+pub fn host_context(run_dir: &Path, umask: Option<u32>) -> io::Result<HostContext> {
     let binary = own_file()?;
     let home = path("HOME").unwrap_or_else(|| PathBuf::from("/"));
     let uid = rustix::process::geteuid().as_raw();
@@ -118,21 +220,30 @@ pub fn host_context(run_dir: &Path) -> io::Result<HostContext> {
         docker_config: path("DOCKER_CONFIG"),
         xdg_runtime_dir: path("XDG_RUNTIME_DIR"),
         run_dir: run_dir.to_owned(),
+        login: login(umask),
         // Not its path: a clean-up may delete the file while the agent runs.
         agent_binary: PathBuf::from("/proc/self/exe"),
     })
 }
 
-/// Where tokens and records are kept: in the home directory, or beside the binary where the home is not writable. Homes
-/// may be shared between hosts, so the folder is named after the host.
+/// Where tokens and records are kept: in the home directory, or beside the binary where the home is not writable.
 fn state_dir(home: &Path, binary: &Path) -> io::Result<PathBuf> {
-    let in_home = home.join(".local/state/jq/hosts").join(host_name());
-    if create_folder(&in_home).is_ok() {
-        return Ok(in_home);
-    }
-    let beside = binary.with_file_name("state").join(host_name());
-    create_folder(&beside)?;
-    Ok(beside)
+    let machine = Machine::this();
+    state_folder::of(&machine, &home.join(".local/state/jq/hosts"))
+        .or_else(|_| state_folder::of(&machine, &binary.with_file_name("state")))
+}
+
+/// The variables that count, with digests of their values.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the agent's only reader of the environment"
+)]
+fn environment() -> BTreeMap<String, String> {
+    let named = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
+    named
+        .filter(|(name, _)| counts(name))
+        .map(|(name, value)| (name, digest(value.as_bytes())))
+        .collect()
 }
 
 #[expect(
@@ -185,6 +296,29 @@ mod tests {
         ] {
             assert_eq!(as_it_was_named(told.into()), PathBuf::from(name));
         }
+    }
+
+    #[test]
+    fn a_program_that_is_not_what_was_uploaded_does_not_start() {
+        let own = std::fs::read("/proc/self/exe").unwrap();
+        assert!(has_content(&hex::encode(&Sha256::digest(&own))).unwrap());
+        for other in [hex::encode(&Sha256::digest(b"another")), String::new()] {
+            assert!(!has_content(&other).unwrap(), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_umask_is_octal_and_the_login_is_that_of_this_process() {
+        assert_eq!(parse_umask("0027"), Ok(0o027));
+        for text in ["", "8", "1000", "-1", "022 "] {
+            assert!(parse_umask(text).is_err(), "{text}");
+        }
+        let login = login(Some(0o027));
+        assert_eq!(login.umask, Some(0o027));
+        assert_eq!(login.group, rustix::process::getegid().as_raw());
+        assert!(login.environment.contains_key("PATH"));
+        assert!(login.limits.contains_key("nofile"));
+        assert!(login.groups.is_sorted());
     }
 
     #[test]

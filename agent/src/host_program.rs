@@ -15,6 +15,8 @@ use tokio::{
     time::timeout,
 };
 
+use crate::run_blocking::run_blocking;
+
 /// Bytes kept of each of a program's two outputs; the rest is read and dropped.
 const OUTPUT: u64 = 1 << 20;
 
@@ -41,13 +43,17 @@ fn is_executable(file: &Path) -> bool {
 /// # Errors
 /// When it cannot be started; `TimedOut` after the deadline.
 pub(crate) async fn output(program: &Path, arguments: &[&str], deadline: Duration) -> io::Result<Output> {
-    let mut child = Command::new(program)
+    let mut command = Command::new(program);
+    command
         .args(arguments)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()?;
+        .kill_on_drop(true);
+    // It may be on a network file system, which may take long to read it from.
+    let mut child = timeout(deadline, run_blocking(move || command.spawn()))
+        .await
+        .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "its file cannot be read in time"))??;
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let run = async {
         let (stdout, stderr, status) =

@@ -19,7 +19,7 @@
 //! - [`rundir`]: the private folder of a running role
 //!
 //! Leaves, which import nothing of ours but each other: [`failure`], `role`, `udp`, `fd_passing`, `host_program`,
-//! `log_tail`, `keyed_mutex`, `random_hex`, `run_blocking`.
+//! `log_tail`, `keyed_mutex`, `random_hex`, `run_blocking`, `machine`, `state_folder`, `peer_place`.
 
 pub mod bootstrap;
 pub mod cli;
@@ -35,10 +35,12 @@ mod golden;
 mod host_program;
 mod keyed_mutex;
 mod log_tail;
+mod machine;
 pub mod netns_helper;
 #[cfg(test)]
 #[path = "../../common/tests/shared/not_run.rs"]
 mod not_run;
+mod peer_place;
 mod random_hex;
 pub mod relay;
 mod role;
@@ -47,5 +49,6 @@ mod run_blocking;
 pub mod rundir;
 pub mod serve;
 mod session_store;
+mod state_folder;
 mod udp;
 mod workload;

@@ -13,11 +13,15 @@ use jq_agent::{
     rundir::RunDir,
     serve::{Served, Server},
 };
+use rustix::fs::Mode;
 use tokio::{
     runtime::Builder,
     signal::unix::{SignalKind, signal},
 };
 use tracing_subscriber::{layer::SubscriberExt, util::SubscriberInitExt};
+
+/// The exit status of a shell that cannot execute a file (sh(1)): the client then uploads the agent again.
+const CANNOT_EXECUTE: u8 = 126;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -28,10 +32,10 @@ fn main() -> ExitCode {
         .with(lines)
         .with(cli::log_filter())
         .init();
-    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    let umask = rustix::process::umask(Mode::from_raw_mode(0o077));
     jq_common::descriptors::raise_limit();
-    match run(cli.command) {
-        Ok(()) => ExitCode::SUCCESS,
+    match run(cli.command, umask) {
+        Ok(code) => code,
         Err(error) => {
             tracing::error!("{error:#}");
             ExitCode::FAILURE
@@ -48,19 +52,33 @@ fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<
     result
 }
 
-fn run(command: Command) -> anyhow::Result<()> {
-    match command {
-        Command::Bootstrap { role, nonce } => {
-            let bootstrap = cli::bootstrap(role, &nonce)?;
+/// `umask` is that of the login, as far as this process has it.
+fn run(command: Command, umask: Mode) -> anyhow::Result<ExitCode> {
+    let ended = match command {
+        Command::Bootstrap {
+            role,
+            nonce,
+            conditions,
+        } => {
+            if !conditions.is_right_program()? {
+                tracing::error!("the file of this program is not what the client has");
+                return Ok(ExitCode::from(CANNOT_EXECUTE));
+            }
+            let bootstrap = cli::bootstrap(role, &nonce, conditions, umask)?;
             block_on(async { Ok(bootstrap::run(bootstrap).await?) })
         }
-        Command::Serve { run_dir, inherit } => {
+        Command::Serve {
+            run_dir,
+            inherit,
+            take_over,
+            umask,
+        } => {
             leave_ssh();
             block_on(async {
-                if inherit {
-                    inherit_and_serve(&run_dir).await
-                } else {
-                    serve(&run_dir).await
+                match (inherit, take_over) {
+                    (true, _) => inherit_and_serve(&run_dir).await,
+                    (false, true) => take_over_and_serve(&run_dir, umask).await,
+                    (false, false) => serve(&run_dir, umask).await,
                 }
             })
         }
@@ -74,12 +92,13 @@ fn run(command: Command) -> anyhow::Result<()> {
                 result = termination_requested() => Ok(result?),
             }
         }),
-    }
+    };
+    ended.map(|()| ExitCode::SUCCESS)
 }
 
-async fn serve(run_dir: &Path) -> anyhow::Result<()> {
+async fn serve(run_dir: &Path, umask: Option<u32>) -> anyhow::Result<()> {
     let bound = folder(run_dir).and_then(|folder| {
-        let host = cli::host_context(run_dir).map_err(StartError::Folder)?;
+        let host = cli::host_context(run_dir, umask).map_err(StartError::Folder)?;
         Server::bind(&folder, host)
     });
     match report(bound, "the agent cannot start").await? {
@@ -111,12 +130,24 @@ async fn report<T>(bound: Result<T, StartError>, what: &str) -> anyhow::Result<O
     }
 }
 
+/// Takes over from the process of an earlier login, which then ends.
+async fn take_over_and_serve(run_dir: &Path, umask: Option<u32>) -> anyhow::Result<()> {
+    let taken = async {
+        let host = cli::host_context(run_dir, umask).map_err(StartError::Folder)?;
+        Server::take_over(&folder(run_dir)?, host).await
+    };
+    match report(taken.await, "the agent cannot take over").await? {
+        Some(server) => keep_serving(server).await,
+        None => Ok(()),
+    }
+}
+
 /// Takes over from the program that ran in this process before (execve(2)).
 async fn inherit_and_serve(run_dir: &Path) -> anyhow::Result<()> {
     let server = {
         let folder = RunDir::at(run_dir.to_owned())?;
         rustix::stdio::dup2_stderr(folder.log()?)?;
-        Server::inherit(&folder, cli::host_context(run_dir)?).await?
+        Server::inherit(&folder, cli::host_context(run_dir, None)?).await?
     };
     keep_serving(server).await
 }
@@ -131,7 +162,11 @@ async fn keep_serving(mut server: Server) -> anyhow::Result<()> {
             }
         };
         match served {
-            Served::Upgrade(upgrade) => server = Box::pin(server.hand_over(upgrade)).await?,
+            Served::Upgrade(upgrade) => match Box::pin(server.hand_over(upgrade)).await? {
+                Some(restored) => server = restored,
+                // At once, as execve(2) would: nothing may be closed or ended that the successor has now.
+                None => std::process::exit(0),
+            },
             Served::Idle => break,
         }
     }

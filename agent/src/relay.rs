@@ -27,6 +27,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use self::{forward::Forwarder, pairs::Pairs, socket::Socket};
 use crate::{
     failure::{host_unfit, older_build},
+    peer_place,
     role_start::{RoleSockets, StartError, random},
     rundir::RunDir,
 };
@@ -95,6 +96,10 @@ impl Relay {
     async fn accept_bootstraps(&self) {
         loop {
             let stream = accept_own(&self.control).await;
+            if !peer_place::is_here(&stream).unwrap_or(false) {
+                tracing::warn!("a process in a container, or one that is gone, tried the control socket");
+                continue;
+            }
             let (shared, tasks, stop) = (self.shared.clone(), self.tasks.clone(), self.stop.clone());
             self.tasks.spawn(async move {
                 let answered = stop
@@ -154,9 +159,11 @@ async fn answer(
             }
             Err(error) => Err(host_unfit("the gateway cannot send to the next host", error)),
         },
-        BootstrapRequest::Admit(_) | BootstrapRequest::AdmitAndTunnel(_) | BootstrapRequest::Upgrade(_) => {
-            Err(host_unfit("wrong role", "this is a relay and not an agent"))
-        }
+        BootstrapRequest::Admit(_)
+        | BootstrapRequest::AdmitAndTunnel(_)
+        | BootstrapRequest::Upgrade(_)
+        | BootstrapRequest::CompareLogin(_)
+        | BootstrapRequest::HandOver(_) => Err(host_unfit("wrong role", "this is a relay and not an agent")),
     };
     codec::write(&mut stream, &reply, limits::BOOTSTRAP_FRAME).await
 }

@@ -56,6 +56,7 @@ impl RoleSockets {
             .lock()
             .map_err(StartError::Folder)?
             .ok_or(StartError::Running)?;
+        folder.remove_outdated();
         let udp = udp::bind().map_err(StartError::Udp)?;
         let port = udp.local_addr().map_err(StartError::Udp)?.port();
         let control = folder.listen().map_err(StartError::Folder)?;

@@ -56,12 +56,12 @@ impl SessionStore {
         }
     }
 
-    /// Waits until no other agent of this user on this host is starting the same session's workload.
-    pub(crate) async fn lock(&self, session: &str) -> io::Result<SessionLock> {
+    /// Takes the lock of a session, unless another agent of this user on this host is starting its workload.
+    pub(crate) async fn try_lock(&self, session: &str) -> io::Result<Option<SessionLock>> {
         let (store, path) = (self.clone(), self.file(session, "lock"));
         run_blocking(move || {
             private_files::create_folder(&store.dir)?;
-            Ok(SessionLock(private_files::lock(&path)?))
+            Ok(private_files::try_lock(&path)?.map(SessionLock))
         })
         .await
     }
@@ -95,16 +95,16 @@ impl SessionStore {
         self.file(session, "log")
     }
 
-    pub(crate) fn container(&self, session: &str) -> Option<ContainerRecord> {
-        self.read(&self.file(session, "container"))
+    pub(crate) async fn container(&self, session: &str) -> Option<ContainerRecord> {
+        read(self.file(session, "container")).await
     }
 
     pub(crate) async fn set_container(&self, session: &str, record: &ContainerRecord) -> io::Result<()> {
         self.write_record(self.file(session, "container"), record).await
     }
 
-    pub(crate) fn process(&self, session: &str) -> Option<ProcessRecord> {
-        self.read(&self.file(session, "process"))
+    pub(crate) async fn process(&self, session: &str) -> Option<ProcessRecord> {
+        read(self.file(session, "process")).await
     }
 
     pub(crate) async fn set_process(&self, session: &str, record: &ProcessRecord) -> io::Result<()> {
@@ -113,10 +113,6 @@ impl SessionStore {
 
     fn file(&self, session: &str, kind: &str) -> PathBuf {
         self.dir.join(format!("{session}.{kind}"))
-    }
-
-    fn read<T: DeserializeOwned>(&self, path: &Path) -> Option<T> {
-        serde_json::from_slice(&fs::read(path).ok()?).ok()
     }
 
     async fn write_record(&self, path: PathBuf, record: &(impl Serialize + Sync)) -> io::Result<()> {
@@ -130,15 +126,19 @@ impl SessionStore {
     }
 }
 
+/// A record. None when it is missing or damaged.
+async fn read<T: DeserializeOwned>(path: PathBuf) -> Option<T> {
+    let content = run_blocking(move || fs::read(path)).await.ok()?;
+    serde_json::from_slice(&content).ok()
+}
+
 fn is_token(text: &str) -> bool {
     text.len() >= 32 && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{fs::TryLockError, os::unix::fs::PermissionsExt, pin::pin};
-
-    use futures_util::poll;
+    use std::os::unix::fs::PermissionsExt;
 
     use super::*;
     use crate::golden::{Golden, pretty};
@@ -161,14 +161,12 @@ mod tests {
     async fn only_one_agent_at_a_time_starts_a_session() {
         let dir = tempfile::tempdir().unwrap();
         let store = SessionStore::new(dir.path());
-        let first = store.lock("a").await.unwrap();
-        store.lock("b").await.unwrap();
-        let file = File::open(store.file("a", "lock")).unwrap();
-        assert!(matches!(file.try_lock(), Err(TryLockError::WouldBlock)));
-        let mut second = pin!(store.lock("a"));
-        assert!(poll!(&mut second).is_pending());
+        let first = store.try_lock("a").await.unwrap();
+        assert!(first.is_some());
+        assert!(store.try_lock("b").await.unwrap().is_some());
+        assert!(store.try_lock("a").await.unwrap().is_none());
         drop(first);
-        second.await.unwrap();
+        assert!(store.try_lock("a").await.unwrap().is_some());
     }
 
     #[tokio::test]
@@ -184,15 +182,15 @@ mod tests {
     async fn records_are_read_back_and_damaged_ones_are_ignored() {
         let dir = tempfile::tempdir().unwrap();
         let store = SessionStore::new(dir.path());
-        assert_eq!(store.container("a"), None);
+        assert_eq!(store.container("a").await, None);
         let record = ContainerRecord {
             nonce: "n".into(),
             id: Some("i".into()),
         };
         store.set_container("a", &record).await.unwrap();
-        assert_eq!(store.container("a"), Some(record));
+        assert_eq!(store.container("a").await, Some(record));
         fs::write(store.file("a", "container"), "junk").unwrap();
-        assert_eq!(store.container("a"), None);
+        assert_eq!(store.container("a").await, None);
     }
 
     #[test]

@@ -171,9 +171,37 @@ impl Failure {
     /// Whether only the user can resolve it: by a password or code, or by accepting a host key.
     #[must_use]
     pub fn needs_user(&self) -> bool {
+        matches!(self.kind, Kind::LoginRefused | Kind::HostKeyUnknown)
+    }
+
+    /// Whether the agent might not report it if it worked with a fresh login: with other groups, or another environment.
+    #[must_use]
+    pub fn may_come_of_an_earlier_login(&self) -> bool {
+        use workload::FailureKind::{
+            CommandMissing, EngineMissing, EnginePermission, EngineStopped, GpuUnavailable, HostUnfit,
+            ImageUnavailable, VolumeUnavailable,
+        };
         matches!(
             self.kind,
-            Kind::LoginRefused | Kind::HostKeyUnknown | Kind::HostKeyChanged
+            Kind::Agent(
+                CommandMissing
+                    | EngineMissing
+                    | EnginePermission
+                    | EngineStopped
+                    | GpuUnavailable
+                    | HostUnfit
+                    | ImageUnavailable
+                    | VolumeUnavailable
+            )
+        )
+    }
+
+    /// Whether another machine answers in the host's place: by its key, or by what its system says.
+    #[must_use]
+    pub fn is_another_machine(&self) -> bool {
+        matches!(
+            self.kind,
+            Kind::HostKeyChanged | Kind::Agent(workload::FailureKind::OtherMachine)
         )
     }
 }

@@ -25,6 +25,6 @@ mod stderr;
 
 pub use destination::Destination;
 pub(crate) use local::Local;
-pub(crate) use master::{Connection, SshHost};
+pub(crate) use master::{Connection, SshHost, resolve};
 pub(crate) use options::SshOptions;
 pub(crate) use shell::{RemoteHost, Shell};

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use crate::{
     codec::{Frame, FrameError},
     identity::Fingerprint,
+    login::Login,
     protocol::{hex, limits, list::first, message::Message, workload::Failure},
 };
 
@@ -139,6 +140,73 @@ pub enum BootstrapRequest {
     /// To the agent on the GPU host, from another build of it there: hand over to that one. The successor answers with
     /// [`Started::Serve`] once it runs. A failure means that the agent continues.
     Upgrade(UpgradeRequest),
+    /// To the agent on the GPU host, from a bootstrap of the same build: how does this login differ from the one that the
+    /// agent was started by? Answered with [`LoginCompared`].
+    CompareLogin(Login),
+    /// To the agent on the GPU host, from a process of the same build that a newer login has started: hand over to the
+    /// sender. A failure means that the agent continues.
+    HandOver(HandOverRequest),
+}
+
+/// How a login differs from that of the agent.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoginCompared {
+    /// The names of what differs.
+    #[serde(default)]
+    pub differs: Vec<String>,
+}
+
+impl Message for LoginCompared {}
+
+/// Hand over to the sender.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HandOverRequest {
+    /// The [handshake](crate::protocol::version::ALPN) that the successor speaks with clients.
+    pub handshake: String,
+    /// The formats of the handover snapshot that the successor reads.
+    pub formats: FormatRange,
+}
+
+/// Which machine a host is: by the id that its system was installed with, and by its name. Neither is a secret.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MachineId {
+    /// From /etc/machine-id (machine-id(5)), hashed; hexadecimal digits.
+    #[serde(default)]
+    pub id: String,
+    /// Its host name, with only characters that are safe in a file name.
+    #[serde(default)]
+    pub name: String,
+}
+
+impl MachineId {
+    /// Whether this is certainly not the machine `other`. The name alone may change (DHCP); the id alone may change too: a
+    /// system without a disk has a new one after each boot.
+    #[must_use]
+    pub fn is_other_than(&self, other: &Self) -> bool {
+        self.id != other.id && self.name != other.name
+    }
+
+    /// Parses what [`Display`](fmt::Display) writes.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (id, name) = text.split_once(':')?;
+        let is_safe = |text: &str| {
+            (1..=255).contains(&text.len())
+                && text
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+        };
+        (is_safe(id) && is_safe(name)).then(|| Self {
+            id: id.to_owned(),
+            name: name.to_owned(),
+        })
+    }
+}
+
+impl fmt::Display for MachineId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.id, self.name)
+    }
 }
 
 /// Hand over to another build.
@@ -261,6 +329,9 @@ pub enum Started {
 /// Most further addresses in a reply.
 pub const MOST_ADDRESSES: usize = 4;
 
+/// Most notes in a reply.
+pub const MOST_NOTES: usize = 4;
+
 /// How to reach and authenticate the agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AdmitReply {
@@ -273,6 +344,12 @@ pub struct AdmitReply {
     /// Further addresses of the host, at most [`MOST_ADDRESSES`].
     #[serde(default, deserialize_with = "first::<MOST_ADDRESSES, _, _>")]
     pub others: Vec<IpAddr>,
+    /// Which machine the host is; none from an older agent.
+    #[serde(default)]
+    pub machine: Option<MachineId>,
+    /// What the user should know, a sentence each.
+    #[serde(default, deserialize_with = "first::<MOST_NOTES, _, _>")]
+    pub notes: Vec<String>,
 }
 
 /// How to reach the relay.
@@ -341,6 +418,26 @@ mod tests {
         assert!(Nonce::parse(&nonce.to_string()) == Some(nonce));
         assert!(Nonce::parse("0123").is_none());
         assert!(Nonce::parse(&"G".repeat(32)).is_none());
+    }
+
+    #[test]
+    fn a_machine_is_another_only_if_neither_its_id_nor_its_name_is_the_same() {
+        let machine = |id: &str, name: &str| MachineId {
+            id: id.to_owned(),
+            name: name.to_owned(),
+        };
+        let ours = machine("01", "gpu-a");
+        assert!(!ours.is_other_than(&ours));
+        assert!(!ours.is_other_than(&machine("01", "dhcp-7")), "renamed");
+        assert!(
+            !ours.is_other_than(&machine("02", "gpu-a")),
+            "booted without a disk"
+        );
+        assert!(ours.is_other_than(&machine("02", "gpu-b")));
+        assert_eq!(MachineId::parse(&ours.to_string()), Some(ours));
+        for text in ["", ":", "a", "a:", ":b", "a:b c", "a:$(id)", "a:b:c"] {
+            assert_eq!(MachineId::parse(text), None, "{text}");
+        }
     }
 
     proptest::proptest! {

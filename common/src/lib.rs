@@ -6,6 +6,7 @@
 //! - [`protocol`]: every message over QUIC, with its limits and version
 //! - [`codec`]: messages as length-prefixed frames over any byte stream
 //! - [`bootstrap`]: what is said over SSH, once, before QUIC
+//! - [`login`]: what of a login counts for the agent that works on its behalf
 //! - [`identity`]: certificates made for one run, and the verifiers that pin them
 //! - [`quic`]: endpoint and transport configuration; `congestion`: the congestion controller that it installs
 //! - [`carrier`]: what QUIC packets travel by: UDP, UDP through relays, a byte pipe
@@ -24,6 +25,7 @@ pub mod codec;
 mod congestion;
 pub mod descriptors;
 pub mod identity;
+pub mod login;
 #[cfg(test)]
 #[path = "../tests/shared/not_run.rs"]
 mod not_run;

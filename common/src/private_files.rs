@@ -3,11 +3,18 @@
 use std::{
     fs::{DirBuilder, File, OpenOptions, Permissions},
     io::{self, Write},
-    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
+    os::{
+        fd::AsFd,
+        unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
+    },
     path::Path,
 };
 
-use rustix::fs::OFlags;
+use rustix::{
+    fs::{FlockOperation, OFlags, flock},
+    io::Errno,
+    net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, socket_with},
+};
 use tempfile::NamedTempFile;
 
 /// Creates the folder `path` and its missing parents with mode 0700, and checks that it belongs to this user alone.
@@ -40,15 +47,61 @@ pub fn open_append(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
-/// Waits for the exclusive lock on a file, which is created if it is missing. Dropping the file releases the lock.
-/// Blocks.
+/// Takes the exclusive lock on a file, which is created if it is missing. None when another process holds it. Dropping the
+/// result releases the lock.
 ///
 /// # Errors
 /// As [`open_append`].
+pub fn try_lock(path: &Path) -> io::Result<Option<File>> {
+    let file = open_append(path)?;
+    match flock(file.as_fd(), FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Some(file)),
+        Err(Errno::WOULDBLOCK) => Ok(None),
+        Err(error) => {
+            tracing::debug!(%error, path = %path.display(), "no flock(2) here");
+            lock_by_name(&file)
+        }
+    }
+}
+
+/// Waits for the exclusive lock on a file, which is created if it is missing. Dropping the result releases the lock. Blocks.
+///
+/// # Errors
+/// As [`open_append`]; `WouldBlock` where files cannot be locked and another process has it.
 pub fn lock(path: &Path) -> io::Result<File> {
     let file = open_append(path)?;
-    file.lock()?;
-    Ok(file)
+    match file.lock() {
+        Ok(()) => Ok(file),
+        Err(_) => lock_by_name(&file)?.ok_or_else(|| io::ErrorKind::WouldBlock.into()),
+    }
+}
+
+/// [`try_lock`] for a file system without flock(2) (Lustre, some FUSE): an address that only one socket of this network
+/// namespace can have (abstract, unix(7)), named after the file.
+fn lock_by_name(file: &File) -> io::Result<Option<File>> {
+    let found = file.metadata()?;
+    let own = rustix::process::geteuid().as_raw();
+    let name = format!("jq-lock-{own}-{:x}-{:x}", found.dev(), found.ino());
+    let socket = socket_with(
+        AddressFamily::UNIX,
+        SocketType::STREAM,
+        SocketFlags::CLOEXEC,
+        None,
+    )?;
+    match bind(&socket, &SocketAddrUnix::new_abstract_name(name.as_bytes())?) {
+        Ok(()) => Ok(Some(socket.into())),
+        Err(Errno::ADDRINUSE) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Creates a file with mode 0600, complete from the first moment.
+///
+/// # Errors
+/// `AlreadyExists`, or when the folder cannot be written to.
+pub fn create_new(path: &Path, content: &[u8]) -> io::Result<()> {
+    written(path, content)?.persist_noclobber(path)?;
+    Ok(())
 }
 
 /// Replaces the file `path` atomically: a reader sees the old content or the new, after a crash of the machine too. The new
@@ -57,11 +110,16 @@ pub fn lock(path: &Path) -> io::Result<File> {
 /// # Errors
 /// When the folder or the file cannot be written. The old file is still there then.
 pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    written(path, content)?.persist(path)?;
+    Ok(())
+}
+
+/// A temporary file with this content beside `path`, written to the disk.
+fn written(path: &Path, content: &[u8]) -> io::Result<NamedTempFile> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let file = temporary(folder, ".new-", "", content)?;
     file.as_file().sync_all()?;
-    file.persist(path)?;
-    Ok(())
+    Ok(file)
 }
 
 /// Writes a file with mode 0600 into `folder`, which it creates with [`create_folder`]. Its name is random between `prefix`
@@ -104,5 +162,35 @@ mod tests {
         std::os::unix::fs::symlink(dir.path(), &link).unwrap();
         assert!(create_folder(&link).is_err());
         assert!(replace(&link.join("file"), b"").is_err());
+    }
+
+    #[test]
+    fn one_process_at_a_time_has_a_lock_also_where_files_cannot_be_locked() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let by_name = || lock_by_name(&open_append(&path).unwrap()).unwrap();
+        for lock in [&|| try_lock(&path).unwrap(), &by_name as &dyn Fn() -> _] {
+            let held = lock();
+            assert!(held.is_some());
+            assert!(lock().is_none());
+            let copy = held.as_ref().unwrap().try_clone().unwrap();
+            drop(held);
+            assert!(lock().is_none(), "a successor has it");
+            drop(copy);
+            assert!(lock().is_some());
+        }
+    }
+
+    #[test]
+    fn a_new_file_never_replaces_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("record");
+        create_new(&path, b"first").unwrap();
+        let refused = create_new(&path, b"second").unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(std::fs::read(&path).unwrap(), b"first");
+        replace(&path, b"second").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"second");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 }

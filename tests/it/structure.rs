@@ -51,7 +51,8 @@ const AGENT: Rooms<'_> = Rooms {
         ("role_start", "rundir"),
         ("rundir", ""),
     ],
-    leaves: "failure fd_passing host_program keyed_mutex log_tail random_hex role run_blocking udp",
+    leaves: "failure fd_passing host_program keyed_mutex log_tail machine peer_place random_hex role run_blocking \
+             state_folder udp",
 };
 
 /// The crates of the product: folder, and crate name.

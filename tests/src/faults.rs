@@ -28,6 +28,7 @@ mod process;
 mod roaming;
 mod site;
 mod storm;
+mod swapper;
 mod trio;
 mod upgrade;
 
@@ -97,6 +98,7 @@ pub fn all() -> Vec<Scenario> {
         many::SCENARIOS,
         ends::SCENARIOS,
         storm::SCENARIOS,
+        swapper::SCENARIOS,
     ];
     let mut all: Vec<_> = families.into_iter().flatten().copied().collect();
     all.sort_by_key(|scenario| scenario.number());

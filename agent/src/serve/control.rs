@@ -4,11 +4,11 @@
 use std::{sync::Arc, time::Duration};
 
 use jq_common::{
-    bootstrap::{AdmitReply, AdmitRequest, BootstrapReply, BootstrapRequest, Started},
+    bootstrap::{AdmitReply, AdmitRequest, BootstrapReply, BootstrapRequest, LoginCompared, Started},
     carrier::pipe,
     codec::{self, FrameError},
     peer_cred::accept_own,
-    protocol::limits,
+    protocol::{limits, workload::Failure},
     quic::CarrierKind,
 };
 use quinn::{Endpoint, VarInt};
@@ -19,8 +19,16 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{accept::accept_clients, handover, shared::Shared};
-use crate::failure::{host_unfit, older_build};
+use super::{
+    accept::accept_clients,
+    handover::prepare::{self, Prepared},
+    shared::Shared,
+    upgrade::Upgrade,
+};
+use crate::{
+    failure::{host_unfit, older_build},
+    peer_place,
+};
 
 /// Most tunnels open at once, each over a client's SSH channel. Every client that connects uses one until UDP works.
 pub(super) const MOST_TUNNELS: usize = 64;
@@ -41,6 +49,10 @@ pub(super) async fn accept(
 ) {
     loop {
         let stream = accept_own(control).await;
+        if !peer_place::is_here(&stream).unwrap_or(false) {
+            tracing::warn!("a process in a container, or one that is gone, tried the control socket");
+            continue;
+        }
         let (shared, clients, stop) = (shared.clone(), tasks.clone(), stop.clone());
         tasks.spawn(async move {
             match stop.run_until_cancelled(answer(stream, &shared)).await {
@@ -75,16 +87,27 @@ async fn answer(mut stream: UnixStream, shared: &Shared) -> Result<Option<Tunnel
                 }
             }
         }
-        BootstrapRequest::Upgrade(request) => match handover::prepare(request, shared).await {
+        BootstrapRequest::CompareLogin(login) => {
+            let differs = shared.login.differences(&login);
+            codec::write(&mut stream, &LoginCompared { differs }, limits::BOOTSTRAP_FRAME).await?;
+            return Ok(None);
+        }
+        BootstrapRequest::Upgrade(request) => match prepare::upgrade(request, shared).await {
             Ok(prepared) => {
-                // Fails only when the agent is shutting down.
-                let _ = shared.upgrades.send(prepared.requested_by(stream)).await;
+                agreed(prepared, stream, shared).await;
                 return Ok(None);
             }
-            Err(why) => {
-                tracing::info!(why, "upgrade refused");
-                (Err(host_unfit("the agent stays as it is", why)), None)
+            Err(why) => (Err(refused(why)), None),
+        },
+        BootstrapRequest::HandOver(request) => match prepare::hand_over(&request, shared).await {
+            Ok(prepared) => {
+                let reply: BootstrapReply = Ok(address(shared));
+                let told = codec::write(&mut stream, &reply, limits::BOOTSTRAP_FRAME).await;
+                // It is handed over even to one that is gone: that fails, and this agent restores itself.
+                agreed(prepared, stream, shared).await;
+                return told.map(|()| None);
             }
+            Err(why) => (Err(refused(why)), None),
         },
         BootstrapRequest::Relay(_) => (
             Err(host_unfit("wrong role", "this is an agent and not a relay")),
@@ -96,6 +119,23 @@ async fn answer(mut stream: UnixStream, shared: &Shared) -> Result<Option<Tunnel
         stream,
         _permit: permit,
     }))
+}
+
+/// Has the server hand over. `requester` is told the result.
+async fn agreed(prepared: Prepared, requester: UnixStream, shared: &Shared) {
+    let Prepared { format, successor } = prepared;
+    let upgrade = Upgrade {
+        requester,
+        format,
+        successor,
+    };
+    // Fails only when the agent is shutting down.
+    let _ = shared.upgrades.send(upgrade).await;
+}
+
+fn refused(why: String) -> Failure {
+    tracing::info!(why, "upgrade refused");
+    host_unfit("the agent stays as it is", why)
 }
 
 fn admit(request: &AdmitRequest, shared: &Shared) -> Started {
@@ -114,6 +154,8 @@ pub(super) fn address(shared: &Shared) -> Started {
         port: shared.port,
         address: None,
         others: Vec::new(),
+        machine: None,
+        notes: Vec::new(),
     })
 }
 

@@ -37,7 +37,7 @@ use super::{
     sessions::Sessions,
     shared::Shared,
     stage::within,
-    upgrade::Upgrade,
+    upgrade::{Successor, Upgrade},
 };
 use crate::{
     failure::host_unfit,
@@ -66,7 +66,7 @@ pub struct Server {
 pub enum Served {
     /// No client was connected for the linger time.
     Idle,
-    /// Another build is to take over.
+    /// A successor is to take over.
     Upgrade(Upgrade),
 }
 
@@ -85,6 +85,7 @@ impl Server {
             reset_secret: random()?,
             boot: random()?,
             linger_s: idle_shutdown::DEFAULT_LINGER.as_secs(),
+            umask: host.login.umask,
             allowed: Vec::new(),
             sessions: Vec::new(),
         };
@@ -98,9 +99,11 @@ impl Server {
     ///
     /// # Errors
     /// Any [`StartError`]. Must be called within a tokio runtime, before the process has opened any other descriptor.
-    pub async fn inherit(folder: &RunDir, host: HostContext) -> Result<Self, StartError> {
+    pub async fn inherit(folder: &RunDir, mut host: HostContext) -> Result<Self, StartError> {
         let children = handover::inherited_children();
         let mut snapshot = handover::receive_snapshot().map_err(StartError::Inherit)?;
+        // This process has the umask of its predecessor and not that of the login.
+        host.login.umask = snapshot.header.umask;
         let requester = snapshot.requester.take();
         let mut server = Self::restore(snapshot, host)?;
         let control = folder.listen().map_err(StartError::Folder)?;
@@ -117,6 +120,18 @@ impl Server {
             }
         });
         Ok(server)
+    }
+
+    /// Takes over from the agent that serves in `folder` and was started by an earlier login.
+    ///
+    /// # Errors
+    /// [`StartError::Inherit`] when that agent goes on; any other [`StartError`] when this one cannot. Must be called
+    /// within a tokio runtime.
+    pub async fn take_over(folder: &RunDir, host: HostContext) -> Result<Self, StartError> {
+        let taken = handover::take_from(folder).await.map_err(StartError::Inherit)?;
+        let snapshot = taken.accept().await.map_err(StartError::Inherit)?;
+        tracing::info!("took over from the agent of an earlier login");
+        Self::restore(snapshot, host)
     }
 
     fn restore(snapshot: Snapshot, host: HostContext) -> Result<Self, StartError> {
@@ -143,6 +158,7 @@ impl Server {
             identity,
             allowed,
             reset_secret: header.reset_secret,
+            login: host.login.clone(),
             quic,
             tunnels: Arc::new(Semaphore::new(control::MOST_TUNNELS)),
             context: Arc::new(Context {
@@ -199,14 +215,15 @@ impl Server {
         Served::Idle
     }
 
-    /// Hands over to another build: this process executes the successor, which takes over everything. Returns only when
-    /// the system cannot execute it; this program then restores itself from the snapshot, as the successor would have,
-    /// and all sessions and streams continue.
+    /// Hands over to a successor, which takes over everything. Another build is executed by this process, so that this does
+    /// not return; None when the successor is another process: this one must end at once, without closing anything in
+    /// order. When the successor fails, this program restores itself from the snapshot, as the successor would have, and
+    /// all sessions and streams continue.
     ///
     /// # Errors
     ///
     /// When restoring fails too: the system lacks descriptors or memory.
-    pub async fn hand_over(self, upgrade: Upgrade) -> Result<Self, StartError> {
+    pub async fn hand_over(self, upgrade: Upgrade) -> Result<Option<Self>, StartError> {
         let Self {
             endpoint,
             carrier,
@@ -219,26 +236,41 @@ impl Server {
             stop,
             host,
         } = self;
-        tracing::info!("handing over to another build");
+        let Upgrade {
+            requester,
+            format,
+            successor,
+        } = upgrade;
+        let is_build = matches!(successor, Successor::Program { .. });
+        tracing::info!(is_build, "handing over");
         carrier.pause();
         let controls = controls.into_iter().map(UnixListener::into_std);
         let controls = controls.collect::<io::Result<_>>().map_err(StartError::Folder)?;
         let descriptors = handover::Descriptors { udp, locks, controls };
         let mut snapshot = handover::freeze_sessions(&shared, descriptors).await;
-        let (error, requester) = handover::execute_successor(upgrade, &mut snapshot);
-        tracing::error!(%error, "the successor cannot be executed");
+        let (error, requester) = match successor {
+            Successor::Program { file, run_dir, lock } => {
+                handover::execute_successor(requester, format, (file, run_dir, lock), &mut snapshot)
+            }
+            Successor::Process => match handover::pass_to(requester, &snapshot, format).await {
+                Ok(()) => return Ok(None),
+                Err(error) => (error, None),
+            },
+        };
+        tracing::error!(%error, "the successor does not take over");
 
         stop.cancel();
         tasks.close();
         within("clients", tasks.wait()).await;
         drop((endpoint, carrier, shared, upgrades));
         let server = Self::restore(snapshot, host)?;
-        server.shared.upgrade_failed.store(true, Ordering::Relaxed);
+        // A build that cannot be executed is not tried again; another login's process may well take over.
+        server.shared.upgrade_failed.store(is_build, Ordering::Relaxed);
         if let Some(requester) = requester {
             let failure = host_unfit("the agent stays as it is", error);
             handover::reply(requester, &Err(failure)).await;
         }
-        Ok(server)
+        Ok(Some(server))
     }
 
     /// Shuts down in order: stop accepting clients, reset streams, wait for work, remove helper containers. Each stage

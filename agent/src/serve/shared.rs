@@ -4,6 +4,7 @@ use std::sync::{Arc, atomic::AtomicBool};
 
 use jq_common::{
     identity::{AllowedClients, Identity},
+    login::Login,
     quic::AgentSettings,
 };
 use tokio::sync::{Semaphore, mpsc};
@@ -15,6 +16,8 @@ pub(super) struct Shared {
     pub(super) identity: Identity,
     pub(super) allowed: AllowedClients,
     pub(super) reset_secret: [u8; 32],
+    /// The login that this agent works for.
+    pub(super) login: Login,
     pub(super) quic: AgentSettings,
     /// Permits for tunnels.
     pub(super) tunnels: Arc<Semaphore>,

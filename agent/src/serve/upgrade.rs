@@ -6,11 +6,21 @@ use tokio::net::UnixStream;
 
 /// An upgrade that was agreed to.
 pub struct Upgrade {
-    /// The bootstrap that waits for the result.
+    /// Who waits for the result: a bootstrap, or the successor itself.
     pub(super) requester: UnixStream,
-    pub(super) successor: PathBuf,
-    pub(super) run_dir: PathBuf,
     /// Format of the snapshot that the successor reads.
     pub(super) format: u32,
-    pub(super) lock: File,
+    pub(super) successor: Successor,
+}
+
+/// What takes over.
+pub(crate) enum Successor {
+    /// Another build, which this process executes.
+    Program {
+        file: PathBuf,
+        run_dir: PathBuf,
+        lock: File,
+    },
+    /// The requester: a process of the same build, which a newer login has started.
+    Process,
 }

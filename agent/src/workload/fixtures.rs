@@ -1,6 +1,9 @@
 //! An ordinary user, engine and request, for tests.
 
-use jq_common::protocol::workload::{EngineChoice, GpuAsk, JupyterKind, PullPolicy, WorkloadSpec};
+use jq_common::{
+    login::Login,
+    protocol::workload::{EngineChoice, GpuAsk, JupyterKind, PullPolicy, WorkloadSpec},
+};
 
 use super::HostContext;
 use crate::engine::{EngineFacts, EngineKind};
@@ -18,6 +21,7 @@ pub(crate) fn host() -> HostContext {
         xdg_runtime_dir: None,
         state_dir: "/nonexistent/state".into(),
         run_dir: "/nonexistent/run".into(),
+        login: Login::default(),
         agent_binary: "/nonexistent/agent".into(),
     }
 }

@@ -2,6 +2,8 @@
 
 use std::{ffi::OsString, path::PathBuf};
 
+use jq_common::login::Login;
+
 /// Facts about the host and the user on it, collected once by the caller; nothing in here reads the environment.
 #[derive(Clone, Debug)]
 pub struct HostContext {
@@ -25,6 +27,19 @@ pub struct HostContext {
     pub(crate) state_dir: PathBuf,
     /// Private folder (0700) of this agent.
     pub(crate) run_dir: PathBuf,
+    /// The login that the agent works for.
+    pub(crate) login: Login,
     /// This program's binary, for the helper's image.
     pub(crate) agent_binary: PathBuf,
+}
+
+/// The umask of most logins, where the login's own is not known.
+const USUAL_UMASK: u32 = 0o022;
+
+impl HostContext {
+    /// The umask for what is started: the agent's own is strict, and files of a notebook may be meant for others.
+    #[must_use]
+    pub(crate) fn umask(&self) -> u32 {
+        self.login.umask.unwrap_or(USUAL_UMASK)
+    }
 }

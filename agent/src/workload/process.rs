@@ -30,6 +30,7 @@ use crate::{
     engine::Exit,
     failure::fail,
     log_tail::tail_of_file,
+    run_blocking::run_blocking,
     session_store::{ProcessRecord, SessionStore},
 };
 
@@ -116,8 +117,8 @@ impl Run<'_> {
     async fn jupyter(&self) -> Result<(JupyterInfo, Arc<HostProcesses>), Failure> {
         let kind = self.spec.jupyter;
         let info = |kind, port, was_running| jupyter::info(kind, port, self.token, was_running);
-        let workdir = self.workdir()?;
-        let record = self.store.process(&self.spec.session);
+        let workdir = self.workdir().await?;
+        let record = self.store.process(&self.spec.session).await;
         if let Some(record) = &record
             && detached::start_time(record.pid) == Some(record.start_time)
         {
@@ -178,7 +179,10 @@ impl Run<'_> {
     }
 
     async fn spawn(&self, program: &Path, port: u16, root: &str) -> Result<(Child, ProcessRecord), Failure> {
-        let mut child = detached::spawn(&self.launch(program, port, root)).map_err(|error| {
+        let launch = self.launch(program, port, root);
+        // A program in a network home may take long to be executed.
+        let spawned = run_blocking(move || detached::spawn(&launch)).await;
+        let mut child = spawned.map_err(|error| {
             fail(
                 FailureKind::StartFailed,
                 format!("cannot start {}", program.display()),
@@ -257,6 +261,7 @@ impl Run<'_> {
             arguments: words.into_iter().skip(1).collect(),
             env,
             workdir: root.into(),
+            umask: self.host.umask(),
             log: self.store.log_file(&self.spec.session),
         }
     }
@@ -305,7 +310,7 @@ impl Run<'_> {
     }
 
     /// The directory of `-w`, or the user's home.
-    fn workdir(&self) -> Result<PathBuf, Failure> {
+    async fn workdir(&self) -> Result<PathBuf, Failure> {
         let dir = match self.spec.workdir.as_deref() {
             None | Some("~") => self.host.home.clone(),
             Some(dir) => match dir.strip_prefix("~/") {
@@ -313,7 +318,8 @@ impl Run<'_> {
                 None => dir.into(),
             },
         };
-        if dir.is_dir() {
+        let folder = dir.clone();
+        if run_blocking(move || folder.is_dir()).await {
             return Ok(dir);
         }
         Err(fail(

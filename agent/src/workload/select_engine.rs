@@ -51,7 +51,7 @@ pub(crate) async fn select(
             Ok(Runner::Engine(engine))
         }
         EngineChoice::Auto => {
-            if store.container(&spec.session).is_some()
+            if store.container(&spec.session).await.is_some()
                 && let Ok(engine) = connect(host, spec.engine).await
                 && let Ok(Some(container)) = engine
                     .container(&ownership::name(&host.user, &spec.session))

@@ -1,8 +1,9 @@
 //! Starts the workloads of this agent's clients.
 
-use std::sync::Arc;
+use std::{io, pin::pin, sync::Arc, time::Duration};
 
 use jq_common::protocol::workload::{Failure, FailureKind, WorkloadSpec};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{
     EventSink, HostContext, Started,
@@ -12,8 +13,20 @@ use super::{
     select_engine::{self, Runner},
     validate,
 };
-use crate::failure::fail;
-use crate::{keyed_mutex::KeyedMutex, session_store::SessionStore};
+use crate::{
+    failure::fail,
+    keyed_mutex::KeyedMutex,
+    session_store::{SessionLock, SessionStore},
+};
+
+/// Interval between attempts to take a session's lock.
+const LOCK_INTERVAL: Duration = Duration::from_millis(100);
+
+/// How long a wait lasts before it is shown.
+const SAID_AFTER: Duration = Duration::from_secs(2);
+
+/// Longest wait for another agent: an image may be pulled meanwhile.
+const LONGEST_START: Duration = Duration::from_secs(3600);
 
 /// The workloads of this agent's clients.
 pub(crate) struct Workloads {
@@ -54,7 +67,7 @@ impl Workloads {
                 entry.lock().lock().await
             }
         };
-        let _in_all_agents = self.store.lock(&spec.session).await.map_err(|error| {
+        let _in_all_agents = self.lock(&spec.session, events).await.map_err(|error| {
             fail(
                 FailureKind::HostUnfit,
                 "cannot keep this session's state",
@@ -80,9 +93,76 @@ impl Workloads {
         }
     }
 
+    /// Waits until no other agent of this user on this host is starting the session's workload, and says what is waited for.
+    async fn lock(&self, session: &str, events: &EventSink) -> io::Result<SessionLock> {
+        let begin = Instant::now();
+        let mut is_said = false;
+        while begin.elapsed() < LONGEST_START {
+            let mut tried = pin!(self.store.try_lock(session));
+            let tried = match timeout(SAID_AFTER, &mut tried).await {
+                Ok(tried) => tried,
+                Err(_) => {
+                    let folder = self.host.state_dir.display();
+                    events
+                        .step(format!("waiting for the host's file system, for {folder}"))
+                        .await;
+                    tried.await
+                }
+            };
+            if let Some(lock) = tried? {
+                return Ok(lock);
+            }
+            if !is_said && begin.elapsed() >= SAID_AFTER {
+                is_said = true;
+                events
+                    .step("waiting for another agent of yours on this host, which is starting this session")
+                    .await;
+            }
+            sleep(LOCK_INTERVAL).await;
+        }
+        let why = "another agent of yours on this host has been starting this session for an hour";
+        Err(io::Error::new(io::ErrorKind::TimedOut, why))
+    }
+
     /// Removes the helper containers of this agent and nothing else: containers, processes and their kernels keep
     /// running.
     pub(crate) async fn shutdown(&self) {
         self.helpers.remove_all().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jq_common::protocol::workload::Event;
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::workload::fixtures;
+
+    #[tokio::test]
+    async fn a_wait_for_another_agent_is_shown_and_ends_with_its_start() {
+        let dir = tempfile::tempdir().unwrap();
+        let workloads = Workloads::new(HostContext {
+            state_dir: dir.path().to_owned(),
+            ..fixtures::host()
+        });
+        let (sender, mut events) = mpsc::channel(4);
+        let sink = EventSink::new(sender);
+        let other = workloads.store.try_lock("a").await.unwrap();
+        assert!(other.is_some());
+        let shown = async {
+            let Some(Event::Step(step)) = events.recv().await else {
+                panic!("nothing is shown")
+            };
+            drop(other);
+            step
+        };
+        let (locked, step) = tokio::join!(workloads.lock("a", &sink), shown);
+        assert!(locked.is_ok());
+        assert!(step.contains("another agent of yours"), "{step}");
+        assert!(
+            workloads.store.try_lock("a").await.unwrap().is_none(),
+            "it is held"
+        );
     }
 }

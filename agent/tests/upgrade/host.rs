@@ -17,6 +17,7 @@ use jq_common::{
     protocol::{
         limits,
         version::{ALPN, BUILD},
+        workload::Failure,
     },
 };
 use rustix::process::{Pid, Signal, kill_process};
@@ -28,6 +29,24 @@ use tokio::{
 };
 
 use crate::{PATIENCE, POLL};
+
+/// What is special about a login.
+pub(crate) struct Login {
+    pub(crate) umask: &'static str,
+    pub(crate) variables: &'static [(&'static str, &'static str)],
+    /// Further arguments of the bootstrap.
+    pub(crate) conditions: &'static [&'static str],
+}
+
+impl Default for Login {
+    fn default() -> Self {
+        Self {
+            umask: "022",
+            variables: &[],
+            conditions: &[],
+        }
+    }
+}
 
 pub(crate) struct Host {
     base: tempfile::TempDir,
@@ -74,10 +93,24 @@ impl Host {
 
     /// Bootstraps as a client does over SSH.
     pub(crate) async fn bootstrap(&self, build: &Path, client: Fingerprint) -> AdmitReply {
+        self.bootstrap_in(build, client, &Login::default()).await.unwrap()
+    }
+
+    /// Bootstraps in this login.
+    pub(crate) async fn bootstrap_in(
+        &self,
+        build: &Path,
+        client: Fingerprint,
+        login: &Login,
+    ) -> Result<AdmitReply, Failure> {
         let nonce = Nonce::generate().unwrap().to_string();
-        let mut bootstrap = Command::new(build)
+        let mut bootstrap = Command::new("/bin/sh")
+            .args(["-c", "umask $1; shift; exec \"$@\"", "sh", login.umask])
+            .arg(build)
             .args(["bootstrap", "serve", "--nonce", &nonce])
+            .args(login.conditions)
             .env_clear()
+            .envs(login.variables.iter().copied())
             .env("HOME", self.base.path())
             .env("PATH", "/usr/bin:/bin")
             .env("DOCKER_HOST", format!("unix://{}", self.docker().display()))
@@ -98,10 +131,10 @@ impl Host {
         let reply: BootstrapReply = codec::read_within(&mut output, limits::BOOTSTRAP_FRAME, PATIENCE)
             .await
             .unwrap();
-        match reply.unwrap() {
+        reply.map(|started| match started {
             Started::Serve(reply) => reply,
             Started::Relay(_) => panic!("this is no relay"),
-        }
+        })
     }
 
     /// The private folder of a build.
@@ -111,7 +144,7 @@ impl Host {
         self.base
             .path()
             .join("run")
-            .join(jq_agent::rundir::host_name())
+            .join(jq_agent::rundir::machine_folder())
             .join(name)
     }
 
@@ -162,7 +195,11 @@ impl Host {
 
     /// The agents' logs, for a test that fails.
     pub(crate) fn logs(&self) -> String {
-        let run = self.base.path().join("run").join(jq_agent::rundir::host_name());
+        let run = self
+            .base
+            .path()
+            .join("run")
+            .join(jq_agent::rundir::machine_folder());
         let entries = fs::read_dir(run).into_iter().flatten().flatten();
         let logs = entries.map(|entry| {
             let log = fs::read_to_string(entry.path().join("log")).unwrap_or_default();
@@ -195,6 +232,14 @@ impl Drop for Host {
 pub(crate) struct Agent(u32);
 
 impl Agent {
+    /// Whether it was started with this variable of the environment.
+    pub(crate) fn has_variable(self, variable: &str) -> bool {
+        let environment = fs::read(format!("/proc/{}/environ", self.0)).unwrap();
+        environment
+            .split(|byte| *byte == 0)
+            .any(|one| one == variable.as_bytes())
+    }
+
     /// Whether it runs this program.
     pub(crate) fn runs(self, build: &Path) -> bool {
         let same = |a: fs::Metadata, b: fs::Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests, in a test binary")]
 
 mod client;
+mod follow;
 mod host;
 mod older;
 #[path = "../../../common/tests/shared/older_peer.rs"]

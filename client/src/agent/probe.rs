@@ -1,11 +1,11 @@
 //! The first exchange with a host: starts the agent if it is installed, else reports where it can be installed. Pure
 //! functions of text.
 
-use jq_common::bootstrap::Nonce;
+use jq_common::bootstrap::{MachineId, Nonce};
 
 use super::{
     bundle::{Agent, Bundle},
-    script::with_variables,
+    script::{ENTER, with_variables},
 };
 use crate::error::{Failure, Kind};
 
@@ -26,6 +26,39 @@ impl Role {
             Self::Serve => "serve",
             Self::Relay => "relay",
         }
+    }
+}
+
+/// How an agent is started.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Start<'a> {
+    /// Its role.
+    pub(crate) role: Role,
+    /// A running agent keeps the login that it has: the client only comes back.
+    pub(crate) keeps_login: bool,
+    /// The only machine to start on; none if any will do.
+    pub(crate) machine: Option<&'a MachineId>,
+}
+
+impl From<Role> for Start<'_> {
+    fn from(role: Role) -> Self {
+        Self {
+            role,
+            keeps_login: false,
+            machine: None,
+        }
+    }
+}
+
+impl Start<'_> {
+    /// Further arguments of the agent, without quotes.
+    fn conditions(&self) -> String {
+        let keep = self.keeps_login.then(|| "--keep-login".to_owned());
+        // What a host told of itself is passed on only if it is what it should be.
+        let machine = self.machine.map(ToString::to_string);
+        let machine = machine.filter(|machine| MachineId::parse(machine).is_some());
+        let machine = machine.map(|machine| format!("--machine {machine}"));
+        keep.into_iter().chain(machine).collect::<Vec<_>>().join(" ")
     }
 }
 
@@ -58,7 +91,7 @@ pub(crate) struct Experience {
 }
 
 /// The script of the exchange.
-pub(crate) fn script(nonce: &Nonce, role: Role, bundle: &Bundle, experience: &Experience) -> String {
+pub(crate) fn script(nonce: &Nonce, start: Start<'_>, bundle: &Bundle, experience: &Experience) -> String {
     let refused: Vec<_> = experience
         .refused
         .iter()
@@ -67,17 +100,21 @@ pub(crate) fn script(nonce: &Nonce, role: Role, bundle: &Bundle, experience: &Ex
     let agents: Vec<_> = bundle
         .agents()
         .iter()
-        .flat_map(|agent| agent.names().map(|name| format!("{name}={}", agent.file_name())))
+        .flat_map(|agent| {
+            let names = agent.names();
+            names.map(|name| format!("{name}={}:{}", agent.file_name(), agent.sha256()))
+        })
         .collect();
     with_variables(
         &[
             ("nonce", &nonce.to_string()),
-            ("role", role.word()),
+            ("role", start.role.word()),
             ("agents", &agents.join(" ")),
+            ("conditions", &start.conditions()),
             ("distrusted", &experience.distrusted.join("\n")),
             ("refused", &refused.join("\n")),
         ],
-        include_str!("start.sh"),
+        &[ENTER, include_str!("start.sh")].concat(),
     )
 }
 
@@ -185,6 +222,29 @@ mod tests {
                 .as_deref(),
             Some("/a b")
         );
+    }
+
+    #[test]
+    fn what_a_host_says_of_itself_reaches_a_shell_only_if_it_is_harmless() {
+        let machine = |id: &str, name: &str| MachineId {
+            id: id.to_owned(),
+            name: name.to_owned(),
+        };
+        let conditions = |machine: &MachineId, keeps_login| {
+            let start = Start {
+                role: Role::Serve,
+                keeps_login,
+                machine: Some(machine),
+            };
+            start.conditions()
+        };
+        assert_eq!(
+            conditions(&machine("01", "gpu"), true),
+            "--keep-login --machine 01:gpu"
+        );
+        assert_eq!(conditions(&machine("01", "gpu --help"), false), "");
+        assert_eq!(conditions(&machine("$(id)", "gpu"), false), "");
+        assert_eq!(Start::from(Role::Relay).conditions(), "");
     }
 
     #[test]

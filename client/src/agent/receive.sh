@@ -1,4 +1,4 @@
-# Reads the agent from standard input and installs it, or leaves nothing behind.
+# Reads the agent from standard input and installs it, or leaves nothing behind. Begins with enter.sh.
 # Variables: nonce, folder, agent (its file name), sha256, packed (not empty: gzip-compressed).
 # Answers with one line: done; unverified (no sha256sum: the file stays as .new-NONCE); damaged; or failed with the free
 # space in KiB, if known, and the cause.
@@ -6,29 +6,30 @@
 newline='
 '
 
+# On the disk before it has its name: a host that crashes keeps all of it or nothing.
 installed() {
-    chmod 700 "$new" && mv -f "$new" "$folder/$agent"
+    chmod 700 "$new" && { sync "$new" || :; } 2>/dev/null && mv -f "$new" "./$agent"
 }
 
 # Keeps the two newest of other versions. A running agent does not need its file.
 tidy() {
     count=0
-    for file in $(ls -t "$folder" 2>/dev/null); do
+    for file in $(ls -t . 2>/dev/null); do
         case $file in
         "$agent" | agent-*[!0-9a-f]*) ;;
         agent-????????????????)
             count=$((count + 1))
-            [ "$count" -le 2 ] || rm -f "$folder/$file"
+            [ "$count" -le 2 ] || rm -f "./$file"
             ;;
         esac
     done
     # Left behind by interrupted uploads.
-    find "$folder" -name '.new-*' -mmin +1440 -exec rm -f {} \;
+    find . -name '.new-*' -mmin +1440 -exec rm -f {} \;
 } 2>/dev/null
 
 failed() {
     rm -f "$new" 2>/dev/null || : >"$new"
-    free=$(df -Pk "$folder" 2>/dev/null | {
+    free=$(df -Pk . 2>/dev/null | {
         read -r line
         read -r device size used free rest
         printf '%s' "$free"
@@ -38,8 +39,12 @@ failed() {
 
 main() {
     umask 077
-    new=$folder/.new-$nonce
+    new=./.new-$nonce
     printf '\n%s\n' "$nonce"
+    enter "${folder%/*}" "${folder##*/}" || {
+        printf 'failed\t\tit is no longer a folder of this user\n'
+        return
+    }
     why=$({ if [ -n "$packed" ]; then gzip -dc; else cat; fi >"$new"; } 2>&1) || {
         failed "$why"
         return

@@ -4,6 +4,9 @@ use jq_common::bootstrap::Nonce;
 
 use crate::error::{Failure, Kind};
 
+/// What scripts begin with that work in a folder: the function `enter`.
+pub(super) const ENTER: &str = include_str!("enter.sh");
+
 /// A new nonce for the marker line of a script.
 ///
 /// # Errors

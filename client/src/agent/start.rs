@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::{
     bundle::Bundle,
     install,
-    probe::{self, Experience, Report, Role},
+    probe::{self, Experience, Report, Start},
     script::nonce,
 };
 use crate::{
@@ -42,17 +42,18 @@ pub(crate) struct Prepared {
 ///
 /// # Errors
 /// When no shell can be started, the host is not supported, no folder accepts the agent, or it does not start.
-pub(crate) async fn prepare(
+pub(crate) async fn prepare<'a>(
     host: &dyn RemoteHost,
-    role: Role,
+    start: impl Into<Start<'a>>,
     bundle: &Bundle,
     reporter: &dyn Reporter,
 ) -> Result<Prepared, Failure> {
+    let start = start.into();
     let mut experience = Experience::default();
     let mut installed = false;
     loop {
         reporter.step(host.name(), "starting the agent");
-        let (mut shell, nonce, report) = look(host, role, bundle, &experience).await?;
+        let (mut shell, nonce, report) = look(host, start, bundle, &experience).await?;
         if let Some(folder) = report.found {
             match shell.marker(&nonce).await {
                 Ok(()) => return Ok(Prepared { shell }),
@@ -97,12 +98,12 @@ fn vanished(host: &str) -> Failure {
 /// Runs the first exchange. If the agent was found, the shell is about to be replaced by it.
 async fn look(
     host: &dyn RemoteHost,
-    role: Role,
+    start: Start<'_>,
     bundle: &Bundle,
     experience: &Experience,
 ) -> Result<(Shell, Nonce, Report), Failure> {
     let nonce = nonce()?;
-    let script = probe::script(&nonce, role, bundle, experience);
+    let script = probe::script(&nonce, start, bundle, experience);
     let mut shell = shell::run(host, &script, &nonce).await?;
     let mut report = Report::default();
     while !report.take(&shell.line(LINE).await?) {}

@@ -8,7 +8,7 @@ use tokio::{io::AsyncReadExt, task::spawn_blocking, time::timeout};
 
 use super::{
     bundle::Agent,
-    script::{nonce, with_variables},
+    script::{ENTER, nonce, with_variables},
 };
 use crate::{
     error::{Failure, Kind},
@@ -54,7 +54,7 @@ pub(super) async fn upload(
             ("sha256", agent.sha256()),
             ("packed", if packed { "yes" } else { "" }),
         ],
-        include_str!("receive.sh"),
+        &[ENTER, include_str!("receive.sh")].concat(),
     );
     let mut shell = shell::run(host, &script, &nonce).await?;
     send(&mut shell, &content, reporter).await;
@@ -63,9 +63,7 @@ pub(super) async fn upload(
     shell.close().await;
     match outcome(&answer) {
         Some(outcome) => Ok(outcome),
-        None if answer == "unverified" => {
-            confirm(host, agent, folder, &format!("{folder}/.new-{nonce}")).await
-        }
+        None if answer == "unverified" => confirm(host, agent, folder, &format!(".new-{nonce}")).await,
         None => Err(unexpected(host, &answer)),
     }
 }
@@ -104,7 +102,7 @@ async fn confirm(host: &dyn RemoteHost, agent: &Agent, folder: &str, new: &str) 
             ("agent", &agent.file_name()),
             ("new", new),
         ],
-        include_str!("confirm.sh"),
+        &[ENTER, include_str!("confirm.sh")].concat(),
     );
     let mut shell = shell::run(host, &script, &nonce).await?;
     let is_right = match timeout(SETTLES, read_back(&mut shell, agent.length(), &nonce)).await {

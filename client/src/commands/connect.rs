@@ -8,6 +8,7 @@ use crate::{
     browser,
     error::{Failure, Kind},
     output::Printer,
+    reporter::Reporter,
     session::run::RunningSession,
     settings::ConnectSettings,
     signals::EndSignals,
@@ -44,21 +45,32 @@ async fn run_until(
     for note in &settings.notes {
         printer.note(note);
     }
-    let plan = settings.session.clone();
-    let connecting = RunningSession::connect(plan, Arc::new(printer.clone()));
-    let session = stop
-        .run_until_cancelled(connecting)
-        .await
-        .unwrap_or_else(|| Err(Failure::interrupted()))?;
     // The browser may read the file at any time while the session runs.
     let mut page = None;
-    session
-        .run(stop, |opened| {
+    loop {
+        let connecting = RunningSession::connect(settings.session.clone(), Arc::new(printer.clone()));
+        let session = stop
+            .run_until_cancelled(connecting)
+            .await
+            .unwrap_or_else(|| Err(Failure::interrupted()))?;
+        let is_by_ticket = session.is_by_ticket();
+        let ended = session.run(stop, |opened| {
             printer.opened(opened);
             if let Some(url) = opened.url.as_ref().filter(|_| settings.browser) {
                 let plan = &settings.session;
                 page = browser::open(&plan.folders.state, &plan.name, url, printer);
             }
-        })
-        .await
+        });
+        match ended.await {
+            // The ticket is used up: the next round logs in.
+            Err(failure) if is_by_ticket && failure.may_come_of_an_earlier_login() => {
+                let reporter: &dyn Reporter = printer;
+                reporter.abandon();
+                printer.note(&format!(
+                    "{failure}; this was without a login, so it is tried again with one"
+                ));
+            }
+            ended => return ended,
+        }
+    }
 }

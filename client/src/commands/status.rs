@@ -22,8 +22,9 @@ pub(super) async fn run(
     environment: &Environment,
     printer: &Printer,
 ) -> Result<(), Failure> {
-    let folder = local_api::folder(&environment.folders.runtime);
-    let found = running(&folder).await;
+    let folders = local_api::folders(&environment.folders.runtime);
+    let found = join_all(folders.iter().map(|folder| running(folder))).await;
+    let found: Vec<Found> = found.into_iter().flatten().collect();
     let Some(name) = &args.name else {
         printer.sessions(&found);
         return Ok(());

@@ -6,13 +6,13 @@ mod relays;
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
-    path::PathBuf,
+    path::{self, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
 use jq_common::{
-    bootstrap::{AdmitReply, AdmitRequest, MOST_ADDRESSES},
+    bootstrap::{AdmitReply, AdmitRequest, MOST_ADDRESSES, MOST_NOTES, MachineId},
     identity::Fingerprint,
     private_files,
 };
@@ -27,10 +27,10 @@ use super::{
     route::{PathChoice, Route, Target},
 };
 use crate::{
-    agent::{Agent, Bundle, Pipe, Prepared, Role, prepare},
+    agent::{Agent, Bundle, Pipe, Prepared, Role, Start, prepare},
     error::{Failure, Kind},
     reporter::{Reporter, Silent},
-    ssh::{Connection, Destination, Local, RemoteHost, SshOptions},
+    ssh::{Connection, Destination, Local, RemoteHost, SshOptions, resolve},
 };
 
 /// Whether ssh may interact with the user.
@@ -47,13 +47,15 @@ pub(crate) enum Interaction {
 pub(crate) struct Reached {
     /// Fingerprint of its certificate.
     pub(crate) agent: Fingerprint,
+    /// The machine that it runs on, if it says so.
+    pub(crate) machine: Option<MachineId>,
     /// UDP paths to it, the best first. Paths through relays share their pairs: of two at a time the later one gets them.
     pub(crate) candidates: Vec<Path>,
     /// The ssh channel as a path to it, valid while `ssh` is kept. None for this machine, or if the route excludes it.
     pub(crate) pipe: Option<Pipe>,
     /// The ssh connections to its host.
     pub(crate) ssh: Ssh,
-    /// Why possible paths are missing, one sentence each.
+    /// What the user should know, such as why a possible path is missing; one sentence each.
     pub(crate) notes: Vec<String>,
 }
 
@@ -121,11 +123,16 @@ impl Bootstrapper {
 
     /// Starts the agent on the target unless it runs, and a relay on each jump host if the route allows relays. Each call
     /// makes new ssh connections and new relay pairs, so that traffic over earlier ones is not disturbed. Dropping the
-    /// future ends the ssh connections.
+    /// future ends the ssh connections. With `machine`, nothing is started on any other machine than that.
     ///
     /// # Errors
-    /// When the login fails, the agent does not start, or the only path that the route allows does not exist.
-    pub(crate) async fn reach(&self, interaction: Interaction) -> Result<Reached, Failure> {
+    /// When the login fails, another machine answers, the agent does not start, or the only path that the route allows does
+    /// not exist.
+    pub(crate) async fn reach(
+        &self,
+        interaction: Interaction,
+        machine: Option<&MachineId>,
+    ) -> Result<Reached, Failure> {
         let reporter: Arc<dyn Reporter> = match interaction {
             Interaction::Attended => self.reporter.clone(),
             Interaction::Background => Arc::new(Silent),
@@ -136,10 +143,12 @@ impl Bootstrapper {
                 let connection = self.log_in(target, interaction, &reporter).await?;
                 let mut notes = Vec::new();
                 let (served, candidates) = self
-                    .start(&connection, interaction, &*reporter, &mut notes)
+                    .start(&connection, (interaction, machine), &*reporter, &mut notes)
                     .await?;
+                notes.extend(served.reply.notes.into_iter().take(MOST_NOTES));
                 Ok(Reached {
                     agent: served.reply.agent,
+                    machine: served.reply.machine,
                     candidates,
                     pipe: served.pipe,
                     ssh: Ssh {
@@ -166,10 +175,11 @@ impl Bootstrapper {
         reporter.done(host.name());
         Ok(Reached {
             agent: reply.agent,
+            machine: reply.machine,
             candidates: vec![Path::Direct((Ipv4Addr::LOCALHOST, reply.port).into())],
             pipe: None,
             ssh: Ssh { _connection: None },
-            notes: Vec::new(),
+            notes: reply.notes,
         })
     }
 
@@ -179,9 +189,7 @@ impl Bootstrapper {
         interaction: Interaction,
         reporter: &Arc<dyn Reporter>,
     ) -> Result<Connection, Failure> {
-        let destination = Destination::target(target).map_err(|error| {
-            Failure::new(Kind::Usage, format!("`{target}` is not an ssh destination")).because(error)
-        })?;
+        let destination = destination(target)?;
         private_files::create_folder(&self.runtime_dir).map_err(|error| {
             Failure::new(
                 Kind::Local,
@@ -190,12 +198,9 @@ impl Bootstrapper {
             .because(error)
         })?;
         let options = SshOptions {
-            config: self.route.ssh_config.clone(),
-            jump: self.route.jump.clone(),
-            options: self.route.ssh_options.clone(),
             terminal: self.terminal && interaction == Interaction::Attended,
             batch: interaction == Interaction::Background,
-            ..SshOptions::new(&self.runtime_dir)
+            ..options(&self.route, &self.runtime_dir)
         };
         Connection::open(&destination, &options, reporter).await
     }
@@ -204,7 +209,7 @@ impl Bootstrapper {
     async fn start(
         &self,
         ssh: &Connection,
-        interaction: Interaction,
+        (interaction, machine): (Interaction, Option<&MachineId>),
         reporter: &dyn Reporter,
         notes: &mut Vec<String>,
     ) -> Result<(Served, Vec<Path>), Failure> {
@@ -228,9 +233,15 @@ impl Bootstrapper {
                 .because(format!("{} is reached without a jump host", self.route.target))
                 .hint("omit --path, or give a jump host with -J"));
         }
+        let start = Start {
+            role: Role::Serve,
+            // Two laptops that come back must not take turns at replacing the agent.
+            keeps_login: interaction == Interaction::Background,
+            machine,
+        };
         let has_served = CancellationToken::new();
         let serving = async {
-            let prepared = prepare(target, Role::Serve, &self.bundle, reporter).await?;
+            let prepared = prepare(target, start, &self.bundle, reporter).await?;
             let served = self.serve(prepared).await?;
             reporter.done(target.name());
             has_served.cancel();
@@ -311,13 +322,41 @@ fn bundle(route: &Route) -> Result<Bundle, Failure> {
     Bundle::find(route.agent_dir.as_deref(), executable.as_deref())
 }
 
-/// What the paths to the target of `route` depend on, the agent's binary included, as a text that stays equal for as long
-/// as they are valid.
+fn destination(target: &str) -> Result<Destination, Failure> {
+    Destination::target(target).map_err(|error| {
+        Failure::new(Kind::Usage, format!("`{target}` is not an ssh destination")).because(error)
+    })
+}
+
+/// Options of ssh for this route.
+fn options(route: &Route, runtime_dir: &path::Path) -> SshOptions {
+    SshOptions {
+        config: route.ssh_config.clone(),
+        jump: route.jump.clone(),
+        options: route.ssh_options.clone(),
+        ..SshOptions::new(runtime_dir)
+    }
+}
+
+/// What the paths to the target of `route` depend on, as a text that stays equal for as long as they are valid: the
+/// agent's binary, and what ssh's configuration says now about each host on the way (`ssh -G`). An alias may have become
+/// another machine.
 ///
 /// # Errors
-/// As [`Bootstrapper::new`].
-pub(crate) fn fingerprint(route: &Route) -> Result<String, Failure> {
+/// As [`Bootstrapper::new`]; when ssh is missing or refuses its configuration.
+pub(crate) async fn fingerprint(route: &Route, here: &Here) -> Result<String, Failure> {
     let bundle = bundle(route)?;
     let agents: Vec<_> = bundle.agents().iter().map(Agent::sha256).collect();
-    Ok(format!("{} {agents:?}", route.fingerprint()))
+    let hosts: Vec<_> = match &route.target {
+        Target::Local => Vec::new(),
+        Target::Ssh(target) => {
+            let options = SshOptions {
+                batch: true,
+                ..options(route, &here.runtime_dir)
+            };
+            let hops = resolve(&destination(target)?, &options).await?;
+            hops.iter().map(|hop| hop.resolved.identity()).collect()
+        }
+    };
+    Ok(format!("{} {hosts:?} {agents:?}", route.fingerprint()))
 }

@@ -29,6 +29,7 @@ impl From<&Reached> for KnownAgent {
     fn from(reached: &Reached) -> Self {
         Self {
             agent: reached.agent,
+            machine: reached.machine.clone(),
             paths: reached.candidates.clone(),
         }
     }
@@ -65,6 +66,8 @@ pub(crate) struct Established {
     pub(crate) found: Found,
     pub(crate) bootstrapper: Arc<Bootstrapper>,
     pub(crate) tickets: TicketStore,
+    /// The ticket was enough: nobody has logged in.
+    pub(crate) is_by_ticket: bool,
 }
 
 /// Connects to the agent of the resume ticket, or else bootstraps over ssh.
@@ -76,7 +79,12 @@ pub(crate) async fn establish(
     route: &Route,
     reporter: Arc<dyn Reporter>,
 ) -> Result<Established, Failure> {
-    let tickets = TicketStore::open(client.folders, client.name, bootstrap::fingerprint(route)?);
+    let here = Here {
+        runtime_dir: client.folders.runtime.clone(),
+        terminal: client.terminal,
+    };
+    let valid_for = bootstrap::fingerprint(route, &here).await?;
+    let tickets = TicketStore::open(client.folders, client.name, valid_for);
     let (identity, known) = match tickets.load() {
         Some((identity, known)) => (identity, Some(known)),
         None => {
@@ -86,16 +94,13 @@ pub(crate) async fn establish(
         }
     };
     let admitted = identity.fingerprint();
-    let here = Here {
-        runtime_dir: client.folders.runtime.clone(),
-        terminal: client.terminal,
-    };
     let bootstrapper = Bootstrapper::new(route.clone(), here, admitted, client.linger, reporter)?;
     let searcher = searcher(client.session, Arc::new(identity));
     let recalled = match known {
         Some(known) => recall(&searcher, known).await,
         None => None,
     };
+    let is_by_ticket = recalled.is_some();
     let found = match recalled {
         Some(found) => found,
         None => reach(&searcher, &bootstrapper, route).await?,
@@ -104,6 +109,7 @@ pub(crate) async fn establish(
         found,
         bootstrapper: Arc::new(bootstrapper),
         tickets,
+        is_by_ticket,
     })
 }
 
@@ -133,7 +139,7 @@ async fn recall(searcher: &Searcher, known: KnownAgent) -> Option<Found> {
 async fn reach(searcher: &Searcher, bootstrapper: &Bootstrapper, route: &Route) -> Result<Found, Failure> {
     let host = route.target.to_string();
     let reporter = bootstrapper.reporter();
-    let mut reached = bootstrapper.reach(Interaction::Attended).await?;
+    let mut reached = bootstrapper.reach(Interaction::Attended, None).await?;
     for note in &reached.notes {
         reporter.note(note);
     }

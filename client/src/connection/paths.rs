@@ -132,6 +132,16 @@ pub(crate) enum PathError {
     PipeEnded,
 }
 
+impl PathError {
+    /// The path is known to be dead: its peer is gone. By UDP another process may soon be there.
+    pub(super) fn gone(path: &Path) -> Self {
+        match path.address() {
+            Some(address) => Self::Nobody(address),
+            None => Self::PipeEnded,
+        }
+    }
+}
+
 /// A connection and its path.
 pub(crate) struct Connected {
     /// The connection.

@@ -11,6 +11,7 @@ use std::{
 
 use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use jq_common::{
+    bootstrap::MachineId,
     identity::{Fingerprint, Identity},
     quic,
 };
@@ -52,6 +53,9 @@ const BETTER: [(Duration, Duration); 2] = [
 pub(crate) struct KnownAgent {
     /// Fingerprint of its certificate.
     pub(crate) agent: Fingerprint,
+    /// The machine that it runs on, if it said so: the session waits for that one.
+    #[serde(default)]
+    pub(crate) machine: Option<MachineId>,
     /// UDP paths, the best first. The name in files is that of earlier versions.
     #[serde(default, rename = "ways")]
     pub(crate) paths: Vec<Path>,
@@ -62,6 +66,9 @@ impl KnownAgent {
     /// did not answer in time may answer later, and its pair is still valid.
     pub(crate) fn renew(&mut self, told: Self) {
         let before = std::mem::replace(self, told);
+        if self.machine.is_none() {
+            self.machine = before.machine;
+        }
         if before.agent == self.agent {
             let ranks = self.ranks();
             let others = before.paths.into_iter();
@@ -225,7 +232,7 @@ impl Searcher {
         } = connected;
         let attached = tokio::select! {
             attached = self.session.attach(connection, deadline) => attached?,
-            () = &mut gone => return Err(PathError::PipeEnded.into()),
+            () = &mut gone => return Err(PathError::gone(&path).into()),
         };
         Ok(Carried {
             attached,
@@ -286,6 +293,7 @@ mod tests {
         };
         let told = |agent| KnownAgent {
             agent,
+            machine: None,
             paths: vec![direct(2)],
         };
         for (renewed, paths) in [
@@ -294,11 +302,29 @@ mod tests {
         ] {
             let mut known = KnownAgent {
                 agent,
+                machine: None,
                 paths: vec![direct(1), relay.clone()],
             };
             known.renew(renewed);
             assert_eq!(known.paths, paths);
         }
+    }
+
+    #[test]
+    fn an_agent_that_ends_before_its_answer_ends_no_search_over_udp() {
+        let address = "192.0.2.1:60000".parse().unwrap();
+        let relay = Path::Relay {
+            address,
+            hops: Vec::new(),
+        };
+        for path in [Path::Direct(address), relay] {
+            let error = SearchError::from(PathError::gone(&path));
+            assert!(!error.is_final(), "{error}");
+            assert_eq!(error.to_string(), "nothing listens on UDP 192.0.2.1:60000");
+        }
+        let error = SearchError::from(PathError::gone(&Path::Ssh));
+        assert!(error.is_final());
+        assert_eq!(error.to_string(), "the ssh channel ended");
     }
 
     #[test]

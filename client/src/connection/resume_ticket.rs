@@ -6,25 +6,47 @@ use std::{
     fs::{self, File},
     io,
     path::{Path, PathBuf},
-    sync::Mutex,
+    sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use jq_common::{identity::Identity, private_files, protocol::hex};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
+use tokio::{
+    task::{JoinHandle, spawn_blocking},
+    time::timeout,
+};
 
 use super::race::KnownAgent;
 use crate::state::Folders;
 
-/// The resume ticket of one session, in a file.
-pub(crate) struct TicketStore {
+/// The resume ticket of one session, in a file. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct TicketStore(Arc<Store>);
+
+struct Store {
     path: PathBuf,
-    /// What the ticket depends on: the route and the agent's binary. A ticket for another value is not used.
+    /// What the ticket depends on: the route, what ssh's configuration says about it, and the agent's binary. A ticket for
+    /// another value is not used.
     route: String,
     /// Lock of the session; without it, nothing is loaded or saved.
     lock: Option<File>,
+    /// What the file is to hold, until it does. The file system may be slow.
+    wanted: Mutex<Option<Wanted>>,
+    /// Held by who changes the file.
+    writing: Mutex<()>,
     saved: Mutex<Option<KnownAgent>>,
 }
+
+/// What the file is to hold.
+enum Wanted {
+    Ticket(Vec<u8>),
+    Nothing,
+}
+
+/// Longest wait for a ticket to be removed.
+const FORGET: Duration = Duration::from_secs(1);
 
 #[derive(Serialize, Deserialize)]
 struct Ticket {
@@ -47,45 +69,79 @@ impl TicketStore {
             tracing::info!(%error, "no resume ticket will be saved");
             None
         });
-        Self {
+        Self(Arc::new(Store {
             path: folder.join(format!("{name}.way")),
             route,
             lock,
-            saved: Mutex::new(None),
-        }
+            wanted: Mutex::default(),
+            writing: Mutex::default(),
+            saved: Mutex::default(),
+        }))
     }
 
     /// The ticket, if there is one for the same route and agent.
     #[must_use]
     pub(crate) fn load(&self) -> Option<(Identity, KnownAgent)> {
-        self.lock.as_ref()?;
-        let ticket: Ticket = serde_json::from_slice(&fs::read(&self.path).ok()?).ok()?;
-        if ticket.route != self.route {
+        let store = &self.0;
+        store.lock.as_ref()?;
+        let ticket: Ticket = serde_json::from_slice(&fs::read(&store.path).ok()?).ok()?;
+        if ticket.route != store.route {
             return None;
         }
         let identity = Identity::from_parts(ticket.certificate, ticket.key)?;
         Some((identity, ticket.known))
     }
 
-    /// Saves the ticket if it has changed. On failure, the next run connects over ssh.
+    /// Saves the ticket if it has changed, on another thread. On failure, the next run connects over ssh.
     pub(crate) fn save(&self, identity: &Identity, known: &KnownAgent) {
-        let Ok(mut saved) = self.saved.lock() else { return };
-        if self.lock.is_none() || saved.as_ref() == Some(known) {
+        let Ok(mut saved) = self.0.saved.lock() else {
+            return;
+        };
+        if self.0.lock.is_none() || saved.as_ref() == Some(known) {
             return;
         }
         let (certificate, key) = identity.parts();
         let ticket = Ticket {
-            route: self.route.clone(),
+            route: self.0.route.clone(),
             certificate: certificate.to_vec(),
             key: key.to_vec(),
             known: known.clone(),
         };
-        match serde_json::to_vec(&ticket)
-            .map_err(io::Error::from)
-            .and_then(|ticket| private_files::replace(&self.path, &ticket))
-        {
-            Ok(()) => *saved = Some(known.clone()),
-            Err(error) => tracing::info!(%error, "the resume ticket is not saved"),
+        if let Ok(ticket) = serde_json::to_vec(&ticket) {
+            *saved = Some(known.clone());
+            self.want(Wanted::Ticket(ticket));
+        }
+    }
+
+    /// Removes the ticket: the next run logs in.
+    pub(crate) async fn forget(&self) {
+        if self.0.lock.is_some() {
+            // Nobody waits for a file system that hangs.
+            let _ = timeout(FORGET, self.want(Wanted::Nothing)).await;
+        }
+    }
+
+    /// Has the file hold this, unless something newer is wanted by then.
+    fn want(&self, wanted: Wanted) -> JoinHandle<()> {
+        if let Ok(mut last) = self.0.wanted.lock() {
+            *last = Some(wanted);
+        }
+        let store = self.0.clone();
+        spawn_blocking(move || store.write())
+    }
+}
+
+impl Store {
+    fn write(&self) {
+        let Ok(_alone) = self.writing.lock() else { return };
+        let wanted = self.wanted.lock().ok().and_then(|mut wanted| wanted.take());
+        let written = match wanted {
+            Some(Wanted::Ticket(ticket)) => private_files::replace(&self.path, &ticket),
+            Some(Wanted::Nothing) => fs::remove_file(&self.path),
+            None => Ok(()),
+        };
+        if let Err(error) = written {
+            tracing::info!(%error, "the resume ticket is not changed");
         }
     }
 }
@@ -108,7 +164,7 @@ fn take(folder: &Path, name: &str) -> io::Result<Option<File>> {
 mod tests {
     use std::os::unix::fs::MetadataExt;
 
-    use jq_common::identity::Fingerprint;
+    use jq_common::{bootstrap::MachineId, identity::Fingerprint};
 
     use super::*;
     use crate::{
@@ -126,21 +182,29 @@ mod tests {
     fn known(identity: &Identity) -> KnownAgent {
         KnownAgent {
             agent: identity.fingerprint(),
+            machine: None,
             paths: Vec::new(),
         }
     }
 
-    #[test]
-    fn a_ticket_is_private_and_valid_only_for_the_same_route() {
+    /// Saves, and waits until that is done.
+    async fn saved(store: &TicketStore, identity: &Identity, known: &KnownAgent) {
+        store.save(identity, known);
+        let store = store.0.clone();
+        spawn_blocking(move || store.write()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_ticket_is_private_and_valid_only_for_the_same_route() {
         let state = tempfile::tempdir().unwrap();
         let identity = Identity::generate().unwrap();
         let store = TicketStore::open(&folders(&state), "gpu", "a".to_owned());
         assert!(store.load().is_none());
-        store.save(&identity, &known(&identity));
+        saved(&store, &identity, &known(&identity)).await;
         let (loaded, ticket) = store.load().unwrap();
         assert_eq!(loaded.fingerprint(), identity.fingerprint());
         assert_eq!(ticket, known(&identity));
-        assert_eq!(fs::metadata(&store.path).unwrap().mode() & 0o777, 0o600);
+        assert_eq!(fs::metadata(&store.0.path).unwrap().mode() & 0o777, 0o600);
         drop(store);
         assert!(
             TicketStore::open(&folders(&state), "gpu", "b".to_owned())
@@ -155,16 +219,28 @@ mod tests {
         );
     }
 
-    #[test]
-    fn a_second_process_of_a_session_neither_uses_nor_changes_the_ticket() {
+    #[tokio::test]
+    async fn a_ticket_that_is_forgotten_is_not_used_again() {
+        let state = tempfile::tempdir().unwrap();
+        let identity = Identity::generate().unwrap();
+        let store = TicketStore::open(&folders(&state), "gpu", "a".to_owned());
+        store.save(&identity, &known(&identity));
+        store.forget().await;
+        assert!(store.load().is_none());
+        store.forget().await;
+    }
+
+    #[tokio::test]
+    async fn a_second_process_of_a_session_neither_uses_nor_changes_the_ticket() {
         let state = tempfile::tempdir().unwrap();
         let identity = Identity::generate().unwrap();
         let first = TicketStore::open(&folders(&state), "gpu", "a".to_owned());
-        first.save(&identity, &known(&identity));
+        saved(&first, &identity, &known(&identity)).await;
         let second = TicketStore::open(&folders(&state), "gpu", "a".to_owned());
         assert!(second.load().is_none());
         let other = Identity::generate().unwrap();
-        second.save(&other, &known(&other));
+        saved(&second, &other, &known(&other)).await;
+        second.forget().await;
         assert_eq!(first.load().unwrap().1, known(&identity));
     }
 
@@ -182,6 +258,10 @@ mod tests {
             key: vec![4; 8],
             known: KnownAgent {
                 agent,
+                machine: Some(MachineId {
+                    id: "0123456789abcdef".to_owned(),
+                    name: "gpu".to_owned(),
+                }),
                 paths: vec![
                     Path::Direct(([192, 0, 2, 1], 60_000).into()),
                     Path::Relay {
@@ -199,6 +279,7 @@ mod tests {
         let older = Ticket {
             known: KnownAgent {
                 agent,
+                machine: None,
                 paths: Vec::new(),
             },
             ..kept

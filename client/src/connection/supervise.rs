@@ -95,6 +95,11 @@ impl SupervisedConnection {
         self.workload_gone.clone()
     }
 
+    /// The ticket for the next run, to be dropped when this run shows that a fresh login is needed.
+    pub(crate) fn tickets(&self) -> TicketStore {
+        self.tickets.clone()
+    }
+
     /// Has the supervisor hear that another process asked how the session is.
     pub(crate) fn poke(&self) -> Arc<Notify> {
         self.poke.clone()
@@ -187,7 +192,9 @@ impl SupervisedConnection {
 
     fn bootstrap(&mut self, interaction: Interaction) {
         let keys = self.triggers.keys();
-        self.tasks.bootstrap(self.bootstrapper.clone(), interaction, keys);
+        let machine = self.known.machine.clone();
+        self.tasks
+            .bootstrap(self.bootstrapper.clone(), interaction, machine, keys);
     }
 
     /// What a task's end means.
@@ -239,7 +246,6 @@ impl SupervisedConnection {
             )
             .on(&self.host)
             .hint("give this one another name with --name to have both"),
-            EndReason::HostKeyChanged(failure) => failure,
             EndReason::VersionDiffers(why) => establish::version(&self.host).because(why),
         }
     }

@@ -18,7 +18,8 @@
 //!   15 s apart; sooner only when the user asked or this machine woke. It may ask on the terminal only after the user
 //!   pressed Enter while a login was needed.
 //! - A message that anybody may have forged neither closes a UDP connection nor ends the session.
-//! - The session ends only for an [`EndReason`]. The loss of the agent is none: another one is found.
+//! - The session ends only for an [`EndReason`]. The loss of the agent is none: another one is found. Another machine that
+//!   answers in the host's place is none either: the session waits for its own, and says so once.
 
 mod action;
 mod context;
@@ -43,7 +44,7 @@ use self::{
 };
 use crate::{
     connection::paths::Rank,
-    error::{Failure, Kind},
+    error::Failure,
     status::{Loss, State},
 };
 
@@ -291,9 +292,6 @@ impl Supervisor {
     }
 
     fn bootstrap_failed(&mut self, failure: Failure) {
-        if failure.kind == Kind::HostKeyChanged {
-            return self.end(EndReason::HostKeyChanged(failure));
-        }
         if let Phase::Replacing(connection, recovery) = &mut self.phase {
             // The connection works: it was not needed after all.
             recovery.bootstrap_ended(&self.context);

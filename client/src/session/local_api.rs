@@ -59,19 +59,43 @@ enum Answer {
     Refused(String),
 }
 
-/// Folder of the sockets: `runtime_dir`, or a private one in /tmp if socket paths in `runtime_dir` could be too long.
+/// Folders of the sockets, the preferred one first: `runtime_dir`, or private ones in the folders for temporary files if
+/// socket paths in `runtime_dir` could be too long. There are several, because another user may have made one beforehand.
 #[must_use]
-pub(crate) fn folder(runtime_dir: &Path) -> PathBuf {
+pub(crate) fn folders(runtime_dir: &Path) -> Vec<PathBuf> {
     if runtime_dir.as_os_str().len() + 1 + profile::LONGEST + SUFFIX.len() <= SOCKET_PATH_LIMIT {
-        runtime_dir.to_owned()
-    } else {
-        PathBuf::from(format!("/tmp/jq-sockets-{}", geteuid().as_raw()))
+        return vec![runtime_dir.to_owned()];
     }
+    let name = format!("jq-sockets-{}", geteuid().as_raw());
+    TEMPORARY.map(|parent| Path::new(parent).join(&name)).into()
 }
 
-/// Names of sessions with a socket in `folder`, sorted. Their processes may be dead.
+/// Folders for temporary files in which other users cannot replace a folder of ours.
+const TEMPORARY: [&str; 3] = ["/tmp", "/var/tmp", "/dev/shm"];
+
+/// The first of these folders that is or becomes this user's alone.
+///
+/// # Errors
+/// That of the last one, when there is none.
+pub(crate) fn own(folders: &[PathBuf]) -> io::Result<PathBuf> {
+    let mut refused = io::Error::from(io::ErrorKind::NotFound);
+    for folder in folders {
+        match create_folder(folder) {
+            Ok(()) => return Ok(folder.clone()),
+            Err(error) => refused = error,
+        }
+    }
+    Err(refused)
+}
+
+/// Names of sessions with a socket in `folder`, sorted; none if it is another user's. Their processes may be dead.
 #[must_use]
 pub(crate) fn sessions(folder: &Path) -> Vec<String> {
+    let is_ours =
+        fs::symlink_metadata(folder).is_ok_and(|found| found.is_dir() && found.uid() == geteuid().as_raw());
+    if !is_ours {
+        return Vec::new();
+    }
     let entries = folder.read_dir().into_iter().flatten().flatten();
     let mut names: Vec<_> = entries
         .filter_map(|entry| Some(entry.file_name().to_str()?.strip_suffix(SUFFIX)?.to_owned()))
@@ -120,7 +144,7 @@ pub(crate) struct LocalApi {
 }
 
 impl LocalApi {
-    /// Creates the socket of `session` in `folder` (see [`folder`]), and replaces one of a dead process. None if another
+    /// Creates the socket of `session` in `folder` (see [`own`]), and replaces one of a dead process. None if another
     /// process runs a session of that name. Must be called within a tokio runtime.
     ///
     /// # Errors

@@ -2,6 +2,8 @@
 
 use std::{
     future::pending,
+    io,
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -13,7 +15,10 @@ use jq_common::protocol::{
     topics::WorkloadStatus,
     workload::{Ready, WorkloadSpec},
 };
-use tokio::sync::{Notify, watch};
+use tokio::{
+    sync::{Notify, watch},
+    task::spawn_blocking,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -64,6 +69,7 @@ pub(crate) struct RunningSession {
     connection: SupervisedConnection,
     workload: Workload,
     requested: Events,
+    is_by_ticket: bool,
     reporter: Arc<dyn Reporter>,
 }
 
@@ -92,6 +98,7 @@ impl RunningSession {
             terminal: plan.terminal,
         };
         let established = establish::establish(client, &plan.route, reporter.clone()).await?;
+        let is_by_ticket = established.is_by_ticket;
         let connection = SupervisedConnection::new(
             plan.route.target.to_string(),
             established.found,
@@ -105,8 +112,14 @@ impl RunningSession {
             connection,
             workload,
             requested,
+            is_by_ticket,
             reporter,
         })
+    }
+
+    /// Whether it was connected with the resume ticket, so that the agent works with an earlier login.
+    pub(crate) fn is_by_ticket(&self) -> bool {
+        self.is_by_ticket
     }
 
     /// Runs the session until `stop` is cancelled; then disconnects. `opened` is called once, when the workload runs and the
@@ -125,6 +138,7 @@ impl RunningSession {
             mut connection,
             workload,
             requested,
+            is_by_ticket: _,
             reporter,
         } = self;
         let updates = session.subscriptions().workload();
@@ -132,9 +146,17 @@ impl RunningSession {
         let (actor, forwards) = ForwardActor::new(session, host, reporter.clone());
         let (status, poke, workload_gone) =
             (connection.status(), connection.poke(), connection.workload_gone());
+        let tickets = connection.tickets();
         let is_open = AtomicBool::new(false);
         let work = async {
-            let ready = workload.started(requested).await?;
+            let ready = match workload.started(requested).await {
+                Ok(ready) => ready,
+                Err(failure) => {
+                    // What the user puts right on the host, only a fresh login may see.
+                    tickets.forget().await;
+                    return Err(failure);
+                }
+            };
             let summary = open(&plan, ready, &status, &forwards, &*reporter).await?;
             opened(&summary);
             is_open.store(true, Ordering::Relaxed);
@@ -212,7 +234,7 @@ async fn api(
     poke: Arc<Notify>,
     reporter: &dyn Reporter,
 ) {
-    let bound = LocalApi::bind(&local_api::folder(&plan.folders.runtime), &plan.name);
+    let bound = bind(&plan.folders.runtime, &plan.name).await;
     let api = match bound {
         Ok(Some(api)) => api,
         Ok(None) => {
@@ -235,6 +257,13 @@ async fn api(
         never = api.serve(snapshots, poke) => match never {},
         () = update => {}
     }
+}
+
+/// Binds the local API on another thread: its folder may be on a network file system.
+async fn bind(runtime_dir: &Path, name: &str) -> io::Result<Option<LocalApi>> {
+    let (folders, name) = (local_api::folders(runtime_dir), name.to_owned());
+    let bound = spawn_blocking(move || LocalApi::bind(&local_api::own(&folders)?, &name));
+    bound.await.map_err(io::Error::other)?
 }
 
 /// Values that change while a session runs.

@@ -153,6 +153,7 @@ mod tests {
                 port: destination.port().unwrap_or(22),
                 proxy_jump: asked.or_else(|| configured.map(|(_, jump)| (*jump).to_owned())),
                 proxy_command: None,
+                host_key_alias: None,
                 has_connect_timeout: false,
             })
         }
@@ -236,6 +237,7 @@ mod tests {
                     port: destination.port().unwrap_or(22),
                     proxy_jump: Some(asked.unwrap_or(jump).to_owned()),
                     proxy_command: None,
+                    host_key_alias: None,
                     has_connect_timeout: false,
                 })
             });

@@ -161,6 +161,7 @@ mod tests {
                 port: 2222,
                 proxy_jump: None,
                 proxy_command: None,
+                host_key_alias: None,
                 has_connect_timeout: false,
             },
             options: Vec::new(),

@@ -13,6 +13,8 @@ pub struct Resolved {
     pub proxy_jump: Option<String>,
     /// The ProxyCommand, if set.
     pub proxy_command: Option<String>,
+    /// The name under which its key is known, if set.
+    pub host_key_alias: Option<String>,
     /// Whether ConnectTimeout is set.
     pub has_connect_timeout: bool,
 }
@@ -34,8 +36,26 @@ impl Resolved {
             port: value("port")?.parse().ok().filter(|&port| port > 0)?,
             proxy_jump: set("proxyjump").map(str::to_owned),
             proxy_command: set("proxycommand").map(str::to_owned),
+            host_key_alias: set("hostkeyalias").map(str::to_owned),
             has_connect_timeout: set("connecttimeout").is_some(),
         })
+    }
+}
+
+impl Resolved {
+    /// What decides which machine is reached, and as whom: text that stays equal for as long as that does.
+    #[must_use]
+    pub fn identity(&self) -> String {
+        let Self {
+            hostname,
+            user,
+            port,
+            proxy_jump,
+            proxy_command,
+            host_key_alias,
+            has_connect_timeout: _,
+        } = self;
+        format!("{user:?}@{hostname:?}:{port} {proxy_jump:?} {proxy_command:?} {host_key_alias:?}")
     }
 }
 
@@ -66,6 +86,29 @@ mod tests {
         let resolved = resolved.unwrap();
         assert_eq!((resolved.proxy_jump, resolved.proxy_command), (None, None));
         assert!(resolved.has_connect_timeout);
+    }
+
+    #[test]
+    fn another_host_port_user_jump_or_key_is_another_identity() {
+        let identity = |change: &str| {
+            let text = format!("{change}\nhostname h\nuser u\nport 22\nconnecttimeout 3\n");
+            Resolved::parse(&text).unwrap().identity()
+        };
+        let plain = identity("");
+        assert_eq!(identity("connecttimeout 9"), plain);
+        let mut seen = vec![plain];
+        for change in [
+            "hostname other",
+            "user other",
+            "port 2222",
+            "proxyjump gw",
+            "proxycommand nc %h %p",
+            "hostkeyalias gpu",
+        ] {
+            let other = identity(change);
+            assert!(!seen.contains(&other), "{change}");
+            seen.push(other);
+        }
     }
 
     #[test]

@@ -298,6 +298,8 @@ pub enum FailureKind {
     StartFailed,
     /// The host lacks something: space, Python, a writable folder.
     HostUnfit,
+    /// The host is another machine than the one that the client's session is on.
+    OtherMachine,
     /// The request makes no sense.
     BadRequest,
     /// Anything else.

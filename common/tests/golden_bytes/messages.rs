@@ -4,11 +4,12 @@ use std::fmt::Debug;
 
 use jq_common::{
     bootstrap::{
-        AdmitReply, AdmitRequest, BootstrapReply, BootstrapRequest, FormatRange, RelayReply, RelayRequest,
-        Started, UpgradeRequest,
+        AdmitReply, AdmitRequest, BootstrapReply, BootstrapRequest, FormatRange, HandOverRequest,
+        LoginCompared, MachineId, RelayReply, RelayRequest, Started, UpgradeRequest,
     },
     codec::Frame,
     identity::Fingerprint,
+    login::Login,
     protocol::{
         capabilities::Capabilities,
         exec::{ExecSpec, TerminalSize},
@@ -235,6 +236,14 @@ fn bootstrap_requests(golden: &mut Golden) {
                 formats: FormatRange { oldest: 2, newest: 2 },
             }),
         ),
+        ("compare_login", BootstrapRequest::CompareLogin(login())),
+        (
+            "hand_over",
+            BootstrapRequest::HandOver(HandOverRequest {
+                handshake: "jq/4".to_owned(),
+                formats: FormatRange { oldest: 2, newest: 2 },
+            }),
+        ),
     ];
     for (name, request) in requests {
         message(golden, &format!("bootstrap_{name}"), &request);
@@ -243,19 +252,41 @@ fn bootstrap_requests(golden: &mut Golden) {
     read_as(golden, "older_bootstrap_admit", &BootstrapRequest::Admit(older));
 }
 
+fn login() -> Login {
+    Login {
+        group: 1000,
+        groups: vec![27, 999, 1000],
+        umask: Some(0o022),
+        limits: [("nofile".to_owned(), Some(524_288)), ("stack".to_owned(), None)].into(),
+        environment: [("PATH".to_owned(), "0123456789abcdef".to_owned())].into(),
+    }
+}
+
 fn bootstrap_replies(golden: &mut Golden) {
     let serve = AdmitReply {
         agent: fingerprint(),
         port: 60_000,
         address: Some([192, 0, 2, 1].into()),
         others: vec!["2001:db8::1".parse().unwrap()],
+        machine: Some(MachineId {
+            id: "0123456789abcdef".to_owned(),
+            name: "gpu".to_owned(),
+        }),
+        notes: vec!["note".to_owned()],
     };
+    let differs = vec!["groups".to_owned(), "DOCKER_HOST".to_owned()];
+    message(golden, "login_compared", &LoginCompared { differs });
     let told: BootstrapReply = Ok(Started::Serve(serve.clone()));
     message(golden, "bootstrap_reply_serve", &told);
+    let serve = AdmitReply {
+        machine: None,
+        notes: Vec::new(),
+        ..serve
+    };
     let older: BootstrapReply = Ok(Started::Serve(AdmitReply {
         address: None,
         others: Vec::new(),
-        ..serve
+        ..serve.clone()
     }));
     read_as(golden, "older_bootstrap_reply_serve", &older);
     let newer: BootstrapReply = Ok(Started::Serve(AdmitReply {

@@ -7,7 +7,8 @@ use std::{
 
 use jq_common::{
     bootstrap::{
-        AdmitReply, AdmitRequest, BootstrapReply, BootstrapRequest, RelayReply, RelayRequest, Started,
+        AdmitReply, AdmitRequest, BootstrapReply, BootstrapRequest, MachineId, RelayReply, RelayRequest,
+        Started,
     },
     codec::{self, Frame},
     identity::Identity,
@@ -189,6 +190,8 @@ fn bootstraps() -> Vec<Vec<u8>> {
             port: 60000,
             address: Some([192, 0, 2, 1].into()),
             others: Vec::new(),
+            machine: Some(MachineId::default()),
+            notes: Vec::new(),
         })),
         Ok(Started::Relay(RelayReply {
             port: 60000,
@@ -199,6 +202,7 @@ fn bootstraps() -> Vec<Vec<u8>> {
         BootstrapRequest::Admit(serve.clone()),
         BootstrapRequest::AdmitAndTunnel(serve),
         BootstrapRequest::Relay(relay),
+        BootstrapRequest::CompareLogin(Login::default()),
     ];
     requests
         .iter()

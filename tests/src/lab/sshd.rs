@@ -21,6 +21,7 @@ pub struct Sshd {
     host: Host,
     daemon: Option<Daemon>,
     extra: String,
+    launcher: Vec<String>,
 }
 
 impl Sshd {
@@ -30,6 +31,7 @@ impl Sshd {
             host: host.clone(),
             daemon: None,
             extra: String::new(),
+            launcher: Vec::new(),
         };
         sshd.launch()?;
         Ok(sshd)
@@ -66,7 +68,15 @@ impl Sshd {
         let config = self.host.dir.join("sshd_config");
         fs::write(&config, self.config()).with_context(|| format!("cannot write {}", config.display()))?;
         // sshd executes itself again for each connection, so it must be started by its full path.
-        let mut command = self.host.root_command(tools::must_find("sshd")?);
+        let program = tools::must_find("sshd")?;
+        let mut command = match self.launcher.split_first() {
+            Some((launcher, arguments)) => {
+                let mut command = self.host.root_command(launcher);
+                command.args(arguments).arg(program);
+                command
+            }
+            None => self.host.root_command(program),
+        };
         command.arg("-D").arg("-e").arg("-f").arg(&config);
         let mut daemon = Daemon::start(&format!("sshd of {}", self.host.name), &mut command, &self.log())?;
         let address = SocketAddr::from((self.host.address, 22));
@@ -83,6 +93,42 @@ impl Sshd {
     /// Restarts it with additional lines of `sshd_config`, which replace those of an earlier call. Open sessions stay open.
     pub fn configure(&mut self, lines: &str) -> Result<()> {
         self.extra = lines.into();
+        self.stop()?;
+        self.launch()
+    }
+
+    /// Starts it anew by another program, which is given sshd's command line and ends as sshd: its logins have the
+    /// namespaces and limits that this one made. An empty one is none. Open sessions stay.
+    pub fn launch_under(&mut self, launcher: &[&str]) -> Result<()> {
+        self.launcher = launcher.iter().map(|&word| word.to_owned()).collect();
+        self.stop()?;
+        self.launch()
+    }
+
+    /// Lets what logs in from now on take the host for another machine, with this host name and this id (32 hexadecimal
+    /// digits, machine-id(5)); with its own id if that is empty. See [`Self::launch_under`].
+    pub fn pretend_to_be(&mut self, name: &str, machine_id: &str) -> Result<()> {
+        let file = self.host.dir.join("machine-id");
+        let mut script = format!("hostname {name} && ");
+        if !machine_id.is_empty() {
+            fs::write(&file, format!("{machine_id}\n")).context("cannot write a machine-id")?;
+            script += &format!("mount --bind {} /etc/machine-id && ", file.display());
+        }
+        script += "exec \"$0\" \"$@\"";
+        self.launch_under(&["unshare", "--uts", "--mount", "/bin/sh", "-c", &script])
+    }
+
+    /// The host's key.
+    pub fn host_key(&self) -> Result<Vec<u8>> {
+        fs::read(ssh::host_key(&self.host)).context("cannot read the host's key")
+    }
+
+    /// Gives the host this key.
+    pub fn set_host_key(&mut self, key: &[u8]) -> Result<()> {
+        let file = ssh::host_key(&self.host);
+        // sshd takes the public half from the private one where there is no other.
+        let _ = fs::remove_file(file.with_extension("pub"));
+        fs::write(&file, key).context("cannot write the host's key")?;
         self.stop()?;
         self.launch()
     }

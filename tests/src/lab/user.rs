@@ -60,6 +60,12 @@ pub(crate) fn create(name: &str, home: &Path, groups: &[String]) -> Result<User>
 }
 
 impl User {
+    /// Makes the user a member of a group that exists. Logins from now on have it.
+    pub fn join(&self, group: &str) -> Result<()> {
+        let _turn = accounts_lock()?;
+        tools::run("usermod", ["-aG", group, &self.name]).map(drop)
+    }
+
     /// Writes a file that belongs to the user, and creates its parent directories (0700) if they are in the home.
     pub(crate) fn write(&self, path: &Path, content: impl AsRef<[u8]>, mode: u32) -> Result<()> {
         if let Some(dir) = path.parent()

@@ -1,15 +1,26 @@
 use std::{path::Path, time::Duration};
 
-use jq_common::{identity::Identity, protocol::workload::Failure, quic};
+use jq_common::{
+    bootstrap::HandOverRequest,
+    identity::Identity,
+    login::Login,
+    protocol::{version::ALPN, workload::Failure},
+    quic,
+};
 use quinn::{Connection, ConnectionError};
 use tokio::{
-    io::AsyncWriteExt,
+    io::{AsyncReadExt, AsyncWriteExt},
     task::JoinSet,
     time::{sleep, timeout},
 };
 
 use super::*;
-use crate::{rundir::RunDir, serve::Server, workload::HostContext};
+use crate::{
+    bootstrap::contract::SNAPSHOT_FORMATS,
+    rundir::RunDir,
+    serve::{Served, Server},
+    workload::HostContext,
+};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -28,7 +39,21 @@ fn host(folder: &Path) -> HostContext {
         xdg_runtime_dir: None,
         state_dir: folder.join("state"),
         run_dir: folder.to_owned(),
+        login: Login::default(),
         agent_binary: "/proc/self/exe".into(),
+    }
+}
+
+/// Serves until it is stopped, or has handed over to another process: here that is another server.
+async fn serve(mut server: Server, stop: CancellationToken) {
+    loop {
+        match stop.run_until_cancelled(server.join()).await {
+            Some(Served::Upgrade(upgrade)) => match server.hand_over(upgrade).await.unwrap() {
+                Some(restored) => server = restored,
+                None => return,
+            },
+            Some(Served::Idle) | None => return server.shutdown().await,
+        }
     }
 }
 
@@ -37,27 +62,44 @@ struct Agent {
     folder: RunDir,
     stop: CancellationToken,
     running: JoinSet<()>,
-    _base: tempfile::TempDir,
+    base: tempfile::TempDir,
 }
 
 impl Agent {
     fn start() -> Self {
         let base = tempfile::tempdir().unwrap();
         let folder = RunDir::at(base.path().join("run")).unwrap();
-        let mut server = Server::bind(&folder, host(base.path())).unwrap();
+        let server = Server::bind(&folder, host(base.path())).unwrap();
         let stop = CancellationToken::new();
         let mut running = JoinSet::new();
-        let stopped = stop.clone();
-        running.spawn(async move {
-            stopped.run_until_cancelled(server.join()).await;
-            server.shutdown().await;
-        });
+        running.spawn(serve(server, stop.clone()));
         Self {
             folder,
             stop,
             running,
-            _base: base,
+            base,
         }
+    }
+
+    /// Takes over as the process of another login does.
+    async fn take_over(&mut self, login: &Login) {
+        let host = HostContext {
+            login: login.clone(),
+            ..host(self.base.path())
+        };
+        let successor = Server::take_over(&self.folder, host).await.unwrap();
+        self.running.spawn(serve(successor, self.stop.clone()));
+    }
+
+    /// What the agent finds different in this login.
+    async fn compare(&self, login: &Login) -> Vec<String> {
+        let mut stream = self.folder.connect().await.unwrap();
+        let request = BootstrapRequest::CompareLogin(login.clone());
+        codec::write(&mut stream, &request, limits::BOOTSTRAP_FRAME)
+            .await
+            .unwrap();
+        let compared = codec::read_within::<LoginCompared>(&mut stream, limits::BOOTSTRAP_FRAME, PATIENCE);
+        compared.await.unwrap().differs
     }
 
     /// Does what the end of an SSH channel does: asks for a tunnel that admits `client`.
@@ -197,4 +239,76 @@ async fn a_request_of_a_newer_build_is_answered_in_words() {
     let failure = reply.await.unwrap().unwrap_err();
     assert!(failure.why.contains("older"), "{failure:?}");
     drop(agent);
+}
+
+#[tokio::test]
+async fn a_newer_login_is_followed_and_clients_find_the_same_agent() {
+    let mut agent = Agent::start();
+    let identity = Identity::generate().unwrap();
+    let before = agent.ask(&identity).await.1.unwrap();
+    let newer = Login {
+        groups: vec![999],
+        umask: Some(0o027),
+        ..Login::default()
+    };
+    assert_eq!(agent.compare(&Login::default()).await, [""; 0]);
+    assert_eq!(agent.compare(&newer).await, ["groups", "umask"]);
+    agent.take_over(&newer).await;
+    timeout(PATIENCE, agent.running.join_next())
+        .await
+        .expect("the earlier one ends");
+    assert_eq!(agent.compare(&newer).await, [""; 0]);
+    let (stream, after) = agent.ask(&identity).await;
+    assert_eq!(after.as_ref().unwrap(), &before);
+    connect(stream, &identity, &after.unwrap()).await.unwrap();
+    assert!(agent.folder.lock().unwrap().is_none(), "the lock is held");
+}
+
+/// Begins as a successor does; the agent has agreed.
+async fn begin_hand_over(agent: &Agent) -> UnixStream {
+    let mut stream = agent.folder.connect().await.unwrap();
+    let request = BootstrapRequest::HandOver(HandOverRequest {
+        handshake: String::from_utf8_lossy(ALPN).into_owned(),
+        formats: SNAPSHOT_FORMATS,
+    });
+    codec::write(&mut stream, &request, limits::BOOTSTRAP_FRAME)
+        .await
+        .unwrap();
+    let agreed = codec::read_within::<BootstrapReply>(&mut stream, limits::BOOTSTRAP_FRAME, PATIENCE);
+    agreed.await.unwrap().unwrap();
+    stream
+}
+
+#[tokio::test]
+async fn a_successor_that_fails_before_it_is_ready_leaves_the_agent_as_it_was() {
+    let agent = Agent::start();
+    let identity = Identity::generate().unwrap();
+    let before = agent.ask(&identity).await.1.unwrap();
+    drop(begin_hand_over(&agent).await);
+    assert_eq!(agent.ask(&identity).await.1.unwrap(), before);
+
+    let mut successor = begin_hand_over(&agent).await;
+    let mut byte = [0];
+    successor.read_exact(&mut byte).await.unwrap();
+    // Not what one says that has read the snapshot.
+    successor.write_all(&[0]).await.unwrap();
+    successor.read_exact(&mut byte).await.unwrap();
+    assert_eq!(byte, [4], "it is told not to serve");
+    assert_eq!(agent.ask(&identity).await.1.unwrap(), before);
+}
+
+#[tokio::test]
+async fn a_successor_of_another_handshake_is_refused_and_nothing_stops() {
+    let agent = Agent::start();
+    let mut stream = agent.folder.connect().await.unwrap();
+    let request = BootstrapRequest::HandOver(HandOverRequest {
+        handshake: "jq/0".to_owned(),
+        formats: SNAPSHOT_FORMATS,
+    });
+    codec::write(&mut stream, &request, limits::BOOTSTRAP_FRAME)
+        .await
+        .unwrap();
+    let refused = codec::read_within::<BootstrapReply>(&mut stream, limits::BOOTSTRAP_FRAME, PATIENCE);
+    assert!(refused.await.unwrap().unwrap_err().why.contains("clients"));
+    agent.ask(&Identity::generate().unwrap()).await.1.unwrap();
 }

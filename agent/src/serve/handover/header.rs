@@ -27,6 +27,9 @@ pub(crate) struct Header {
     /// How long the agent keeps running without a client, in seconds.
     #[serde(default)]
     pub(crate) linger_s: u64,
+    /// The umask of the login that the agent works for; none where that is not known.
+    #[serde(default)]
+    pub(crate) umask: Option<u32>,
     #[serde(default)]
     pub(crate) allowed: Vec<Fingerprint>,
     #[serde(default)]

@@ -1,35 +1,76 @@
-//! Checks whether this agent can upgrade to another build. A refusal changes nothing.
+//! Checks whether this agent can hand over to another build or process. A refusal changes nothing.
 
-use std::{fs::File, os::unix::fs::MetadataExt, path::Path, sync::atomic::Ordering};
+use std::{
+    os::unix::fs::MetadataExt,
+    path::Path,
+    sync::{Arc, atomic::Ordering},
+};
 
 use jq_common::{
-    bootstrap::UpgradeRequest,
+    bootstrap::{FormatRange, HandOverRequest, UpgradeRequest},
     protocol::version::{ALPN, BUILD},
 };
-use tokio::{net::UnixStream, time::timeout};
+use tokio::time::timeout;
 
 use crate::{
     bootstrap::contract::{DRAIN, SNAPSHOT_FORMATS, VERSION_CHECK},
     host_program,
+    run_blocking::run_blocking,
     rundir::RunDir,
-    serve::{shared::Shared, stage::within, upgrade::Upgrade},
+    serve::{shared::Shared, stage::within, upgrade::Successor},
 };
 
-/// Prepares an upgrade while the streams continue.
+/// What was agreed on.
+pub(crate) struct Prepared {
+    /// Format of the snapshot.
+    pub(crate) format: u32,
+    pub(crate) successor: Successor,
+}
+
+/// Prepares an upgrade to another build while the streams continue.
 ///
 /// # Errors
 /// The reason for a refusal, in one line. Nothing has changed then.
-pub(crate) async fn prepare(request: UpgradeRequest, shared: &Shared) -> Result<Prepared, String> {
+pub(crate) async fn upgrade(request: UpgradeRequest, shared: &Shared) -> Result<Prepared, String> {
     if shared.upgrade_failed.load(Ordering::Relaxed) {
         return Err("an upgrade has failed before".to_owned());
     }
-    let format = check(&request)?;
+    let request = Arc::new(request);
+    let checked = request.clone();
+    // The folder may be on a slow network file system.
+    let format = run_blocking(move || check(&checked)).await?;
     runs(&request.successor).await?;
-    let folder = RunDir::at(request.run_dir.clone());
-    let lock = folder.and_then(|folder| folder.lock());
+    let run_dir = request.run_dir.clone();
+    let lock = run_blocking(move || RunDir::at(run_dir).and_then(|folder| folder.lock())).await;
     let lock = lock
         .map_err(|error| format!("{}: {error}", request.run_dir.display()))?
         .ok_or("the successor runs already")?;
+    quiesce(shared).await?;
+    Ok(Prepared {
+        format,
+        successor: Successor::Program {
+            file: request.successor.clone(),
+            run_dir: request.run_dir.clone(),
+            lock,
+        },
+    })
+}
+
+/// Prepares to hand over to another process of this build while the streams continue.
+///
+/// # Errors
+/// As [`upgrade`].
+pub(crate) async fn hand_over(request: &HandOverRequest, shared: &Shared) -> Result<Prepared, String> {
+    let format = shared_format(&request.handshake, request.formats)?;
+    quiesce(shared).await?;
+    Ok(Prepared {
+        format,
+        successor: Successor::Process,
+    })
+}
+
+/// Lets what a successor cannot take over in progress come to its end, and starts no more of it.
+async fn quiesce(shared: &Shared) -> Result<(), String> {
     if !shared.context.quiesce.start() {
         return Err("an upgrade is under way".to_owned());
     }
@@ -38,31 +79,7 @@ pub(crate) async fn prepare(request: UpgradeRequest, shared: &Shared) -> Result<
         return Err("a workload is being started".to_owned());
     }
     within("helpers", shared.context.workloads.shutdown()).await;
-    Ok(Prepared {
-        request,
-        format,
-        lock,
-    })
-}
-
-/// The result of a successful preparation.
-pub(crate) struct Prepared {
-    request: UpgradeRequest,
-    format: u32,
-    lock: File,
-}
-
-impl Prepared {
-    /// Turns it into an upgrade whose result is sent to `requester`.
-    pub(crate) fn requested_by(self, requester: UnixStream) -> Upgrade {
-        Upgrade {
-            requester,
-            successor: self.request.successor,
-            run_dir: self.request.run_dir,
-            format: self.format,
-            lock: self.lock,
-        }
-    }
+    Ok(())
 }
 
 /// The format of the snapshot that the successor is to be left.
@@ -71,12 +88,7 @@ fn check(request: &UpgradeRequest) -> Result<u32, String> {
     if version(&request.version)? < version(BUILD)? {
         return Err(format!("this agent's version {BUILD} is newer"));
     }
-    if request.handshake.as_bytes() != ALPN {
-        return Err("its clients would not understand the successor".to_owned());
-    }
-    let format = SNAPSHOT_FORMATS
-        .newest_shared(request.formats)
-        .ok_or("the successor would not understand what this agent leaves")?;
+    let format = shared_format(&request.handshake, request.formats)?;
     let file = std::fs::metadata(&request.successor);
     let file = file.map_err(|error| format!("{}: {error}", request.successor.display()))?;
     let own = rustix::process::geteuid().as_raw();
@@ -85,6 +97,14 @@ fn check(request: &UpgradeRequest) -> Result<u32, String> {
         return Err(format!("{path} is not a program that only its user may change"));
     }
     Ok(format)
+}
+
+fn shared_format(handshake: &str, formats: FormatRange) -> Result<u32, String> {
+    if handshake.as_bytes() != ALPN {
+        return Err("its clients would not understand the successor".to_owned());
+    }
+    let format = SNAPSHOT_FORMATS.newest_shared(formats);
+    format.ok_or_else(|| "the successor would not understand what this agent leaves".to_owned())
 }
 
 /// Checks that the program runs here: built for this machine, complete, and not on a file system mounted noexec.

@@ -240,6 +240,7 @@ mod tests {
             reset_secret: [3; 32],
             boot: [4; 16],
             linger_s: 86_400,
+            umask: Some(0o027),
             allowed: vec![fingerprint()],
             sessions: vec![SessionState {
                 client: fingerprint(),
@@ -287,6 +288,7 @@ mod tests {
         golden.is_read_as("newer_head.json", &written, read);
         let mut older = header();
         older.linger_s = 0;
+        older.umask = None;
         older.allowed = Vec::new();
         older.sessions[0].keep_s = 0;
         older.sessions[0].workload = None;

@@ -142,7 +142,7 @@ impl Run<'_> {
         };
         Ok(Observed {
             container,
-            record: self.store.container(desired.session),
+            record: self.store.container(desired.session).await,
             image: image.is_some(),
         })
     }

@@ -32,13 +32,14 @@ pub(crate) struct Launch {
     pub(crate) env: Vec<(OsString, OsString)>,
     /// Working directory.
     pub(crate) workdir: PathBuf,
+    /// Its umask.
+    pub(crate) umask: u32,
     /// File for its output; truncated, readable by the user only.
     pub(crate) log: PathBuf,
 }
 
-/// Sets an ordinary umask for the user's program, because the agent's own is strict and files of a notebook may be
-/// meant for others. `exec` keeps the process id.
-const WITH_USUAL_UMASK: &str = "umask 022 && exec \"$0\" \"$@\"";
+/// Sets the umask in the first argument for the user's program. `exec` keeps the process id.
+const WITH_UMASK: &str = "umask \"$0\" && exec \"$@\"";
 
 /// Starts the process in a process group of its own, without a terminal. Dropping the child leaves it running. Removes
 /// Jupyter's token from its environment: Jupyter would prefer it to the one in the file.
@@ -53,7 +54,8 @@ pub(crate) fn spawn(launch: &Launch) -> io::Result<Child> {
         .mode(0o600)
         .open(&launch.log)?;
     Command::new("/bin/sh")
-        .args(["-c", WITH_USUAL_UMASK])
+        .args(["-c", WITH_UMASK])
+        .arg(format!("{:03o}", launch.umask))
         .arg(&launch.program)
         .args(&launch.arguments)
         .envs(launch.env.iter().map(|(key, value)| (key, value)))
@@ -159,12 +161,13 @@ mod tests {
                 ("JUPYTER_TOKEN".into(), "x".into()),
             ],
             workdir: dir.path().into(),
+            umask: 0o027,
             log: log.clone(),
         })
         .unwrap();
         assert!(child.wait().await.unwrap().success());
         let said = tail(&log, 5);
-        assert_eq!(said, ["hello", "0022"]);
+        assert_eq!(said, ["hello", "0027"]);
         assert_eq!(
             std::fs::metadata(&log).unwrap().permissions().mode() & 0o777,
             0o600
@@ -192,6 +195,7 @@ mod tests {
             arguments: vec!["-c".into(), "sleep 60 & echo $!; wait".into()],
             env: vec![("MARK".into(), "7".into())],
             workdir: dir.path().into(),
+            umask: 0o022,
             log: dir.path().join("log"),
         })
         .unwrap();

@@ -13,7 +13,11 @@ use jq_common::{
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
-use crate::{agent::Agent, reporter::Event, ssh::Local};
+use crate::{
+    agent::{Agent, Role},
+    reporter::Event,
+    ssh::Local,
+};
 
 mod home;
 mod installing;
@@ -84,6 +88,8 @@ fn reply() -> AdmitReply {
         port: 4433,
         address: None,
         others: Vec::new(),
+        machine: None,
+        notes: Vec::new(),
     }
 }
 

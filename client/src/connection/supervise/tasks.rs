@@ -3,6 +3,7 @@
 use std::{future::pending, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
+use jq_common::bootstrap::MachineId;
 use tokio::time::sleep;
 
 use crate::{
@@ -71,16 +72,17 @@ impl Tasks {
         self.search = None;
     }
 
-    /// Reaches the agent over ssh. ssh may ask on the terminal if it is attended: what is typed is for it then.
+    /// Reaches the agent over ssh, on this machine if it is known. ssh may ask on the terminal if it is attended: what is typed is for it then.
     pub(super) fn bootstrap(
         &mut self,
         bootstrapper: Arc<Bootstrapper>,
         interaction: Interaction,
+        machine: Option<MachineId>,
         keys: Keys,
     ) {
         self.bootstrap = Some(Box::pin(async move {
             let _paused = (interaction == Interaction::Attended).then(|| keys.pause());
-            bootstrapper.reach(interaction).await
+            bootstrapper.reach(interaction, machine.as_ref()).await
         }));
     }
 

@@ -5,7 +5,6 @@ use std::time::Duration;
 use super::event::ConnectionId;
 use crate::{
     connection::{bootstrap::Interaction, paths::Rank},
-    error::Failure,
     status::Loss,
 };
 
@@ -23,8 +22,6 @@ pub(crate) enum Scope {
 pub(crate) enum EndReason {
     /// Another process of the same client has taken the session.
     Superseded,
-    /// The host's key is another one: whoever answers there is not to be tried again and again.
-    HostKeyChanged(Failure),
     /// The agent that ssh told of speaks another version, as this path says.
     VersionDiffers(String),
 }

@@ -180,7 +180,9 @@ impl Recovery {
             return;
         }
         self.ssh = Ssh::Due(context.ssh_at(Attempts::SSH));
-        if !is_expected(failure.kind) {
+        if failure.is_another_machine() {
+            context.note(waits_for_its_own(failure));
+        } else if !is_expected(failure.kind) {
             context.note(failure.to_string());
         }
     }
@@ -208,6 +210,19 @@ impl Recovery {
         self.hasten(context, Duration::ZERO);
         None
     }
+}
+
+/// What the user is told while another machine answers in the host's place.
+fn waits_for_its_own(failure: &Failure) -> String {
+    let host = failure.host.as_deref().unwrap_or("the host");
+    let why = match failure.kind {
+        Kind::HostKeyChanged => "its key is not the one that this machine knows",
+        _ => failure.why.as_str(),
+    };
+    format!(
+        "another machine answers in place of {host} ({why}); the session waits for its own host, and sends no data there. If \
+         the host was replaced, press Ctrl-C and connect again"
+    )
 }
 
 /// A failure of ssh that comes of the outage itself.

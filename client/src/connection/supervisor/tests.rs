@@ -18,6 +18,7 @@ mod world;
 
 use std::time::Duration;
 
+use jq_common::protocol::workload::FailureKind;
 use proptest::{
     collection::{btree_set, vec},
     prelude::*,
@@ -76,6 +77,8 @@ fn failures() -> impl Strategy<Value = Kind> {
         2 => Just(Kind::HostKeyUnknown),
         2 => Just(Kind::InstallFailed),
         2 => Just(Kind::AgentFailed),
+        2 => Just(Kind::HostKeyChanged),
+        2 => Just(Kind::Agent(FailureKind::OtherMachine)),
     ]
 }
 
@@ -145,7 +148,6 @@ fn ending() -> BoxedStrategy<Happening> {
     prop_oneof![
         30 => happening(),
         1 => Just(Happening::Part(DetachReason::Superseded)),
-        1 => Just(Happening::BootstrapFails(Kind::HostKeyChanged)),
         1 => Just(Happening::SearchRefused { version: true }),
         1 => Just(Happening::PipeRefused { version: true }),
     ]

@@ -153,12 +153,26 @@ async fn a_stopped_process_is_identified() {
 #[test]
 fn a_long_runtime_folder_is_replaced_by_a_short_one() {
     let usual = Path::new("/run/user/1000/jq");
-    assert_eq!(folder(usual), usual);
+    assert_eq!(folders(usual), [usual]);
     let long = PathBuf::from(format!("/home/{}", "x".repeat(60)));
-    let short = folder(&long);
-    assert!(short.starts_with("/tmp"));
     let name = "n".repeat(profile::LONGEST);
-    assert!(socket(&short, &name).as_os_str().len() <= SOCKET_PATH_LIMIT);
+    for short in folders(&long) {
+        assert!(socket(&short, &name).as_os_str().len() <= SOCKET_PATH_LIMIT);
+    }
+    assert!(folders(&long)[0].starts_with("/tmp"));
+}
+
+#[test]
+fn a_folder_that_another_user_made_beforehand_is_not_used_and_another_is_taken() {
+    let parent = tempfile::tempdir().unwrap();
+    let folders = ["squatted", "free", "unneeded"].map(|name| parent.path().join(name));
+    // Whoever made it may make it a link, or a folder of his own.
+    std::os::unix::fs::symlink("/", &folders[0]).unwrap();
+    assert_eq!(own(&folders).unwrap(), folders[1]);
+    assert_eq!(own(&folders).unwrap(), folders[1], "by everyone who looks");
+    assert!(!folders[2].exists());
+    assert_eq!(sessions(&folders[0]), [""; 0]);
+    assert!(own(&folders[..1]).is_err());
 }
 
 #[test]

@@ -225,6 +225,85 @@ async fn a_truncated_agent_is_uploaded_again() {
 }
 
 #[tokio::test]
+async fn a_file_under_the_agents_name_that_is_not_the_agent_is_never_executed() {
+    let bundle = agent(&Ok(Started::Serve(reply())));
+    for words in shells() {
+        let home = Home::new(&words);
+        fs::create_dir_all(home.cache()).unwrap();
+        let file = home.cache().join(bundle.agents()[0].file_name());
+        let mark = home.path("executed");
+        let foreign = format!("#!/bin/sh\n: >'{}'\necho $4\n", mark.display());
+        for content in [
+            foreign.clone().into_bytes(),
+            [bundle.agents()[0].raw().unwrap(), b"\n".to_vec()].concat(),
+        ] {
+            fs::write(&file, content).unwrap();
+            fs::set_permissions(&file, Permissions::from_mode(0o755)).unwrap();
+            assert_eq!(
+                launch(&home.host(), &bundle, &Heard::default()).await,
+                Ok(reply()),
+                "{words:?}"
+            );
+            installed(&home.cache(), &bundle);
+            assert!(!mark.exists(), "{words:?}: it was executed");
+        }
+    }
+}
+
+#[tokio::test]
+async fn where_the_host_cannot_tell_the_agent_is_told_what_it_must_be() {
+    let bundle = script("echo \"$*\" >&2; exit 1");
+    let home = Home::sh();
+    let told = async |host: &Local| {
+        let failure = launch(host, &bundle, &Heard::default()).await.unwrap_err();
+        failure.why
+    };
+    let sha256 = bundle.agents()[0].sha256().to_owned();
+    let without = told(&home.host_with(&["sh", "cat", "chmod", "mv", "mkdir", "uname", "dd"])).await;
+    assert!(without.contains(&format!("--sha256 {sha256}")), "{without}");
+    let with = told(&home.host()).await;
+    assert!(!with.contains("--sha256"), "{with}");
+}
+
+#[tokio::test]
+async fn what_is_started_has_the_umask_of_the_login() {
+    let bundle = script("umask >&2; exit 1");
+    let home = Home::new(&["/bin/sh", "-c", "umask 027; exec /bin/sh -s"]);
+    let failure = launch(&home.host(), &bundle, &Heard::default())
+        .await
+        .unwrap_err();
+    assert!(failure.why.contains("0027"), "{failure}");
+    let file = home.cache().join(bundle.agents()[0].file_name());
+    assert_eq!(fs::metadata(file).unwrap().permissions().mode() & 0o777, 0o700);
+}
+
+#[tokio::test]
+async fn the_agent_is_on_the_disk_before_it_has_its_name() {
+    let bundle = agent(&Ok(Started::Serve(reply())));
+    let home = Home::sh();
+    let log = home.path("log");
+    for command in ["sync", "mv"] {
+        let script = format!(
+            "echo {command} \"$1\" >>'{}'; exec /bin/{command} \"$@\"",
+            log.display()
+        );
+        home.set(command, &script);
+    }
+    assert_eq!(
+        launch(&home.host(), &bundle, &Heard::default()).await,
+        Ok(reply())
+    );
+    let log = fs::read_to_string(log).unwrap();
+    let [sync, mv] = &log.lines().collect::<Vec<_>>()[..] else {
+        panic!("{log}")
+    };
+    assert!(
+        sync.starts_with("sync ./.new-") && mv.starts_with("mv -f"),
+        "{log}"
+    );
+}
+
+#[tokio::test]
 async fn two_other_versions_are_kept() {
     let bundle = agent(&Ok(Started::Serve(reply())));
     let home = Home::sh();

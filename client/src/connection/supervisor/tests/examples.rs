@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use jq_common::protocol::workload::FailureKind;
+
 use super::super::{
     Action, Candidate, ConnectionId, Continuity, DetachReason, EndReason, Event, Paths, Refusal, Scope,
     Supervisor,
@@ -302,21 +304,28 @@ fn another_version_is_believed_of_an_agent_that_ssh_told_of_only() {
 }
 
 #[test]
-fn a_session_that_another_client_took_ends_and_so_does_one_whose_host_has_another_key() {
+fn a_session_that_another_client_took_ends() {
     let mut rig = Rig::connected(Rank::Direct);
     let actions = rig.on(Event::Detached(FIRST, DetachReason::Superseded));
     assert_eq!(
         actions,
         [Action::Close(FIRST), Action::End(EndReason::Superseded)]
     );
+}
 
-    let mut rig = Rig::detached(DetachReason::Lost);
-    rig.on_deadline();
-    let actions = rig.ssh_fails(Kind::HostKeyChanged);
-    assert!(matches!(
-        &actions[..],
-        [Action::End(EndReason::HostKeyChanged(_))]
-    ));
+#[test]
+fn a_session_waits_for_its_own_host_while_another_machine_answers_there_and_says_so_once() {
+    for kind in [Kind::HostKeyChanged, Kind::Agent(FailureKind::OtherMachine)] {
+        let mut rig = Rig::detached(DetachReason::Lost);
+        rig.on_deadline();
+        let said = rig.ssh_fails(kind);
+        assert!(
+            matches!(&said[..], [Action::Note(words)] if words.contains("waits for its own host")),
+            "{said:?}"
+        );
+        assert_eq!(rig.on_deadline(), [BACKGROUND]);
+        assert_eq!(rig.ssh_fails(kind), [], "it is said once");
+    }
 }
 
 #[test]

@@ -241,7 +241,7 @@ impl World {
 
     pub(super) fn bootstrap_fails(&mut self, kind: Kind) {
         if let Some(interaction) = self.bootstrap.take() {
-            self.owes_steps = interaction == Interaction::Attended && kind != Kind::HostKeyChanged;
+            self.owes_steps = interaction == Interaction::Attended;
             let failure = Failure::new(kind, "ssh");
             let is_needed = self.installed.is_none() || self.supervisor.outage(self.now).is_some();
             self.wants_login = failure.needs_user() && is_needed;

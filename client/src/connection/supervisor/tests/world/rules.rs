@@ -12,7 +12,6 @@ use crate::{
             policy::{HELD_KEY, LONGEST_PAUSE, MOVE, SHORT_LIFE},
         },
     },
-    error::Kind,
     status::State,
 };
 
@@ -129,11 +128,6 @@ impl World {
                 assert!(
                     matches!(event, Event::Detached(_, DetachReason::Superseded)),
                     "{event:?}"
-                );
-            }
-            EndReason::HostKeyChanged(_) => {
-                assert!(
-                    matches!(event, Event::BootstrapFailed(failure) if failure.kind == Kind::HostKeyChanged)
                 );
             }
             EndReason::VersionDiffers(_) => {
