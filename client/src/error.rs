@@ -171,10 +171,13 @@ impl Failure {
     /// Whether only the user can resolve it: by a password or code, or by accepting a host key.
     #[must_use]
     pub fn needs_user(&self) -> bool {
-        matches!(
-            self.kind,
-            Kind::LoginRefused | Kind::HostKeyUnknown | Kind::HostKeyChanged
-        )
+        matches!(self.kind, Kind::LoginRefused | Kind::HostKeyUnknown)
+    }
+
+    /// Whether another machine answers in the host's place: it has another key.
+    #[must_use]
+    pub fn is_another_machine(&self) -> bool {
+        self.kind == Kind::HostKeyChanged
     }
 }
 

@@ -38,6 +38,9 @@ pub(crate) struct Status {
     pub(crate) host: String,
     /// Its state.
     pub(crate) state: State,
+    /// The user is logging in: what they type is for ssh.
+    #[serde(default)]
+    pub(crate) logging_in: bool,
     /// The path in use, or the one used last: `direct`, `ssh`, `through gateway`.
     pub(crate) path: Option<String>,
     /// Round-trip time of the path.

@@ -160,6 +160,7 @@ mod tests {
         let mut status = Status {
             host: "gpu".to_owned(),
             state: State::Connected,
+            logging_in: false,
             path: None,
             round_trip: None,
             down_per_s: 0,

@@ -80,6 +80,7 @@ mod tests {
             status: Status {
                 host: format!("ann@{session}"),
                 state,
+                logging_in: false,
                 path: Some("through gw".to_owned()),
                 round_trip: Some(Duration::from_millis(43)),
                 down_per_s: 0,

@@ -16,6 +16,7 @@ fn snapshot() -> Snapshot {
         status: Status {
             host: "ann@gpu".to_owned(),
             state: State::Reconnecting,
+            logging_in: false,
             path: Some("through gw".to_owned()),
             round_trip: Some(Duration::from_micros(43_100)),
             down_per_s: 1,
