@@ -97,6 +97,9 @@ pub(crate) struct Snapshot {
     pub(crate) gpus: Vec<String>,
     /// Current state of the workload; none if the agent does not report it.
     pub(crate) workload: Option<WorkloadStatus>,
+    /// Why the workload could not be started again on another agent so far; jq keeps trying.
+    #[serde(default)]
+    pub(crate) workload_failure: Option<String>,
     /// URL of Jupyter. The query with the token is removed before it is sent.
     pub(crate) url: Option<String>,
 }

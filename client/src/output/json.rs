@@ -111,6 +111,7 @@ pub(super) fn session(snapshot: &Snapshot) {
             "container": workload.container.as_deref().map(clean),
         })
     });
+    value["workload_failure"] = snapshot.workload_failure.as_deref().map(clean).into();
     value["gpus"] = snapshot.gpus.iter().map(|gpu| clean(gpu)).collect();
     value["forwards"] = snapshot.ports.iter().map(forward).collect();
     emit("session", value);
