@@ -45,7 +45,7 @@ impl Attempts {
     /// Minimum time between two starts.
     pub(crate) const SSH: Duration = Duration::from_secs(15);
 
-    /// Minimum time between two starts if the user asks for one.
+    /// Minimum time between two starts that were asked for.
     pub(crate) const ASKED: Duration = Duration::from_secs(5);
 
     /// Time from `now` until the last start is `apart` ago; zero before the first start.

@@ -15,8 +15,8 @@
 //! - A better connection is made before the one that works is closed: the agent moves the session, then
 //!   [`Action::Install`], then [`Action::Close`].
 //! - UDP is searched at once, until it works. ssh starts a little later, in the background, 15 s after its last start or
-//!   later. If the user asks, 5 s are enough. Time in which the machine was suspended counts. ssh has a time limit. It may
-//!   ask on the terminal only after the user pressed Enter while a login was needed.
+//!   later. If the user asks, it starts at once, but not twice in 5 s. Time in which the machine was suspended counts. ssh
+//!   has a time limit. It may ask on the terminal only after the user pressed Enter while a login was needed.
 //! - What anybody can forge neither closes a UDP connection nor ends the session. A protocol version that differs is
 //!   believed only if the ssh channel says so.
 //! - The session ends only for an [`EndReason`]. The loss of the agent is none: another one is found. Another machine in
@@ -332,6 +332,7 @@ impl Supervisor {
 
     fn woke(&mut self, suspended: Duration) {
         self.context.pace.credit(suspended);
+        self.context.asked_pace.credit(suspended);
         if suspended.is_zero() && self.phase.recovery().is_some() {
             // Only this process stood still; ssh, which is another one, may be well on its way.
             return self.context.search(self.context.pause());

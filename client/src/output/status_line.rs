@@ -51,7 +51,7 @@ impl Status {
             (State::Reconnecting, Some(doing)) => parts.push(doing.to_owned()),
             (State::Reconnecting, None) if look.hears => parts.push("Enter tries now".to_owned()),
             (State::LoginNeeded, _) if self.logging_in => {
-                parts.push(doing.unwrap_or("logging in").to_owned())
+                parts.push(doing.unwrap_or("logging in").to_owned());
             }
             (State::LoginNeeded, _) if look.hears => parts.push("Enter logs in".to_owned()),
             _ => {}

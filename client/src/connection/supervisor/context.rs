@@ -21,6 +21,8 @@ pub(super) struct Context {
     is_searching: bool,
     /// When ssh may be started again.
     pub(super) pace: Attempts,
+    /// The same for starts that were asked for: these need not keep the other pace.
+    pub(super) asked_pace: Attempts,
     /// Number of connections in a row that were lost right after they were installed.
     short_lives: u32,
     /// When the user last pressed Enter in an outage, unless ssh has had the terminal since.
@@ -44,6 +46,7 @@ impl Context {
             paths,
             is_searching: false,
             pace: Attempts::default(),
+            asked_pace: Attempts::default(),
             short_lives: 0,
             asked: None,
             polled: None,
@@ -116,9 +119,9 @@ impl Context {
         self.now + after.max(self.pace.wait(self.now, Attempts::SSH))
     }
 
-    /// The earliest time for ssh if the user asks for it.
+    /// The earliest time for ssh if it is asked for.
     pub(super) fn ssh_asked_at(&self) -> Instant {
-        self.now + self.pace.wait(self.now, Attempts::ASKED)
+        self.now + self.asked_pace.wait(self.now, Attempts::ASKED)
     }
 
     /// Whether ssh was started, or reached the agent, less than its pace ago: another start now would gain nothing.

@@ -21,6 +21,8 @@ use crate::{
 pub(super) struct Recovery {
     attempt: Attempt,
     stage: Stage,
+    /// The next start of ssh is one that was asked for.
+    is_asked: bool,
     /// An attempt over the ssh channel is under way.
     tries_pipe: bool,
 }
@@ -56,6 +58,7 @@ impl Recovery {
         Self {
             attempt: Attempt::Background,
             stage: Stage::Due(context.ssh_at(ssh_after)),
+            is_asked: false,
             tries_pipe: false,
         }
     }
@@ -127,6 +130,9 @@ impl Recovery {
 
     fn start(&mut self, context: &mut Context) {
         context.pace.start(context.now);
+        if std::mem::take(&mut self.is_asked) {
+            context.asked_pace.start(context.now);
+        }
         let (interaction, limit) = match self.attempt {
             Attempt::Background | Attempt::WithoutLogin => (Interaction::Background, BACKGROUND_LIMIT),
             Attempt::Attended => (Interaction::Attended, LOGIN_LIMIT),
@@ -157,17 +163,17 @@ impl Recovery {
         }
     }
 
-    /// Starts ssh as soon as the user may. One that runs stays, unless it may hang or cannot ask.
+    /// Starts ssh at once, or as soon as it may be asked for again. One that runs stays, unless it may hang or cannot ask.
     fn run_soon(&mut self, context: &mut Context, attempt: Attempt) {
-        if let Stage::Running { .. } = self.stage {
-            if self.attempt == Attempt::Attended || (self.attempt == attempt && context.is_ssh_recent()) {
-                return;
-            }
-            context.act(Action::StopBootstrap);
+        let mut at = context.ssh_asked_at();
+        match self.stage {
+            Stage::Due(due) => at = at.min(due),
+            Stage::Running { .. } if self.attempt == Attempt::Attended => return,
+            Stage::Running { .. } if self.attempt == attempt && context.is_ssh_recent() => return,
+            Stage::Running { .. } => context.act(Action::StopBootstrap),
         }
-        self.attempt = attempt;
-        let at = context.ssh_asked_at();
-        self.stage = Stage::Due(at);
+        self.due(attempt, at);
+        self.is_asked = true;
         if at <= context.now {
             self.start(context);
         }

@@ -3,8 +3,8 @@
 //!
 //! `world` holds what must hold after each event:
 //! - one search, one ssh and one attempt over the ssh channel at a time; no connection is left open
-//! - ssh starts 15 s apart, and 5 s apart if the user asked since, time in suspend included; a key that is held, and a
-//!   program that polls the status, start one
+//! - ssh starts 15 s apart, or because it was asked for, and then not twice in 5 s, time in suspend included; a key that is
+//!   held, and a program that polls the status, ask once
 //! - ssh has a time limit, and asks on the terminal only after Enter, pressed while a login was needed
 //! - the connection that carries the session is closed once another one is installed, or once it is dead
 //! - the session ends for an [`EndReason`] only, which nobody can forge, and nothing follows

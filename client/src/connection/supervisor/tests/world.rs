@@ -70,6 +70,8 @@ pub(super) struct World {
     suspended: Duration,
     /// When ssh was last started, or last got there: `now` and `suspended` then.
     last_ssh: Option<(Instant, Duration)>,
+    /// When ssh was last started before its pace allowed it, because it was asked for.
+    last_quick: Option<(Instant, Duration)>,
     /// The user wants the connection back, and ssh was not started since.
     is_wanted: bool,
     /// The user wants to log in, and ssh was not started since.
@@ -114,6 +116,7 @@ impl World {
             has_streams: false,
             suspended: Duration::ZERO,
             last_ssh: None,
+            last_quick: None,
             is_wanted: false,
             wants_to_log_in: false,
             asked: None,

@@ -110,7 +110,6 @@ fn logging_in() -> Rig {
     let mut rig = Rig::detached(DetachReason::Lost);
     rig.on_deadline();
     rig.ssh_fails(Kind::LoginRefused);
-    rig.now += Attempts::ASKED;
     assert!(rig.on(Event::UserAsked).contains(&ATTENDED));
     rig
 }

@@ -1,6 +1,6 @@
 //! The world as it is told what to do, and the rules that must hold then.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{Bootstrap, Search, World};
 use crate::{
@@ -84,13 +84,17 @@ impl World {
 
     fn begin_bootstrap(&mut self, interaction: Interaction) {
         assert!(self.bootstrap.is_none(), "two bootstraps at once");
-        if let Some((at, suspended)) = self.last_ssh {
-            let apart = self.now - at + (self.suspended - suspended);
-            assert!(apart >= Attempts::ASKED, "ssh is started without a floor");
+        let now = (self.now, self.suspended);
+        let apart = |last: Option<(Instant, Duration)>| {
+            last.map_or(Duration::MAX, |(at, suspended)| now.0 - at + (now.1 - suspended))
+        };
+        if apart(self.last_ssh) < Attempts::SSH {
+            assert!(self.is_wanted, "ssh is started too fast");
             assert!(
-                apart >= Attempts::SSH || self.is_wanted,
-                "ssh is started too fast"
+                apart(self.last_quick) >= Attempts::ASKED,
+                "ssh is started without a floor"
             );
+            self.last_quick = Some(now);
         }
         if interaction == Interaction::Attended {
             assert!(self.wants_to_log_in, "ssh asks unasked");
@@ -101,7 +105,7 @@ impl World {
             suspended: self.suspended,
             stale_since: None,
         });
-        self.last_ssh = Some((self.now, self.suspended));
+        self.last_ssh = Some(now);
         self.is_wanted = false;
         self.wants_to_log_in = false;
         self.bootstraps += 1;
