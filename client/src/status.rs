@@ -38,6 +38,9 @@ pub(crate) struct Status {
     pub(crate) host: String,
     /// Its state.
     pub(crate) state: State,
+    /// The user is logging in: what they type is for ssh.
+    #[serde(default)]
+    pub(crate) logging_in: bool,
     /// The path in use, or the one used last: `direct`, `ssh`, `through gateway`.
     pub(crate) path: Option<String>,
     /// Round-trip time of the path.
@@ -94,6 +97,9 @@ pub(crate) struct Snapshot {
     pub(crate) gpus: Vec<String>,
     /// Current state of the workload; none if the agent does not report it.
     pub(crate) workload: Option<WorkloadStatus>,
+    /// Why the workload could not be started again on another agent so far; jq keeps trying.
+    #[serde(default)]
+    pub(crate) workload_failure: Option<String>,
     /// URL of Jupyter. The query with the token is removed before it is sent.
     pub(crate) url: Option<String>,
 }

@@ -142,6 +142,43 @@ fn the_helper_of_a_killed_agent_ends_and_the_client_starts_another_agent() -> Re
 }
 
 #[test]
+fn a_session_continues_when_the_engine_of_a_rebooted_host_starts_later_than_its_sshd() -> Result<()> {
+    if !require::docker() {
+        return Ok(());
+    }
+    let mut lab = Lab::builder().topology(Topology::Direct).docker(true).up()?;
+    let mut client = Client::connect(lab.laptop(), &["gpu", "--image", IMAGE, "--gpus", "none"])?;
+    let port = client.ready()?.jupyter_port()?;
+    lab.engine().stop()?;
+    lab.gpu().run(r#"pkill -KILL -u "$(id -u)" -f '[-]-run-dir'"#)?;
+    client.wait_for(&["warning"], Duration::from_secs(60))?;
+    let waiting = http::dial(lab.laptop(), port)?;
+    eventually("the status to report why the workload does not run", SOON, || {
+        lab.laptop()
+            .run("jq-client status gpu")
+            .is_ok_and(|told| told.contains("not running, trying again") && told.contains("ocker"))
+    })?;
+    lab.engine().launch()?;
+    client.wait_for(&["note"], Duration::from_secs(60))?;
+    let (status, _) = http::request(waiting, "GET", "/api", None)?;
+    ensure!(status == 200, "status {status} on a connection that waited");
+    let (status, _) = http::request(http::dial(lab.laptop(), port)?, "GET", "/api", None)?;
+    ensure!(status == 200, "status {status} on a new connection");
+    let warnings = client.texts("warning");
+    ensure!(
+        warnings.len() == 1 && warnings[0].contains("jq tries again until it works"),
+        "one warning expected: {warnings:#?}"
+    );
+    let notes = client.texts("note");
+    ensure!(
+        notes.iter().any(|note| note == "gpu: started again"),
+        "{notes:#?}"
+    );
+    client.disconnect()?;
+    lab.down()
+}
+
+#[test]
 fn a_killed_client_leaves_no_ssh_process_behind() -> Result<()> {
     if !require::lab() {
         return Ok(());

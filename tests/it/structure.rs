@@ -10,7 +10,7 @@ use anyhow::{Result, ensure};
 use jq_tests::structure::{
     Imports, Rooms, Sources, crates_in_manifest, crates_named, defined,
     map::{self, Mention},
-    processes_started,
+    paths_named, processes_started,
 };
 
 /// The client's rooms, and what each may import. No room imports `commands`.
@@ -22,7 +22,19 @@ const CLIENT: Rooms<'_> = Rooms {
         ("settings", "cli session connection forward output"),
         ("cli", ""),
         ("session", "connection resumable_session forward"),
-        ("connection", "resumable_session agent ssh"),
+        (
+            "connection",
+            "connection::supervisor connection::backoff connection::interaction connection::rank resumable_session agent \
+             ssh",
+        ),
+        // It decides; the rest of `connection` carries that out.
+        (
+            "connection::supervisor",
+            "connection::backoff connection::interaction connection::rank",
+        ),
+        ("connection::backoff", ""),
+        ("connection::interaction", ""),
+        ("connection::rank", ""),
         ("resumable_session", ""),
         ("agent", "ssh"),
         ("ssh", ""),
@@ -152,6 +164,38 @@ fn the_session_core_names_neither_tokio_nor_quinn() -> Result<()> {
     let manifest = fs::read_to_string(root().join(folder).join("Cargo.toml"))?;
     places.extend(crates_in_manifest(&manifest, &forbidden));
     ensure_none("tokio or quinn in the session core", &places)
+}
+
+/// The supervisor and what it imports of `connection`: decisions without I/O, and without a clock of their own.
+#[test]
+fn the_supervisor_names_no_runtime_no_file_no_process_and_no_clock() -> Result<()> {
+    let rooms = ["supervisor", "backoff", "interaction", "rank"].map(|room| format!("connection/{room}"));
+    let client = sources("client")?;
+    let paths = [
+        "std::fs",
+        "std::process",
+        "std::thread",
+        "Instant::now",
+        "SystemTime::now",
+    ];
+    let mut impure = crates_named(&client, &["tokio", "quinn"]);
+    impure.extend(paths_named(&client, "jq_client", &paths)?);
+    for word in paths.iter().chain(&["tokio", "quinn"]) {
+        ensure!(
+            impure.iter().any(|(.., path)| path.contains(word)),
+            "no file names {word}: this test looks for the wrong word"
+        );
+    }
+    let of_a_room = |(file, ..): &(String, usize, String)| {
+        let is_of = |room: &String| *file == format!("{room}.rs") || file.starts_with(&format!("{room}/"));
+        rooms.iter().any(is_of)
+    };
+    impure.retain(of_a_room);
+    let places: Vec<_> = impure
+        .into_iter()
+        .map(|(file, line, word)| format!("client/src/{file}:{line} {word}"))
+        .collect();
+    ensure_none("I/O or a clock in the supervisor", &places)
 }
 
 #[test]

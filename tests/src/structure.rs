@@ -7,7 +7,7 @@
 //! - `modules`: the modules of a crate, and the file that defines the target of a path
 //! - [`Imports`]: which file imports which, and the cycles among them
 //! - [`Rooms`]: a table of which room may import which
-//! - [`crates_named`], [`processes_started`], [`defined`]: what files name and define
+//! - [`crates_named`], [`paths_named`], [`processes_started`], [`defined`]: what files name and define
 //! - [`map`]: the files that `ARCHITECTURE.md` names
 
 mod imports;
@@ -20,6 +20,6 @@ mod sources;
 mod token;
 
 pub use imports::{Import, Imports};
-pub use names::{crates_in_manifest, crates_named, defined, processes_started};
+pub use names::{crates_in_manifest, crates_named, defined, paths_named, processes_started};
 pub use rooms::Rooms;
 pub use sources::Sources;

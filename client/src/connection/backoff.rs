@@ -35,39 +35,35 @@ fn part(whole: Duration, random: u32) -> Duration {
     Duration::from_nanos(u64::try_from(part).unwrap_or(u64::MAX))
 }
 
-/// Rate limit for attempts: sshd penalises sources that retry too fast (`PerSourcePenalties` in sshd_config(5)).
-#[derive(Clone, Debug)]
+/// Rate limit for starts of ssh: sshd penalises sources that retry too fast (`PerSourcePenalties` in sshd_config(5)).
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Attempts {
-    apart: Duration,
     last: Option<Instant>,
 }
 
 impl Attempts {
-    /// Minimum time between the starts of two ssh attempts.
+    /// Minimum time between two starts.
     pub(crate) const SSH: Duration = Duration::from_secs(15);
 
-    /// The first attempt may start at once, each following one `apart` after the start of the previous one.
-    #[must_use]
-    pub(crate) fn new(apart: Duration) -> Self {
-        Self { apart, last: None }
-    }
+    /// Minimum time between two starts that were asked for.
+    pub(crate) const ASKED: Duration = Duration::from_secs(5);
 
-    /// Time from `now` until the next attempt may start.
+    /// Time from `now` until the last start is `apart` ago; zero before the first start.
     #[must_use]
-    pub(crate) fn wait(&self, now: Instant) -> Duration {
+    pub(crate) fn wait(&self, now: Instant, apart: Duration) -> Duration {
         self.last.map_or(Duration::ZERO, |last| {
-            self.apart.saturating_sub(now.saturating_duration_since(last))
+            apart.saturating_sub(now.saturating_duration_since(last))
         })
     }
 
-    /// Records the start of an attempt.
+    /// Records a start.
     pub(crate) fn start(&mut self, now: Instant) {
         self.last = Some(now);
     }
 
-    /// Lets the next attempt start at once: the user asked, or this machine resumed from suspend.
-    pub(crate) fn skip(&mut self) {
-        self.last = None;
+    /// Counts time in which this machine was suspended: `Instant` stands still meanwhile, sshd does not.
+    pub(crate) fn credit(&mut self, suspended: Duration) {
+        self.last = self.last.and_then(|last| last.checked_sub(suspended));
     }
 }
 
@@ -124,41 +120,54 @@ mod tests {
 
         #[test]
         fn starts_of_attempts_that_wait_are_never_closer_than_promised(
-            steps in prop::collection::vec(0u64..40_000, 1..50)
+            steps in prop::collection::vec((0u64..40_000, 0u64..20_000), 1..50)
         ) {
-            let mut attempts = Attempts::new(Attempts::SSH);
-            let mut now = Instant::now();
-            let mut last: Option<Instant> = None;
-            for step in steps {
+            let mut attempts = Attempts::default();
+            let (mut now, mut suspended) = (Instant::now(), Duration::ZERO);
+            let mut last: Option<(Instant, Duration)> = None;
+            for (step, asleep) in steps {
                 now += millis(step);
-                now += attempts.wait(now);
+                suspended += millis(asleep);
+                attempts.credit(millis(asleep));
+                now += attempts.wait(now, Attempts::SSH);
                 attempts.start(now);
-                prop_assert!(last.is_none_or(|last| now - last >= Attempts::SSH));
-                last = Some(now);
+                let apart = last.map(|(at, before)| now - at + (suspended - before));
+                prop_assert!(apart.is_none_or(|apart| apart >= Attempts::SSH));
+                last = Some((now, suspended));
             }
         }
     }
 
     #[test]
-    fn the_first_attempt_and_one_that_the_user_asks_for_start_at_once() {
-        let mut attempts = Attempts::new(Attempts::SSH);
+    fn the_first_attempt_starts_at_once_and_one_that_the_user_asks_for_soon() {
+        let mut attempts = Attempts::default();
         let now = Instant::now();
-        assert_eq!(attempts.wait(now), Duration::ZERO);
+        assert_eq!(attempts.wait(now, Attempts::SSH), Duration::ZERO);
         attempts.start(now);
-        assert_eq!(attempts.wait(now), Attempts::SSH);
-        assert_eq!(attempts.wait(now + millis(4_000)), millis(11_000));
-        assert_eq!(attempts.wait(now + millis(15_000)), Duration::ZERO);
-        attempts.skip();
-        assert_eq!(attempts.wait(now), Duration::ZERO);
+        assert_eq!(attempts.wait(now, Attempts::SSH), Attempts::SSH);
+        assert_eq!(attempts.wait(now + millis(4_000), Attempts::SSH), millis(11_000));
+        assert_eq!(attempts.wait(now + millis(4_000), Attempts::ASKED), millis(1_000));
+        assert_eq!(attempts.wait(now + millis(15_000), Attempts::SSH), Duration::ZERO);
+    }
+
+    #[test]
+    fn time_asleep_counts_towards_the_next_attempt() {
+        let mut attempts = Attempts::default();
+        let now = Instant::now();
         attempts.start(now);
-        assert_eq!(attempts.wait(now), Attempts::SSH);
+        attempts.credit(millis(6_000));
+        assert_eq!(attempts.wait(now, Attempts::SSH), millis(9_000));
+        attempts.credit(Duration::from_secs(8 * 3600));
+        assert_eq!(attempts.wait(now, Attempts::SSH), Duration::ZERO);
+        attempts.start(now);
+        assert_eq!(attempts.wait(now, Attempts::SSH), Attempts::SSH);
     }
 
     #[test]
     fn a_moment_before_the_last_start_is_no_underflow() {
         let now = Instant::now();
-        let mut attempts = Attempts::new(Attempts::SSH);
+        let mut attempts = Attempts::default();
         attempts.start(now + millis(100));
-        assert_eq!(attempts.wait(now), Attempts::SSH);
+        assert_eq!(attempts.wait(now, Attempts::SSH), Attempts::SSH);
     }
 }

@@ -23,6 +23,7 @@ use self::{
     relays::Relays,
 };
 use super::{
+    interaction::Interaction,
     paths::Path,
     route::{PathChoice, Route, Target},
 };
@@ -32,16 +33,6 @@ use crate::{
     reporter::{Reporter, Silent},
     ssh::{Connection, Destination, Local, RemoteHost, SshOptions, resolve},
 };
-
-/// Whether ssh may interact with the user.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Interaction {
-    /// ssh may ask questions on the terminal, and steps are reported.
-    Attended,
-    /// ssh runs in batch mode without the terminal, and nothing is reported. Where ssh would have to ask, the bootstrap
-    /// fails with a failure for which [`Failure::needs_user`] holds.
-    Background,
-}
 
 /// A running agent that admits this client.
 pub(crate) struct Reached {

@@ -6,7 +6,8 @@ use jq_common::identity::Identity;
 use tokio::time::timeout;
 
 use super::{
-    bootstrap::{self, Bootstrapper, Here, Interaction, Reached, Ssh},
+    bootstrap::{self, Bootstrapper, Here, Reached, Ssh},
+    interaction::Interaction,
     paths::{Path, PathError},
     race::{self, Carried, KnownAgent, OVER_SSH, SearchError, Searcher},
     resume_ticket::TicketStore,

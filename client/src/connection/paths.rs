@@ -20,7 +20,7 @@ use quinn::{Connection, ConnectionError, Endpoint};
 use serde::{Deserialize, Serialize};
 use tokio::{task::JoinSet, time::timeout};
 
-use super::relay;
+use super::{rank::Rank, relay};
 use crate::agent::Pipe;
 
 /// A path to the agent. Contains secrets: to be stored in private files only.
@@ -36,17 +36,6 @@ pub(crate) enum Path {
         /// The relays in order; not empty.
         hops: Vec<RelayHop>,
     },
-    /// Over an ssh channel.
-    Ssh,
-}
-
-/// Kind of path, in order of preference.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Rank {
-    /// Direct UDP.
-    Direct,
-    /// UDP through relays.
-    Relay,
     /// Over an ssh channel.
     Ssh,
 }

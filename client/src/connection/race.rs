@@ -21,7 +21,8 @@ use tokio::time::sleep;
 
 use super::{
     backoff::Backoff,
-    paths::{self, Connected, Path, PathError, Rank},
+    paths::{self, Connected, Path, PathError},
+    rank::Rank,
 };
 use crate::{
     agent::Pipe,

@@ -1,5 +1,5 @@
-//! Keeps a session connected: carries out what the [supervisor](super::supervisor) decides, tells it what happens, and
-//! publishes how the connection is.
+//! Keeps a session connected: reports events to the [supervisor](super::supervisor), carries out its actions, and publishes
+//! the status of the connection.
 
 mod carriers;
 mod publisher;
@@ -18,12 +18,13 @@ use self::{
     tasks::{Ended, Tasks},
 };
 use super::{
-    bootstrap::{Bootstrapper, Interaction, Reached},
+    bootstrap::{Bootstrapper, Reached},
     establish::{self, Found},
+    interaction::Interaction,
     paths::Path,
     race::{KnownAgent, SearchError, Searcher},
     resume_ticket::TicketStore,
-    supervisor::{Action, EndReason, Event, Refusal, Scope, Supervisor},
+    supervisor::{Action, EndReason, Event, PipeFailure, Supervisor},
     wakeup::{Trigger, Triggers},
 };
 use crate::{
@@ -48,7 +49,7 @@ pub(crate) struct SupervisedConnection {
 }
 
 impl SupervisedConnection {
-    /// Keeps the session connected that was connected just now.
+    /// Takes over a session whose first connection was just made.
     pub(crate) fn new(
         host: String,
         found: Found,
@@ -79,18 +80,18 @@ impl SupervisedConnection {
             poke: Arc::default(),
         };
         connection.watch_paths();
-        // A connection that was just made ends no session.
-        let _ = connection.handle(Event::Searched(Ok(first)));
+        // The first connection cannot end the session.
+        let _ = connection.handle(Event::Searched(Some(first)));
         connection.publish(None);
         connection
     }
 
-    /// How the connection is, at all times.
+    /// The status of the connection, updated on every change and once a second.
     pub(crate) fn status(&self) -> watch::Receiver<Status> {
         self.publisher.subscribe()
     }
 
-    /// Told when another agent was found than the one before: the workload is to be started there.
+    /// Notified when the session has lost its agent and found another one, on which the workload must be started.
     pub(crate) fn workload_gone(&self) -> Arc<Notify> {
         self.workload_gone.clone()
     }
@@ -100,12 +101,12 @@ impl SupervisedConnection {
         self.tickets.clone()
     }
 
-    /// Has the supervisor hear that another process asked how the session is.
+    /// To be notified when another process queries the status: a disconnected session then retries.
     pub(crate) fn poke(&self) -> Arc<Notify> {
         self.poke.clone()
     }
 
-    /// Keeps the session connected until that is not possible any more, and says why.
+    /// Keeps the session connected. Returns why the session ended.
     pub(crate) async fn run(&mut self) -> Failure {
         loop {
             let event = self.next().await;
@@ -119,13 +120,13 @@ impl SupervisedConnection {
         }
     }
 
-    /// Tells the agent that the session is over, and ends it here.
+    /// Tells the agent that the session has ended, and ends it on this side.
     pub(crate) async fn leave(self) {
         self.carriers.leave().await;
         self.searcher.session.end().await;
     }
 
-    /// Waits for something to happen; none if the numbers are all that is new.
+    /// Waits for the next event. None: only the figures of the status are new.
     async fn next(&mut self) -> Option<Event> {
         let deadline = self.supervisor.deadline().map(Instant::from_std);
         tokio::select! {
@@ -141,7 +142,7 @@ impl SupervisedConnection {
         }
     }
 
-    /// Tells the supervisor, does what it asks for, and tells it what came of that.
+    /// Reports the event to the supervisor, carries out its actions, and reports their immediate results.
     fn handle(&mut self, event: Event) -> Result<(), EndReason> {
         let mut events = VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
@@ -154,10 +155,17 @@ impl SupervisedConnection {
         Ok(())
     }
 
-    /// Does something, and gives what came of it where that is known at once.
+    /// Carries out an action, and gives its result if that is known at once.
     fn perform(&mut self, action: Action) -> Result<Option<Event>, EndReason> {
         match action {
-            Action::Search(scope, pause) => self.search(scope, pause),
+            Action::Search(pause) => {
+                self.tasks
+                    .search(self.searcher.clone(), self.known.paths.clone(), pause);
+            }
+            Action::Improve(rank) => {
+                self.tasks
+                    .improve(self.searcher.clone(), self.known.better_than(rank), rank);
+            }
             Action::StopSearch => self.tasks.stop_search(),
             Action::Bootstrap(interaction) => self.bootstrap(interaction),
             Action::StopBootstrap => self.tasks.stop_bootstrap(),
@@ -182,14 +190,6 @@ impl SupervisedConnection {
         Ok(None)
     }
 
-    fn search(&mut self, scope: Scope, pause: Duration) {
-        let searcher = self.searcher.clone();
-        match scope {
-            Scope::Any => self.tasks.search(searcher, self.known.paths.clone(), pause),
-            Scope::BetterThan(rank) => self.tasks.improve(searcher, self.known.better_than(rank), rank),
-        }
-    }
-
     fn bootstrap(&mut self, interaction: Interaction) {
         let keys = self.triggers.keys();
         let machine = self.known.machine.clone();
@@ -197,19 +197,24 @@ impl SupervisedConnection {
             .bootstrap(self.bootstrapper.clone(), interaction, machine, keys);
     }
 
-    /// What a task's end means.
+    /// The event for a task that has ended.
     fn task_ended(&mut self, ended: Ended) -> Event {
         match ended {
-            Ended::Search(Ok(carried)) => Event::Searched(Ok(self.carriers.offer(carried, None))),
-            Ended::Search(Err(failed)) => Event::Searched(Err(refusal(&failed))),
+            Ended::Search(Ok(carried)) => Event::Searched(Some(self.carriers.offer(carried, None))),
+            Ended::Search(Err(failed)) => {
+                for (path, error) in failed {
+                    tracing::info!(%path, %error, "refused");
+                }
+                Event::Searched(None)
+            }
             Ended::Pipe(Ok((carried, ssh))) => Event::PipeTried(Ok(self.carriers.offer(carried, Some(ssh)))),
-            Ended::Pipe(Err(error)) => Event::PipeTried(Err(refusal(&[(Path::Ssh, error)]))),
+            Ended::Pipe(Err(error)) => Event::PipeTried(Err(pipe_failure(&error))),
             Ended::Bootstrap(Ok(reached)) => self.bootstrapped(reached),
             Ended::Bootstrap(Err(failure)) => Event::BootstrapFailed(failure),
         }
     }
 
-    /// Learns what ssh told.
+    /// Takes over what the bootstrap has learned.
     fn bootstrapped(&mut self, reached: Reached) -> Event {
         self.known.renew(KnownAgent::from(&reached));
         self.searcher.agent = self.known.agent;
@@ -231,7 +236,7 @@ impl SupervisedConnection {
         self.supervisor.outage(Instant::now().into_std())
     }
 
-    /// Publishes how the connection is, after an outage of this length if one has just ended.
+    /// Publishes the status. `outage` is the length of an outage that the last event may have ended.
     fn publish(&self, outage: Option<Duration>) {
         let session = &self.searcher.session;
         self.publisher
@@ -254,18 +259,14 @@ impl SupervisedConnection {
 fn event_of(trigger: Trigger) -> Event {
     match trigger {
         Trigger::UserAsked => Event::UserAsked,
-        Trigger::Woke { .. } => Event::Woke,
+        Trigger::Woke { suspended } => Event::Woke { suspended },
         Trigger::NetworkChanged => Event::NetworkChanged,
     }
 }
 
-/// What the supervisor is told where all paths were refused.
-fn refusal(failed: &[(Path, SearchError)]) -> Refusal {
-    for (path, error) in failed {
-        tracing::info!(%path, %error, "refused");
-    }
-    let version = failed.iter().find(|(_, error)| error.is_version());
-    Refusal {
-        version: version.map(|(path, error)| format!("{path}: {error}")),
+fn pipe_failure(error: &SearchError) -> PipeFailure {
+    tracing::info!(%error, "the ssh channel does not work");
+    PipeFailure {
+        version: error.is_version().then(|| format!("{}: {error}", Path::Ssh)),
     }
 }

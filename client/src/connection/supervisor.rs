@@ -1,5 +1,5 @@
 //! Decides how the session stays connected: when to search for another connection, when to start ssh, which connection
-//! carries the session, and when it is over. Sans-I/O: the caller reports events with the time and carries out the
+//! carries the session, and when the session ends. Sans-I/O: the caller reports events with their times and carries out the
 //! actions.
 //!
 //! ```text
@@ -7,19 +7,20 @@
 //!                                              fenced -> Moving            lost -> Down
 //! Replacing   it works; another one is made    installed, ssh failed -> Connected
 //! Moving      the agent moved the session      installed -> Connected      late -> Down
-//! Suspect     nothing comes through it         heard, installed -> Connected
+//! Suspect     it is silent                     heard, installed -> Connected
 //! Down        there is none                    installed -> Connected
 //! Ended       for an EndReason
 //! ```
 //!
 //! - A better connection is made before the one that works is closed: the agent moves the session, then
 //!   [`Action::Install`], then [`Action::Close`].
-//! - UDP is searched at once and for as long as it takes. ssh takes part after a while, in the background, its starts
-//!   15 s apart; sooner only when the user asked or this machine woke. It may ask on the terminal only after the user
-//!   pressed Enter while a login was needed.
-//! - A message that anybody may have forged neither closes a UDP connection nor ends the session.
-//! - The session ends only for an [`EndReason`]. The loss of the agent is none: another one is found. Another machine that
-//!   answers in the host's place is none either: the session waits for its own, and says so once.
+//! - UDP is searched at once, until it works. ssh starts a little later, in the background, 15 s after its last start or
+//!   later. If the user asks, it starts at once, but not twice in 5 s. Time in which the machine was suspended counts. ssh
+//!   has a time limit. It may ask on the terminal only after the user pressed Enter while a login was needed.
+//! - What anybody can forge neither closes a UDP connection nor ends the session. A protocol version that differs is
+//!   believed only if the ssh channel says so.
+//! - The session ends only for an [`EndReason`]. The loss of the agent is none: another one is found. Another machine in
+//!   the host's place is none: ssh refuses it, the user is told once, and the session waits for its own host.
 
 mod action;
 mod context;
@@ -33,8 +34,8 @@ mod tests;
 use std::time::{Duration, Instant};
 
 pub(crate) use self::{
-    action::{Action, EndReason, Scope},
-    event::{Candidate, ConnectionId, Continuity, DetachReason, Event, Paths, Refusal},
+    action::{Action, EndReason},
+    event::{Candidate, ConnectionId, Continuity, DetachReason, Event, Paths, PipeFailure},
 };
 use self::{
     context::Context,
@@ -43,7 +44,7 @@ use self::{
     recovery::Recovery,
 };
 use crate::{
-    connection::paths::Rank,
+    connection::rank::Rank,
     error::Failure,
     status::{Loss, State},
 };
@@ -56,7 +57,7 @@ pub(crate) struct Supervisor {
 }
 
 impl Supervisor {
-    /// For a session whose first connection was just made; the caller reports that as [`Event::Searched`] at once.
+    /// For a session whose first connection was just made; the caller reports it as [`Event::Searched`] at once.
     pub(crate) fn new(paths: Paths, now: Instant) -> Self {
         Self {
             phase: Phase::Moving {
@@ -67,7 +68,7 @@ impl Supervisor {
         }
     }
 
-    /// What is to be done about an event, in order. `now` never goes back.
+    /// Handles an event, and gives the actions in order. `now` never goes back.
     pub(crate) fn on(&mut self, event: Event, now: Instant) -> Vec<Action> {
         self.context.now = now;
         if !matches!(self.phase, Phase::Ended) {
@@ -76,22 +77,28 @@ impl Supervisor {
         self.context.take_actions()
     }
 
-    /// When [`Event::Deadline`] is to be told, if nothing else happens.
+    /// When to report [`Event::Deadline`] if nothing else happens.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.phase.deadline()
     }
 
-    /// What the user sees.
+    /// The state that the user sees.
     pub(crate) fn state(&self, now: Instant) -> State {
         self.phase.state(now)
     }
 
-    /// How long nothing has come through.
+    /// Whether the user has asked to log in, and what they type is for ssh.
+    pub(crate) fn is_logging_in(&self) -> bool {
+        let outage = self.phase.outage();
+        outage.is_some_and(|outage| outage.recovery.is_logging_in())
+    }
+
+    /// Length of the current outage.
     pub(crate) fn outage(&self, now: Instant) -> Option<Duration> {
         self.phase.outage().map(|outage| outage.lasted(now))
     }
 
-    /// Why open streams were reset in this outage, or in the last one.
+    /// Why open streams were reset in the current outage, or else in the last one.
     pub(crate) fn loss(&self) -> Option<Loss> {
         self.context.loss
     }
@@ -102,16 +109,8 @@ impl Supervisor {
             Event::Silent(id) => self.silent(id),
             Event::Heard(id) => self.heard(id),
             Event::Gone(id) => self.gone(id),
-            Event::Searched(searched) => {
-                self.context.searched();
-                self.tried(searched);
-            }
-            Event::PipeTried(tried) => {
-                if let Some(recovery) = self.phase.recovery() {
-                    recovery.pipe_tried();
-                }
-                self.tried(tried);
-            }
+            Event::Searched(found) => self.searched(found),
+            Event::PipeTried(tried) => self.pipe_tried(tried),
             Event::Installed(candidate, continuity) => self.installed(candidate, continuity),
             Event::NotInstalled => self.search_again(),
             Event::StreamsReset(loss) => self.context.loss = Some(loss),
@@ -120,12 +119,9 @@ impl Supervisor {
                     recovery.bootstrapped(&mut self.context, paths, has_pipe);
                 }
             }
-            Event::BootstrapFailed(failure) => self.bootstrap_failed(failure),
+            Event::BootstrapFailed(failure) => self.bootstrap_failed(&failure),
             Event::UserAsked => self.user_asked(),
-            Event::Woke => {
-                self.context.pace.skip();
-                self.replace();
-            }
+            Event::Woke { suspended } => self.woke(suspended),
             Event::NetworkChanged => self.replace(),
             Event::StatusAsked => self.status_asked(),
             Event::Deadline => self.deadline_passed(),
@@ -153,14 +149,14 @@ impl Supervisor {
             DetachReason::Fenced | DetachReason::Reset | DetachReason::Lost => {}
         }
         let ssh_after = match reason {
-            // Another process answers for it, or is to be started.
+            // Only ssh can find or start the next agent.
             DetachReason::AgentEnding | DetachReason::GivenUp | DetachReason::Reset => Duration::ZERO,
             DetachReason::Fenced | DetachReason::Superseded | DetachReason::Lost => SSH_AFTER,
         };
         self.begin_outage(None, ssh_after);
     }
 
-    /// Whether this client may just have made a connection.
+    /// Whether this client may just have made another connection.
     fn has_connection_under_way(&mut self) -> bool {
         self.context.is_searching()
             || self
@@ -169,7 +165,7 @@ impl Supervisor {
                 .is_some_and(|recovery| recovery.tries_pipe())
     }
 
-    /// The agent has moved the session to a connection that was just made: its answer is on the way.
+    /// The agent has moved the session to another connection, which is about to be found.
     fn await_move(&mut self) {
         let (since, recovery) = self.take_phase().into_effort();
         self.phase = match (since, recovery) {
@@ -200,7 +196,7 @@ impl Supervisor {
             return;
         };
         if connection.rank < Rank::Ssh {
-            // What says so may be forged: until another connection is found, this one stays.
+            // That may be forged: the connection stays until another one is found.
             self.begin_outage(Some(connection), Duration::ZERO);
         } else {
             self.context.act(Action::Close(id));
@@ -208,7 +204,7 @@ impl Supervisor {
         }
     }
 
-    /// Nothing comes through: any connection is searched. ssh takes part in `ssh_after`.
+    /// Begins an outage, or continues one: any connection is searched, with ssh in `ssh_after`.
     fn begin_outage(&mut self, connection: Option<Connection>, ssh_after: Duration) {
         let context = &mut self.context;
         let (since, recovery) = std::mem::replace(&mut self.phase, Phase::Ended).into_effort();
@@ -219,7 +215,7 @@ impl Supervisor {
             Some(mut recovery) => {
                 recovery.hasten(context, ssh_after);
                 if !context.is_searching() {
-                    context.search(Scope::Any, context.pause());
+                    context.search(context.pause());
                 }
                 recovery
             }
@@ -235,23 +231,35 @@ impl Supervisor {
         };
     }
 
-    /// A search or an attempt over the ssh channel ended.
-    fn tried(&mut self, tried: Result<Candidate, Refusal>) {
-        let refusal = match tried {
-            Ok(candidate) => return self.context.act(Action::Install(candidate.id)),
-            Err(refusal) => refusal,
-        };
+    fn searched(&mut self, found: Option<Candidate>) {
+        self.context.searched();
+        match found {
+            Some(candidate) => self.context.act(Action::Install(candidate.id)),
+            None => self.nothing_found(),
+        }
+    }
+
+    fn pipe_tried(&mut self, tried: Result<Candidate, PipeFailure>) {
+        if let Some(recovery) = self.phase.recovery() {
+            recovery.pipe_tried();
+        }
+        match tried {
+            Ok(candidate) => self.context.act(Action::Install(candidate.id)),
+            Err(PipeFailure {
+                version: Some(version),
+            }) => self.end(EndReason::VersionDiffers(version)),
+            Err(PipeFailure { version: None }) => self.nothing_found(),
+        }
+    }
+
+    fn nothing_found(&mut self) {
         match self.phase.recovery() {
-            Some(recovery) => {
-                if let Some(version) = recovery.refused(&mut self.context, refusal) {
-                    self.end(EndReason::VersionDiffers(version));
-                }
-            }
+            Some(recovery) => recovery.refused(&mut self.context),
             None => self.search_again(),
         }
     }
 
-    /// The session goes on with this connection.
+    /// The session continues on this connection.
     fn installed(&mut self, candidate: Candidate, continuity: Continuity) {
         if let Some(before) = self.phase.connection() {
             self.context.act(Action::Close(before.id));
@@ -260,6 +268,7 @@ impl Supervisor {
             self.context.loss = Some(loss);
             self.context.act(Action::RestartWorkload);
         }
+        self.context.found_host();
         self.context.act(Action::SaveTicket);
         self.settle(Connection {
             id: candidate.id,
@@ -275,51 +284,63 @@ impl Supervisor {
             recovery.stop(&mut self.context);
         }
         self.phase = Phase::Connected(connection);
-        let better = Scope::BetterThan(connection.rank);
-        self.context.search(better, Duration::ZERO);
+        self.context.improve(connection.rank);
     }
 
-    /// A search led to nothing: the one begins that belongs to the phase.
+    /// Starts the search of the phase, unless one is under way.
     fn search_again(&mut self) {
-        let scope = match &self.phase {
-            Phase::Connected(connection) => Scope::BetterThan(connection.rank),
-            Phase::Replacing(..) | Phase::Suspect(..) | Phase::Down(_) => Scope::Any,
-            Phase::Moving { .. } | Phase::Ended => return,
-        };
-        if !self.context.is_searching() {
-            self.context.search(scope, Duration::ZERO);
+        if self.context.is_searching() {
+            return;
+        }
+        match &self.phase {
+            Phase::Connected(connection) => self.context.improve(connection.rank),
+            Phase::Replacing(..) | Phase::Suspect(..) | Phase::Down(_) => self.context.search(Duration::ZERO),
+            Phase::Moving { .. } | Phase::Ended => {}
         }
     }
 
-    fn bootstrap_failed(&mut self, failure: Failure) {
+    fn bootstrap_failed(&mut self, failure: &Failure) {
+        if failure.is_another_machine() {
+            self.context.note_another_machine(failure);
+        }
         if let Phase::Replacing(connection, recovery) = &mut self.phase {
-            // The connection works: it was not needed after all.
+            // The connection works: ssh was not needed after all.
             recovery.bootstrap_ended(&self.context);
             let connection = *connection;
             return self.settle(connection);
         }
         if let Some(recovery) = self.phase.recovery() {
-            recovery.bootstrap_failed(&mut self.context, &failure);
+            recovery.bootstrap_failed(&mut self.context, failure);
         }
     }
 
     fn user_asked(&mut self) {
-        let (Phase::Suspect(_, outage) | Phase::Down(outage)) = &mut self.phase else {
-            return;
-        };
-        if self.context.is_new_wish() {
+        if let Phase::Suspect(_, outage) | Phase::Down(outage) = &mut self.phase
+            && self.context.is_new_key()
+        {
             outage.recovery.ask(&mut self.context);
         }
     }
 
-    /// Another process asked: ssh is started as soon as its pace allows it.
     fn status_asked(&mut self) {
-        if let Phase::Suspect(_, outage) | Phase::Down(outage) = &mut self.phase {
-            outage.recovery.hasten(&self.context, Duration::ZERO);
+        if let Phase::Suspect(_, outage) | Phase::Down(outage) = &mut self.phase
+            && self.context.is_new_query()
+        {
+            outage.recovery.ask_without_login(&mut self.context);
         }
     }
 
-    /// This machine woke or changed its network: another connection is searched, whether or not this one works.
+    fn woke(&mut self, suspended: Duration) {
+        self.context.pace.credit(suspended);
+        self.context.asked_pace.credit(suspended);
+        if suspended.is_zero() && self.phase.recovery().is_some() {
+            // Only this process stood still; ssh, which is another one, may be well on its way.
+            return self.context.search(self.context.pause());
+        }
+        self.replace();
+    }
+
+    /// Searches for another connection, whether or not this one works.
     fn replace(&mut self) {
         if let Some(recovery) = self.phase.recovery() {
             return recovery.restart(&mut self.context);
@@ -336,8 +357,9 @@ impl Supervisor {
     }
 
     fn deadline_passed(&mut self) {
-        if let Some(recovery) = self.phase.recovery() {
-            recovery.start_due(&mut self.context);
+        let recovery = self.phase.recovery();
+        if let Some(failure) = recovery.and_then(|recovery| recovery.on_deadline(&mut self.context)) {
+            self.bootstrap_failed(&failure);
         }
         if let Phase::Moving { until, .. } = self.phase
             && until <= self.context.now

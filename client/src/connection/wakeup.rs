@@ -2,7 +2,7 @@
 //!
 //! # Layout
 //!
-//! - [`clock`]: detects suspend, and pauses of this process, by comparing two clocks once a second
+//! - [`clock`]: detects suspend, and tells it from pauses of this process, by comparing two clocks once a second
 //! - [`network`]: detects changes of the source address that this machine uses for each peer
 //! - [`keys`]: reads Enter from the terminal; `descriptor`: waits for a descriptor
 
@@ -33,10 +33,10 @@ use self::{
 pub(crate) enum Trigger {
     /// The user pressed Enter.
     UserAsked,
-    /// This machine resumed from suspend, or this process after it was stopped.
+    /// This machine resumed from suspend, or this process continued after it was stopped or got no CPU.
     Woke {
-        /// Length of the pause, to about a second.
-        asleep: Duration,
+        /// How long the machine was suspended, to about a second; zero if only this process stood still.
+        suspended: Duration,
     },
     /// The source address for a peer changed, or the route to it was lost or restored.
     NetworkChanged,
@@ -101,8 +101,11 @@ impl Triggers {
 async fn wakes(pending: Arc<Pending>) {
     let mut clock = Clock::start();
     loop {
-        let asleep = clock.pause().await.asleep;
-        pending.add(Trigger::Woke { asleep });
+        let pause = clock.pause().await;
+        tracing::info!(?pause);
+        pending.add(Trigger::Woke {
+            suspended: pause.suspended,
+        });
     }
 }
 
@@ -129,7 +132,8 @@ struct Pending {
 #[derive(Default)]
 struct Slots {
     asked: bool,
-    asleep: Option<Duration>,
+    /// Time in suspend, since this machine or this process woke.
+    woke: Option<Duration>,
     changed: bool,
 }
 
@@ -140,8 +144,8 @@ impl Pending {
         match trigger {
             Trigger::UserAsked => slots.asked = true,
             Trigger::NetworkChanged => slots.changed = true,
-            Trigger::Woke { asleep } => {
-                slots.asleep = Some(slots.asleep.unwrap_or_default().saturating_add(asleep));
+            Trigger::Woke { suspended } => {
+                slots.woke = Some(slots.woke.unwrap_or_default().saturating_add(suspended));
             }
         }
         drop(slots);
@@ -153,8 +157,8 @@ impl Pending {
         if std::mem::take(&mut slots.asked) {
             return Some(Trigger::UserAsked);
         }
-        if let Some(asleep) = slots.asleep.take() {
-            return Some(Trigger::Woke { asleep });
+        if let Some(suspended) = slots.woke.take() {
+            return Some(Trigger::Woke { suspended });
         }
         std::mem::take(&mut slots.changed).then_some(Trigger::NetworkChanged)
     }
@@ -182,11 +186,14 @@ mod tests {
         let pending = Pending::default();
         for _ in 0..3 {
             pending.add(Trigger::NetworkChanged);
-            pending.add(Trigger::Woke { asleep: HOUR });
+            pending.add(Trigger::Woke { suspended: HOUR });
+            pending.add(Trigger::Woke {
+                suspended: Duration::ZERO,
+            });
             pending.add(Trigger::UserAsked);
         }
         assert_eq!(pending.next().await, Trigger::UserAsked);
-        assert_eq!(pending.next().await, Trigger::Woke { asleep: 3 * HOUR });
+        assert_eq!(pending.next().await, Trigger::Woke { suspended: 3 * HOUR });
         assert_eq!(pending.next().await, Trigger::NetworkChanged);
         assert_eq!(pending.next().now_or_never(), None);
     }

@@ -111,6 +111,7 @@ pub(super) fn session(snapshot: &Snapshot) {
             "container": workload.container.as_deref().map(clean),
         })
     });
+    value["workload_failure"] = snapshot.workload_failure.as_deref().map(clean).into();
     value["gpus"] = snapshot.gpus.iter().map(|gpu| clean(gpu)).collect();
     value["forwards"] = snapshot.ports.iter().map(forward).collect();
     emit("session", value);
@@ -160,6 +161,7 @@ mod tests {
         let mut status = Status {
             host: "gpu".to_owned(),
             state: State::Connected,
+            logging_in: false,
             path: None,
             round_trip: None,
             down_per_s: 0,

@@ -35,8 +35,8 @@ pub(super) fn details(snapshot: &Snapshot) -> Vec<String> {
         line("container", container);
     }
     line("engine", &snapshot.engine);
-    if let Some(workload) = &snapshot.workload {
-        line("workload", words::workload(workload.state));
+    if let Some(workload) = workload(snapshot) {
+        line("workload", &workload);
     }
     for gpu in &snapshot.gpus {
         line("gpu", gpu);
@@ -48,10 +48,20 @@ pub(super) fn details(snapshot: &Snapshot) -> Vec<String> {
     lines
 }
 
-/// State of the workload, unless it is running.
-fn unusual(snapshot: &Snapshot) -> Option<&'static str> {
+/// The workload, unless it is running.
+fn unusual(snapshot: &Snapshot) -> Option<String> {
+    let state = snapshot.workload.as_ref().map(|workload| workload.state);
+    let is_running = state == Some(WorkloadState::Running) && snapshot.workload_failure.is_none();
+    workload(snapshot).filter(|_| !is_running)
+}
+
+/// State of the workload, or why it is not running.
+fn workload(snapshot: &Snapshot) -> Option<String> {
+    if let Some(failure) = &snapshot.workload_failure {
+        return Some(format!("not running, trying again: {failure}"));
+    }
     let workload = snapshot.workload.as_ref()?;
-    (workload.state != WorkloadState::Running).then(|| words::workload(workload.state))
+    Some(words::workload(workload.state).to_owned())
 }
 
 fn state(snapshot: &Snapshot) -> String {
@@ -80,6 +90,7 @@ mod tests {
             status: Status {
                 host: format!("ann@{session}"),
                 state,
+                logging_in: false,
                 path: Some("through gw".to_owned()),
                 round_trip: Some(Duration::from_millis(43)),
                 down_per_s: 0,
@@ -100,6 +111,7 @@ mod tests {
                 engine: "Docker 27".to_owned(),
                 container: Some("jq-ann-gpu".to_owned()),
             }),
+            workload_failure: None,
             url: Some("http://127.0.0.1:8888/lab".to_owned()),
         }
     }
@@ -140,7 +152,9 @@ mod tests {
         }
         let mut silent = snapshot("old", State::Connected);
         silent.workload = None;
-        let found = [("gpu", restoring), ("old", silent)].map(|(session, snapshot)| Found {
+        let mut failed = snapshot("lab", State::Connected);
+        failed.workload_failure = Some("lab: Docker\x1b[31m does not run".to_owned());
+        let found = [("gpu", restoring), ("old", silent), ("lab", failed)].map(|(session, snapshot)| Found {
             session: session.to_owned(),
             answer: Ok(snapshot),
         });
@@ -151,6 +165,11 @@ mod tests {
             lines[0]
         );
         assert!(lines[2].ends_with(" · 2 connections"), "{}", lines[2]);
+        assert!(
+            lines[4].ends_with(" · workload not running, trying again: lab: Docker does not run"),
+            "{}",
+            lines[4]
+        );
     }
 
     #[test]

@@ -50,6 +50,9 @@ impl Status {
         match (self.state, doing) {
             (State::Reconnecting, Some(doing)) => parts.push(doing.to_owned()),
             (State::Reconnecting, None) if look.hears => parts.push("Enter tries now".to_owned()),
+            (State::LoginNeeded, _) if self.logging_in => {
+                parts.push(doing.unwrap_or("logging in").to_owned());
+            }
             (State::LoginNeeded, _) if look.hears => parts.push("Enter logs in".to_owned()),
             _ => {}
         }

@@ -130,13 +130,7 @@ impl Session {
         })
     }
 
-    /// Whether `attached` is newer than the installed connection.
-    #[must_use]
-    pub(crate) fn is_newer(&self, attached: &Attached) -> bool {
-        attached.generation > self.streams.generation()
-    }
-
-    /// Moves all streams to the connection. None if a newer connection is installed already.
+    /// Moves all streams to the connection. None if a newer connection is installed already; then nothing changes.
     pub fn install(&self, attached: Attached) -> Option<(Installed, ControlStream)> {
         let Attached {
             connection,
@@ -162,9 +156,8 @@ impl Session {
         };
         self.streams
             .allow_compression(agent.capabilities.has(Capabilities::COMPRESSION));
-        if !self.streams.resume(generation, table) {
-            return None;
-        }
+        let is_resumed = self.streams.resume(generation, table);
+        debug_assert!(is_resumed, "the generation was checked above");
         self.carrier.send_replace(Some(Carrier {
             generation,
             connection,

@@ -44,8 +44,10 @@ impl Session {
         if target.scope == Scope::Workload {
             let mut serving = self.serving.subscribe();
             let served = timeout(SERVED, serving.wait_for(|serving| *serving)).await;
-            if !matches!(served, Ok(Ok(_))) {
-                return Err(ResetCode::SessionLost);
+            match served {
+                Ok(Ok(_)) => {}
+                Ok(Err(_)) => return Err(ResetCode::SessionLost),
+                Err(_) => return Err(ResetCode::NoWorkload),
             }
         }
         Ok(())

@@ -45,7 +45,7 @@ const DEADLINE: Duration = Duration::from_secs(2);
 /// Limit of connections that are served at a time; further ones wait.
 const AT_ONCE: usize = 16;
 
-/// A request. Every request also makes a disconnected session retry at once.
+/// A request. It also makes a disconnected session retry at once, unless another request did in the last 15 s.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Request {

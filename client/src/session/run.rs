@@ -87,6 +87,7 @@ impl RunningSession {
             spec: plan.workload.clone(),
             host: plan.route.target.to_string(),
             reporter: reporter.clone(),
+            failure: watch::Sender::default(),
         };
         // Requested before there is a connection, so that it is sent with the first packets.
         let requested = workload.request()?;
@@ -163,6 +164,7 @@ impl RunningSession {
             let newest = Newest {
                 status: status.clone(),
                 workload: updates,
+                workload_failure: workload.failure.subscribe(),
                 ports: forwards.list(),
             };
             let api = api(&plan, &summary, newest, poke, &*reporter);
@@ -170,7 +172,7 @@ impl RunningSession {
                 () = show(status.clone(), &*reporter) => {
                     Err(Failure::new(Kind::Local, "the connection is no longer watched"))
                 }
-                failure = workload.restart(&workload_gone) => Err(failure),
+                never = workload.keep_running(&workload_gone) => match never {},
                 // The session continues without the local API.
                 () = async { api.await; pending().await } => Ok(()),
             }
@@ -270,6 +272,7 @@ async fn bind(runtime_dir: &Path, name: &str) -> io::Result<Option<LocalApi>> {
 struct Newest {
     status: watch::Receiver<Status>,
     workload: watch::Receiver<Option<WorkloadStatus>>,
+    workload_failure: watch::Receiver<Option<String>>,
     ports: watch::Receiver<Vec<Port>>,
 }
 
@@ -279,6 +282,7 @@ impl Newest {
         tokio::select! {
             changed = self.status.changed() => changed,
             changed = self.workload.changed() => changed,
+            changed = self.workload_failure.changed() => changed,
             changed = self.ports.changed() => changed,
         }
     }
@@ -295,6 +299,7 @@ impl Newest {
             container: ready.container.as_ref().map(|container| container.name.clone()),
             gpus: ready.gpus.clone(),
             workload: self.workload.borrow_and_update().clone(),
+            workload_failure: self.workload_failure.borrow_and_update().clone(),
             url: opened.url.clone(),
         }
     }

@@ -89,6 +89,17 @@ impl Pair {
         epoch: u8,
         table: Vec<Entry>,
     ) -> Result<(ControlTask, Host), AttachError> {
+        let (attached, host) = self.attach(capabilities, epoch, table).await?;
+        Ok((ControlTask::begin(&self.session, attached), host))
+    }
+
+    /// As [`carry_as`](Self::carry_as), without moving the session to the connection.
+    pub(crate) async fn attach(
+        &self,
+        capabilities: Capabilities,
+        epoch: u8,
+        table: Vec<Entry>,
+    ) -> Result<(Attached, Host), AttachError> {
         let (client, agent) = self.connect().await;
         let host = async {
             let mut host = Host::begin(agent).await;
@@ -96,7 +107,7 @@ impl Pair {
             host
         };
         let (attached, host) = tokio::join!(self.session.attach(client, ATTACH), host);
-        Ok((ControlTask::begin(&self.session, attached?), host))
+        Ok((attached?, host))
     }
 }
 

@@ -76,6 +76,16 @@ pub(crate) async fn works(pair: &Pair, host: &mut Host) {
     timeout(PATIENCE, exchange).await.expect("in time");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_attachment_that_a_newer_one_has_overtaken_changes_nothing() {
+    let pair = Pair::new();
+    let overtaken = pair.attach(Capabilities::OURS, 2, Vec::new()).await.unwrap();
+    let (_talk, mut host) = pair.carry(1, Vec::new()).await.unwrap();
+    works(&pair, &mut host).await;
+    assert!(pair.session.install(overtaken.0).is_none());
+    works(&pair, &mut host).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn an_attach_without_an_answer_times_out() {
     for way in 0..5 {

@@ -47,12 +47,25 @@ fn is_of_family(word: &str, crates: &[&str]) -> bool {
 /// # Errors
 /// As [`Imports::of`](super::Imports::of).
 pub fn processes_started(sources: &Sources, crate_name: &str) -> Result<Vec<(String, usize, String)>> {
+    let parts = ["process::Command", "process::*", "Command::new", "tokio::process"];
+    paths_named(sources, crate_name, &parts)
+}
+
+/// The places where a crate, without its tests, names a path that contains one of these parts: file, line and path.
+///
+/// # Errors
+/// As [`Imports::of`](super::Imports::of).
+pub fn paths_named(
+    sources: &Sources,
+    crate_name: &str,
+    parts: &[&str],
+) -> Result<Vec<(String, usize, String)>> {
     let mut places = Vec::new();
     for file in &Modules::of(sources, crate_name)?.files {
         let imported = file.content.uses.iter().map(|found| &found.path);
         for path in imported
             .chain(&file.content.code)
-            .filter(|path| starts_processes(path))
+            .filter(|path| parts.iter().any(|part| contains(path, part)))
         {
             places.push((file.name.clone(), path.line, path.segments.join("::")));
         }
@@ -60,13 +73,9 @@ pub fn processes_started(sources: &Sources, crate_name: &str) -> Result<Vec<(Str
     Ok(places)
 }
 
-fn starts_processes(path: &Path) -> bool {
-    let segments: Vec<_> = path.segments.iter().map(String::as_str).collect();
-    let has = |part: &[&str]| segments.windows(part.len()).any(|window| window == part);
-    has(&["process", "Command"])
-        || has(&["process", "*"])
-        || has(&["Command", "new"])
-        || has(&["tokio", "process"])
+fn contains(path: &Path, part: &str) -> bool {
+    let part: Vec<_> = part.split("::").collect();
+    path.segments.windows(part.len()).any(|window| window == part)
 }
 
 /// The types, traits and functions that the files define.

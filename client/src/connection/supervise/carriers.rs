@@ -1,4 +1,4 @@
-//! The connections of a session: the one that carries it, the one that is to come next, and the one before.
+//! The connections of a session: the one that carries it, the next one, and the previous one.
 
 use std::{future::pending, sync::Arc, time::Duration};
 
@@ -26,11 +26,12 @@ const LEAVE: Duration = Duration::from_secs(1);
 pub(super) struct Carriers {
     session: Arc<Session>,
     last_id: u64,
-    /// What the agent carries the session by, and is not installed here yet.
+    /// The agent has attached the session to it; it is not installed yet.
     offered: Option<Offered>,
+    /// Carries the session.
     live: Option<Live>,
-    /// What the live one has replaced, until it is closed.
-    replaced: Option<Live>,
+    /// Was replaced by the live one, and is not closed yet.
+    replaced: Option<Replaced>,
 }
 
 struct Offered {
@@ -42,16 +43,34 @@ struct Offered {
 /// A connection that carries the session.
 struct Live {
     id: ConnectionId,
-    /// What it goes through.
-    _ssh: Option<Ssh>,
+    /// The ssh connection that it uses, if it does.
+    ssh: Option<Ssh>,
     path: Path,
     connection: quinn::Connection,
     /// Closed last.
     endpoint: Endpoint,
     liveness: Liveness,
-    /// The work on its control stream.
+    /// Runs its control stream.
     talk: BoxFuture<'static, Detached>,
     gone: BoxFuture<'static, ()>,
+}
+
+/// A connection that another one has replaced.
+struct Replaced {
+    id: ConnectionId,
+    connection: quinn::Connection,
+    /// Dropping these would cut off the connection before it is closed.
+    _transport: (Option<Ssh>, Endpoint, BoxFuture<'static, ()>),
+}
+
+impl From<Live> for Replaced {
+    fn from(live: Live) -> Self {
+        Self {
+            id: live.id,
+            connection: live.connection,
+            _transport: (live.ssh, live.endpoint, live.gone),
+        }
+    }
 }
 
 impl Carriers {
@@ -65,17 +84,17 @@ impl Carriers {
         }
     }
 
-    /// The path that packets take.
+    /// The path of the live connection.
     pub(super) fn path(&self) -> Option<&Path> {
         self.live.as_ref().map(|live| &live.path)
     }
 
-    /// The round-trip time of the connection.
+    /// The round-trip time of the live connection.
     pub(super) fn round_trip(&self) -> Option<Duration> {
         self.live.as_ref().map(|live| live.connection.rtt())
     }
 
-    /// Takes a connection to be installed, with the ssh connection that it goes through.
+    /// Keeps a connection until it is installed, with the ssh connection that it uses.
     pub(super) fn offer(&mut self, carried: Carried, ssh: Option<Ssh>) -> Candidate {
         self.last_id += 1;
         let candidate = Candidate {
@@ -90,27 +109,20 @@ impl Carriers {
         candidate
     }
 
-    /// Moves all streams to the connection that was offered.
+    /// Moves all streams to the connection that was offered. If a newer one carries the session, nothing changes.
     pub(super) fn install(&mut self, id: ConnectionId) -> Event {
         let Some(offered) = self.offered.take_if(|offered| offered.candidate.id == id) else {
             return Event::NotInstalled;
         };
         let attached = offered.carried.attached;
         let connection = attached.connection.clone();
-        if !self.session.is_newer(&attached) {
-            connection.close(VarInt::from_u32(0), b"");
-            return Event::NotInstalled;
-        }
-        if let Some(before) = &mut self.live {
-            // Two must not talk at once: what one has taken to tell, the other would not.
-            before.talk = Box::pin(pending());
-        }
         let Some((installed, control)) = self.session.install(attached) else {
+            connection.close(VarInt::from_u32(0), b"");
             return Event::NotInstalled;
         };
         let live = Live {
             id,
-            _ssh: offered.ssh,
+            ssh: offered.ssh,
             path: offered.carried.path,
             liveness: Liveness::new(self.session.clone(), connection.clone()),
             endpoint: offered.carried.endpoint,
@@ -119,11 +131,12 @@ impl Carriers {
             gone: offered.carried.gone,
         };
         tracing::info!(path = %live.path, ?installed, "installed");
-        self.replaced = self.live.replace(live);
+        // Its control stream stops: two must not share one queue of frames.
+        self.replaced = self.live.replace(live).map(Replaced::from);
         Event::Installed(offered.candidate, continuity(installed))
     }
 
-    /// Lets a connection go. One that another has replaced may still work, and is closed.
+    /// Closes a connection.
     pub(super) fn close(&mut self, id: ConnectionId) {
         if let Some(replaced) = self.replaced.take_if(|replaced| replaced.id == id) {
             replaced.connection.close(VarInt::from_u32(0), b"");
@@ -131,7 +144,7 @@ impl Carriers {
         self.live.take_if(|live| live.id == id);
     }
 
-    /// What the live connection tells next. Dropping the future loses nothing.
+    /// The next event of the live connection. Cancel safe.
     pub(super) async fn next(&mut self) -> Event {
         match &mut self.live {
             Some(live) => live.next().await,
@@ -139,11 +152,11 @@ impl Carriers {
         }
     }
 
-    /// Tells the agent that the session is over.
+    /// Tells the agent that the session has ended.
     pub(super) async fn leave(self) {
         if let Some(live) = self.live {
             Close::Left.close(&live.connection);
-            // Until it is heard, or nobody hears.
+            // Until the agent has acknowledged it, or does not answer.
             let _ = timeout(LEAVE, live.endpoint.wait_idle()).await;
         }
     }

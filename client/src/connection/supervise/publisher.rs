@@ -1,4 +1,4 @@
-//! Says how the connection is, to all who want to know.
+//! Publishes the status of the connection.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use crate::{
 pub(super) struct Publisher {
     status: watch::Sender<Status>,
     tick: Interval,
-    /// What had been moved at the last tick.
+    /// Bytes transferred up to the last tick.
     moved: Moved,
 }
 
@@ -30,6 +30,7 @@ impl Publisher {
             status: watch::Sender::new(Status {
                 host,
                 state: State::Connected,
+                logging_in: false,
                 path: None,
                 round_trip: None,
                 down_per_s: 0,
@@ -47,12 +48,12 @@ impl Publisher {
         self.status.subscribe()
     }
 
-    /// Returns once a second, when the numbers are to be looked at. Dropping the future loses nothing.
+    /// Returns once a second. Cancel safe.
     pub(super) async fn tick(&mut self) {
         self.tick.tick().await;
     }
 
-    /// Takes what was moved since the last tick.
+    /// Publishes the bytes transferred since the last tick, as rates.
     pub(super) fn measure(&mut self, session: &Session) {
         let moved = session.moved();
         self.status.send_modify(|status| {
@@ -62,7 +63,7 @@ impl Publisher {
         self.moved = moved;
     }
 
-    /// Publishes how the connection is. `ended` is the length of an outage, if one may just have ended.
+    /// Publishes the state. `ended` is the length of an outage that may just have ended.
     pub(super) fn publish(
         &self,
         supervisor: &Supervisor,
@@ -73,6 +74,7 @@ impl Publisher {
         let now = Instant::now().into_std();
         self.status.send_modify(|status| {
             status.state = supervisor.state(now);
+            status.logging_in = supervisor.is_logging_in();
             status.path = carriers.path().map(ToString::to_string);
             status.round_trip = carriers.round_trip();
             status.connections = session.len();

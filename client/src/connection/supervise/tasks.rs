@@ -1,4 +1,4 @@
-//! What is under way to find a connection: one search, one bootstrap over ssh, one attempt over an ssh channel.
+//! The tasks that look for a connection: a search, a bootstrap over ssh, an attempt over an ssh channel, one of each at most.
 
 use std::{future::pending, sync::Arc, time::Duration};
 
@@ -9,21 +9,23 @@ use tokio::time::sleep;
 use crate::{
     agent::Pipe,
     connection::{
-        bootstrap::{Bootstrapper, Interaction, Reached, Ssh},
-        paths::{Path, Rank},
+        bootstrap::{Bootstrapper, Reached, Ssh},
+        interaction::Interaction,
+        paths::Path,
         race::{Carried, SearchError, Searcher},
+        rank::Rank,
         wakeup::keys::Keys,
     },
     error::Failure,
 };
 
-/// A task that may not be there.
+/// A task, if it runs.
 type Task<T> = Option<BoxFuture<'static, T>>;
 
-/// What a search comes to.
+/// Result of a search: the cause for each path if every path was refused.
 type Searched = Result<Carried, Vec<(Path, SearchError)>>;
 
-/// What an attempt over an ssh channel comes to.
+/// Result of an attempt over an ssh channel.
 type PipeTried = Result<(Carried, Ssh), SearchError>;
 
 /// The tasks under way. Dropping one stops it.
@@ -44,7 +46,7 @@ pub(super) enum Ended {
 }
 
 impl Tasks {
-    /// The next task that ends. Dropping the future loses nothing.
+    /// Waits until a task ends. Cancel safe.
     pub(super) async fn next(&mut self) -> Ended {
         tokio::select! {
             searched = end_of(&mut self.search) => Ended::Search(searched),
@@ -53,7 +55,7 @@ impl Tasks {
         }
     }
 
-    /// Tries all of these paths, after a pause.
+    /// Tries `paths` after a pause, each repeatedly.
     pub(super) fn search(&mut self, searcher: Searcher, paths: Vec<Path>, pause: Duration) {
         self.search = Some(Box::pin(async move {
             sleep(pause).await;
@@ -61,7 +63,7 @@ impl Tasks {
         }));
     }
 
-    /// Tries these paths now and then, which are better than those of a rank.
+    /// Tries the paths in `better` from time to time; they are better than the rank `current`.
     pub(super) fn improve(&mut self, searcher: Searcher, better: Vec<Path>, current: Rank) {
         self.search = Some(Box::pin(
             async move { Ok(searcher.improve(better, current).await) },
@@ -72,7 +74,7 @@ impl Tasks {
         self.search = None;
     }
 
-    /// Reaches the agent over ssh, on this machine if it is known. ssh may ask on the terminal if it is attended: what is typed is for it then.
+    /// Reaches the agent over ssh, on this machine if it is known. While ssh may ask on the terminal, `keys` is paused.
     pub(super) fn bootstrap(
         &mut self,
         bootstrapper: Arc<Bootstrapper>,
@@ -96,7 +98,7 @@ impl Tasks {
         self.kept_pipe = pipe.map(|pipe| (pipe, ssh));
     }
 
-    /// Connects over the ssh channel that was kept, with a head start for UDP.
+    /// Connects over the ssh channel that was kept, after `head_start`.
     pub(super) fn try_pipe(&mut self, searcher: Searcher, head_start: Duration) {
         let Some((pipe, ssh)) = self.kept_pipe.take() else {
             return;
@@ -112,7 +114,7 @@ impl Tasks {
     }
 }
 
-/// The task's result; then there is no task any more. Never, when there is none. Dropping the future loses nothing.
+/// Waits for the task's result, and removes the task. Never returns if there is none. Cancel safe.
 async fn end_of<T>(task: &mut Task<T>) -> T {
     match task {
         Some(running) => {

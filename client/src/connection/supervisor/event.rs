@@ -1,96 +1,100 @@
-//! What the supervisor is told.
+//! What is reported to the supervisor.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
-use crate::{connection::paths::Rank, error::Failure, status::Loss};
+use crate::{connection::rank::Rank, error::Failure, status::Loss};
 
-/// One connection among those that this process makes. Never used twice.
+/// Identifies one of the connections that this process makes. Never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct ConnectionId(pub(crate) u64);
 
-/// The kinds of UDP path to the agent that are known.
+/// Ranks of the known UDP paths to the agent.
 pub(crate) type Paths = BTreeSet<Rank>;
 
-/// A connection on which the agent carries the session from now on. Nothing goes over it before it is installed here.
+/// A connection to which the agent has attached the session. It carries nothing before it is installed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Candidate {
-    /// Which connection.
+    /// Its identifier.
     pub(crate) id: ConnectionId,
-    /// The path that it takes.
+    /// Rank of its path.
     pub(crate) rank: Rank,
 }
 
-/// Why nothing was found where whoever answers will never take this client.
+/// Why an attempt over the ssh channel failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Refusal {
-    /// The path and the error, where the other end speaks another version.
+pub(crate) struct PipeFailure {
+    /// The path and the error, if the agent speaks another protocol version.
     pub(crate) version: Option<String>,
 }
 
-/// Why a connection carries the session no more.
+/// Why a connection no longer carries the session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DetachReason {
-    /// The agent carries the session by another connection of this client.
+    /// The agent has attached the session to another connection of this client.
     Fenced,
-    /// Another process of the same client has taken the session.
+    /// Another process of the same client has taken the session over.
     Superseded,
-    /// The agent is ending, and its sessions with it.
+    /// The agent is shutting down.
     AgentEnding,
-    /// The agent has given the session up.
+    /// The agent has discarded the session.
     GivenUp,
-    /// The agent's process is gone; whoever has its address now does not know the connection.
+    /// A stateless reset: the agent's process is gone, and the process that has its address does not know the connection.
     Reset,
     /// The agent is being replaced in place, or the connection was lost.
     Lost,
 }
 
-/// What a new connection means for the session.
+/// Effect of a new connection on the streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Continuity {
-    /// All streams go on.
+    /// All streams continue.
     Kept,
     /// The agent does not know the session: its streams were reset.
     Broken(Loss),
 }
 
-/// Something that happened.
+/// Something that happened. Events about a connection that does not carry the session are ignored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
-    /// The connection carries the session no more.
+    /// A connection no longer carries the session.
     Detached(ConnectionId, DetachReason),
-    /// An answer on the connection has been due for too long.
+    /// The peer has been silent for too long.
     Silent(ConnectionId),
-    /// A connection that was silent is heard again.
+    /// The peer is heard again.
     Heard(ConnectionId),
-    /// The host or the ssh channel says that the connection's path leads nowhere. By UDP anybody may say so.
+    /// The path is reported dead. Over UDP anybody can forge that.
     Gone(ConnectionId),
-    /// The search ended.
-    Searched(Result<Candidate, Refusal>),
-    /// The attempt to connect over the ssh channel ended.
-    PipeTried(Result<Candidate, Refusal>),
+    /// The search has ended. None: every path was refused. Why is not told, because anybody on a UDP path can forge a
+    /// refusal, a version mismatch among others.
+    Searched(Option<Candidate>),
+    /// The attempt over the ssh channel has ended. What the other end says was authenticated by ssh.
+    PipeTried(Result<Candidate, PipeFailure>),
     /// [`Install`](super::Action::Install) was carried out.
     Installed(Candidate, Continuity),
     /// The connection was not installed, because a newer one carries the session.
     NotInstalled,
-    /// [`ResetStreams`](super::Action::ResetStreams) has reset streams that were open.
+    /// [`ResetStreams`](super::Action::ResetStreams) has reset open streams.
     StreamsReset(Loss),
     /// The agent was reached over ssh.
     Bootstrapped {
-        /// The paths to it that are known now.
+        /// The UDP paths that are known now.
         paths: Paths,
-        /// Whether the ssh channel is one more.
+        /// Whether the ssh channel can be used as a path.
         has_pipe: bool,
     },
     /// The agent was not reached over ssh.
     BootstrapFailed(Failure),
     /// The user pressed Enter.
     UserAsked,
-    /// This machine, or this process, stood still and goes on.
-    Woke,
-    /// This machine reaches its peers from another address, or lost its route.
+    /// This machine resumed from suspend, or this process continued after it was stopped or got no CPU.
+    Woke {
+        /// How long the machine was suspended; zero if only this process stood still.
+        suspended: Duration,
+    },
+    /// The source address for a peer changed, or the route to it was lost or restored.
     NetworkChanged,
-    /// Another process asked how the session is: its user wants it back, but may ask every second.
+    /// Another process queried the status, perhaps every second.
     StatusAsked,
-    /// The moment has come that [`Supervisor::deadline`](super::Supervisor::deadline) named.
+    /// The time of [`Supervisor::deadline`](super::Supervisor::deadline) has come.
     Deadline,
 }

@@ -1,9 +1,9 @@
-//! Where the session stands.
+//! The state of the session's connection.
 
 use std::time::{Duration, Instant};
 
 use super::{event::ConnectionId, policy::SUSPECT, recovery::Recovery};
-use crate::{connection::paths::Rank, status::State};
+use crate::{connection::rank::Rank, status::State};
 
 /// The connection that carries the session.
 #[derive(Clone, Copy, Debug)]
@@ -14,30 +14,30 @@ pub(super) struct Connection {
     pub(super) since: Instant,
 }
 
-/// Where the session stands.
+/// The state of the session's connection.
 #[derive(Debug)]
 pub(super) enum Phase {
-    /// A connection carries it. At most a better one is searched.
+    /// A connection carries the session. At most a better one is searched.
     Connected(Connection),
-    /// A connection carries it, as far as is known. Another one is searched, because this machine woke or its network
-    /// changed.
+    /// A connection carries the session, as far as is known. Another one is searched, because of a resume or a change of
+    /// networks.
     Replacing(Connection, Recovery),
-    /// The agent has closed the connection in favour of one that was just made, whose answer is on its way.
+    /// The agent has closed the connection in favour of another one of this client, which is about to be found.
     Moving {
-        /// When it is too late.
+        /// When that is overdue.
         until: Instant,
-        /// The effort that led to the new connection, unless it is a better one than the old.
+        /// The effort that led to the new connection. None if the search for a better one did.
         recovery: Option<Recovery>,
     },
-    /// Nothing comes through the connection, or so it is said.
+    /// The connection is silent or reported dead, and may still work.
     Suspect(Connection, Outage),
-    /// Nothing carries it.
+    /// No connection carries the session.
     Down(Outage),
-    /// It is over.
+    /// The session has ended.
     Ended,
 }
 
-/// Nothing comes through.
+/// A time without a connection that works.
 #[derive(Debug)]
 pub(super) struct Outage {
     pub(super) since: Instant,
@@ -45,7 +45,7 @@ pub(super) struct Outage {
 }
 
 impl Phase {
-    /// What carries the session, or may still.
+    /// The connection that carries the session, or may still do so.
     pub(super) fn connection(&self) -> Option<Connection> {
         match self {
             Self::Connected(connection) | Self::Replacing(connection, _) | Self::Suspect(connection, _) => {
@@ -73,7 +73,7 @@ impl Phase {
         }
     }
 
-    /// Since when there is an outage, and the effort to find any connection.
+    /// The start of the outage, and the effort to find any connection.
     pub(super) fn into_effort(self) -> (Option<Instant>, Option<Recovery>) {
         match self {
             Self::Replacing(_, recovery) => (None, Some(recovery)),
@@ -83,16 +83,16 @@ impl Phase {
         }
     }
 
-    /// When something is to be done though nothing happens.
+    /// Time of the next action if nothing happens.
     pub(super) fn deadline(&self) -> Option<Instant> {
         match self {
             Self::Connected(_) | Self::Ended => None,
-            Self::Replacing(_, recovery) => recovery.deadline(),
+            Self::Replacing(_, recovery) => Some(recovery.deadline()),
             Self::Moving { until, recovery } => {
-                let ssh = recovery.as_ref().and_then(Recovery::deadline);
+                let ssh = recovery.as_ref().map(Recovery::deadline);
                 Some(ssh.map_or(*until, |ssh| ssh.min(*until)))
             }
-            Self::Suspect(_, outage) | Self::Down(outage) => outage.recovery.deadline(),
+            Self::Suspect(_, outage) | Self::Down(outage) => Some(outage.recovery.deadline()),
         }
     }
 

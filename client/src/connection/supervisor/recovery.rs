@@ -3,149 +3,202 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    action::{Action, Scope},
+    action::Action,
     context::Context,
-    event::{Paths, Refusal},
-    policy::{LOGIN_AGAIN, PIPE_HEAD_START, REFUSED_AGAIN, SSH_AFTER_CHANGE},
+    event::Paths,
+    policy::{
+        BACKGROUND_LIMIT, LOGIN_AGAIN, LOGIN_GRACE, LOGIN_LIMIT, PIPE_HEAD_START, REFUSED_AGAIN,
+        SSH_AFTER_CHANGE,
+    },
 };
 use crate::{
-    connection::{backoff::Attempts, bootstrap::Interaction},
+    connection::{backoff::Attempts, interaction::Interaction},
     error::{Failure, Kind},
 };
 
 /// The effort to find any connection.
 #[derive(Debug)]
 pub(super) struct Recovery {
-    ssh: Ssh,
-    /// A connection over the ssh channel is being tried.
+    attempt: Attempt,
+    stage: Stage,
+    /// The next start of ssh is one that was asked for.
+    is_asked: bool,
+    /// An attempt over the ssh channel is under way.
     tries_pipe: bool,
-    /// The paths that are tried are those that ssh told of in this effort.
-    pub(super) told_by_ssh: bool,
 }
 
-/// Where ssh stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ssh {
-    /// It starts in the background at this time.
-    Due(Instant),
-    /// It needs the user, and is tried without them at this time.
-    LoginNeeded(Instant),
-    /// It runs.
-    Running(Attempt),
-}
-
-/// How ssh runs.
+/// How ssh runs, or will run next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Attempt {
     /// Without the user.
     Background,
-    /// Without the user, though it needed them the last time.
+    /// Without the user, although the last attempt needed them.
     WithoutLogin,
-    /// The user wanted to log in.
+    /// The user has asked to log in.
     Attended,
 }
 
+/// Whether ssh runs.
+#[derive(Clone, Copy, Debug)]
+enum Stage {
+    /// It starts at this time.
+    Due(Instant),
+    /// It is stopped at this time.
+    Running {
+        until: Instant,
+        /// It was started before a resume or a change of networks.
+        is_stale: bool,
+    },
+}
+
 impl Recovery {
-    /// Searches at once, and over ssh after a while.
+    /// Searches at once, and starts ssh after a while.
     pub(super) fn begin(context: &mut Context, ssh_after: Duration) -> Self {
-        context.search(Scope::Any, context.pause());
+        context.search(context.pause());
         Self {
-            ssh: Ssh::Due(context.ssh_at(ssh_after)),
+            attempt: Attempt::Background,
+            stage: Stage::Due(context.ssh_at(ssh_after)),
+            is_asked: false,
             tries_pipe: false,
-            told_by_ssh: false,
         }
     }
 
-    /// Ends the effort, but for the search.
+    /// Ends everything but the search.
     pub(super) fn stop(mut self, context: &mut Context) {
-        if let Ssh::Running(attempt) = self.ssh {
+        if let Stage::Running { .. } = self.stage {
             context.act(Action::StopBootstrap);
-            if attempt == Attempt::Attended {
-                context.act(Action::DropSteps);
-            }
+            self.release_terminal(context);
         }
         self.stop_pipe(context);
     }
 
-    /// Only the user can help, as far as is known.
+    /// Whether only the user can help, as far as is known.
     pub(super) fn needs_login(&self) -> bool {
-        matches!(
-            self.ssh,
-            Ssh::LoginNeeded(_) | Ssh::Running(Attempt::WithoutLogin | Attempt::Attended)
-        )
+        self.attempt != Attempt::Background
     }
 
-    /// When ssh is to start.
-    pub(super) fn deadline(&self) -> Option<Instant> {
-        match self.ssh {
-            Ssh::Due(at) | Ssh::LoginNeeded(at) => Some(at),
-            Ssh::Running(_) => None,
+    /// Whether the user logs in now, or will at the next start of ssh.
+    pub(super) fn is_logging_in(&self) -> bool {
+        self.attempt == Attempt::Attended
+    }
+
+    /// Time at which ssh is started or stopped.
+    pub(super) fn deadline(&self) -> Instant {
+        match self.stage {
+            Stage::Due(at) | Stage::Running { until: at, .. } => at,
         }
     }
 
-    /// Whether a connection may be made at any moment.
+    /// Whether an attempt over the ssh channel is under way.
     pub(super) fn tries_pipe(&self) -> bool {
         self.tries_pipe
     }
 
-    /// Has ssh start no later than in `after`, if its pace allows it, and without the user if it can.
+    /// Starts ssh in `after` at the latest, if its pace allows it, and if it may do without the user.
     pub(super) fn hasten(&mut self, context: &Context, after: Duration) {
-        if let Ssh::Due(at) = &mut self.ssh {
+        if let Stage::Due(at) = &mut self.stage
+            && self.attempt == Attempt::Background
+        {
             *at = context.ssh_at(after).min(*at);
         }
     }
 
-    /// Starts ssh if it is time.
-    pub(super) fn start_due(&mut self, context: &mut Context) {
-        match self.ssh {
-            Ssh::Due(at) if at <= context.now => self.start(context, Attempt::Background),
-            Ssh::LoginNeeded(at) if at <= context.now => self.start(context, Attempt::WithoutLogin),
-            Ssh::Due(_) | Ssh::LoginNeeded(_) | Ssh::Running(_) => {}
+    /// Starts ssh if it is time, or stops one that has taken too long. Gives the failure if that ended the attempt.
+    pub(super) fn on_deadline(&mut self, context: &mut Context) -> Option<Failure> {
+        if self.deadline() > context.now {
+            return None;
         }
+        if let Stage::Running { is_stale, .. } = self.stage {
+            context.act(Action::StopBootstrap);
+            if !is_stale || self.attempt == Attempt::Attended {
+                return Some(self.timed_out(context));
+            }
+        }
+        self.start(context);
+        None
     }
 
-    fn start(&mut self, context: &mut Context, attempt: Attempt) {
+    fn timed_out(&self, context: &mut Context) -> Failure {
+        let (kind, what) = match self.attempt {
+            Attempt::Attended => (Kind::LoginRefused, "the login was not completed in time"),
+            Attempt::WithoutLogin => (Kind::LoginRefused, "ssh did not end in time"),
+            Attempt::Background => (Kind::Unreachable, "ssh did not end in time"),
+        };
+        context.note(format!("{what}, and was stopped"));
+        Failure::new(kind, what)
+    }
+
+    fn start(&mut self, context: &mut Context) {
         context.pace.start(context.now);
-        context.act(Action::Bootstrap(match attempt {
-            Attempt::Background | Attempt::WithoutLogin => Interaction::Background,
-            Attempt::Attended => Interaction::Attended,
-        }));
-        self.ssh = Ssh::Running(attempt);
+        if std::mem::take(&mut self.is_asked) {
+            context.asked_pace.start(context.now);
+        }
+        let (interaction, limit) = match self.attempt {
+            Attempt::Background | Attempt::WithoutLogin => (Interaction::Background, BACKGROUND_LIMIT),
+            Attempt::Attended => (Interaction::Attended, LOGIN_LIMIT),
+        };
+        context.act(Action::Bootstrap(interaction));
+        self.stage = Stage::Running {
+            until: context.now + limit,
+            is_stale: false,
+        };
     }
 
-    /// The user wants the connection back: everything is tried at once.
+    /// The user wants the connection back: searches at once, and has ssh ask for a login if it needs one.
     pub(super) fn ask(&mut self, context: &mut Context) {
-        let needs_login = self.needs_login();
-        self.stop_what_hangs(context);
-        context.search(Scope::Any, Duration::ZERO);
-        if self.ssh != Ssh::Running(Attempt::Attended) {
-            let attempt = if needs_login {
-                Attempt::Attended
-            } else {
-                Attempt::Background
-            };
-            self.start(context, attempt);
+        let attempt = if self.needs_login() {
+            Attempt::Attended
+        } else {
+            Attempt::Background
+        };
+        context.search(Duration::ZERO);
+        self.run_soon(context, attempt);
+    }
+
+    /// As [`Self::ask`], but by another process, which cannot answer ssh's questions.
+    pub(super) fn ask_without_login(&mut self, context: &mut Context) {
+        context.search(Duration::ZERO);
+        if !self.needs_login() {
+            self.run_soon(context, Attempt::Background);
         }
     }
 
-    /// This machine woke or changed its network: the effort begins anew. What needed the user on another network may not
-    /// on this one.
+    /// Starts ssh at once, or as soon as it may be asked for again. One that runs stays, unless it may hang or cannot ask.
+    fn run_soon(&mut self, context: &mut Context, attempt: Attempt) {
+        let mut at = context.ssh_asked_at();
+        match self.stage {
+            Stage::Due(due) => at = at.min(due),
+            Stage::Running { .. } if self.attempt == Attempt::Attended => return,
+            Stage::Running { .. } if self.attempt == attempt && context.is_ssh_recent() => return,
+            Stage::Running { .. } => context.act(Action::StopBootstrap),
+        }
+        self.due(attempt, at);
+        self.is_asked = true;
+        if at <= context.now {
+            self.start(context);
+        }
+    }
+
+    /// This machine resumed or changed its network: begins anew. What needed the user on the old network may work without
+    /// them on this one. An ssh that runs gets the time until the next one may start; a login gets a while to be completed.
     pub(super) fn restart(&mut self, context: &mut Context) {
-        self.stop_what_hangs(context);
-        context.search(Scope::Any, context.pause());
-        if self.ssh != Ssh::Running(Attempt::Attended) {
-            self.ssh = Ssh::Due(context.ssh_at(SSH_AFTER_CHANGE));
+        context.search(context.pause());
+        let next = context.ssh_at(SSH_AFTER_CHANGE);
+        match (self.attempt, &mut self.stage) {
+            (Attempt::Attended, Stage::Due(_)) => {}
+            (Attempt::Attended, Stage::Running { until, is_stale }) => {
+                *until = (*until).min(context.now + LOGIN_GRACE);
+                *is_stale = true;
+            }
+            (_, Stage::Due(at)) => *at = (*at).min(next),
+            (_, Stage::Running { until, is_stale }) => {
+                *until = (*until).min(next);
+                *is_stale = true;
+            }
         }
-    }
-
-    /// Stops what goes by the old network or hangs; not a login, in whose middle the user is.
-    fn stop_what_hangs(&mut self, context: &mut Context) {
-        match self.ssh {
-            Ssh::Running(Attempt::Attended) => return,
-            Ssh::Running(_) => context.act(Action::StopBootstrap),
-            Ssh::Due(_) | Ssh::LoginNeeded(_) => {}
+        if self.attempt == Attempt::WithoutLogin {
+            self.attempt = Attempt::Background;
         }
-        self.stop_pipe(context);
     }
 
     fn stop_pipe(&mut self, context: &mut Context) {
@@ -154,14 +207,26 @@ impl Recovery {
         }
     }
 
-    /// ssh has reached the agent: what it told is tried.
+    /// An attended login has ended: the terminal is this process's again.
+    fn release_terminal(&self, context: &mut Context) {
+        if self.attempt == Attempt::Attended {
+            context.act(Action::DropSteps);
+            context.forget_key();
+        }
+    }
+
+    fn due(&mut self, attempt: Attempt, at: Instant) {
+        self.attempt = attempt;
+        self.stage = Stage::Due(at);
+    }
+
+    /// ssh has reached the agent: tries the paths that it reported.
     pub(super) fn bootstrapped(&mut self, context: &mut Context, paths: Paths, has_pipe: bool) {
-        let Ssh::Running(_) = self.ssh else { return };
+        let Stage::Running { .. } = self.stage else { return };
         context.pace.start(context.now);
         context.paths = paths;
-        self.told_by_ssh = true;
-        self.ssh = Ssh::Due(context.ssh_at(Attempts::SSH));
-        context.search(Scope::Any, Duration::ZERO);
+        self.due(Attempt::Background, context.ssh_at(Attempts::SSH));
+        context.search(Duration::ZERO);
         self.stop_pipe(context);
         if has_pipe {
             context.act(Action::TryPipe(PIPE_HEAD_START));
@@ -171,64 +236,32 @@ impl Recovery {
 
     /// ssh has not reached the agent, and is tried again later.
     pub(super) fn bootstrap_failed(&mut self, context: &mut Context, failure: &Failure) {
-        let Ssh::Running(attempt) = self.ssh else { return };
-        if attempt == Attempt::Attended {
-            context.act(Action::DropSteps);
-        }
+        let Stage::Running { .. } = self.stage else { return };
+        self.release_terminal(context);
         if failure.needs_user() {
-            self.ssh = Ssh::LoginNeeded(context.ssh_at(LOGIN_AGAIN));
-            return;
+            return self.due(Attempt::WithoutLogin, context.ssh_at(LOGIN_AGAIN));
         }
-        self.ssh = Ssh::Due(context.ssh_at(Attempts::SSH));
-        if failure.is_another_machine() {
-            context.note(waits_for_its_own(failure));
-        } else if !is_expected(failure.kind) {
-            context.note(failure.to_string());
+        self.due(Attempt::Background, context.ssh_at(Attempts::SSH));
+        if !failure.is_another_machine() {
+            context.note_failure(failure);
         }
     }
 
     /// ssh has not reached the agent, and was not needed after all.
     pub(super) fn bootstrap_ended(&mut self, context: &Context) {
-        self.ssh = Ssh::Due(context.ssh_at(Attempts::SSH));
+        self.due(Attempt::Background, context.ssh_at(Attempts::SSH));
     }
 
-    /// The attempt over the ssh channel ended by itself.
+    /// The attempt over the ssh channel has ended.
     pub(super) fn pipe_tried(&mut self) {
         self.tries_pipe = false;
     }
 
-    /// Whoever answers does not take this client: says why the session ends for that. Who says so has not shown who it is,
-    /// and may be anybody at a port that was the agent's; it is believed of an agent that ssh has just told of.
-    pub(super) fn refused(&mut self, context: &mut Context, refusal: Refusal) -> Option<String> {
-        if self.told_by_ssh && refusal.version.is_some() {
-            return refusal.version;
-        }
+    /// Every known path was refused: by the agent, or by anybody who forges a refusal. ssh may know other paths.
+    pub(super) fn refused(&mut self, context: &mut Context) {
         if !context.is_searching() {
-            context.search(Scope::Any, REFUSED_AGAIN);
+            context.search(REFUSED_AGAIN);
         }
-        // What is known is of no use for now. ssh may know more.
         self.hasten(context, Duration::ZERO);
-        None
     }
-}
-
-/// What the user is told while another machine answers in the host's place.
-fn waits_for_its_own(failure: &Failure) -> String {
-    let host = failure.host.as_deref().unwrap_or("the host");
-    let why = match failure.kind {
-        Kind::HostKeyChanged => "its key is not the one that this machine knows",
-        _ => failure.why.as_str(),
-    };
-    format!(
-        "another machine answers in place of {host} ({why}); the session waits for its own host, and sends no data there. If \
-         the host was replaced, press Ctrl-C and connect again"
-    )
-}
-
-/// A failure of ssh that comes of the outage itself.
-fn is_expected(kind: Kind) -> bool {
-    matches!(
-        kind,
-        Kind::Unreachable | Kind::UnknownHost | Kind::ConnectionLost | Kind::Interrupted
-    )
 }

@@ -3,10 +3,12 @@
 //!
 //! `world` holds what must hold after each event:
 //! - one search, one ssh and one attempt over the ssh channel at a time; no connection is left open
-//! - ssh starts 15 s apart, unless the user pressed Enter or this machine woke since; a key that is held starts one
-//! - ssh asks on the terminal only after Enter, pressed while a login was needed; no change of networks takes that away
+//! - ssh starts 15 s apart, or because it was asked for, and then not twice in 5 s, time in suspend included; a key that is
+//!   held, and a program that polls the status, ask once
+//! - ssh has a time limit, and asks on the terminal only after Enter, pressed while a login was needed
 //! - the connection that carries the session is closed once another one is installed, or once it is dead
-//! - the session ends for an [`EndReason`] only, and nothing follows
+//! - the session ends for an [`EndReason`] only, which nobody can forge, and nothing follows
+//! - the user is told once of another machine in the host's place
 //! - without a connection something is always scheduled; known paths are searched; a better path is searched
 //! - the state is what the user was promised: connected unless nothing comes through, login needed if and only if the
 //!   last ssh failed for want of the user and nothing has changed since
@@ -14,6 +16,7 @@
 //! `PROPTEST_CASES=100000 cargo test --release -p jq-client --lib supervisor` runs that many cases of each.
 
 mod examples;
+mod matrix;
 mod world;
 
 use std::time::Duration;
@@ -26,11 +29,11 @@ use proptest::{
 };
 
 use super::{
-    Continuity, DetachReason, Event, Paths, Scope,
+    Continuity, DetachReason, Event, Paths,
     policy::{LOGIN_AGAIN, MOVE, SHORT_LIFE},
 };
 use crate::{
-    connection::{backoff::Attempts, paths::Rank},
+    connection::{backoff::Attempts, rank::Rank},
     error::Kind,
     status::{Loss, State},
 };
@@ -42,7 +45,7 @@ enum Happening {
     Pass(Duration),
     Leap(Duration),
     SearchFinds(Rank),
-    SearchRefused { version: bool },
+    SearchRefused,
     PipeConnects,
     PipeRefused { version: bool },
     BootstrapSucceeds { paths: Paths, has_pipe: bool },
@@ -56,7 +59,7 @@ enum Happening {
     StreamsOpen,
     Enter,
     HoldEnter { times: u8, apart: Duration },
-    Wake,
+    Wake { suspended: Duration },
     NetworkChanges,
     StatusAsked,
     EarlyDeadline,
@@ -121,7 +124,7 @@ fn happening() -> BoxedStrategy<Happening> {
         20 => times().prop_map(Pass),
         2 => times().prop_map(Leap),
         8 => select(vec![Rank::Direct, Rank::Relay]).prop_map(SearchFinds),
-        4 => Just(SearchRefused { version: false }),
+        4 => Just(SearchRefused),
         5 => Just(PipeConnects),
         2 => Just(PipeRefused { version: false }),
         6 => (udp(), any::<bool>()).prop_map(|(paths, has_pipe)| BootstrapSucceeds { paths, has_pipe }),
@@ -135,7 +138,7 @@ fn happening() -> BoxedStrategy<Happening> {
         2 => Just(StreamsOpen),
         6 => Just(Enter),
         3 => (1..40u8, 10..900u64).prop_map(|(times, apart)| HoldEnter { times, apart: Duration::from_millis(apart) }),
-        4 => Just(Wake),
+        4 => prop_oneof![Just(Duration::ZERO), times()].prop_map(|suspended| Wake { suspended }),
         4 => Just(NetworkChanges),
         3 => Just(StatusAsked),
         2 => Just(EarlyDeadline),
@@ -148,7 +151,6 @@ fn ending() -> BoxedStrategy<Happening> {
     prop_oneof![
         30 => happening(),
         1 => Just(Happening::Part(DetachReason::Superseded)),
-        1 => Just(Happening::SearchRefused { version: true }),
         1 => Just(Happening::PipeRefused { version: true }),
     ]
     .boxed()
@@ -176,7 +178,7 @@ impl World {
             Happening::Pass(time) => self.pass(*time),
             Happening::Leap(time) => self.leap(*time),
             Happening::SearchFinds(rank) => self.search_finds(*rank),
-            Happening::SearchRefused { version } => self.search_is_refused(*version),
+            Happening::SearchRefused => self.search_is_refused(),
             Happening::PipeConnects => self.pipe_connects(),
             Happening::PipeRefused { version } => self.pipe_is_refused(*version),
             Happening::BootstrapSucceeds { paths, has_pipe } => self.bootstrap_succeeds(paths, *has_pipe),
@@ -190,9 +192,9 @@ impl World {
             Happening::StreamsOpen => self.has_streams = true,
             Happening::Enter => self.ask(),
             Happening::HoldEnter { times, apart } => self.hold_enter(*times, *apart),
-            Happening::Wake => self.wake(),
+            Happening::Wake { suspended } => self.wake(*suspended),
             Happening::NetworkChanges => self.change_network(),
-            Happening::StatusAsked => self.tell(Event::StatusAsked),
+            Happening::StatusAsked => self.query_status(),
             Happening::EarlyDeadline => self.tell(Event::Deadline),
         }
     }
@@ -222,7 +224,7 @@ impl World {
     }
 
     fn searches_any(&self) -> bool {
-        self.search.is_some_and(|search| search.scope == Scope::Any)
+        self.search.is_some_and(|search| search.better_than.is_none())
     }
 
     /// Whatever is tried works from now on: gives how long it takes until the session is carried.
@@ -269,10 +271,12 @@ proptest! {
     ) {
         let mut world = World::after(start, &happenings);
         world.only_the_user_helps();
+        world.pass(Attempts::ASKED);
         world.bootstrap_fails(Kind::LoginRefused);
-        world.pass(SHORT_LIFE);
+        world.pass(Attempts::ASKED);
         let before = world.bootstraps;
         world.hold_enter(30, Duration::from_millis(33));
+        world.pass(Attempts::ASKED);
         prop_assert_eq!(world.bootstraps, before + 1);
         prop_assert_eq!(world.state(), State::LoginNeeded);
         world.next_install = Some(Continuity::Kept);
@@ -286,7 +290,7 @@ proptest! {
     fn a_better_path_is_taken_without_a_gap(start in worlds(), happenings in vec(happening(), 0..40)) {
         let mut world = World::after(start, &happenings);
         world.everything_works();
-        while let Some(search) = world.search.filter(|search| matches!(search.scope, Scope::BetterThan(_))) {
+        while let Some(search) = world.search.filter(|search| search.better_than.is_some()) {
             let (before, old) = world.current().expect("connected");
             let closed = world.closed.len();
             world.search_finds(Rank::Direct);

@@ -12,7 +12,7 @@ use crate::ticker::{self, TICK};
 /// Shorter suspends have no effect on connections.
 pub(crate) const SHORTEST_SLEEP: Duration = Duration::from_secs(1);
 
-/// A check that is later than this was not delayed by load.
+/// A check that is later than this counts as a pause. A process that gets no CPU for so long sees the same.
 pub(crate) const LATE: Duration = Duration::from_secs(2);
 
 /// The values of both clocks at one moment. Their origins differ.
@@ -27,8 +27,10 @@ pub(crate) struct Sample {
 /// A pause of this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Pause {
-    /// Its length.
-    pub(crate) asleep: Duration,
+    /// How long this machine was suspended; zero if it was not.
+    pub(crate) suspended: Duration,
+    /// How much the check was late besides: the process was stopped, or got no CPU.
+    pub(crate) late: Duration,
 }
 
 /// Compares each sample of the clocks with the previous one.
@@ -48,11 +50,14 @@ impl Drift {
         let last = std::mem::replace(&mut self.0, now);
         let ran = now.monotonic.checked_sub(last.monotonic)?;
         let passed = now.boottime.checked_sub(last.boottime).unwrap_or(ran);
-        let slept = passed.saturating_sub(ran);
+        let apart = passed.saturating_sub(ran);
+        let suspended = if apart > SHORTEST_SLEEP {
+            apart
+        } else {
+            Duration::ZERO
+        };
         let late = ran.saturating_sub(TICK);
-        (slept > SHORTEST_SLEEP || late > LATE).then(|| Pause {
-            asleep: slept.saturating_add(late),
-        })
+        (!suspended.is_zero() || late > LATE).then_some(Pause { suspended, late })
     }
 }
 
@@ -117,31 +122,44 @@ mod tests {
     }
 
     #[test]
-    fn sleeps_and_stops_are_told_with_their_length_and_nothing_else_is() {
+    fn a_suspend_is_told_from_a_process_that_stood_still_and_nothing_else_is_reported() {
         let night = 8.0 * 3600.0;
-        let cases: [(&str, Sample, Option<f64>); 10] = [
-            ("a look in time", at(101.0, 201.0), None),
+        // Suspended, late.
+        let cases: [(&str, Sample, Option<(f64, f64)>); 11] = [
+            ("a check in time", at(101.0, 201.0), None),
             ("a busy machine", at(102.9, 202.9), None),
-            ("asleep for half a second", at(101.0, 201.5), None),
-            ("asleep for a night", at(101.0, 201.0 + night), Some(night)),
-            ("asleep, and woken early", at(100.1, 200.1 + night), Some(night)),
-            ("stopped for five seconds", at(106.0, 206.0), Some(5.0)),
-            ("asleep and stopped", at(106.0, 216.0), Some(15.0)),
+            ("suspended for half a second", at(101.0, 201.5), None),
+            (
+                "suspended for a night",
+                at(101.0, 201.0 + night),
+                Some((night, 0.0)),
+            ),
+            (
+                "suspended, and woken early",
+                at(100.1, 200.1 + night),
+                Some((night, 0.0)),
+            ),
+            ("stopped for five seconds", at(106.0, 206.0), Some((0.0, 5.0))),
+            (
+                "stopped for a night",
+                at(101.0 + night, 201.0 + night),
+                Some((0.0, night)),
+            ),
+            ("suspended and stopped", at(106.0, 216.0), Some((10.0, 5.0))),
             ("both clocks went back", at(1.0, 2.0), None),
-            ("only the one that sleeps went back", at(90.0, 201.0), None),
-            ("only the other went back", at(101.0, 20.0), None),
+            ("only CLOCK_MONOTONIC went back", at(90.0, 201.0), None),
+            ("only CLOCK_BOOTTIME went back", at(101.0, 20.0), None),
         ];
         for (what, second, expected) in cases {
-            let asleep = Drift::new(at(100.0, 200.0)).see(second).map(|p| p.asleep);
-            match (asleep, expected) {
+            let seen = Drift::new(at(100.0, 200.0)).see(second);
+            let seen = seen.map(|pause| (pause.suspended.as_secs_f64(), pause.late.as_secs_f64()));
+            match (seen, expected) {
                 (None, None) => {}
-                (Some(asleep), Some(expected)) => {
-                    assert!(
-                        (asleep.as_secs_f64() - expected).abs() < 1e-6,
-                        "{what}: {asleep:?}"
-                    );
-                }
-                _ => panic!("{what}: {asleep:?}"),
+                (Some(seen), Some(expected)) => assert!(
+                    (seen.0 - expected.0).abs() < 1e-6 && (seen.1 - expected.1).abs() < 1e-6,
+                    "{what}: {seen:?}"
+                ),
+                _ => panic!("{what}: {seen:?}"),
             }
         }
     }

@@ -5,6 +5,7 @@ fn status(state: State, path: &str, outage_s: Option<u64>) -> Status {
     Status {
         host: "gpu".to_owned(),
         state,
+        logging_in: false,
         path: Some(path.to_owned()),
         round_trip: Some(Duration::from_micros(43_100)),
         down_per_s: 1_200_000,
@@ -73,6 +74,23 @@ fn the_status_line_shows_the_state_and_its_figures() {
         (status(Lost, "direct", Some(125)), ""),
     ] {
         assert_eq!(drawn(&status, None, 200), line);
+    }
+}
+
+#[test]
+fn enter_is_not_offered_while_what_is_typed_is_for_ssh() {
+    let logging_in = Status {
+        logging_in: true,
+        ..status(State::LoginNeeded, "direct", Some(125))
+    };
+    for (doing, line) in [
+        (None, "  ○ login needed for gpu · 2 min · logging in"),
+        (
+            Some("gpu: starting the agent"),
+            "  ○ login needed for gpu · 2 min · gpu: starting the agent",
+        ),
+    ] {
+        assert_eq!(drawn(&logging_in, doing, 200), line);
     }
 }
 

@@ -16,6 +16,7 @@ fn snapshot() -> Snapshot {
         status: Status {
             host: "ann@gpu".to_owned(),
             state: State::Reconnecting,
+            logging_in: false,
             path: Some("through gw".to_owned()),
             round_trip: Some(Duration::from_micros(43_100)),
             down_per_s: 1,
@@ -32,6 +33,7 @@ fn snapshot() -> Snapshot {
         container: None,
         gpus: Vec::new(),
         workload: None,
+        workload_failure: None,
         url: Some("http://127.0.0.1:8888/lab?token=secret".to_owned()),
     }
 }
@@ -184,6 +186,7 @@ fn an_answer_is_what_its_golden_file_says() {
             engine: "Docker 28".to_owned(),
             container: Some("jq-ann-gpu".to_owned()),
         }),
+        workload_failure: Some("gpu: Docker does not run".to_owned()),
         ..snapshot()
     };
     let text = pretty(&serde_json::to_vec(&newest).unwrap());
@@ -192,6 +195,7 @@ fn an_answer_is_what_its_golden_file_says() {
     golden.check("status.json", &newest, &text, read);
     let older = Snapshot {
         workload: None,
+        workload_failure: None,
         ..newest.clone()
     };
     golden.is_read_as("older_status.json", &older, read);

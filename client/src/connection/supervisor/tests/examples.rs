@@ -1,24 +1,33 @@
 //! One promise each, with its times.
 
+mod ssh;
+
 use std::time::{Duration, Instant};
 
 use jq_common::protocol::workload::FailureKind;
 
 use super::super::{
-    Action, Candidate, ConnectionId, Continuity, DetachReason, EndReason, Event, Paths, Refusal, Scope,
+    Action, Candidate, ConnectionId, Continuity, DetachReason, EndReason, Event, Paths, PipeFailure,
     Supervisor,
-    policy::{LOGIN_AGAIN, MOVE, PIPE_HEAD_START, REFUSED_AGAIN, SSH_AFTER, SSH_AFTER_CHANGE, SUSPECT},
+    policy::{MOVE, PIPE_HEAD_START, REFUSED_AGAIN, SSH_AFTER, SSH_AFTER_CHANGE, SUSPECT},
 };
 use crate::{
-    connection::{backoff::Attempts, bootstrap::Interaction, paths::Rank},
+    connection::{backoff::Attempts, interaction::Interaction, rank::Rank},
     error::{Failure, Kind},
     status::{Loss, State},
 };
 
 const FIRST: ConnectionId = ConnectionId(1);
 const SECOND: ConnectionId = ConnectionId(2);
-const AT_ONCE: Action = Action::Search(Scope::Any, Duration::ZERO);
+const AT_ONCE: Action = Action::Search(Duration::ZERO);
 const BACKGROUND: Action = Action::Bootstrap(Interaction::Background);
+const STOOD_STILL: Event = Event::Woke {
+    suspended: Duration::ZERO,
+};
+
+fn resumed(suspended: Duration) -> Event {
+    Event::Woke { suspended }
+}
 
 /// A supervisor and a clock.
 struct Rig {
@@ -67,13 +76,8 @@ impl Rig {
     /// A search leads to this connection, and it is installed.
     fn found(&mut self, id: ConnectionId, rank: Rank) -> Vec<Action> {
         let candidate = Candidate { id, rank };
-        assert_eq!(self.on(Event::Searched(Ok(candidate))), [Action::Install(id)]);
+        assert_eq!(self.on(Event::Searched(Some(candidate))), [Action::Install(id)]);
         self.on(Event::Installed(candidate, Continuity::Kept))
-    }
-
-    fn refused(&mut self, version: Option<&str>) -> Vec<Action> {
-        let version = version.map(str::to_owned);
-        self.on(Event::Searched(Err(Refusal { version })))
     }
 
     fn bootstrapped(&mut self) -> Vec<Action> {
@@ -129,7 +133,7 @@ fn silence_is_suspect_first_and_over_when_the_peer_is_heard() {
     assert_eq!(rig.on_deadline(), [BACKGROUND]);
     rig.now += SUSPECT;
     assert_eq!(rig.state(), State::Reconnecting);
-    let better = Action::Search(Scope::BetterThan(Rank::Relay), Duration::ZERO);
+    let better = Action::Improve(Rank::Relay);
     let settled = [Action::StopBootstrap, Action::StopSearch, better];
     assert_eq!(rig.on(Event::Heard(FIRST)), settled);
     assert_eq!(rig.state(), State::Connected);
@@ -150,7 +154,11 @@ fn a_refusal_that_may_be_forged_closes_nothing_and_an_ssh_channel_that_ended_is_
 
 #[test]
 fn a_machine_that_woke_makes_another_connection_while_the_old_one_stays() {
-    for event in [Event::Woke, Event::NetworkChanged] {
+    for event in [
+        resumed(Duration::from_secs(60)),
+        STOOD_STILL,
+        Event::NetworkChanged,
+    ] {
         let mut rig = Rig::connected(Rank::Direct);
         assert_eq!(rig.on(event), [AT_ONCE]);
         assert_eq!((rig.state(), rig.wait()), (State::Connected, SSH_AFTER_CHANGE));
@@ -158,91 +166,6 @@ fn a_machine_that_woke_makes_another_connection_while_the_old_one_stays() {
         assert_eq!(rig.ssh_fails(Kind::LoginRefused), [Action::StopSearch]);
         assert_eq!(rig.state(), State::Connected, "ssh was not needed after all");
     }
-}
-
-#[test]
-fn ssh_keeps_its_pace_on_a_new_network_and_not_after_a_wake() {
-    let mut rig = Rig::detached(DetachReason::Lost);
-    assert_eq!(rig.on_deadline(), [BACKGROUND]);
-    let anew = [Action::StopBootstrap, Action::StopSearch, AT_ONCE];
-    assert_eq!(rig.on(Event::NetworkChanged), anew);
-    assert_eq!(rig.wait(), Attempts::SSH);
-    assert_eq!(rig.on(Event::Woke), [Action::StopSearch, AT_ONCE]);
-    assert_eq!(rig.wait(), SSH_AFTER_CHANGE);
-}
-
-#[test]
-fn a_login_is_the_users_to_begin_and_no_change_of_networks_takes_it_away() {
-    let mut rig = Rig::detached(DetachReason::Lost);
-    rig.on_deadline();
-    assert_eq!(rig.ssh_fails(Kind::LoginRefused), []);
-    assert_eq!((rig.state(), rig.wait()), (State::LoginNeeded, LOGIN_AGAIN));
-    rig.on(Event::StatusAsked);
-    assert_eq!(rig.wait(), LOGIN_AGAIN, "who asks for the status does not log in");
-    let attended = Action::Bootstrap(Interaction::Attended);
-    assert_eq!(rig.on(Event::UserAsked), [Action::StopSearch, AT_ONCE, attended]);
-    for event in [Event::NetworkChanged, Event::Woke, Event::UserAsked] {
-        rig.now += Duration::from_secs(2);
-        assert_eq!(rig.on(event), [Action::StopSearch, AT_ONCE]);
-    }
-    assert_eq!(rig.state(), State::LoginNeeded);
-    assert_eq!(rig.ssh_fails(Kind::LoginRefused), [Action::DropSteps]);
-    assert_eq!((rig.state(), rig.wait()), (State::LoginNeeded, LOGIN_AGAIN));
-}
-
-#[test]
-fn a_question_is_taken_back_once_its_answer_is_not_needed() {
-    let mut rig = Rig::detached(DetachReason::Lost);
-    rig.on_deadline();
-    rig.ssh_fails(Kind::LoginRefused);
-    rig.on(Event::UserAsked);
-    let actions = rig.found(SECOND, Rank::Direct);
-    assert_eq!(
-        actions,
-        [Action::SaveTicket, Action::StopBootstrap, Action::DropSteps]
-    );
-    assert_eq!(rig.state(), State::Connected);
-}
-
-#[test]
-fn another_network_may_need_no_login() {
-    let mut rig = Rig::detached(DetachReason::Lost);
-    rig.on_deadline();
-    rig.ssh_fails(Kind::LoginRefused);
-    rig.on(Event::NetworkChanged);
-    assert_eq!(rig.state(), State::Reconnecting);
-}
-
-#[test]
-fn enter_starts_ssh_at_once_instead_of_what_may_hang_and_once_while_it_is_held() {
-    let mut rig = Rig::detached(DetachReason::Lost);
-    assert_eq!(rig.on_deadline(), [BACKGROUND]);
-    let anew = [Action::StopBootstrap, Action::StopSearch, AT_ONCE, BACKGROUND];
-    assert_eq!(rig.on(Event::UserAsked), anew);
-    for _ in 0..100 {
-        rig.now += Duration::from_millis(500);
-        assert_eq!(rig.on(Event::UserAsked), []);
-    }
-    rig.now += Duration::from_secs(1);
-    assert_eq!(rig.on(Event::UserAsked), anew);
-}
-
-#[test]
-fn who_asks_for_the_status_every_second_starts_ssh_at_its_pace() {
-    let mut rig = Rig::detached(DetachReason::Lost);
-    rig.on_deadline();
-    rig.ssh_fails(Kind::LoginRefused);
-    rig.on(Event::NetworkChanged);
-    let mut started = 0;
-    for _ in 0..60 {
-        rig.now += Duration::from_secs(1);
-        rig.on(Event::StatusAsked);
-        if rig.on(Event::Deadline).contains(&BACKGROUND) {
-            started += 1;
-            rig.ssh_fails(Kind::Unreachable);
-        }
-    }
-    assert_eq!(started, 4);
 }
 
 #[test]
@@ -276,7 +199,7 @@ fn connections_that_do_not_last_are_not_made_in_a_row() {
     let mut pauses = Vec::new();
     for id in 1..16 {
         let actions = rig.on(Event::Detached(ConnectionId(id), DetachReason::Lost));
-        let Some(Action::Search(Scope::Any, pause)) = actions.last() else {
+        let Some(Action::Search(pause)) = actions.last() else {
             panic!("{actions:?}");
         };
         pauses.push(pause.as_secs());
@@ -288,18 +211,25 @@ fn connections_that_do_not_last_are_not_made_in_a_row() {
 #[test]
 fn paths_that_are_refused_are_tried_again_soon_and_ssh_at_once() {
     let mut rig = Rig::detached(DetachReason::Lost);
-    assert_eq!(rig.refused(None), [Action::Search(Scope::Any, REFUSED_AGAIN)]);
+    assert_eq!(rig.on(Event::Searched(None)), [Action::Search(REFUSED_AGAIN)]);
     assert_eq!(rig.wait(), Duration::ZERO);
 }
 
 #[test]
-fn another_version_is_believed_of_an_agent_that_ssh_told_of_only() {
+fn another_version_is_believed_of_the_ssh_channel_only() {
     let mut rig = Rig::detached(DetachReason::Lost);
-    assert_eq!(rig.refused(Some("direct: old")).len(), 1);
-    assert_eq!(rig.on_deadline(), [BACKGROUND]);
+    rig.on_deadline();
     rig.bootstrapped();
-    let reason = EndReason::VersionDiffers("direct: old".to_owned());
-    assert_eq!(rig.refused(Some("direct: old")), [Action::End(reason)]);
+    assert_eq!(
+        rig.on(Event::Searched(None)),
+        [Action::Search(REFUSED_AGAIN)],
+        "a refusal by UDP, which anybody can forge, leaves the ssh channel to be tried"
+    );
+    let differs = PipeFailure {
+        version: Some("ssh: another version".to_owned()),
+    };
+    let reason = EndReason::VersionDiffers("ssh: another version".to_owned());
+    assert_eq!(rig.on(Event::PipeTried(Err(differs))), [Action::End(reason)]);
     assert_eq!(rig.on(Event::UserAsked), []);
 }
 
@@ -316,16 +246,35 @@ fn a_session_that_another_client_took_ends() {
 #[test]
 fn a_session_waits_for_its_own_host_while_another_machine_answers_there_and_says_so_once() {
     for kind in [Kind::HostKeyChanged, Kind::Agent(FailureKind::OtherMachine)] {
-        let mut rig = Rig::detached(DetachReason::Lost);
-        rig.on_deadline();
-        let said = rig.ssh_fails(kind);
-        assert!(
-            matches!(&said[..], [Action::Note(words)] if words.contains("waits for its own host")),
-            "{said:?}"
-        );
-        assert_eq!(rig.on_deadline(), [BACKGROUND]);
-        assert_eq!(rig.ssh_fails(kind), [], "it is said once");
+        waits_for_its_own_host(kind);
     }
+}
+
+fn waits_for_its_own_host(kind: Kind) {
+    let tells = |actions: &[Action]| {
+        let told = actions.iter().filter(
+            |action| matches!(action, Action::Note(words) if words.contains("waits for its own host")),
+        );
+        told.count()
+    };
+    // A captive portal answers on a network that the session has just come to.
+    let mut rig = Rig::connected(Rank::Direct);
+    rig.on(Event::NetworkChanged);
+    rig.on_deadline();
+    assert_eq!(tells(&rig.ssh_fails(kind)), 1);
+    assert_eq!((rig.state(), rig.supervisor.deadline()), (State::Connected, None));
+    rig.on(Event::Silent(FIRST));
+    for _ in 0..3 {
+        assert_eq!(rig.on_deadline(), [BACKGROUND]);
+        assert_eq!(rig.ssh_fails(kind), []);
+        assert_eq!((rig.state(), rig.wait()), (State::Reconnecting, Attempts::SSH));
+        rig.now += Duration::from_millis(1);
+    }
+    rig.found(SECOND, Rank::Direct);
+    assert_eq!(rig.state(), State::Connected, "it goes on at home");
+    rig.on(Event::Detached(SECOND, DetachReason::Lost));
+    rig.on_deadline();
+    assert_eq!(tells(&rig.ssh_fails(kind)), 1);
 }
 
 #[test]
@@ -344,7 +293,7 @@ fn an_agent_that_ends_has_its_streams_reset_and_the_next_one_starts_the_workload
             id: SECOND,
             rank: Rank::Direct,
         };
-        rig.on(Event::Searched(Ok(candidate)));
+        rig.on(Event::Searched(Some(candidate)));
         let actions = rig.on(Event::Installed(candidate, Continuity::Broken(loss)));
         assert!(actions.contains(&Action::RestartWorkload));
         assert_eq!(

@@ -3,16 +3,20 @@
 mod rules;
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::{Duration, Instant},
 };
 
-use super::super::{
-    Candidate, ConnectionId, Continuity, DetachReason, EndReason, Event, Paths, Refusal, Scope, Supervisor,
-    policy::HELD_KEY,
+use super::{
+    super::{
+        Candidate, ConnectionId, Continuity, DetachReason, EndReason, Event, Paths, PipeFailure, Supervisor,
+        phase::Phase,
+        policy::{HELD_KEY, POLLED},
+    },
+    matrix,
 };
 use crate::{
-    connection::{bootstrap::Interaction, paths::Rank},
+    connection::{backoff::Attempts, interaction::Interaction, rank::Rank},
     error::{Failure, Kind},
     status::State,
 };
@@ -20,9 +24,21 @@ use crate::{
 /// A search under way.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Search {
-    pub(super) scope: Scope,
+    /// Only better paths than this are tried; none: all of them.
+    pub(super) better_than: Option<Rank>,
     /// When its pause is over.
     pub(super) from: Instant,
+}
+
+/// An ssh under way.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bootstrap {
+    pub(super) interaction: Interaction,
+    pub(super) since: Instant,
+    /// How long this machine had been suspended then.
+    pub(super) suspended: Duration,
+    /// When this machine first resumed or changed its network since then.
+    pub(super) stale_since: Option<Instant>,
 }
 
 /// An open connection.
@@ -39,7 +55,7 @@ pub(super) struct World {
     pub(super) now: Instant,
     pub(super) paths: Paths,
     pub(super) search: Option<Search>,
-    pub(super) bootstrap: Option<Interaction>,
+    pub(super) bootstrap: Option<Bootstrap>,
     pub(super) pipe: Option<Instant>,
     /// The last bootstrap's ssh channel, until it is used.
     has_pipe: bool,
@@ -50,17 +66,25 @@ pub(super) struct World {
     pub(super) next_install: Option<Continuity>,
     /// Whether streams are open that a reset concerns.
     pub(super) has_streams: bool,
-    /// When ssh was last started, or last got there.
-    last_ssh: Option<Instant>,
-    /// This machine woke since ssh was last started.
-    woke: bool,
-    /// When Enter was last pressed in an outage.
+    /// How long this machine was suspended so far, in which `now` stood still.
+    suspended: Duration,
+    /// When ssh was last started, or last got there: `now` and `suspended` then.
+    last_ssh: Option<(Instant, Duration)>,
+    /// When ssh was last started before its pace allowed it, because it was asked for.
+    last_quick: Option<(Instant, Duration)>,
+    /// The user wants the connection back, and ssh was not started since.
+    is_wanted: bool,
+    /// The user wants to log in, and ssh was not started since.
+    wants_to_log_in: bool,
+    /// When Enter was last pressed in an outage, unless ssh had the terminal since.
     asked: Option<Instant>,
-    /// ssh got there since a connection worked.
-    told_by_ssh: bool,
+    /// When the status was last queried in an outage.
+    polled: Option<Instant>,
     /// ssh has failed for want of the user, and nothing has changed since.
     wants_login: bool,
     last_note: Option<String>,
+    /// The user was told of another machine since a connection was installed.
+    knows_of_another_machine: bool,
     owes_steps: bool,
     /// Since when nothing has been installed.
     bare_since: Option<Instant>,
@@ -69,6 +93,8 @@ pub(super) struct World {
     pub(super) bootstraps: usize,
     /// The connections closed so far.
     pub(super) closed: Vec<ConnectionId>,
+    /// Which event was told in which phase.
+    pub(super) met: BTreeSet<(&'static str, &'static str)>,
 }
 
 impl World {
@@ -88,20 +114,25 @@ impl World {
             next_id: 0,
             next_install: Some(Continuity::Kept),
             has_streams: false,
+            suspended: Duration::ZERO,
             last_ssh: None,
-            woke: false,
+            last_quick: None,
+            is_wanted: false,
+            wants_to_log_in: false,
             asked: None,
-            told_by_ssh: false,
+            polled: None,
             wants_login: false,
             last_note: None,
+            knows_of_another_machine: false,
             owes_steps: false,
             bare_since: Some(now),
             ended: None,
             bootstraps: 0,
             closed: Vec::new(),
+            met: BTreeSet::new(),
         };
         let first = world.connect(rank);
-        world.tell(Event::Searched(Ok(first)));
+        world.tell(Event::Searched(Some(first)));
         world
     }
 
@@ -173,10 +204,15 @@ impl World {
     pub(super) fn be_heard(&mut self) {
         let Some(id) = self.installed else { return };
         if self.supervisor.outage(self.now).is_some() {
-            self.told_by_ssh = false;
-            self.wants_login = false;
+            self.settle();
         }
         self.tell(Event::Heard(id));
+    }
+
+    /// A connection works.
+    pub(super) fn settle(&mut self) {
+        self.wants_login = false;
+        self.wants_to_log_in = false;
     }
 
     fn kill(&mut self, id: ConnectionId) {
@@ -190,27 +226,20 @@ impl World {
         let Some(search) = self.search.filter(|search| search.from <= self.now) else {
             return;
         };
-        let tried = |rank: &&Rank| match search.scope {
-            Scope::Any => true,
-            Scope::BetterThan(current) => **rank < current,
-        };
+        let tried = |rank: &&Rank| search.better_than.is_none_or(|current| **rank < current);
         let tried: Vec<_> = self.paths.iter().filter(tried).copied().collect();
         let Some(rank) = tried.iter().rev().find(|rank| **rank <= wanted).or(tried.first()) else {
             panic!("a search without paths");
         };
         self.search = None;
         let found = self.connect(*rank);
-        self.tell(Event::Searched(Ok(found)));
+        self.tell(Event::Searched(Some(found)));
     }
 
-    /// Whoever answers refuses on all paths. A search for a better one goes on all the same.
-    pub(super) fn search_is_refused(&mut self, version: bool) {
-        if let Some(search) = self.search
-            && search.scope == Scope::Any
-            && search.from <= self.now
-        {
-            self.search = None;
-            self.tell(Event::Searched(Err(refusal(version))));
+    /// Every path that is tried is refused, perhaps by somebody else than the agent, for whatever reason they choose.
+    pub(super) fn search_is_refused(&mut self) {
+        if self.search.take_if(|search| search.from <= self.now).is_some() {
+            self.tell(Event::Searched(None));
         }
     }
 
@@ -223,7 +252,8 @@ impl World {
 
     pub(super) fn pipe_is_refused(&mut self, version: bool) {
         if self.pipe.take_if(|from| *from <= self.now).is_some() {
-            self.tell(Event::PipeTried(Err(refusal(version))));
+            let version = version.then(|| "ssh: another version".to_owned());
+            self.tell(Event::PipeTried(Err(PipeFailure { version })));
         }
     }
 
@@ -231,8 +261,7 @@ impl World {
         if self.bootstrap.take().is_some() {
             self.paths.clone_from(paths);
             self.has_pipe = has_pipe;
-            self.last_ssh = Some(self.now);
-            self.told_by_ssh = true;
+            self.last_ssh = Some((self.now, self.suspended));
             self.wants_login = false;
             let paths = paths.clone();
             self.tell(Event::Bootstrapped { paths, has_pipe });
@@ -240,13 +269,16 @@ impl World {
     }
 
     pub(super) fn bootstrap_fails(&mut self, kind: Kind) {
-        if let Some(interaction) = self.bootstrap.take() {
-            self.owes_steps = interaction == Interaction::Attended;
+        if let Some(Bootstrap { interaction, .. }) = self.bootstrap.take() {
+            self.end_attempt(interaction);
             let failure = Failure::new(kind, "ssh");
-            let is_needed = self.installed.is_none() || self.supervisor.outage(self.now).is_some();
+            let is_needed = self.installed.is_none() || self.is_outage();
+            let is_another = failure.is_another_machine();
             self.wants_login = failure.needs_user() && is_needed;
             self.tell(Event::BootstrapFailed(failure));
-            let searches_any = self.search.is_some_and(|search| search.scope == Scope::Any);
+            let knows = !is_another || self.knows_of_another_machine;
+            assert!(knows, "the user is not told of another machine");
+            let searches_any = self.search.is_some_and(|search| search.better_than.is_none());
             assert!(
                 is_needed || !searches_any,
                 "the connection works, and another one is searched"
@@ -254,29 +286,98 @@ impl World {
         }
     }
 
-    pub(super) fn wake(&mut self) {
-        self.woke = true;
-        self.wants_login = false;
-        self.tell(Event::Woke);
+    /// ssh has ended without the agent. If it had the terminal, its steps are to be removed there.
+    fn end_attempt(&mut self, interaction: Interaction) {
+        if interaction == Interaction::Attended {
+            self.owes_steps = true;
+            self.asked = None;
+        }
+    }
+
+    /// This machine resumes, or, without a time, this process goes on.
+    pub(super) fn wake(&mut self, suspended: Duration) {
+        self.suspended += suspended;
+        if !suspended.is_zero() {
+            self.outdate();
+        }
+        self.tell(Event::Woke { suspended });
     }
 
     pub(super) fn change_network(&mut self) {
-        self.wants_login = false;
+        self.outdate();
         self.tell(Event::NetworkChanged);
     }
 
-    /// Enter is pressed. A new wish has ssh run from now on at the latest, and the search without a pause.
+    fn outdate(&mut self) {
+        self.wants_login = false;
+        if let Some(bootstrap) = &mut self.bootstrap {
+            bootstrap.stale_since.get_or_insert(self.now);
+        }
+    }
+
+    /// Enter is pressed. A new wish has ssh run soon, and the search without a pause.
     pub(super) fn ask(&mut self) {
-        let is_outage = self.supervisor.outage(self.now).is_some();
-        self.tell(Event::UserAsked);
-        if is_outage && self.ended.is_none() {
-            let is_new = self.asked.is_none_or(|asked| self.now - asked >= HELD_KEY);
+        let is_new = self.asked.is_none_or(|asked| self.now - asked >= HELD_KEY);
+        if self.is_outage() {
             self.asked = Some(self.now);
             if is_new {
-                assert!(self.bootstrap.is_some(), "Enter starts ssh");
-                let is_searched = self.search.is_some_and(|search| search.from <= self.now);
-                assert!(is_searched || self.paths.is_empty(), "Enter searches at once");
+                self.is_wanted = true;
+                self.wants_to_log_in = self.state() == State::LoginNeeded && !self.is_logging_in();
             }
+        }
+        let is_wish = self.is_outage() && is_new;
+        self.tell(Event::UserAsked);
+        if is_wish && self.ended.is_none() {
+            self.check_that_all_is_tried("Enter");
+        }
+    }
+
+    /// Another process queries the status. A program that does so again and again is one wish.
+    pub(super) fn query_status(&mut self) {
+        let is_new = self.polled.is_none_or(|polled| self.now - polled >= POLLED);
+        let is_wish = self.is_outage() && is_new;
+        if self.is_outage() {
+            self.polled = Some(self.now);
+        }
+        self.is_wanted |= is_wish;
+        self.tell(Event::StatusAsked);
+        if is_wish && self.ended.is_none() {
+            self.check_that_all_is_tried("a query of the status");
+        }
+    }
+
+    fn check_that_all_is_tried(&self, why: &str) {
+        let deadline = self.supervisor.deadline();
+        let is_soon = deadline.is_some_and(|deadline| deadline <= self.now + Attempts::ASKED);
+        let is_for_the_user = self.state() == State::LoginNeeded && !self.wants_to_log_in;
+        assert!(
+            self.bootstrap.is_some() || is_soon || is_for_the_user,
+            "{why} starts ssh"
+        );
+        let is_searched = self.search.is_some_and(|search| search.from <= self.now);
+        assert!(is_searched || self.paths.is_empty(), "{why} searches at once");
+    }
+
+    pub(super) fn is_logging_in(&self) -> bool {
+        self.bootstrap
+            .is_some_and(|bootstrap| bootstrap.interaction == Interaction::Attended)
+    }
+
+    pub(super) fn is_outage(&self) -> bool {
+        self.supervisor.outage(self.now).is_some()
+    }
+
+    fn phase(&self) -> &'static str {
+        match self.supervisor.phase {
+            Phase::Connected(_) => "Connected",
+            Phase::Replacing(..) => "Replacing",
+            Phase::Moving { recovery: None, .. } => "Moving to a better path",
+            Phase::Moving {
+                recovery: Some(_), ..
+            } => "Moving",
+            Phase::Suspect(..) => "Suspect",
+            Phase::Down(_) => "Down",
+            Phase::Ended => "Ended",
         }
     }
 
@@ -284,6 +385,7 @@ impl World {
     pub(super) fn tell(&mut self, event: Event) {
         let mut events = VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
+            self.met.insert((self.phase(), matrix::name(&event)));
             let actions = self.supervisor.on(event.clone(), self.now);
             assert!(actions.len() < 12, "{event:?}: {actions:?}");
             for action in actions {
@@ -293,11 +395,5 @@ impl World {
             assert!(!self.owes_steps, "steps of a login are left after {event:?}");
         }
         self.check();
-    }
-}
-
-fn refusal(version: bool) -> Refusal {
-    Refusal {
-        version: version.then(|| "direct: another version".to_owned()),
     }
 }

@@ -1,15 +1,16 @@
 //! The world as it is told what to do, and the rules that must hold then.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::{Search, World};
+use super::{Bootstrap, Search, World};
 use crate::{
     connection::{
         backoff::Attempts,
-        bootstrap::Interaction,
+        interaction::Interaction,
+        rank::Rank,
         supervisor::{
-            Action, Candidate, ConnectionId, Continuity, DetachReason, EndReason, Event, Scope,
-            policy::{HELD_KEY, LONGEST_PAUSE, MOVE, SHORT_LIFE},
+            Action, Candidate, ConnectionId, Continuity, DetachReason, EndReason, Event, PipeFailure,
+            policy::{BACKGROUND_LIMIT, LOGIN_GRACE, LOGIN_LIMIT, LONGEST_PAUSE, MOVE, SHORT_LIFE},
         },
     },
     status::State,
@@ -19,9 +20,10 @@ impl World {
     /// Does what the supervisor asks for after an event, and gives what came of it where that is known at once.
     pub(super) fn perform(&mut self, event: &Event, action: Action) -> Option<Event> {
         match action {
-            Action::Search(scope, pause) => self.begin_search(scope, pause),
+            Action::Search(pause) => self.begin_search(None, pause),
+            Action::Improve(rank) => self.begin_search(Some(rank), Duration::ZERO),
             Action::StopSearch => assert!(self.search.take().is_some(), "no search is under way"),
-            Action::Bootstrap(interaction) => self.begin_bootstrap(event, interaction),
+            Action::Bootstrap(interaction) => self.begin_bootstrap(interaction),
             Action::StopBootstrap => self.stop_bootstrap(event),
             Action::TryPipe(pause) => {
                 assert!(self.pipe.is_none(), "two attempts over the ssh channel");
@@ -54,57 +56,96 @@ impl World {
                 "the workload is started for {event:?}"
             ),
             Action::SaveTicket => assert!(matches!(event, Event::Installed(..))),
-            Action::Note(words) => {
-                assert_ne!(self.last_note.as_ref(), Some(&words), "noted twice");
-                self.last_note = Some(words);
-            }
+            Action::Note(words) => self.note(words),
             Action::DropSteps => self.owes_steps = false,
             Action::End(reason) => self.end(event, reason),
         }
         None
     }
 
-    fn begin_search(&mut self, scope: Scope, pause: Duration) {
+    fn begin_search(&mut self, better_than: Option<Rank>, pause: Duration) {
         assert!(self.search.is_none(), "two searches at once");
-        let tries_one = match scope {
-            Scope::Any => !self.paths.is_empty(),
-            Scope::BetterThan(current) => self.paths.iter().any(|rank| *rank < current),
-        };
-        assert!(tries_one, "a search without paths");
+        let is_tried = |rank: &Rank| better_than.is_none_or(|current| *rank < current);
+        assert!(self.paths.iter().any(is_tried), "a search without paths");
         self.search = Some(Search {
-            scope,
+            better_than,
             from: self.now + pause,
         });
     }
 
-    fn begin_bootstrap(&mut self, event: &Event, interaction: Interaction) {
+    fn note(&mut self, words: String) {
+        if words.starts_with("another machine answers") {
+            let knows = std::mem::replace(&mut self.knows_of_another_machine, true);
+            return assert!(!knows, "told of another machine twice");
+        }
+        assert_ne!(self.last_note.as_ref(), Some(&words), "noted twice");
+        self.last_note = Some(words);
+    }
+
+    fn begin_bootstrap(&mut self, interaction: Interaction) {
         assert!(self.bootstrap.is_none(), "two bootstraps at once");
-        let by_user = *event == Event::UserAsked;
-        if by_user {
-            let is_held = self.asked.is_some_and(|asked| self.now - asked < HELD_KEY);
-            assert!(!is_held, "a key that is held starts ssh more than once");
+        let now = (self.now, self.suspended);
+        let apart = |last: Option<(Instant, Duration)>| {
+            last.map_or(Duration::MAX, |(at, suspended)| now.0 - at + (now.1 - suspended))
+        };
+        if apart(self.last_ssh) < Attempts::SSH {
+            assert!(self.is_wanted, "ssh is started too fast");
+            assert!(
+                apart(self.last_quick) >= Attempts::ASKED,
+                "ssh is started without a floor"
+            );
+            self.last_quick = Some(now);
         }
-        let is_in_pace = self.last_ssh.is_none_or(|last| self.now - last >= Attempts::SSH);
-        assert!(is_in_pace || by_user || self.woke, "ssh is started too fast");
         if interaction == Interaction::Attended {
-            assert!(by_user && self.wants_login, "ssh asks unasked");
+            assert!(self.wants_to_log_in, "ssh asks unasked");
         }
-        self.bootstrap = Some(interaction);
-        self.last_ssh = Some(self.now);
-        self.woke = false;
+        self.bootstrap = Some(Bootstrap {
+            interaction,
+            since: self.now,
+            suspended: self.suspended,
+            stale_since: None,
+        });
+        self.last_ssh = Some(now);
+        self.is_wanted = false;
+        self.wants_to_log_in = false;
         self.bootstraps += 1;
     }
 
     fn stop_bootstrap(&mut self, event: &Event) {
         let stopped = self.bootstrap.take().expect("no bootstrap is under way");
-        let is_over = matches!(event, Event::Installed(..) | Event::Heard(_));
-        let is_stale = matches!(event, Event::UserAsked | Event::Woke | Event::NetworkChanged);
-        let is_attended = stopped == Interaction::Attended;
-        assert!(
-            is_over || (is_stale && !is_attended),
-            "ssh is stopped for {event:?}"
-        );
-        self.owes_steps = is_attended;
+        let is_attended = stopped.interaction == Interaction::Attended;
+        let may_stop = match event {
+            Event::Installed(..) | Event::Heard(_) => true,
+            // A wish replaces what may hang, and what cannot ask.
+            Event::UserAsked => !is_attended && (self.wants_to_log_in || self.is_old(&stopped)),
+            Event::StatusAsked => !is_attended && self.is_old(&stopped),
+            Event::Deadline => self.is_over(&stopped),
+            _ => false,
+        };
+        assert!(may_stop, "ssh is stopped for {event:?}: {stopped:?}");
+        // It has shown nothing else than that the user is needed.
+        self.wants_login |= is_attended && *event == Event::Deadline;
+        self.end_attempt(stopped.interaction);
+    }
+
+    /// Whether another ssh may be started in its place without harm to its pace.
+    fn is_old(&self, bootstrap: &Bootstrap) -> bool {
+        let age = self.now - bootstrap.since + (self.suspended - bootstrap.suspended);
+        age >= Attempts::SSH
+    }
+
+    /// Whether its time is over.
+    fn is_over(&self, bootstrap: &Bootstrap) -> bool {
+        let age = self.now - bootstrap.since;
+        let stale_since = bootstrap.stale_since;
+        match bootstrap.interaction {
+            Interaction::Attended => {
+                age >= LOGIN_LIMIT || stale_since.is_some_and(|since| self.now - since >= LOGIN_GRACE)
+            }
+            Interaction::Background => {
+                age >= BACKGROUND_LIMIT || (stale_since.is_some() && self.is_old(bootstrap))
+            }
+        }
     }
 
     fn install(&mut self, id: ConnectionId) -> Event {
@@ -117,8 +158,8 @@ impl World {
         };
         self.next_install = Some(Continuity::Kept);
         self.installed = Some(id);
-        self.told_by_ssh = false;
-        self.wants_login = false;
+        self.knows_of_another_machine = false;
+        self.settle();
         Event::Installed(candidate, continuity)
     }
 
@@ -131,11 +172,8 @@ impl World {
                 );
             }
             EndReason::VersionDiffers(_) => {
-                assert!(
-                    matches!(event, Event::Searched(Err(_)) | Event::PipeTried(Err(_))),
-                    "{event:?}"
-                );
-                assert!(self.told_by_ssh, "an unauthenticated host ended the session");
+                let is_by_ssh = matches!(event, Event::PipeTried(Err(PipeFailure { version: Some(_) })));
+                assert!(is_by_ssh, "{event:?} may be forged");
             }
         }
         self.ended = Some(reason);
@@ -161,18 +199,28 @@ impl World {
         let is_bare = self.bare_since.is_some_and(|since| self.now - since > MOVE);
         assert!(is_outage || is_late || !is_bare, "nothing carries the session");
         assert!(self.open.keys().eq(&self.installed), "connections are left open");
+        let is_for_the_user = self.wants_login || self.wants_to_log_in;
         if state == State::LoginNeeded {
-            let is_logging_in = self.bootstrap == Some(Interaction::Attended);
-            assert!(self.wants_login || is_logging_in, "nobody is needed");
+            assert!(is_for_the_user || self.is_logging_in(), "nobody is needed");
         } else if is_outage {
-            assert!(!self.wants_login, "the user is needed");
+            assert!(!is_for_the_user, "the user is needed");
+        }
+        assert_eq!(
+            self.supervisor.is_logging_in(),
+            is_outage && (self.is_logging_in() || self.wants_to_log_in)
+        );
+        if let Some(bootstrap) = self.bootstrap {
+            let limit = match bootstrap.interaction {
+                Interaction::Attended => LOGIN_LIMIT,
+                Interaction::Background => BACKGROUND_LIMIT,
+            };
+            assert!(is_late || self.now - bootstrap.since <= limit, "ssh has no limit");
         }
         self.check_that_something_is_scheduled(is_outage);
     }
 
     fn check_that_something_is_scheduled(&self, is_outage: bool) {
-        let deadline = self.supervisor.deadline();
-        let goes_on = deadline.is_some() || self.bootstrap.is_some();
+        let goes_on = self.supervisor.deadline().is_some();
         let Some((_, current)) = self.current() else {
             return assert!(goes_on, "nothing is scheduled while nothing carries the session");
         };
