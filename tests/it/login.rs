@@ -184,6 +184,20 @@ fn a_passphrase_is_asked_for_when_the_user_wants_it_and_streams_wait_for_that() 
 }
 
 #[test]
+fn a_login_is_asked_for_where_ssh_is_told_to_be_quiet() -> Result<()> {
+    if !require::lab() {
+        return Ok(());
+    }
+    let lab = Lab::builder().topology(Topology::Direct).up()?;
+    let config = lab.laptop().run("cat .ssh/config")?;
+    lab.laptop()
+        .write(".ssh/config", format!("LogLevel QUIET\n{config}"))?;
+    lab.laptop().lock_key(SECRET)?;
+    is_brought_back_by_its_user(&lab, PASSPHRASE)?;
+    lab.down()
+}
+
+#[test]
 fn a_password_is_asked_for_when_the_user_wants_it_and_streams_wait_for_that() -> Result<()> {
     if !require::lab() {
         return Ok(());

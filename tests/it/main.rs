@@ -12,6 +12,7 @@ mod lab;
 mod local;
 mod login;
 mod moving;
+mod own_ssh;
 mod pull;
 mod structure;
 mod troubles;

@@ -87,6 +87,7 @@ pub(crate) async fn establish(
     };
     let admitted = identity.fingerprint();
     let here = Here {
+        state_dir: client.folders.state.clone(),
         runtime_dir: client.folders.runtime.clone(),
         terminal: client.terminal,
     };

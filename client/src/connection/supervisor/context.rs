@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::{
     action::{Action, Scope},
     event::Paths,
-    policy::{HELD_KEY, LONGEST_PAUSE, SHORT_LIFE, SHORT_LIVES},
+    policy::{ASKED_APART, HELD_KEY, LONGEST_PAUSE, SHORT_LIFE, SHORT_LIVES},
 };
 use crate::{connection::backoff::Attempts, status::Loss};
 
@@ -22,6 +22,8 @@ pub(super) struct Context {
     short_lives: u32,
     /// When the user last pressed Enter in an outage.
     asked: Option<Instant>,
+    /// When ssh was last started because of that.
+    asked_ssh: Option<Instant>,
     /// The last failure that the user was told.
     noted: Option<String>,
     /// Why open streams were reset in the last outage, if they were.
@@ -39,6 +41,7 @@ impl Context {
             pace: Attempts::new(Attempts::SSH),
             short_lives: 0,
             asked: None,
+            asked_ssh: None,
             noted: None,
             loss: None,
             actions: Vec::new(),
@@ -99,6 +102,17 @@ impl Context {
     /// When ssh may start that is wanted in `after`.
     pub(super) fn ssh_at(&self, after: Duration) -> Instant {
         self.now + after.max(self.pace.wait(self.now))
+    }
+
+    /// When ssh may start that the user asks for.
+    pub(super) fn asked_ssh_at(&self) -> Instant {
+        self.asked_ssh
+            .map_or(self.now, |last| self.now.max(last + ASKED_APART))
+    }
+
+    /// ssh starts because the user asked for it.
+    pub(super) fn asked_ssh(&mut self) {
+        self.asked_ssh = Some(self.now);
     }
 
     /// Whether Enter is a new wish, and not the same key still held down.

@@ -35,3 +35,9 @@ pub(super) const SUSPECT: Duration = Duration::from_secs(5);
 /// Enter pressed again within this time is the same wish: a key that is held down repeats several times a second, after
 /// 0.25 to 1 s.
 pub(super) const HELD_KEY: Duration = Duration::from_secs(1);
+
+/// Least time between two starts of ssh that Enter leads to: sshd penalises who comes too often.
+pub(super) const ASKED_APART: Duration = Duration::from_secs(3);
+
+/// ssh in the background that has run for longer may hang, and Enter starts another one in its place.
+pub(super) const HANGS: Duration = Duration::from_secs(10);

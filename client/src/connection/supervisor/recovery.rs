@@ -6,7 +6,7 @@ use super::{
     action::{Action, Scope},
     context::Context,
     event::{Paths, Refusal},
-    policy::{LOGIN_AGAIN, PIPE_HEAD_START, REFUSED_AGAIN, SSH_AFTER_CHANGE},
+    policy::{HANGS, LOGIN_AGAIN, PIPE_HEAD_START, REFUSED_AGAIN, SSH_AFTER_CHANGE},
 };
 use crate::{
     connection::{backoff::Attempts, bootstrap::Interaction},
@@ -30,8 +30,10 @@ enum Ssh {
     Due(Instant),
     /// It needs the user, and is tried without them at this time.
     LoginNeeded(Instant),
-    /// It runs.
-    Running(Attempt),
+    /// The user asked for it, and it starts at this time.
+    Asked(Attempt, Instant),
+    /// It runs since this time.
+    Running(Attempt, Instant),
 }
 
 /// How ssh runs.
@@ -58,7 +60,7 @@ impl Recovery {
 
     /// Ends the effort, but for the search.
     pub(super) fn stop(mut self, context: &mut Context) {
-        if let Ssh::Running(attempt) = self.ssh {
+        if let Ssh::Running(attempt, _) = self.ssh {
             context.act(Action::StopBootstrap);
             if attempt == Attempt::Attended {
                 context.act(Action::DropSteps);
@@ -71,15 +73,17 @@ impl Recovery {
     pub(super) fn needs_login(&self) -> bool {
         matches!(
             self.ssh,
-            Ssh::LoginNeeded(_) | Ssh::Running(Attempt::WithoutLogin | Attempt::Attended)
+            Ssh::LoginNeeded(_)
+                | Ssh::Asked(Attempt::Attended, _)
+                | Ssh::Running(Attempt::WithoutLogin | Attempt::Attended, _)
         )
     }
 
     /// When ssh is to start.
     pub(super) fn deadline(&self) -> Option<Instant> {
         match self.ssh {
-            Ssh::Due(at) | Ssh::LoginNeeded(at) => Some(at),
-            Ssh::Running(_) => None,
+            Ssh::Due(at) | Ssh::LoginNeeded(at) | Ssh::Asked(_, at) => Some(at),
+            Ssh::Running(..) => None,
         }
     }
 
@@ -100,7 +104,11 @@ impl Recovery {
         match self.ssh {
             Ssh::Due(at) if at <= context.now => self.start(context, Attempt::Background),
             Ssh::LoginNeeded(at) if at <= context.now => self.start(context, Attempt::WithoutLogin),
-            Ssh::Due(_) | Ssh::LoginNeeded(_) | Ssh::Running(_) => {}
+            Ssh::Asked(attempt, at) if at <= context.now => {
+                context.asked_ssh();
+                self.start(context, attempt);
+            }
+            Ssh::Due(_) | Ssh::LoginNeeded(_) | Ssh::Asked(..) | Ssh::Running(..) => {}
         }
     }
 
@@ -110,22 +118,36 @@ impl Recovery {
             Attempt::Background | Attempt::WithoutLogin => Interaction::Background,
             Attempt::Attended => Interaction::Attended,
         }));
-        self.ssh = Ssh::Running(attempt);
+        self.ssh = Ssh::Running(attempt, context.now);
     }
 
-    /// The user wants the connection back: everything is tried at once.
+    /// The user wants the connection back: what is not under way is tried at once, though not more often than ssh can bear.
     pub(super) fn ask(&mut self, context: &mut Context) {
         let needs_login = self.needs_login();
-        self.stop_what_hangs(context);
-        context.search(Scope::Any, Duration::ZERO);
-        if self.ssh != Ssh::Running(Attempt::Attended) {
-            let attempt = if needs_login {
-                Attempt::Attended
-            } else {
-                Attempt::Background
-            };
-            self.start(context, attempt);
+        let is_under_way = match self.ssh {
+            Ssh::Running(Attempt::Attended, _) => true,
+            // It may be about to succeed: another one would begin where it began.
+            Ssh::Running(Attempt::Background, since) => context.now.saturating_duration_since(since) < HANGS,
+            _ => false,
+        };
+        if !is_under_way {
+            self.stop_what_hangs(context);
         }
+        context.search(Scope::Any, Duration::ZERO);
+        if is_under_way {
+            return;
+        }
+        let attempt = if needs_login {
+            Attempt::Attended
+        } else {
+            Attempt::Background
+        };
+        let at = match self.ssh {
+            Ssh::Due(due) => due.min(context.asked_ssh_at()),
+            _ => context.asked_ssh_at(),
+        };
+        self.ssh = Ssh::Asked(attempt, at);
+        self.start_due(context);
     }
 
     /// This machine woke or changed its network: the effort begins anew. What needed the user on another network may not
@@ -133,7 +155,7 @@ impl Recovery {
     pub(super) fn restart(&mut self, context: &mut Context) {
         self.stop_what_hangs(context);
         context.search(Scope::Any, context.pause());
-        if self.ssh != Ssh::Running(Attempt::Attended) {
+        if !matches!(self.ssh, Ssh::Running(Attempt::Attended, _)) {
             self.ssh = Ssh::Due(context.ssh_at(SSH_AFTER_CHANGE));
         }
     }
@@ -141,9 +163,9 @@ impl Recovery {
     /// Stops what goes by the old network or hangs; not a login, in whose middle the user is.
     fn stop_what_hangs(&mut self, context: &mut Context) {
         match self.ssh {
-            Ssh::Running(Attempt::Attended) => return,
-            Ssh::Running(_) => context.act(Action::StopBootstrap),
-            Ssh::Due(_) | Ssh::LoginNeeded(_) => {}
+            Ssh::Running(Attempt::Attended, _) => return,
+            Ssh::Running(..) => context.act(Action::StopBootstrap),
+            Ssh::Due(_) | Ssh::LoginNeeded(_) | Ssh::Asked(..) => {}
         }
         self.stop_pipe(context);
     }
@@ -156,7 +178,7 @@ impl Recovery {
 
     /// ssh has reached the agent: what it told is tried.
     pub(super) fn bootstrapped(&mut self, context: &mut Context, paths: Paths, has_pipe: bool) {
-        let Ssh::Running(_) = self.ssh else { return };
+        let Ssh::Running(..) = self.ssh else { return };
         context.pace.start(context.now);
         context.paths = paths;
         self.told_by_ssh = true;
@@ -171,7 +193,9 @@ impl Recovery {
 
     /// ssh has not reached the agent, and is tried again later.
     pub(super) fn bootstrap_failed(&mut self, context: &mut Context, failure: &Failure) {
-        let Ssh::Running(attempt) = self.ssh else { return };
+        let Ssh::Running(attempt, _) = self.ssh else {
+            return;
+        };
         if attempt == Attempt::Attended {
             context.act(Action::DropSteps);
         }

@@ -26,7 +26,7 @@ use proptest::{
 
 use super::{
     Continuity, DetachReason, Event, Paths, Scope,
-    policy::{LOGIN_AGAIN, MOVE, SHORT_LIFE},
+    policy::{ASKED_APART, LOGIN_AGAIN, MOVE, SHORT_LIFE},
 };
 use crate::{
     connection::{backoff::Attempts, paths::Rank},
@@ -271,6 +271,8 @@ proptest! {
         world.pass(SHORT_LIFE);
         let before = world.bootstraps;
         world.hold_enter(30, Duration::from_millis(33));
+        // At once, unless the user has just done so.
+        world.pass(ASKED_APART);
         prop_assert_eq!(world.bootstraps, before + 1);
         prop_assert_eq!(world.state(), State::LoginNeeded);
         world.next_install = Some(Continuity::Kept);

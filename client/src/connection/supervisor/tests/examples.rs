@@ -212,17 +212,44 @@ fn another_network_may_need_no_login() {
 }
 
 #[test]
-fn enter_starts_ssh_at_once_instead_of_what_may_hang_and_once_while_it_is_held() {
+fn enter_lets_ssh_go_on_that_may_be_about_to_succeed_and_replaces_one_that_hangs() {
     let mut rig = Rig::detached(DetachReason::Lost);
     assert_eq!(rig.on_deadline(), [BACKGROUND]);
+    for _ in 0..4 {
+        rig.now += Duration::from_secs(2);
+        assert_eq!(rig.on(Event::UserAsked), [Action::StopSearch, AT_ONCE]);
+    }
+    rig.now += Duration::from_secs(2);
     let anew = [Action::StopBootstrap, Action::StopSearch, AT_ONCE, BACKGROUND];
     assert_eq!(rig.on(Event::UserAsked), anew);
     for _ in 0..100 {
         rig.now += Duration::from_millis(500);
-        assert_eq!(rig.on(Event::UserAsked), []);
+        assert_eq!(rig.on(Event::UserAsked), [], "the key is held");
     }
+}
+
+#[test]
+fn enter_starts_ssh_at_once_and_then_every_few_seconds_at_most() {
+    let mut rig = Rig::detached(DetachReason::Lost);
+    rig.on_deadline();
+    rig.ssh_fails(Kind::Unreachable);
     rig.now += Duration::from_secs(1);
-    assert_eq!(rig.on(Event::UserAsked), anew);
+    assert_eq!(
+        rig.on(Event::UserAsked),
+        [Action::StopSearch, AT_ONCE, BACKGROUND]
+    );
+    rig.ssh_fails(Kind::Unreachable);
+    let mut started = 0;
+    for _ in 0..8 {
+        rig.now += Duration::from_secs(1);
+        let due = rig.on(Event::Deadline);
+        let asked = rig.on(Event::UserAsked);
+        if [due, asked].iter().any(|actions| actions.contains(&BACKGROUND)) {
+            started += 1;
+            rig.ssh_fails(Kind::Unreachable);
+        }
+    }
+    assert_eq!(started, 2);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::{
 
 use super::super::{
     Candidate, ConnectionId, Continuity, DetachReason, EndReason, Event, Paths, Refusal, Scope, Supervisor,
-    policy::HELD_KEY,
+    policy::{ASKED_APART, HELD_KEY},
 };
 use crate::{
     connection::{bootstrap::Interaction, paths::Rank},
@@ -56,6 +56,10 @@ pub(super) struct World {
     woke: bool,
     /// When Enter was last pressed in an outage.
     asked: Option<Instant>,
+    /// It was pressed since ssh was last started.
+    wish: bool,
+    /// When ssh was last started because of it.
+    asked_ssh: Option<Instant>,
     /// ssh got there since a connection worked.
     told_by_ssh: bool,
     /// ssh has failed for want of the user, and nothing has changed since.
@@ -91,6 +95,8 @@ impl World {
             last_ssh: None,
             woke: false,
             asked: None,
+            wish: false,
+            asked_ssh: None,
             told_by_ssh: false,
             wants_login: false,
             last_note: None,
@@ -175,6 +181,7 @@ impl World {
         if self.supervisor.outage(self.now).is_some() {
             self.told_by_ssh = false;
             self.wants_login = false;
+            self.wish = false;
         }
         self.tell(Event::Heard(id));
     }
@@ -265,15 +272,19 @@ impl World {
         self.tell(Event::NetworkChanged);
     }
 
-    /// Enter is pressed. A new wish has ssh run from now on at the latest, and the search without a pause.
+    /// Enter is pressed. A new wish has ssh run from now on or soon, and the search without a pause.
     pub(super) fn ask(&mut self) {
         let is_outage = self.supervisor.outage(self.now).is_some();
+        let is_new = self.asked.is_none_or(|asked| self.now - asked >= HELD_KEY);
+        self.wish |= is_outage && is_new;
         self.tell(Event::UserAsked);
+        self.wish &= self.bootstrap.is_none();
         if is_outage && self.ended.is_none() {
-            let is_new = self.asked.is_none_or(|asked| self.now - asked >= HELD_KEY);
             self.asked = Some(self.now);
             if is_new {
-                assert!(self.bootstrap.is_some(), "Enter starts ssh");
+                let soon = self.now + ASKED_APART;
+                let is_soon = self.supervisor.deadline().is_some_and(|at| at <= soon);
+                assert!(self.bootstrap.is_some() || is_soon, "Enter starts ssh");
                 let is_searched = self.search.is_some_and(|search| search.from <= self.now);
                 assert!(is_searched || self.paths.is_empty(), "Enter searches at once");
             }

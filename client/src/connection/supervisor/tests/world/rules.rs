@@ -9,7 +9,7 @@ use crate::{
         bootstrap::Interaction,
         supervisor::{
             Action, Candidate, ConnectionId, Continuity, DetachReason, EndReason, Event, Scope,
-            policy::{HELD_KEY, LONGEST_PAUSE, MOVE, SHORT_LIFE},
+            policy::{ASKED_APART, HANGS, HELD_KEY, LONGEST_PAUSE, MOVE, SHORT_LIFE},
         },
     },
     error::Kind,
@@ -86,10 +86,19 @@ impl World {
             assert!(!is_held, "a key that is held starts ssh more than once");
         }
         let is_in_pace = self.last_ssh.is_none_or(|last| self.now - last >= Attempts::SSH);
-        assert!(is_in_pace || by_user || self.woke, "ssh is started too fast");
-        if interaction == Interaction::Attended {
-            assert!(by_user && self.wants_login, "ssh asks unasked");
+        let is_wished = by_user || self.wish;
+        if is_wished && !is_in_pace && !self.woke {
+            let is_apart = self.asked_ssh.is_none_or(|last| self.now - last >= ASKED_APART);
+            assert!(is_apart, "Enter starts ssh too fast");
         }
+        assert!(is_in_pace || is_wished || self.woke, "ssh is started too fast");
+        if interaction == Interaction::Attended {
+            assert!(is_wished && self.wants_login, "ssh asks unasked");
+        }
+        if is_wished {
+            self.asked_ssh = Some(self.now);
+        }
+        self.wish = false;
         self.bootstrap = Some(interaction);
         self.last_ssh = Some(self.now);
         self.woke = false;
@@ -104,6 +113,11 @@ impl World {
         assert!(
             is_over || (is_stale && !is_attended),
             "ssh is stopped for {event:?}"
+        );
+        let has_run = self.last_ssh.map_or(Duration::ZERO, |last| self.now - last);
+        assert!(
+            *event != Event::UserAsked || self.wants_login || has_run >= HANGS,
+            "Enter stops what may be about to succeed"
         );
         self.owes_steps = is_attended;
     }
@@ -120,6 +134,7 @@ impl World {
         self.installed = Some(id);
         self.told_by_ssh = false;
         self.wants_login = false;
+        self.wish = false;
         Event::Installed(candidate, continuity)
     }
 
