@@ -51,7 +51,7 @@ fn settings_for_every_host_of_the_user_do_not_disturb() -> Result<()> {
         ".ssh/conf.d/habits.conf",
         "Match originalhost gpu exec true\n  ForkAfterAuthentication yes\n  StdinNull yes\n\
          Host *\n  LogLevel DEBUG3\n  RequestTTY force\n  RemoteCommand tmux attach\n  ControlMaster auto\n  \
-         ControlPath ~/.ssh/%C\n  ControlPersist 10m\n  LocalForward 9000 127.0.0.1:9000\n  ExitOnForwardFailure yes\n  \
+         ControlPath ~/.ssh/cm-%n\n  ControlPersist 10m\n  LocalForward 9000 127.0.0.1:9000\n  ExitOnForwardFailure yes\n  \
          PermitLocalCommand yes\n  LocalCommand touch ~/touched\n  VisualHostKey yes\n  SendEnv *\n",
     )?;
     let old = lab.laptop().run("cat .ssh/config")?;

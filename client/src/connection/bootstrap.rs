@@ -204,7 +204,8 @@ impl Bootstrapper {
             needs_gateways: self.route.path == PathChoice::Relay,
             ..SshOptions::new(&self.runtime_dir)
         };
-        Connection::open(&destination, &options, reporter).await
+        // Boxed because it is large.
+        Box::pin(Connection::open(&destination, &options, reporter)).await
     }
 
     /// Starts the agent and the relays in parallel, and collects the UDP paths.

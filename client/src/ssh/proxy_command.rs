@@ -81,8 +81,7 @@ impl Options {
         while let Some(cluster) =
             words.next_if(|word| word.len() > 1 && word.starts_with('-') && word != "--")
         {
-            let mut letters = cluster[1..].char_indices();
-            while let Some((at, letter)) = letters.next() {
+            for (at, letter) in cluster[1..].char_indices() {
                 match letter {
                     'q' | 'v' | 'T' | 'x' | 'a' | 'A' | 'C' | 'n' | 'k' | 'Y' | 'X' => continue,
                     '4' => self.settings.push("AddressFamily=inet".to_owned()),

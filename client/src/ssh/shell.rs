@@ -35,6 +35,9 @@ const ENDS: Duration = Duration::from_secs(5);
 /// How long standard error may stay open after the process has ended.
 const SETTLES: Duration = Duration::from_secs(1);
 
+/// How long a silent shell may take for its last words, once its input was closed.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
 /// Interval of looks at ssh's log.
 const LOOK: Duration = Duration::from_millis(10);
 
@@ -185,6 +188,9 @@ impl Shell {
                 Err(self.process.failure(&printed, Some(nonce)).await)
             }
             Err(NoMarker::Silent(printed)) => {
+                // fish reads everything before it says that it understands nothing.
+                self.end_input();
+                self.process.collected.settle(LAST_WORDS).await;
                 let words = self.process.words();
                 Err(diagnose::silent(
                     self.host(),

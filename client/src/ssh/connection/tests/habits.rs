@@ -154,6 +154,32 @@ async fn a_connection_of_the_users_that_is_of_no_use_is_left_alone() {
 }
 
 #[tokio::test]
+async fn where_one_session_is_allowed_and_the_user_has_it_we_log_in_ourselves() {
+    let Some(mut hosts) = Hosts::new() else { return };
+    let habit = control_path(&hosts);
+    hosts.add("gpu", &habit, "MaxSessions 1");
+    let theirs = Theirs::open(&hosts, "gpu").await;
+    let session = Program::new("ssh")
+        .arg("-F")
+        .arg(&theirs.config)
+        .args(["gpu", "echo at work; cat"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn();
+    let mut session = session.unwrap();
+    let mut said = String::new();
+    let mut output = std::io::BufReader::new(session.stdout.take().unwrap());
+    std::io::BufRead::read_line(&mut output, &mut said).unwrap();
+    assert_eq!(said, "at work\n");
+    let connection = hosts.open(&hosts.options()).await.unwrap();
+    assert_eq!(says(connection.target(), "echo ours").await, "ours");
+    assert_eq!(hosts.logins("gpu"), 2);
+    connection.close().await;
+    drop(session.stdin.take());
+    assert!(session.wait().unwrap().success(), "the user's session goes on");
+}
+
+#[tokio::test]
 async fn settings_for_every_host_neither_change_a_connection_nor_outlive_it() {
     let Some(mut hosts) = Hosts::new() else { return };
     hosts.add(
