@@ -21,23 +21,29 @@ pub struct Resolved {
     pub control_path: Option<PathBuf>,
     /// The name of the host in known_hosts, if it is another one (HostKeyAlias).
     pub host_key_alias: Option<String>,
-    /// All settings: the first value of each, under its name in lower case.
+    /// All settings that ssh prints: the first value of each, under its name in lower case.
     pub(super) settings: BTreeMap<String, String>,
 }
+
+/// Limit of lines that are kept; ssh prints about a hundred.
+const SETTINGS: usize = 256;
 
 impl Resolved {
     /// Parses the output of `ssh -G`. None if host, user or port is missing.
     #[must_use]
     pub fn parse(output: &str) -> Option<Self> {
+        let lines = || output.lines().filter_map(|line| line.trim().split_once(' '));
+        let set = |key: &str| {
+            let value = lines().find(|(k, _)| k.eq_ignore_ascii_case(key));
+            value
+                .map(|(_, value)| value.trim())
+                .filter(|v| !v.is_empty() && !v.eq_ignore_ascii_case("none"))
+        };
         let mut settings = BTreeMap::new();
-        for (key, value) in output.lines().filter_map(|line| line.trim().split_once(' ')) {
+        for (key, value) in lines().take(SETTINGS) {
             let value = || value.trim().to_owned();
             settings.entry(key.to_ascii_lowercase()).or_insert_with(value);
         }
-        let set = |key: &str| {
-            let value = settings.get(key).map(String::as_str);
-            value.filter(|v| !v.is_empty() && !v.eq_ignore_ascii_case("none"))
-        };
         Some(Self {
             hostname: set("hostname")?.to_owned(),
             user: set("user")?.to_owned(),
