@@ -18,15 +18,39 @@ fuzz_target!(|output: &str| {
             proxy_jump,
             proxy_command,
             has_connect_timeout,
+            control_path,
+            host_key_alias,
+            ..
         } = &resolved;
         let shown = |value: &Option<String>| value.clone().unwrap_or_else(|| "none".to_owned());
         let again = format!(
-            "hostname {hostname}\nuser {user}\nport {port}\nproxyjump {}\nproxycommand {}\nconnecttimeout {}\n",
+            "hostname {hostname}\nuser {user}\nport {port}\nproxyjump {}\nproxycommand {}\nconnecttimeout {}\ncontrolpath {}\n\
+             hostkeyalias {}\n",
             shown(proxy_jump),
             shown(proxy_command),
             if *has_connect_timeout { "5" } else { "none" },
+            shown(&control_path.as_ref().map(|path| path.display().to_string())),
+            shown(host_key_alias),
         );
-        assert_eq!(Resolved::parse(&again).as_ref(), Some(&resolved));
+        let again = Resolved::parse(&again).expect("what was parsed is parsed again");
+        assert_eq!(
+            (
+                &again.hostname,
+                &again.user,
+                again.port,
+                again.has_connect_timeout
+            ),
+            (hostname, user, *port, *has_connect_timeout)
+        );
+        assert_eq!(
+            (
+                &again.proxy_jump,
+                &again.proxy_command,
+                &again.control_path,
+                &again.host_key_alias
+            ),
+            (proxy_jump, proxy_command, control_path, host_key_alias)
+        );
     }
     assert!(Resolved::parse(&complete).is_some());
 });

@@ -132,6 +132,20 @@ fn ssh_asks_for_a_passphrase_only_after_enter_and_streams_stay_open_until_then()
 }
 
 #[test]
+fn ssh_asks_for_a_passphrase_after_enter_with_log_level_quiet_too() -> Result<()> {
+    if !require::lab() {
+        return Ok(());
+    }
+    let lab = Lab::builder().topology(Topology::Direct).up()?;
+    let config = lab.laptop().run("cat .ssh/config")?;
+    lab.laptop()
+        .write(".ssh/config", format!("LogLevel QUIET\n{config}"))?;
+    lab.laptop().lock_key(SECRET)?;
+    resumes_after_a_login(&lab, PASSPHRASE)?;
+    lab.down()
+}
+
+#[test]
 fn ssh_asks_for_a_password_only_after_enter_and_streams_stay_open_until_then() -> Result<()> {
     if !require::lab() {
         return Ok(());

@@ -16,6 +16,7 @@ mod local;
 mod login;
 mod machines;
 mod moving;
+mod own_ssh;
 mod pull;
 mod structure;
 mod troubles;

@@ -14,6 +14,14 @@ pub fn lab() -> bool {
     met(lab_problem())
 }
 
+/// For tests of login shells: everything of [`lab`], and the shells.
+///
+/// # Panics
+/// When something is missing and `CI` is `true`.
+pub fn shells() -> bool {
+    lab() && met(missing(&["zsh", "tcsh", "fish"]))
+}
+
 /// For tests whose lab has an engine: the requirements of [`lab`], and dockerd.
 ///
 /// # Panics

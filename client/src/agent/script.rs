@@ -15,9 +15,23 @@ pub(super) fn nonce() -> Result<Nonce, Failure> {
     Nonce::generate().map_err(|e| Failure::new(Kind::Local, "no randomness").because(e))
 }
 
+/// A start-up file that ends in `exec zsh` has zsh read the script in place of the `/bin/sh` that was asked for: with rules
+/// of its own, unless it is told otherwise.
+const AS_SH: &str = "[ -z \"${ZSH_VERSION-}\" ] || emulate sh\n";
+
+/// A shell of another family cannot read the script. csh says so: `$?tcsh` is 1 there, and `0tcsh` elsewhere. Others show
+/// the line that they do not understand. Either way the nonce is among what is printed.
+fn or_name_yourself(nonce: &str) -> String {
+    format!("[ \"$?tcsh\" != 1 ] || echo \"csh {nonce}\"\n")
+}
+
 /// `script`, preceded by assignments of quoted values to variables.
 pub(super) fn with_variables(variables: &[(&str, &str)], script: &str) -> String {
     let mut text = String::with_capacity(script.len() + 512);
+    if let Some((_, nonce)) = variables.iter().find(|(name, _)| *name == "nonce") {
+        text.push_str(&or_name_yourself(nonce));
+    }
+    text.push_str(AS_SH);
     for (name, value) in variables {
         text.push_str(name);
         text.push('=');

@@ -30,6 +30,9 @@ use crate::{
 /// Timeout for one line of the first exchange: a folder may be on a slow network file system.
 const LINE: Duration = Duration::from_secs(30);
 
+/// Limit of lines in a report.
+const LINES: usize = 100;
+
 /// Timeout for the answer of the agent.
 const ANSWER: Duration = Duration::from_secs(30);
 
@@ -106,8 +109,12 @@ async fn look(
     let script = probe::script(&nonce, start, bundle, experience);
     let mut shell = shell::run(host, &script, &nonce).await?;
     let mut report = Report::default();
-    while !report.take(&shell.line(LINE).await?) {}
-    Ok((shell, nonce, report))
+    for _ in 0..LINES {
+        if report.take(&shell.line(LINE).await?) {
+            return Ok((shell, nonce, report));
+        }
+    }
+    Err(invalid(host.name(), "its report has no end"))
 }
 
 /// Whether the file that was found cannot be executed, because it is truncated or its file system is noexec. Exit statuses

@@ -2,6 +2,7 @@
 //! any time, also in the background. The only part of this room that uses ssh.
 
 mod addresses;
+mod refusals;
 mod relays;
 
 use std::{
@@ -20,7 +21,8 @@ use tokio_util::sync::CancellationToken;
 
 use self::{
     addresses::{is_routable, resolved},
-    relays::Relays,
+    refusals::Refusals,
+    relays::{Grace, Relays},
 };
 use super::{
     interaction::Interaction,
@@ -31,7 +33,7 @@ use crate::{
     agent::{Agent, Bundle, Pipe, Prepared, Role, Start, prepare},
     error::{Failure, Kind},
     reporter::{Reporter, Silent},
-    ssh::{Connection, Destination, Local, RemoteHost, SshOptions, resolve},
+    ssh::{Connection, Destination, Local, RemoteHost, SshHost, SshOptions, resolve},
 };
 
 /// A running agent that admits this client.
@@ -62,12 +64,15 @@ pub(crate) struct Bootstrapper {
     terminal: bool,
     bundle: Bundle,
     request: AdmitRequest,
+    refusals: Refusals,
     reporter: Arc<dyn Reporter>,
 }
 
 /// Local inputs of a bootstrap.
 #[derive(Clone, Debug)]
 pub(crate) struct Here {
+    /// Folder for files that are kept from run to run.
+    pub(crate) state_dir: PathBuf,
     /// Private folder for control sockets of ssh.
     pub(crate) runtime_dir: PathBuf,
     /// Whether standard error is a terminal.
@@ -96,6 +101,7 @@ impl Bootstrapper {
         let bundle = bundle(&route)?;
         Ok(Self {
             route,
+            refusals: Refusals::new(&here.state_dir),
             runtime_dir: here.runtime_dir,
             terminal: here.terminal,
             bundle,
@@ -191,9 +197,11 @@ impl Bootstrapper {
         let options = SshOptions {
             terminal: self.terminal && interaction == Interaction::Attended,
             batch: interaction == Interaction::Background,
+            needs_gateways: self.route.path == PathChoice::Relay,
             ..options(&self.route, &self.runtime_dir)
         };
-        Connection::open(&destination, &options, reporter).await
+        // Boxed because it is large.
+        Box::pin(Connection::open(&destination, &options, reporter)).await
     }
 
     /// Starts the agent and the relays in parallel, and collects the UDP paths.
@@ -212,17 +220,20 @@ impl Bootstrapper {
             },
             required: self.route.path == PathChoice::Relay,
             grace: match interaction {
-                Interaction::Attended => Duration::from_secs(20),
-                // Open forwarded connections are waiting.
-                Interaction::Background => Duration::from_secs(1),
+                Interaction::Attended => Grace::ATTENDED,
+                Interaction::Background => Grace::BACKGROUND,
             },
+            refusals: &self.refusals,
             bundle: &self.bundle,
             reporter,
         };
         if relays.required && relays.gateways.is_empty() {
-            return Err(Failure::new(Kind::Usage, "there is no jump host for a relay")
-                .because(format!("{} is reached without a jump host", self.route.target))
-                .hint("omit --path, or give a jump host with -J"));
+            return Err(no_jump_host(ssh.target()));
+        }
+        if ssh.passes_gateways() && self.route.path == PathChoice::Auto {
+            notes.push(
+                "no relay: your open ssh connection leads past the jump hosts, where a login would have to ask you".into(),
+            );
         }
         let start = Start {
             role: Role::Serve,
@@ -276,7 +287,7 @@ impl Bootstrapper {
         };
         // Without jump hosts, packets can go where ssh goes. With them, the target's own address may still be reachable (over
         // a VPN), but its name may be known only to a jump host.
-        let straight = ssh.gateways().is_empty();
+        let straight = ssh.is_straight();
         let by_name = if straight || wanted {
             resolved(target, agent.port).await
         } else {
@@ -306,6 +317,18 @@ impl Bootstrapper {
         }
         Ok(found.into_iter().map(Path::Direct).collect())
     }
+}
+
+fn no_jump_host(target: &SshHost) -> Failure {
+    let failure = Failure::new(Kind::Usage, "there is no jump host for a relay").on(target.name());
+    if target.hop().resolved.proxy_command.is_some() {
+        return failure
+            .because("it is reached by a ProxyCommand in which no jump host is recognised")
+            .hint("omit --path, or name the jump host with -J or ProxyJump");
+    }
+    failure
+        .because("it is reached without a jump host")
+        .hint("omit --path, or give a jump host with -J")
 }
 
 fn bundle(route: &Route) -> Result<Bundle, Failure> {

@@ -81,6 +81,7 @@ pub(crate) async fn establish(
     reporter: Arc<dyn Reporter>,
 ) -> Result<Established, Failure> {
     let here = Here {
+        state_dir: client.folders.state.clone(),
         runtime_dir: client.folders.runtime.clone(),
         terminal: client.terminal,
     };

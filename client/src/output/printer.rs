@@ -15,7 +15,7 @@ use super::{
     steps::{self, Steps},
     summary::summary,
     text::clean,
-    writer::{print, say},
+    writer::{is_full, print, say},
 };
 use crate::{
     error::Failure,
@@ -48,6 +48,8 @@ struct Inner {
     /// The last status, once the session is open.
     status: Option<Status>,
     line: Line,
+    /// Lines that were not printed because too many wait for the terminal.
+    left_out: usize,
 }
 
 impl Printer {
@@ -71,6 +73,7 @@ impl Printer {
             steps: Steps::new(),
             status: None,
             line: Line::new(draws),
+            left_out: 0,
         })))
     }
 
@@ -86,7 +89,7 @@ impl Printer {
         inner.step_done(done);
         inner.redraw();
         if inner.json {
-            json::step(&text, host);
+            inner.optional(|_| json::step(&text, host));
         }
     }
 
@@ -105,33 +108,29 @@ impl Printer {
         let line = inner.steps.progress(host, progress, &detail);
         inner.redraw();
         if inner.json {
-            json::progress(progress, host, &detail);
+            inner.optional(|_| json::progress(progress, host, &detail));
         } else if let Some(line) = line.filter(|_| !inner.line.draws() && inner.status.is_none()) {
-            say(&line);
+            inner.optional(|_| say(&line));
         }
     }
 
     /// Prints a note.
     pub(crate) fn note(&self, text: &str) {
         let text = clean(text);
-        let inner = &mut *self.inner();
-        if inner.json {
-            json::message("note", &text);
-        } else {
-            inner.say_above(&format!("  {text}"));
-        }
+        self.inner().optional(|inner| inner.note(&text));
     }
 
     /// Prints a warning.
     pub(crate) fn warning(&self, text: &str) {
         let text = clean(text);
-        let inner = &mut *self.inner();
-        if inner.json {
-            json::message("warning", &text);
-        } else {
-            let word = inner.colour("33;1", "warning:");
-            inner.say_above(&format!("{word} {text}"));
-        }
+        self.inner().optional(|inner| {
+            if inner.json {
+                json::message("warning", &text);
+            } else {
+                let word = inner.colour("33;1", "warning:");
+                inner.say_above(&format!("{word} {text}"));
+            }
+        });
     }
 
     /// All steps are complete.
@@ -286,8 +285,36 @@ impl Reporter for Printer {
 }
 
 impl Inner {
-    fn step_done(&self, done: Option<steps::Done>) {
-        let Some(done) = done else { return };
+    /// Prints something that another machine can bring about as often as it likes, unless too much waits to be read.
+    fn optional(&mut self, print: impl FnOnce(&Self)) {
+        if is_full() {
+            self.left_out = self.left_out.saturating_add(1);
+            return;
+        }
+        match std::mem::take(&mut self.left_out) {
+            0 => {}
+            count => self.note(&format!(
+                "{count} lines were left out, because nothing was read here"
+            )),
+        }
+        print(self);
+    }
+
+    fn note(&self, text: &str) {
+        if self.json {
+            json::message("note", text);
+        } else {
+            self.say_above(&format!("  {text}"));
+        }
+    }
+
+    fn step_done(&mut self, done: Option<steps::Done>) {
+        if let Some(done) = done {
+            self.optional(|inner| inner.print_step(&done));
+        }
+    }
+
+    fn print_step(&self, done: &steps::Done) {
         if self.json {
             json::step_done(&done.text, &done.host, done.took);
             return;
@@ -332,6 +359,33 @@ impl Inner {
             format!("\x1b[{code}m{text}\x1b[0m")
         } else {
             text.to_owned()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::writer;
+
+    #[test]
+    fn what_another_machine_prints_without_end_waits_in_bounded_memory() {
+        for json in [false, true] {
+            let printer = Printer::plain(json);
+            writer::flush();
+            let full = writer::pretend_full();
+            let before = writer::queued();
+            for _ in 0..1000 {
+                printer.note("more");
+                printer.warning("more");
+                printer.begin("gpu", "more");
+                printer.end("gpu");
+            }
+            assert!(writer::queued() <= before, "nothing more waits");
+            assert!(printer.inner().left_out >= 4000 - 1000);
+            drop(full);
+            printer.note("after");
+            assert_eq!(printer.inner().left_out, 0, "what was left out is told");
         }
     }
 }

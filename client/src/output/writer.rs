@@ -18,6 +18,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Queue length above which lines that will be redrawn anyway are skipped.
 const CROWDED: usize = 100;
 
+/// Bytes in the queue above which [`is_full`].
+const FULL: usize = 1 << 20;
+
 /// An entry of the queue.
 enum Piece {
     Output(String),
@@ -27,6 +30,9 @@ enum Piece {
 
 /// Length of the queue.
 static QUEUED: AtomicUsize = AtomicUsize::new(0);
+
+/// Bytes in the queue.
+static WAITING: AtomicUsize = AtomicUsize::new(0);
 
 /// The queue. Without [`flush`] its content is lost when the process exits.
 static QUEUE: LazyLock<Sender<Piece>> = LazyLock::new(|| {
@@ -40,12 +46,21 @@ static QUEUE: LazyLock<Sender<Piece>> = LazyLock::new(|| {
 
 fn write_all(pieces: &Receiver<Piece>) {
     while let Ok(piece) = pieces.recv() {
+        let length = piece.length();
         piece.write();
         QUEUED.fetch_sub(1, Ordering::Relaxed);
+        WAITING.fetch_sub(length, Ordering::Relaxed);
     }
 }
 
 impl Piece {
+    fn length(&self) -> usize {
+        match self {
+            Self::Output(text) | Self::Error(text) => text.len(),
+            Self::Written(_) => 0,
+        }
+    }
+
     /// Writes it in one piece. Errors are ignored: nobody could be told.
     fn write(self) {
         match self {
@@ -67,11 +82,20 @@ impl Piece {
 }
 
 fn put(piece: Piece) {
+    let length = piece.length();
     QUEUED.fetch_add(1, Ordering::Relaxed);
+    WAITING.fetch_add(length, Ordering::Relaxed);
     if let Err(mpsc::SendError(piece)) = QUEUE.send(piece) {
         piece.write();
         QUEUED.fetch_sub(1, Ordering::Relaxed);
+        WAITING.fetch_sub(length, Ordering::Relaxed);
     }
+}
+
+/// Whether so much waits for a terminal that accepts nothing that what another machine can have printed at will is to be
+/// left out.
+pub(super) fn is_full() -> bool {
+    WAITING.load(Ordering::Relaxed) > FULL
 }
 
 /// Writes `text` to standard output.
@@ -96,6 +120,9 @@ struct Log;
 
 impl Write for Log {
     fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        if is_full() {
+            return Ok(text.len());
+        }
         error(String::from_utf8_lossy(text).into_owned());
         Ok(text.len())
     }
@@ -133,4 +160,23 @@ pub(super) fn say(line: &str) {
 /// Prints one line on standard output.
 pub(super) fn print(line: &str) {
     output(format!("{line}\n"));
+}
+
+/// Has the queue look full until the result is dropped.
+#[cfg(test)]
+pub(super) fn pretend_full() -> impl Drop {
+    struct Full;
+    impl Drop for Full {
+        fn drop(&mut self) {
+            WAITING.fetch_sub(FULL + 1, Ordering::Relaxed);
+        }
+    }
+    WAITING.fetch_add(FULL + 1, Ordering::Relaxed);
+    Full
+}
+
+/// Entries of the queue.
+#[cfg(test)]
+pub(super) fn queued() -> usize {
+    QUEUED.load(Ordering::Relaxed)
 }

@@ -1,7 +1,11 @@
-//! Resolves the chain of jump hosts to a target: follows ProxyJump as ssh does, so that each host can be connected to in
-//! turn.
+//! Resolves the chain of jump hosts to a target: follows ProxyJump as ssh does, and a ProxyCommand that is a jump in other
+//! words, so that each host can be connected to in turn.
 
-use super::{Destination, config::Resolved};
+use super::{
+    Destination,
+    config::Resolved,
+    proxy_command::{self, Pass},
+};
 use crate::error::{Failure, Kind};
 
 /// One host of a chain.
@@ -11,8 +15,19 @@ pub(crate) struct Hop {
     pub(crate) destination: Destination,
     /// Its settings in ssh's configuration.
     pub(crate) resolved: Resolved,
-    /// Options of the command line (`KEY=VALUE`) that apply to it: as with ssh, they apply to the last hop only.
+    /// Options of the command line (`KEY=VALUE`) that apply to it: as with ssh, those of the user to the last hop only, and
+    /// those of a ProxyCommand to the hop that it names.
     pub(crate) options: Vec<String>,
+    /// How the hop before passes the connection on to it.
+    pub(crate) pass: Pass,
+}
+
+/// A host that is to be looked up.
+struct Next {
+    destination: Destination,
+    /// The part of a ProxyJump list before it: it replaces the host's own ProxyJump.
+    through: Vec<Destination>,
+    options: Vec<String>,
 }
 
 /// Limit of hosts in a chain.
@@ -31,15 +46,15 @@ pub(crate) fn chain(
     resolve: &mut Resolve<'_>,
 ) -> Result<Vec<Hop>, Failure> {
     let mut from_target = Vec::new();
-    let mut next = Some((target.clone(), Vec::new()));
-    while let Some((destination, through)) = next {
-        let options = if from_target.is_empty() { options } else { &[] };
-        let hop = look_up(destination, &through, options, resolve)?;
-        let jumps = match &hop.resolved.proxy_jump {
-            _ if !through.is_empty() => through,
-            Some(list) => jumps(&expanded(list, &hop)).map_err(|e| refused(target, e))?,
-            None => Vec::new(),
-        };
+    let mut next = Some(Next {
+        destination: target.clone(),
+        through: Vec::new(),
+        options: options.to_vec(),
+    });
+    while let Some(host) = next {
+        let through = host.through.clone();
+        let mut hop = look_up(host, resolve)?;
+        next = before(&mut hop, through).map_err(|e| refused(target, e))?;
         let seen = from_target.iter().any(|other: &Hop| is_same(other, &hop));
         from_target.push(hop);
         if seen {
@@ -54,30 +69,56 @@ pub(crate) fn chain(
                 format!("more than {LONGEST} hosts: {}", route(&from_target)),
             ));
         }
-        next = split_last(jumps);
     }
     from_target.reverse();
     Ok(from_target)
 }
 
-/// `through` is the part of a ProxyJump list before this host: it replaces the host's own ProxyJump.
-fn look_up(
-    destination: Destination,
-    through: &[Destination],
-    options: &[String],
-    resolve: &mut Resolve<'_>,
-) -> Result<Hop, Failure> {
+fn look_up(host: Next, resolve: &mut Resolve<'_>) -> Result<Hop, Failure> {
     let mut asked = Vec::new();
-    if !through.is_empty() {
-        let list: Vec<_> = through.iter().map(Destination::written).collect();
+    if !host.through.is_empty() {
+        let list: Vec<_> = host.through.iter().map(Destination::written).collect();
         asked.push(format!("ProxyJump={}", list.join(",")));
     }
-    asked.extend_from_slice(options);
-    let resolved = resolve(&destination, &asked)?;
+    asked.extend_from_slice(&host.options);
+    let resolved = resolve(&host.destination, &asked)?;
     Ok(Hop {
-        destination,
+        destination: host.destination,
         resolved,
-        options: options.to_vec(),
+        options: host.options,
+        pass: Pass::Forward,
+    })
+}
+
+/// The host before `hop`, which passes connections on to it.
+fn before(
+    hop: &mut Hop,
+    through: Vec<Destination>,
+) -> Result<Option<Next>, super::destination::BadDestination> {
+    let jumps = match &hop.resolved.proxy_jump {
+        _ if !through.is_empty() => through,
+        Some(list) => jumps(&expanded(list, hop))?,
+        None => return Ok(by_command(hop)),
+    };
+    Ok(split_last(jumps).map(|(destination, through)| Next {
+        destination,
+        through,
+        options: Vec::new(),
+    }))
+}
+
+/// The host that a ProxyCommand goes through.
+fn by_command(hop: &mut Hop) -> Option<Next> {
+    if hop.resolved.setting("proxyusefdpass") == Some("yes") {
+        return None;
+    }
+    let command = hop.resolved.proxy_command.as_ref()?;
+    let jump = proxy_command::jump(command, |text| expanded(text, hop))?;
+    hop.pass = jump.pass;
+    Some(Next {
+        destination: jump.destination,
+        through: Vec::new(),
+        options: jump.options,
     })
 }
 
@@ -147,14 +188,16 @@ mod tests {
                 .iter()
                 .find_map(|o| o.strip_prefix("ProxyJump=").map(str::to_owned));
             let configured = config.iter().find(|(host, _)| *host == destination.host());
+            let configured = asked.or_else(|| configured.map(|(_, jump)| (*jump).to_owned()));
+            let is_command = |jump: &String| jump.starts_with("ssh ");
             Ok(Resolved {
-                hostname: format!("{}.example", destination.host()),
                 user: destination.user().unwrap_or("ana").to_owned(),
-                port: destination.port().unwrap_or(22),
-                proxy_jump: asked.or_else(|| configured.map(|(_, jump)| (*jump).to_owned())),
-                proxy_command: None,
-                host_key_alias: None,
-                has_connect_timeout: false,
+                proxy_jump: configured.clone().filter(|jump| !is_command(jump)),
+                proxy_command: configured.filter(is_command),
+                ..Resolved::of(
+                    &format!("{}.example", destination.host()),
+                    destination.port().unwrap_or(22),
+                )
             })
         }
     }
@@ -186,7 +229,7 @@ mod tests {
 
     #[test]
     fn hosts_are_in_the_order_of_connecting() {
-        let cases: [Case; 7] = [
+        let cases: [Case; 9] = [
             (&[("gpu", "%r@gw-%n:2%p")], &[], &["ana@gw-gpu:222", "gpu"]),
             (&[], &[], &["gpu"]),
             (&[("gpu", "gw")], &[], &["gw", "gpu"]),
@@ -203,6 +246,13 @@ mod tests {
                 &["ssh://y:1", "u@b:2222", "gpu"],
             ),
             (&[("gpu", "a"), ("z", "y")], &["ProxyJump=z"], &["y", "z", "gpu"]),
+            // A ProxyCommand that is a jump, and one behind it.
+            (&[("gpu", "ssh -W %h:%p %r@gw")], &[], &["ana@gw", "gpu"]),
+            (
+                &[("gpu", "ssh gw nc %h %p"), ("gw", "x")],
+                &[],
+                &["x", "gw", "gpu"],
+            ),
         ];
         for (config, options, want) in cases {
             assert_eq!(names(config, options).unwrap(), want, "{config:?}");
@@ -233,12 +283,8 @@ mod tests {
                 let asked = options.iter().find_map(|o| o.strip_prefix("ProxyJump="));
                 Ok(Resolved {
                     hostname: destination.host().to_owned(),
-                    user: "u".to_owned(),
-                    port: destination.port().unwrap_or(22),
                     proxy_jump: Some(asked.unwrap_or(jump).to_owned()),
-                    proxy_command: None,
-                    host_key_alias: None,
-                    has_connect_timeout: false,
+                    ..Resolved::of("h", destination.port().unwrap_or(22))
                 })
             });
             if let Ok(hops) = hops {

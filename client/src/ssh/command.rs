@@ -5,56 +5,43 @@ use std::ffi::OsString;
 use super::{
     chain::Hop,
     options::SshOptions,
-    socket::{Socket, without_tokens},
+    overruled,
+    proxy_command::{Pass, command_to},
+    socket::{LogFile, Socket, without_tokens},
 };
-
-/// A master connection only multiplexes sessions and forwards connections to the next host. It has no shell of its own
-/// (a gateway may forbid one), and ignores whatever the user's configuration would forward, run or keep.
-const CONNECTION: [&str; 11] = [
-    "ControlPersist=no",
-    "ForwardAgent=no",
-    "ForwardX11=no",
-    "ClearAllForwardings=yes",
-    "ExitOnForwardFailure=no",
-    "PermitLocalCommand=no",
-    "RemoteCommand=none",
-    "RequestTTY=no",
-    "Tunnel=no",
-    "ServerAliveInterval=15",
-    "ServerAliveCountMax=4",
-];
 
 /// In the background ssh fails where it would ask.
 const BATCH: [&str; 1] = ["BatchMode=yes"];
 
-/// Timeout in seconds, unless the user's configuration sets one.
-const CONNECT_TIMEOUT: &str = "ConnectTimeout=15";
-
-/// The same in the background.
-const BATCH_CONNECT_TIMEOUT: &str = "ConnectTimeout=10";
-
 /// Shell script that runs ssh until its standard input, a pipe from this process, is closed: however this process ends,
-/// ssh ends too. In the subshell, `$$` is the pid of the shell, which `exec` replaces by ssh.
+/// ssh ends too. In the subshell, `$$` is the pid of the shell, which `exec` replaces by ssh. A line says that ssh has
+/// ended by itself, and that the pid may be another process's.
 pub(super) const HELD: &str = "exec 3<&0
-(while read -r line; do :; done; kill $$) <&3 3<&- >/dev/null 2>&1 &
+(read -r line || kill $$) <&3 3<&- >/dev/null 2>&1 &
 exec \"$@\" </dev/null 3<&-";
 
 /// As [`HELD`], but in a new session if `setsid` exists: neither ssh nor the user's ProxyCommand can open the terminal.
 pub(super) const HELD_APART: &str = "exec 3<&0
-(while read -r line; do :; done; kill $$) <&3 3<&- >/dev/null 2>&1 &
+(read -r line || kill $$) <&3 3<&- >/dev/null 2>&1 &
 command -v setsid >/dev/null 2>&1 && set -- setsid \"$@\"
 exec \"$@\" </dev/null 3<&-";
+
+/// What [`HELD`] is told once ssh has ended.
+pub(super) const HAS_ENDED: &[u8] = b"\n";
+
+/// Where a master connection writes its log: its standard output, which is for nothing else.
+const LOG: &str = "/dev/stdout";
 
 /// Environment variable that keeps ssh from asking in a window (ssh(1)).
 pub(super) const NO_WINDOWS: (&str, &str) = ("SSH_ASKPASS_REQUIRE", "never");
 
-/// Arguments that print the settings for a host (`ssh -G`).
+/// Arguments that print the settings for a host (`ssh -G`). `-N`: with ForkAfterAuthentication ssh wants a command, or none.
 pub(super) fn configuration(
     options: &SshOptions,
     asked: &[String],
     destination: &super::Destination,
 ) -> Vec<OsString> {
-    let mut arguments = vec!["-G".into()];
+    let mut arguments = vec!["-G".into(), "-N".into()];
     arguments.extend(file(options));
     arguments.extend(settings(asked));
     arguments.extend(destination.arguments().into_iter().map(OsString::from));
@@ -74,6 +61,8 @@ pub(super) fn connection(
         "-T".into(),
         "-S".into(),
         socket.escaped().into(),
+        "-E".into(),
+        LOG.into(),
     ];
     arguments.extend(file(options));
     // ssh uses the first value of each option: these must come before the user's.
@@ -83,26 +72,46 @@ pub(super) fn connection(
             "ProxyUseFdpass=no".to_owned(),
         ]));
     }
-    arguments.extend(settings(&CONNECTION));
+    arguments.extend(settings(&overruled::options(&hop.resolved)));
     if options.batch {
         arguments.extend(settings(&BATCH));
     }
-    if !hop.resolved.has_connect_timeout {
-        arguments.extend(settings(&[if options.batch {
-            BATCH_CONNECT_TIMEOUT
-        } else {
-            CONNECT_TIMEOUT
-        }]));
+    if let Some(seconds) = connect_timeout(options.batch, hop, previous.is_some()) {
+        arguments.extend(settings(&[format!("ConnectTimeout={seconds}")]));
     }
     arguments.extend(settings(&hop.options));
     arguments.extend(hop.destination.arguments().into_iter().map(OsString::from));
     Some(arguments)
 }
 
-/// Arguments of a shell over the master connection `socket`.
-pub(super) fn shell(hop: &Hop, socket: &Socket) -> Vec<OsString> {
+/// Timeout in seconds for a host to answer, once it is connected to. None: as the user has set it, or no limit. A
+/// ProxyCommand takes the time that it takes: it may wake a machine, or ask the user.
+fn connect_timeout(batch: bool, hop: &Hop, is_through: bool) -> Option<u32> {
+    let resolved = &hop.resolved;
+    match (is_through, batch) {
+        _ if resolved.has_connect_timeout => None,
+        (false, _) if resolved.proxy_command.is_some() => None,
+        (false, false) => Some(30),
+        (false, true) => Some(10),
+        // The gateway has a limit of its own for the connection, and says when it is reached.
+        (true, false) => Some(120),
+        (true, true) => Some(30),
+    }
+}
+
+/// Arguments of a shell over the master connection `socket`, with ssh's own messages in `log`.
+pub(super) fn shell(hop: &Hop, socket: &Socket, log: &LogFile) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = over(socket).into_iter().map(OsString::from).collect();
+    arguments.extend(["-o", "LogLevel=DEBUG", "-E"].map(OsString::from));
+    arguments.push(log.path().into());
     arguments.extend(["-T", "--", &hop.resolved.hostname, "/bin/sh -s"].map(OsString::from));
+    arguments
+}
+
+/// Arguments that ask whether the master connection `socket` is open.
+pub(super) fn check(hop: &Hop, socket: &Socket) -> Vec<String> {
+    let mut arguments = over(socket);
+    arguments.extend(["-O", "check", "--", &hop.resolved.hostname].map(str::to_owned));
     arguments
 }
 
@@ -110,12 +119,14 @@ pub(super) fn shell(hop: &Hop, socket: &Socket) -> Vec<OsString> {
 fn pass_on(options: &SshOptions, through: &Hop, socket: &Socket, next: &Hop) -> Option<String> {
     let mut words = vec![options.program.to_str()?.to_owned()];
     words.extend(over(socket));
-    words.extend([
-        "-W".to_owned(),
-        format!("[{}]:{}", next.resolved.hostname, next.resolved.port),
-        "--".to_owned(),
-        through.resolved.hostname.clone(),
-    ]);
+    let (name, port) = (&next.resolved.hostname, next.resolved.port);
+    let gateway = through.resolved.hostname.clone();
+    match &next.pass {
+        Pass::Forward => words.extend(["-W".into(), format!("[{name}]:{port}"), "--".into(), gateway]),
+        Pass::Command(command) => {
+            words.extend(["-T".into(), "--".into(), gateway, command_to(command, name, port)]);
+        }
+    }
     let line = shlex::try_join(words.iter().map(String::as_str)).ok()?;
     Some(without_tokens(&line))
 }
@@ -155,16 +166,9 @@ mod tests {
     fn hop(host: &str, hostname: &str) -> Hop {
         Hop {
             destination: Destination::target(host).unwrap(),
-            resolved: Resolved {
-                hostname: hostname.to_owned(),
-                user: "ana".to_owned(),
-                port: 2222,
-                proxy_jump: None,
-                proxy_command: None,
-                host_key_alias: None,
-                has_connect_timeout: false,
-            },
+            resolved: Resolved::of(hostname, 2222),
             options: Vec::new(),
+            pass: Pass::Forward,
         }
     }
 
@@ -190,13 +194,49 @@ mod tests {
                 .unwrap_or_else(|| panic!("{text}"))
         };
         assert_eq!(
-            words[..7],
-            ["-M", "-N", "-T", "-S", "/run/jq/s-1/1", "-F", "my config"]
+            words[..9],
+            [
+                "-M",
+                "-N",
+                "-T",
+                "-S",
+                "/run/jq/s-1/1",
+                "-E",
+                LOG,
+                "-F",
+                "my config"
+            ]
         );
         assert_eq!(words[words.len() - 4..], ["-l", "ana", "--", "gpu"]);
         assert!(at("ForwardAgent=no") < at("ForwardAgent=yes"));
         assert!(at("ProxyCommand=ssh -F /dev/null -S /run/jq/s-1/0 ") < at("ProxyCommand=evil"));
-        assert!(words.contains(&CONNECT_TIMEOUT));
+        assert!(words.contains(&"LogLevel=DEBUG"));
+    }
+
+    #[test]
+    fn a_proxy_command_and_a_gateway_may_take_longer_than_a_host_that_is_asked_directly() {
+        let mut gpu = hop("gpu", "10.0.0.2");
+        assert_eq!(connect_timeout(false, &gpu, false), Some(30));
+        assert!(connect_timeout(false, &gpu, true) > Some(60));
+        gpu.resolved.proxy_command = Some("wake-and-connect %h".to_owned());
+        for batch in [false, true] {
+            assert_eq!(connect_timeout(batch, &gpu, false), None);
+        }
+        gpu.resolved.has_connect_timeout = true;
+        assert_eq!(
+            connect_timeout(false, &gpu, true),
+            None,
+            "the user has said how long"
+        );
+    }
+
+    #[test]
+    fn a_gateway_passes_a_connection_on_as_the_users_proxy_command_has_it() {
+        let mut gpu = hop("gpu", "10.0.0.2");
+        gpu.pass = Pass::Command(["nc", "%h", "%p"].map(str::to_owned).into());
+        let (gw, socket) = (hop("gw", "gw.example"), Socket::from("/run/jq/1"));
+        let line = pass_on(&SshOptions::new("/run/jq"), &gw, &socket, &gpu).unwrap();
+        assert!(line.ends_with("-T -- gw.example 'nc 10.0.0.2 2222'"), "{line}");
     }
 
     #[test]
@@ -217,7 +257,6 @@ mod tests {
         let in_background = arguments(true, &gpu);
         let at = |text: &str| in_background.iter().position(|word| word == text);
         assert!(at("BatchMode=yes").unwrap() < at("BatchMode=no").unwrap());
-        assert!(at(BATCH_CONNECT_TIMEOUT).is_some() && at(CONNECT_TIMEOUT).is_none());
         let attended = arguments(false, &gpu);
         assert!(!attended.iter().any(|word| word == "BatchMode=yes"));
         gpu.resolved.has_connect_timeout = true;
@@ -228,6 +267,42 @@ mod tests {
                 "{own:?}"
             );
         }
+    }
+
+    /// Runs [`HELD`] for a program that has ended, whose pid may be anybody's by now. In place of a signal to it there is a
+    /// file, which this waits for, or for the end of whoever would send the signal.
+    fn is_signalled_after_its_end(told: bool) -> bool {
+        let folder = tempfile::tempdir().unwrap();
+        let signalled = folder.path().join("signalled");
+        let script = HELD.replace("kill $$", "echo $$ >\"$SIGNALLED\"");
+        assert!(script.contains("SIGNALLED"));
+        let mut child = Command::new("/bin/sh")
+            .args(["-c", &script, "ssh", "true"])
+            .env("SIGNALLED", &signalled)
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut hold = child.stdin.take().unwrap();
+        child.wait().unwrap();
+        if told {
+            // Until nobody reads it any more.
+            while std::io::Write::write_all(&mut hold, HAS_ENDED).is_ok() {
+                std::thread::yield_now();
+            }
+            return signalled.exists();
+        }
+        drop(hold);
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        while !signalled.exists() && std::time::Instant::now() < deadline {
+            std::thread::yield_now();
+        }
+        signalled.exists()
+    }
+
+    #[test]
+    fn a_pid_that_may_be_another_process_s_gets_no_signal() {
+        assert!(is_signalled_after_its_end(false), "who holds ssh ends it");
+        assert!(!is_signalled_after_its_end(true));
     }
 
     #[test]
@@ -264,7 +339,8 @@ mod tests {
 
     #[test]
     fn a_shell_uses_the_master_connection_and_nothing_else() {
-        let arguments = shell(&hop("gpu", "10.0.0.2"), &Socket::from("/run/50%/1"));
+        let (socket, log) = (Socket::from("/run/50%/1"), LogFile::from("/run/50%/log"));
+        let arguments = shell(&hop("gpu", "10.0.0.2"), &socket, &log);
         let words = words(&arguments);
         assert_eq!(words[..4], ["-F", "/dev/null", "-S", "/run/50%%/1"]);
         assert!(words.contains(&"ProxyCommand=false") && words.contains(&"ControlMaster=no"));

@@ -1,6 +1,6 @@
 //! This machine as a host, without ssh.
 
-use std::ffi::OsString;
+use std::{ffi::OsString, sync::Arc};
 
 use tokio::process::Command;
 
@@ -54,7 +54,7 @@ impl RemoteHost for Local {
         command
             .args(&self.arguments)
             .envs(self.environment.iter().cloned());
-        Shell::start(self.name(), command)
+        Shell::start(self.name(), command, None, Arc::default())
             .map_err(|e| shell::cannot_start(&self.program.to_string_lossy(), &e))
     }
 }

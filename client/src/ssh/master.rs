@@ -1,162 +1,31 @@
-//! Master connections to the hosts of a chain. The only file that starts ssh.
+//! A master connection of our own: one ssh process, held for as long as this value lives.
 
-use std::{ffi::OsString, io, process::Stdio, sync::Arc, time::Duration};
+use std::{
+    io,
+    os::fd::OwnedFd,
+    process::{ExitStatus, Stdio},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{
-    process::{Child, ChildStdin, Command},
-    task::spawn_blocking,
-    time::{interval, timeout},
+    process::{Child, Command},
+    time::{Instant, interval},
 };
 
 use super::{
-    Destination,
-    chain::{Hop, chain},
+    chain::Hop,
     command,
-    config::Resolved,
-    diagnose::{self, Place},
+    notes::Notes,
     options::SshOptions,
-    shell::{RemoteHost, Shell, cannot_start},
-    socket::{Socket, Sockets},
-    stderr::{Collected, terminal},
+    shell::cannot_start,
+    socket::Socket,
+    stderr::{Collected, Words, terminal},
 };
 use crate::{
     error::{Failure, Kind},
     reporter::Reporter,
 };
-
-/// Master connections to all hosts of a chain, each through the previous one. They end with this process, however it ends.
-pub(crate) struct Connection {
-    hosts: Vec<SshHost>,
-    /// Dropped last: the connections have their sockets there.
-    _sockets: Sockets,
-}
-
-impl Connection {
-    /// Connects to the jump hosts and `target` in order. ssh may ask the user for the password or code of each host, once.
-    ///
-    /// # Errors
-    /// When ssh is missing or refuses its configuration, or when a connection fails; the failure names the host.
-    pub(crate) async fn open(
-        target: &Destination,
-        options: &SshOptions,
-        reporter: &Arc<dyn Reporter>,
-    ) -> Result<Self, Failure> {
-        let hops = resolve(target, options).await?;
-        let sockets = Sockets::create(&options.sockets)?;
-        let mut hosts: Vec<SshHost> = Vec::with_capacity(hops.len());
-        for hop in hops {
-            let socket = sockets.get(hosts.len());
-            reporter.step(hop.destination.written(), "connecting");
-            let prompting = Prompting::begin(reporter, !options.batch);
-            let host = SshHost::open(target, hop, socket, options, hosts.last(), reporter).await?;
-            drop(prompting);
-            reporter.done(host.name());
-            hosts.push(host);
-        }
-        Ok(Self {
-            hosts,
-            _sockets: sockets,
-        })
-    }
-
-    /// The target.
-    #[must_use]
-    pub(crate) fn target(&self) -> &SshHost {
-        &self.hosts[self.hosts.len() - 1]
-    }
-
-    /// The jump hosts in the order of connecting; empty if there are none.
-    #[must_use]
-    pub(crate) fn gateways(&self) -> &[SshHost] {
-        &self.hosts[..self.hosts.len() - 1]
-    }
-}
-
-#[cfg(test)]
-impl Connection {
-    /// The jump hosts and the target.
-    pub(crate) fn hosts(&self) -> &[SshHost] {
-        &self.hosts
-    }
-
-    /// Ends the connections, the last one first, and waits. Dropping does the same without waiting.
-    pub(crate) async fn close(mut self) {
-        while let Some(host) = self.hosts.pop() {
-            host.close().await;
-        }
-    }
-}
-
-/// While it lives, ssh may be asking the user. Dropping it reports the end, also when the wait is cancelled.
-struct Prompting<'a>(&'a dyn Reporter);
-
-impl<'a> Prompting<'a> {
-    fn begin(reporter: &'a Arc<dyn Reporter>, may_ask: bool) -> Self {
-        reporter.prompting(may_ask);
-        Self(&**reporter)
-    }
-}
-
-impl Drop for Prompting<'_> {
-    fn drop(&mut self) {
-        self.0.prompting(false);
-    }
-}
-
-/// The jump hosts and `target` according to ssh's configuration, in the order of connecting.
-///
-/// # Errors
-/// When ssh is missing or refuses its configuration, or when the chain has a loop.
-pub(crate) async fn resolve(target: &Destination, options: &SshOptions) -> Result<Vec<Hop>, Failure> {
-    let (target, options) = (target.clone(), options.clone());
-    let mut asked = options
-        .jump
-        .iter()
-        .map(|jump| format!("ProxyJump={jump}"))
-        .collect::<Vec<_>>();
-    asked.extend_from_slice(&options.options);
-    spawn_blocking(move || {
-        chain(&target, &asked, &mut |host, asked| {
-            configuration(&options, asked, host)
-        })
-    })
-    .await
-    .map_err(|e| Failure::new(Kind::Local, "cannot read ssh's configuration").because(e))?
-}
-
-fn configuration(options: &SshOptions, asked: &[String], host: &Destination) -> Result<Resolved, Failure> {
-    let mut ssh = std::process::Command::new(&options.program);
-    ssh.args(command::configuration(options, asked, host))
-        .stdin(Stdio::null());
-    if options.batch {
-        let (name, value) = command::NO_WINDOWS;
-        ssh.env(name, value);
-    }
-    let output = ssh
-        .output()
-        .map_err(|e| cannot_start(&options.program.to_string_lossy(), &e))?;
-    let resolved = Resolved::parse(&String::from_utf8_lossy(&output.stdout));
-    match resolved {
-        Some(resolved) if output.status.success() => Ok(resolved),
-        _ => {
-            let complaints = String::from_utf8_lossy(&output.stderr);
-            let last = complaints.lines().rfind(|line| !line.trim().is_empty());
-            Err(diagnose::configuration(last.unwrap_or("`ssh -G` gave no answer")).on(host.written()))
-        }
-    }
-}
-
-/// A host with a master connection.
-pub(crate) struct SshHost {
-    hop: Hop,
-    by_hand: String,
-    program: OsString,
-    socket: Socket,
-    connection: Child,
-    /// Standard input of [`command::HELD`]: closing it ends the connection.
-    hold: Option<ChildStdin>,
-    complaints: Collected,
-}
 
 /// Interval of checks for the control socket. Short, because everything waits for it.
 const LOOK: Duration = Duration::from_millis(5);
@@ -164,63 +33,49 @@ const LOOK: Duration = Duration::from_millis(5);
 /// Timeout of a connection in batch mode, including the login.
 const BATCH: Duration = Duration::from_secs(60);
 
+/// The same where a ProxyCommand makes the connection, which may wake a machine.
+const BATCH_BY_PROXY: Duration = Duration::from_secs(180);
+
 /// How long a connection may take to end before it is killed.
+#[cfg(test)]
 const ENDS: Duration = Duration::from_secs(2);
 
-impl SshHost {
-    async fn open(
-        target: &Destination,
-        hop: Hop,
-        socket: Socket,
-        options: &SshOptions,
-        previous: Option<&Self>,
-        reporter: &Arc<dyn Reporter>,
-    ) -> Result<Self, Failure> {
-        let mut host = Self::start(hop, socket, options, previous, reporter)?;
-        let established = if options.batch {
-            match timeout(BATCH, host.established()).await {
-                Ok(established) => established,
-                Err(_) => {
-                    let failure = Failure::new(Kind::Unreachable, "cannot connect")
-                        .on(host.name())
-                        .because(format!("the login took longer than {} s", BATCH.as_secs()));
-                    host.close().await;
-                    return Err(failure);
-                }
-            }
-        } else {
-            host.established().await
-        };
-        if let Err(status) = established {
-            let lines = {
-                host.complaints.settle(Duration::from_secs(1)).await;
-                host.complaints.lines().all()
-            };
-            let said = previous.map(|p| (p.name(), p.complaints.lines().all()));
-            let place = Place {
-                name: host.name(),
-                by_hand: &host.by_hand,
-                hostname: &host.hop.resolved.hostname,
-                through: said.as_ref().map(|(name, lines)| (*name, lines.as_slice())),
-                on_the_way_to: (host.hop.destination != *target).then(|| target.written()),
-            };
-            return Err(diagnose::connection(place, &lines, status));
-        }
-        Ok(host)
-    }
+/// A master connection. Dropping it ends it without waiting.
+pub(super) struct Master {
+    connection: Child,
+    /// Standard input of [`command::HELD`]: closing it ends the connection.
+    pub(super) hold: Option<OwnedFd>,
+    collected: Collected,
+    socket: Socket,
+    limit: Option<Duration>,
+}
 
-    fn start(
-        hop: Hop,
-        socket: Socket,
+/// Why a connection was not established.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum NotEstablished {
+    /// ssh has ended.
+    Ended(Option<ExitStatus>),
+    /// The host prints without end.
+    Endless,
+    /// It took longer than this in batch mode.
+    TooLong(Duration),
+}
+
+impl Master {
+    /// Starts the connection to `hop`, through the master connection `previous` if there is one.
+    ///
+    /// # Errors
+    /// When the local process cannot be started.
+    pub(super) fn start(
+        hop: &Hop,
+        socket: &Socket,
         options: &SshOptions,
-        previous: Option<&Self>,
+        previous: Option<(&Hop, &Socket)>,
         reporter: &Arc<dyn Reporter>,
     ) -> Result<Self, Failure> {
-        let through = previous.map(|p| (&p.hop, &p.socket));
-        let arguments = command::connection(options, &hop, &socket, through).ok_or_else(|| {
+        let arguments = command::connection(options, hop, socket, previous).ok_or_else(|| {
             Failure::new(Kind::Local, "cannot quote a path for ssh").because(socket.path().display())
         })?;
-        let failed = |e: &io::Error| cannot_start("/bin/sh", e);
         let mut command = Command::new("/bin/sh");
         command
             .arg("-c")
@@ -232,93 +87,112 @@ impl SshHost {
             .arg("ssh")
             .arg(&options.program)
             .args(arguments);
-        // Not killed on drop: ssh must be able to restore the terminal if it is asking. It ends with its input.
-        command.stdin(Stdio::piped()).stdout(Stdio::null());
         if options.batch {
             let (name, value) = command::NO_WINDOWS;
             command.env(name, value);
         }
-        let seen = if options.terminal && !options.batch {
-            terminal().ok()
-        } else {
-            None
-        };
-        let seen = match seen {
-            Some((theirs, ours)) => {
-                command.stderr(theirs);
-                Some(ours)
-            }
-            None => {
-                command.stderr(Stdio::piped());
-                None
-            }
-        };
-        let mut connection = command.spawn().map_err(|e| failed(&e))?;
-        // The command holds the slave of the pseudo-terminal: while it does, the end of ssh cannot be noticed.
-        drop(command);
-        let hold = connection.stdin.take();
-        let complaints = match (seen, connection.stderr.take()) {
-            (Some(ours), _) => Collected::start(ours, Some(Arc::clone(reporter))),
-            (None, Some(pipe)) => Collected::start(pipe, Some(Arc::clone(reporter))),
-            (None, None) => return Err(failed(&io::Error::other("a pipe is missing"))),
+        let name = hop.destination.written();
+        let notes = Notes::new(Arc::clone(reporter), name, hop.resolved.is_quiet());
+        let (connection, hold, collected) =
+            spawn(command, options, &notes).map_err(|e| cannot_start("/bin/sh", &e))?;
+        let batch = match hop.resolved.proxy_command {
+            Some(_) if previous.is_none() => BATCH_BY_PROXY,
+            _ => BATCH,
         };
         Ok(Self {
-            by_hand: hop.destination.to_string(),
-            hop,
-            program: options.program.clone(),
-            socket,
             connection,
-            hold,
-            complaints,
+            hold: Some(hold),
+            collected,
+            socket: socket.clone(),
+            limit: options.batch.then_some(batch),
         })
     }
 
-    /// Waits until the connection is established; without a limit, because the user may have to answer questions.
-    async fn established(&mut self) -> Result<(), Option<std::process::ExitStatus>> {
+    /// Waits until the connection is established; without a limit unless in batch mode, because the user may have to
+    /// answer questions.
+    ///
+    /// # Errors
+    /// When it will not be.
+    pub(super) async fn established(&mut self) -> Result<(), NotEstablished> {
+        let started = Instant::now();
         let mut look = interval(LOOK);
         loop {
             tokio::select! {
-                status = self.connection.wait() => return Err(status.ok()),
+                status = self.connection.wait() => return Err(NotEstablished::Ended(status.ok())),
                 _ = look.tick() => {
                     if self.socket.path().exists() {
                         return Ok(());
+                    }
+                    if self.collected.are_endless() {
+                        return Err(NotEstablished::Endless);
+                    }
+                    if let Some(limit) = self.limit.filter(|limit| started.elapsed() > *limit) {
+                        return Err(NotEstablished::TooLong(limit));
                     }
                 }
             }
         }
     }
 
-    /// Name or address that ssh connects to.
-    #[must_use]
-    pub(crate) fn hostname(&self) -> &str {
-        &self.hop.resolved.hostname
+    /// What was said so far.
+    pub(super) fn words(&self) -> Words {
+        self.collected.words()
     }
 
-    /// Its destination and settings.
-    #[must_use]
-    pub(crate) fn hop(&self) -> &Hop {
-        &self.hop
+    /// What was said by a connection that has ended.
+    pub(super) async fn last_words(&mut self) -> Words {
+        self.collected.settle(Duration::from_secs(1)).await;
+        self.words()
     }
 
-    async fn close(mut self) {
+    /// Ends the connection, and waits.
+    #[cfg(test)]
+    pub(super) async fn close(mut self) {
         self.hold = None;
-        if timeout(ENDS, self.connection.wait()).await.is_err() {
+        if tokio::time::timeout(ENDS, self.connection.wait()).await.is_err() {
             let _ = self.connection.kill().await;
         }
     }
 }
 
-impl RemoteHost for SshHost {
-    fn name(&self) -> &str {
-        self.hop.destination.written()
-    }
-
-    fn shell(&self) -> Result<Shell, Failure> {
-        let mut command = Command::new(&self.program);
-        command.args(command::shell(&self.hop, &self.socket));
-        Shell::start(self.name(), command).map_err(|e| cannot_start(&self.program.to_string_lossy(), &e))
+impl Drop for Master {
+    fn drop(&mut self) {
+        let has_ended = matches!(self.connection.try_wait(), Ok(Some(_)));
+        if let Some(hold) = self.hold.take().filter(|_| has_ended) {
+            // Its pid may be given to another process from now on. Who would kill it may be gone as well.
+            let _ = rustix::io::write(hold, command::HAS_ENDED);
+        }
     }
 }
 
-#[cfg(test)]
-mod tests;
+fn spawn(
+    mut command: Command,
+    options: &SshOptions,
+    notes: &Notes,
+) -> io::Result<(Child, OwnedFd, Collected)> {
+    // Not killed on drop: ssh must be able to restore the terminal if it is asking. It ends with its input.
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let on_terminal = options.terminal && !options.batch;
+    let seen = match on_terminal.then(terminal) {
+        Some(Ok((theirs, ours))) => {
+            command.stderr(theirs);
+            Some(ours)
+        }
+        _ => {
+            command.stderr(Stdio::piped());
+            None
+        }
+    };
+    let mut connection = command.spawn()?;
+    // The command holds the slave of the pseudo-terminal: while it does, the end of ssh cannot be noticed.
+    drop(command);
+    let missing = || io::Error::other("a pipe is missing");
+    let hold = connection.stdin.take().ok_or_else(missing)?.into_owned_fd()?;
+    let log = Some(connection.stdout.take().ok_or_else(missing)?);
+    let collected = match (seen, connection.stderr.take()) {
+        (Some(ours), _) => Collected::start(ours, log, notes),
+        (None, Some(pipe)) => Collected::start(pipe, log, notes),
+        (None, None) => return Err(missing()),
+    };
+    Ok((connection, hold, collected))
+}

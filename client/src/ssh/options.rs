@@ -20,6 +20,8 @@ pub(crate) struct SshOptions {
     /// Batch mode: ssh fails where it would ask, and after a minute per host. Keys without passphrase and keys of an
     /// ssh-agent work.
     pub(crate) batch: bool,
+    /// Whether all jump hosts have to be connected to, even if a connection that the user has open leads past them.
+    pub(crate) needs_gateways: bool,
 }
 
 impl SshOptions {
@@ -34,6 +36,7 @@ impl SshOptions {
             sockets: sockets.into(),
             terminal: false,
             batch: false,
+            needs_gateways: false,
         }
     }
 }

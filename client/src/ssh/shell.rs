@@ -1,18 +1,29 @@
 //! A running `/bin/sh` on a host: its standard input, output and error, and its process.
 
-use std::{io, process::ExitStatus, process::Stdio, time::Duration};
-
-use jq_common::{
-    bootstrap::{Nonce, NonceScanner, Scan},
-    text,
+use std::{
+    io,
+    process::{ExitStatus, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
+
+use jq_common::bootstrap::{Nonce, NonceScanner, Scan};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     process::{Child, ChildStdin, ChildStdout, Command},
-    time::{Instant, sleep, timeout, timeout_at},
+    time::{Instant, interval, sleep, timeout, timeout_at},
 };
 
-use super::{diagnose, stderr::Collected};
+use super::{
+    diagnose::{self, EndedShell},
+    log::Log,
+    notes::Notes,
+    socket::LogFile,
+    stderr::{Collected, Words},
+};
 use crate::error::{Failure, Kind};
 
 /// Timeout for the first expected output of a shell.
@@ -23,6 +34,12 @@ const ENDS: Duration = Duration::from_secs(5);
 
 /// How long standard error may stay open after the process has ended.
 const SETTLES: Duration = Duration::from_secs(1);
+
+/// How long a silent shell may take for its last words, once its input was closed.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// Interval of looks at ssh's log.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// Limit of a line that a script of this client prints, in bytes.
 const LINE: u64 = 8 * 1024;
@@ -57,13 +74,17 @@ pub(crate) struct Shell {
     input: Option<ChildStdin>,
     output: BufReader<ChildStdout>,
     process: Process,
+    /// Told once a script runs.
+    answered: Arc<AtomicBool>,
 }
 
 /// The local process of a shell, without its input and output. Dropping it kills the process.
 pub(crate) struct Process {
     host: String,
     child: Child,
-    complaints: Collected,
+    collected: Collected,
+    /// ssh's own messages. None: it is reached without ssh.
+    log: Option<LogFile>,
 }
 
 /// Delays before further attempts on a host that refused a session: a host that allows one session at a time may not have
@@ -93,8 +114,13 @@ pub(crate) async fn run(host: &dyn RemoteHost, script: &str, nonce: &Nonce) -> R
 }
 
 impl Shell {
-    /// Starts `command`, which runs a shell on `host`.
-    pub(super) fn start(host: &str, mut command: Command) -> io::Result<Self> {
+    /// Starts `command`, which runs a shell on `host`. If it is an ssh, it writes its own messages to `log`.
+    pub(super) fn start(
+        host: &str,
+        mut command: Command,
+        log: Option<LogFile>,
+        answered: Arc<AtomicBool>,
+    ) -> io::Result<Self> {
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -107,9 +133,15 @@ impl Shell {
             output: BufReader::new(child.stdout.take().ok_or_else(missing)?),
             process: Process {
                 host: host.to_owned(),
-                complaints: Collected::start(child.stderr.take().ok_or_else(missing)?, None),
+                collected: Collected::start(
+                    child.stderr.take().ok_or_else(missing)?,
+                    None::<tokio::io::Empty>,
+                    &Notes::none(),
+                ),
                 child,
+                log,
             },
+            answered,
         })
     }
 
@@ -147,11 +179,45 @@ impl Shell {
         // A write error means that the shell has ended; its output gives the cause.
         let _ = self.write(script.as_bytes()).await;
         match self.marker(nonce).await {
-            Ok(()) => Ok(()),
-            Err(NoMarker::Ended(printed)) => Err(self.failure(&printed).await),
-            Err(NoMarker::Silent(printed)) => Err(diagnose::silent(self.host(), &printed)),
+            Ok(()) => {
+                self.answered.store(true, Ordering::Relaxed);
+                Ok(())
+            }
+            Err(NoMarker::Ended(printed)) => {
+                self.end_input();
+                Err(self.process.failure(&printed, Some(nonce)).await)
+            }
+            Err(NoMarker::Silent(printed)) => {
+                // fish reads everything before it says that it understands nothing.
+                self.end_input();
+                self.process.collected.settle(LAST_WORDS).await;
+                let words = self.process.words();
+                Err(diagnose::silent(
+                    self.host(),
+                    &printed,
+                    &words,
+                    &nonce.to_string(),
+                ))
+            }
             Err(NoMarker::TooLoud(printed)) => Err(diagnose::too_loud(self.host(), &printed)),
         }
+    }
+
+    /// Waits until the host has opened the session: `Some(false)` if it did not, none if it does not say within `limit`.
+    pub(super) async fn is_opened(&mut self, limit: Duration) -> Option<bool> {
+        let mut look = interval(LOOK);
+        let opened = async {
+            loop {
+                look.tick().await;
+                if self.process.words().log.session_opened() {
+                    return true;
+                }
+                if !matches!(self.process.child.try_wait(), Ok(None)) {
+                    return false;
+                }
+            }
+        };
+        timeout(limit, opened).await.ok()
     }
 
     /// Skips the output, such as that of start-up files, up to the line with `nonce`.
@@ -187,23 +253,20 @@ impl Shell {
         let mut line = Vec::new();
         let mut bounded = (&mut self.output).take(LINE);
         match timeout(limit, bounded.read_until(b'\n', &mut line)).await {
-            Err(_) => Err(diagnose::silent(self.host(), "")),
+            Err(_) => Err(diagnose::stuck(self.host(), limit)),
             Ok(Ok(_)) if line.ends_with(b"\n") => {
                 line.pop();
                 Ok(String::from_utf8_lossy(&line).into_owned())
             }
-            Ok(_) => Err(self.failure(&String::from_utf8_lossy(&line)).await),
+            Ok(_) => {
+                self.end_input();
+                Err(self.process.ended_at_work().await)
+            }
         }
     }
 
-    /// Why the shell ended early. `printed` is its unexpected output.
-    pub(crate) async fn failure(&mut self, printed: &str) -> Failure {
-        self.end_input();
-        self.process.failure(printed).await
-    }
-
-    fn was_refused(&self) -> bool {
-        diagnose::is_refused_session(&self.process.complaints.lines().all())
+    pub(super) fn was_refused(&self) -> bool {
+        self.process.words().log.session_refused()
     }
 
     /// The content of standard error as one line, safe to print.
@@ -234,19 +297,40 @@ impl Shell {
 }
 
 impl Process {
-    /// Why the shell ended early. `printed` is its unexpected output. Kills the process if it has not ended.
-    pub(crate) async fn failure(&mut self, printed: &str) -> Failure {
+    /// Why the shell ended although its script was at work.
+    pub(crate) async fn ended_at_work(&mut self) -> Failure {
+        self.failure("", None).await
+    }
+
+    /// Why the shell ended early. `printed` is its unexpected output; `nonce` marks the script that was not seen to run.
+    /// Kills the process if it has not ended.
+    async fn failure(&mut self, printed: &str, nonce: Option<&Nonce>) -> Failure {
         let status = self.exit_status().await;
-        self.complaints.settle(SETTLES).await;
-        let complaints = self.complaints.lines().all();
-        diagnose::shell(&self.host, &complaints, status, &text::one_line(printed, 200))
+        self.collected.settle(SETTLES).await;
+        let nonce = nonce.map(ToString::to_string);
+        let shell = EndedShell {
+            host: &self.host,
+            status,
+            printed,
+            nonce: nonce.as_deref(),
+        };
+        diagnose::ended_shell(shell, &self.words())
+    }
+
+    /// What ssh said, and standard error.
+    fn words(&self) -> Words {
+        let log = match &self.log {
+            Some(log) => Log::from(log.read().as_str()),
+            None => Log::without_ssh(),
+        };
+        self.collected.words().with_log(log)
     }
 
     /// The content of standard error as one line, safe to print.
     async fn last_words(&mut self) -> String {
         self.exit_status().await;
-        self.complaints.settle(SETTLES).await;
-        self.complaints.lines().all().join(" ")
+        self.collected.settle(SETTLES).await;
+        Vec::from(self.collected.words().said).join(" ")
     }
 
     /// Exit status of the local process after its input was closed; None if it had to be killed.

@@ -12,6 +12,7 @@ use jq_common::{
     },
     codec::{self, Frame},
     identity::Identity,
+    login::Login,
     protocol::{
         capabilities::Capabilities,
         exec::{ExecInput, ExecOutput, ExecSpec, TerminalSize},

@@ -241,7 +241,7 @@ async fn a_host_without_a_shell_or_without_linux_is_reported() {
         (
             ["/bin/sh", "-c", "echo git-shell 1.0"],
             Kind::NoShell,
-            "unexpected output instead of a shell: git-shell 1.0",
+            "before it ran anything; the host says: \"git-shell 1.0\"",
         ),
         (["/bin/sh", "-c", "exit 3"], Kind::NoShell, "exit status 3"),
         (["/bin/sh", "-c", "yes"], Kind::NoShell, "it begins with: y y y"),
@@ -301,5 +301,5 @@ async fn a_shell_becomes_a_pipe_and_no_byte_behind_the_answer_is_lost() {
     let ((), read) = tokio::join!(sending, reader.read_to_end(&mut got));
     read.unwrap();
     assert!(got == sent);
-    assert!(process.failure("").await.to_string().contains("gone"));
+    assert!(process.ended_at_work().await.to_string().contains("gone"));
 }

@@ -19,7 +19,7 @@ pub(super) async fn resolved(host: &SshHost, port: u16) -> Result<Vec<SocketAddr
         Failure::new(Kind::UnknownHost, format!("cannot resolve {name}"))
             .on(host.name())
             .because(error)
-            .hint("ssh probably reaches it with a ProxyCommand; use ProxyJump instead")
+            .hint("ssh probably reaches it with a ProxyCommand; name the jump host with -J or ProxyJump instead")
     })?;
     let mut addresses = Vec::new();
     for address in found {

@@ -10,7 +10,7 @@ use jq_common::bootstrap::{AdmitReply, RelayRequest, random};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::addresses::resolved;
+use super::{addresses::resolved, refusals::Refusals};
 use crate::{
     agent::{Bundle, Prepared, Role, prepare},
     connection::paths::{Path, RelayHop},
@@ -24,10 +24,38 @@ pub(super) struct Relays<'a> {
     pub(super) gateways: &'a [SshHost],
     /// Whether the route allows only this path.
     pub(super) required: bool,
-    /// How much longer than the target a jump host may take: the shell of some never answers, and other paths exist.
-    pub(super) grace: Duration,
+    pub(super) grace: Grace,
+    /// Jump hosts that run no commands.
+    pub(super) refusals: &'a Refusals,
     pub(super) bundle: &'a Bundle,
     pub(super) reporter: &'a dyn Reporter,
+}
+
+/// How much longer than the target a jump host may take: other paths exist.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Grace {
+    /// Whose shell has not answered yet. Some never do.
+    silent: Duration,
+    /// Whose shell is at work: the relay may have to be uploaded.
+    at_work: Duration,
+    /// Whether a shell that is silent for so long is taken for one that never answers.
+    is_proof: bool,
+}
+
+impl Grace {
+    /// The user waits for the first connection.
+    pub(super) const ATTENDED: Self = Self {
+        silent: Duration::from_secs(5),
+        at_work: Duration::from_secs(20),
+        is_proof: true,
+    };
+
+    /// Open forwarded connections are waiting.
+    pub(super) const BACKGROUND: Self = Self {
+        silent: Duration::from_secs(1),
+        at_work: Duration::from_secs(1),
+        is_proof: false,
+    };
 }
 
 /// The address of the next hop behind a relay.
@@ -44,26 +72,52 @@ impl Relays<'_> {
         &self,
         has_served: &CancellationToken,
     ) -> Result<Vec<Result<Prepared, Failure>>, Failure> {
-        let one = async |gateway: &SshHost| {
-            let too_late = async {
-                has_served.cancelled().await;
-                sleep(self.grace).await;
-            };
-            let prepared = tokio::select! {
-                prepared = prepare(gateway, Role::Relay, self.bundle, self.reporter) => prepared,
-                () = too_late, if !self.required => Err(too_slow(gateway)),
-            };
-            match prepared {
-                Err(failure) if self.required => Err(failure),
-                prepared => {
-                    if prepared.is_err() {
-                        self.reporter.done(gateway.name());
-                    }
-                    Ok(prepared)
+        let one = async |gateway: &SshHost| match self.prepare_one(gateway, has_served).await {
+            Err(failure) if self.required => Err(failure),
+            prepared => {
+                if prepared.is_err() {
+                    self.reporter.done(gateway.name());
                 }
+                Ok(prepared)
             }
         };
         try_join_all(self.gateways.iter().map(one)).await
+    }
+
+    async fn prepare_one(
+        &self,
+        gateway: &SshHost,
+        has_served: &CancellationToken,
+    ) -> Result<Prepared, Failure> {
+        let has_refused = !self.required && self.refusals.has(gateway);
+        let silent = if has_refused {
+            Duration::ZERO
+        } else {
+            self.grace.silent
+        };
+        let too_late = async {
+            has_served.cancelled().await;
+            sleep(silent).await;
+            if gateway.has_answered() {
+                sleep(self.grace.at_work.saturating_sub(silent)).await;
+            }
+        };
+        let (prepared, is_proven) = tokio::select! {
+            prepared = prepare(gateway, Role::Relay, self.bundle, self.reporter) => (prepared, true),
+            () = too_late, if !self.required => {
+                let failure = if gateway.has_answered() { too_slow(gateway) } else { no_commands(gateway) };
+                (Err(failure), self.grace.is_proof)
+            }
+        };
+        match &prepared {
+            Ok(_) if has_refused => self.refusals.remove(gateway),
+            Err(failure) if failure.kind == Kind::NoShell && has_refused => {
+                return Err(failure.clone().because(REMEMBERED));
+            }
+            Err(failure) if failure.kind == Kind::NoShell && is_proven => self.refusals.add(gateway),
+            _ => {}
+        }
+        prepared
     }
 
     /// Tells each relay, from the last to the first, the address of the next relay or the agent. Returns one path for each
@@ -85,7 +139,7 @@ impl Relays<'_> {
         for (gateway, relay) in self.gateways.iter().zip(prepared).rev() {
             let announced = match relay {
                 Ok(relay) if self.required => announce(relay, gateway, &mut next).await,
-                Ok(relay) => match timeout(self.grace, announce(relay, gateway, &mut next)).await {
+                Ok(relay) => match timeout(self.grace.at_work, announce(relay, gateway, &mut next)).await {
                     Ok(announced) => announced,
                     Err(_) => Err(too_slow(gateway)),
                 },
@@ -99,7 +153,9 @@ impl Relays<'_> {
                 }
                 Err(failure) if self.required => return Err(failure),
                 Err(failure) => {
-                    notes.push(format!("no relay on {}: {}", gateway.name(), reason(&failure)));
+                    if failure.why != REMEMBERED {
+                        notes.push(format!("no relay on {}: {}", gateway.name(), reason(&failure)));
+                    }
                     first = None;
                 }
             }
@@ -127,6 +183,13 @@ impl Relays<'_> {
             }
         }
     }
+}
+
+/// Why a relay is missing for the same reason as before. The user was told then.
+const REMEMBERED: &str = "it has refused commands before";
+
+fn no_commands(gateway: &SshHost) -> Failure {
+    Failure::new(Kind::NoShell, "its shell runs no commands").on(gateway.name())
 }
 
 fn too_slow(gateway: &SshHost) -> Failure {

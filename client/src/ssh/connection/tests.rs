@@ -1,15 +1,22 @@
 //! Tests with real sshds on the loopback, each with its own keys and home. They need no privileges.
 
+mod habits;
 mod hosts;
+mod words;
 
 use std::{
     fs::{self, Permissions},
     os::unix::fs::PermissionsExt,
 };
 
+use tokio::time::interval;
+
 use self::hosts::{Heard, Hosts};
 use super::*;
 use crate::agent::{Agent, Bundle, Role, prepare};
+
+/// Interval of looks at what is waited for.
+const LOOK: Duration = Duration::from_millis(5);
 
 async fn says(host: &SshHost, script: &str) -> String {
     let mut shell = host.shell().unwrap();
@@ -96,7 +103,7 @@ async fn a_connection_ends_with_whoever_holds_it() {
     shell.write(b"echo here; cat\n").await.unwrap();
     assert_eq!(shell.line(Duration::from_secs(20)).await.unwrap(), "here");
     // As the kernel does when this process is killed.
-    connection.hosts[0].hold = None;
+    connection.hosts[0].master.as_mut().unwrap().hold = None;
     let failure = timeout(Duration::from_secs(20), shell.line(Duration::from_secs(20)))
         .await
         .unwrap()
@@ -226,8 +233,7 @@ async fn the_failing_host_of_a_chain_is_named() {
 #[tokio::test]
 async fn messages_and_prompts_of_ssh_are_reported() {
     let Some(mut hosts) = Hosts::new() else { return };
-    fs::write(hosts.path("banner"), "Authorised \x1b[31musers only\n").unwrap();
-    let banner = format!("Banner {}/banner", hosts.folder.path().display());
+    let banner = hosts.banner("Authorised \x1b[31musers only\n");
     hosts.add("gpu", "LogLevel INFO", &banner);
     let heard = Arc::new(Heard::default());
     let reporter: Arc<dyn Reporter> = heard.clone();
@@ -236,7 +242,7 @@ async fn messages_and_prompts_of_ssh_are_reported() {
         .await
         .unwrap();
     let has = |text: &str| heard.0.lock().unwrap().iter().any(|line| line.starts_with(text));
-    until("the banner was shown", || has("notice: Authorised ")).await;
+    until("the banner was shown", || has("notice: gpu says: Authorised ")).await;
     let all = heard.0.lock().unwrap().clone();
     assert!(all.iter().all(|line| !line.contains('\x1b')), "{all:?}");
     let asking: Vec<_> = all.iter().filter(|line| !line.starts_with("notice")).collect();

@@ -107,6 +107,17 @@ impl Hosts {
         self.config += &format!("Host {name}\n  Port {port}\n  {client}\n");
     }
 
+    /// Settings of an sshd whose banner is `text`.
+    pub(super) fn banner(&self, text: &str) -> String {
+        fs::write(self.path("banner"), text).unwrap();
+        format!("Banner {}/banner", self.folder.path().display())
+    }
+
+    /// Lets nobody in any more who is not in yet.
+    pub(super) fn close_doors(&self) {
+        fs::write(self.path("authorized"), "").unwrap();
+    }
+
     pub(super) fn log(&self, name: &str) -> String {
         fs::read_to_string(self.path(&format!("log-{name}"))).unwrap()
     }
@@ -134,6 +145,17 @@ impl Hosts {
         Connection::open(&Destination::target("gpu").unwrap(), options, &reporter).await
     }
 
+    /// As [`Self::open`], with everything that is reported.
+    pub(super) async fn open_and_hear(
+        &self,
+        options: &SshOptions,
+    ) -> (Result<Connection, Failure>, Arc<Heard>) {
+        let heard = Arc::new(Heard::default());
+        let reporter: Arc<dyn Reporter> = heard.clone();
+        let opened = Connection::open(&Destination::target("gpu").unwrap(), options, &reporter).await;
+        (opened, heard)
+    }
+
     pub(super) async fn fails(&self, options: &SshOptions) -> Failure {
         let failure = self.open(options).await.err().unwrap();
         assert!(
@@ -141,6 +163,12 @@ impl Hosts {
             "a socket is left"
         );
         failure
+    }
+}
+
+impl Heard {
+    pub(super) fn all(&self) -> Vec<String> {
+        self.0.lock().unwrap().clone()
     }
 }
 
