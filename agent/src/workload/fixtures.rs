@@ -13,6 +13,7 @@ pub(crate) fn host() -> HostContext {
         gid: 1235,
         user: "ada".into(),
         path: "/nonexistent".into(),
+        shell: None,
         docker_host: None,
         docker_config: None,
         xdg_runtime_dir: None,
@@ -52,6 +53,7 @@ pub(crate) fn spec() -> WorkloadSpec {
         workdir: None,
         shm_size: None,
         user: None,
+        entrypoint: None,
         jupyter: JupyterKind::Lab,
     }
 }

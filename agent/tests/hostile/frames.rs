@@ -39,6 +39,7 @@ fn spec(random: &mut Random) -> WorkloadSpec {
         workdir: None,
         shm_size: None,
         user: None,
+        entrypoint: None,
         jupyter: JupyterKind::Lab,
     }
 }

@@ -273,6 +273,7 @@ fn process() -> WorkloadSpec {
         workdir: None,
         shm_size: None,
         user: None,
+        entrypoint: None,
         jupyter: JupyterKind::None,
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -26,14 +27,15 @@ pub async fn run(
         .run_until_cancelled(connecting)
         .await
         .unwrap_or_else(|| Err(Failure::interrupted()))?;
-    // The browser may read the file at any time while the session runs.
-    let mut page = None;
+    // Its page is removed when it was read, or with the session.
+    let mut page = JoinSet::new();
     session
         .run(stop, |opened| {
             printer.opened(opened);
-            if let Some(url) = opened.url.as_ref().filter(|_| settings.browser) {
+            if let Some(url) = opened.browser_url.as_ref().filter(|_| settings.browser) {
                 let plan = &settings.session;
-                page = browser::open(&plan.folders.state, &plan.name, url, printer);
+                let opened = browser::open(&plan.folders.state, &plan.name, url, printer);
+                opened.map(|opened| page.spawn(opened.remove_once_read()));
             }
         })
         .await
