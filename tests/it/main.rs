@@ -8,6 +8,7 @@ mod endings;
 mod faults;
 mod forwards;
 mod gpus;
+mod jupyter;
 mod lab;
 mod local;
 mod login;
