@@ -48,23 +48,18 @@ fn answers(lab: &Lab, ready: &Ready) -> Result<()> {
     Ok(())
 }
 
-/// What a process of the container whose command line contains `name` has in its environment.
+/// What the processes of the container whose command lines contain `name` have in their environment.
 fn environment(lab: &Lab, container: &str, name: &str) -> Result<String> {
-    let look = format!(
-        "for p in /proc/[0-9]*; do \
-           if tr '\\0' ' ' <$p/cmdline 2>/dev/null | grep -q -- {name}; then \
-             case $p in /proc/$$) ;; *) tr '\\0' '\\n' <$p/environ ;; esac; \
-           fi; \
-         done"
-    );
-    lab.docker([
-        "exec",
-        "--user",
-        "0",
-        "--privileged",
-        container,
-        "sh",
-        "-c",
-        &look,
-    ])
+    let processes = lab.docker(["top", container, "-eo", "pid,args"])?;
+    let pids = processes
+        .lines()
+        .filter(|line| line.contains(name))
+        .filter_map(|line| line.split_whitespace().next());
+    let mut found = String::new();
+    for pid in pids {
+        // One that has just ended has none.
+        let environ = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        found.push_str(&String::from_utf8_lossy(&environ).replace('\0', "\n"));
+    }
+    Ok(found)
 }

@@ -26,6 +26,10 @@ c.IdentityProvider.token = "theirs"
 c.PasswordIdentityProvider.token = "theirs"
 c.PasswordIdentityProvider.hashed_password = "argon2:theirs"
 c.PasswordIdentityProvider.password_required = True
+c.ServerApp.authorizer_class = "no.such.Authorizer"
+c.ServerApp.websocket_url = "wss://theirs"
+c.ServerApp.preferred_dir = c.FileContentsManager.preferred_dir = "/opt"
+c.ServerApp.tornado_settings = {"headers": {"Access-Control-Allow-Origin": "*"}}
 "#;
 
 #[test]
@@ -112,7 +116,8 @@ fn any_kind_of_entry_point_comes_to_jupyter() -> Result<()> {
     };
     for (name, entry, left_out) in [
         ("shell", r#"["/bin/bash"]"#, false),
-        ("login", r#"["bash", "-lc"]"#, false),
+        // Debian's profile sets another PATH.
+        ("login", r#"["bash", "-lc"]"#, true),
         (
             "wrapper",
             r#"["bash", "-c", "export ACTIVATED=by-entry-point; exec \"$@\"", "--"]"#,
@@ -175,7 +180,10 @@ fn any_kind_of_entry_point_comes_to_jupyter() -> Result<()> {
         ],
     )?;
     let failure = refused.failure()?;
-    ensure!(failure.all_words().contains("serve"), "{failure:#?}");
+    ensure!(
+        failure.what.contains("`serve`") && failure.hint.contains("--entrypoint"),
+        "{failure:#?}"
+    );
     lab.down()
 }
 

@@ -120,7 +120,7 @@ unset JUPYTER_TOKEN JUPYTER_PASSWORD JUPYTER_PORT JUPYTER_PORT_RETRIES
 export JUPYTER_TOKEN_FILE="$token" JUPYTER_CONFIG_PATH="$private${JUPYTER_CONFIG_PATH:+:$JUPYTER_CONFIG_PATH}"
 configure() {
     (umask 077 && printf '%s\n' \
-        'import os' \
+        'import os, sys' \
         'from copy import deepcopy' \
         "$@" \
         'c = get_config()' \
@@ -128,12 +128,20 @@ configure() {
         '    token = file.read().strip()' \
         'app = c[App.__name__]' \
         "app.local_hostnames = [\"localhost\", \"$host\"]" \
-        'app.login_handler_class, app.ssl_options = login, {}' \
+        'app.login_handler_class, app.ssl_options, app.tornado_settings = login, {}, {}' \
+        'app.websocket_url = ""' \
+        'for word in sys.argv:' \
+        '    name, _, root = word.partition("=")' \
+        '    if name.endswith((".root_dir", ".notebook_dir")):' \
+        '        c.FileContentsManager.root_dir, c.FileContentsManager.preferred_dir = root, ""' \
+        '        if major > 0:' \
+        '            app.preferred_dir = root' \
         'if major < 2:' \
         '    app.token, app.password, app.password_required = token, "", False' \
         'else:' \
         '    # An identity provider has the token, and the settings of before are warned of.' \
         '    app.identity_provider_class = "jupyter_server.auth.identity.PasswordIdentityProvider"' \
+        '    app.authorizer_class = "jupyter_server.auth.authorizer.AllowAllAuthorizer"' \
         '    for provider in c.IdentityProvider, c.PasswordIdentityProvider:' \
         '        provider.token, provider.hashed_password, provider.password_required = token, "", False' \
         'def update_config(self, config, before=App.update_config):' \

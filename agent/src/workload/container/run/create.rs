@@ -191,7 +191,7 @@ impl Run<'_> {
                     ));
                 }
                 EngineError::CommandMissing(why) if self.spec.jupyter != JupyterKind::None => {
-                    return Err(causes::missing(self.spec.jupyter, &spec.image, &why));
+                    return Err(command_missing(self.spec.jupyter, &spec, image, &why));
                 }
                 error => return Err(failure::engine("cannot start the container", &error)),
             }
@@ -275,5 +275,20 @@ impl Run<'_> {
     async fn list(&self, id: &str, path: &str) -> Result<Option<String>, EngineError> {
         let list = self.engine.read(id, path).await?;
         Ok(list.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+    }
+}
+
+/// The failure when a container has no program to start: Jupyter's, or the entry point's before it.
+fn command_missing(kind: JupyterKind, spec: &ContainerSpec, image: &ImageFacts, why: &str) -> Failure {
+    let entrypoint = spec.entrypoint.as_ref().unwrap_or(&image.entrypoint);
+    let program = entrypoint.first().filter(|program| *program != "/bin/sh");
+    match program {
+        Some(program) if why.contains(&**program) => fail(
+            FailureKind::CommandMissing,
+            format!("`{}` cannot start its entry point `{program}`", spec.image),
+            why,
+            "`--entrypoint PROGRAM` names another program of the image, and `--entrypoint \"\"` leaves it out",
+        ),
+        _ => causes::missing(kind, &spec.image, why),
     }
 }

@@ -235,7 +235,18 @@ impl Run<'_> {
         let entrypoint = image
             .filter(|_| self.spec.entrypoint.is_none())
             .map(|image| image.entrypoint);
-        remedy(&entrypoint.unwrap_or_default(), log, report.uid.is_some())
+        let reached = report.uid.is_some() && !self.is_hidden(container, &report).await;
+        remedy(&entrypoint.unwrap_or_default(), log, reached)
+    }
+
+    /// Whether the image's own PATH leads to a `jupyter`, and that of its entry point does not: a login shell sets another.
+    async fn is_hidden(&self, container: &ContainerState, report: &Report) -> bool {
+        let Some(lacks) = &report.lacks_jupyter_in else {
+            return false;
+        };
+        let mut others = self.path(container).await;
+        others.retain(|folder| !lacks.contains(folder));
+        matches!(self.jupyter_in(container, &others).await, Ok(Some(_)))
     }
 
     /// What the program that starts Jupyter has reported in a container of ours; empty when it was not reached.

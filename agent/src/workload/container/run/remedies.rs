@@ -5,7 +5,7 @@ use jq_common::protocol::workload::Failure;
 /// One thing to do differently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Remedy {
-    /// The image's entry point did not run our command: leave it out.
+    /// The image's entry point did not run our command, or not where Jupyter is: leave it out.
     WithoutEntryPoint,
     /// The image's own way to become the caller is not allowed here: be the caller from the start.
     AsCaller,
@@ -16,7 +16,7 @@ impl Remedy {
     pub(crate) fn note(self, failure: &Failure) -> String {
         match self {
             Self::WithoutEntryPoint => format!(
-                "the image's entry point did not run the command that it was given ({}), so it is left out; \
+                "the image's entry point does not lead to Jupyter ({}), so it is left out; \
                  `--entrypoint` names another",
                 failure.why
             ),
