@@ -216,6 +216,7 @@ pub fn host_context(run_dir: &Path, umask: Option<u32>) -> io::Result<HostContex
         gid: rustix::process::getegid().as_raw(),
         user: user.unwrap_or_else(|| uid.to_string()),
         path: value("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into()),
+        shell: path("SHELL"),
         docker_host: value("DOCKER_HOST").and_then(|host| host.into_string().ok()),
         docker_config: path("DOCKER_CONFIG"),
         xdg_runtime_dir: path("XDG_RUNTIME_DIR"),

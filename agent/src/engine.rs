@@ -164,6 +164,8 @@ pub(crate) struct ImageFacts {
     pub(crate) command: Vec<String>,
     /// `WORKDIR`; empty when it is `/`.
     pub(crate) workdir: String,
+    /// Folders that are volumes of their own in each container (`VOLUME`).
+    pub(crate) volumes: Vec<String>,
     /// Its labels.
     pub(crate) labels: BTreeMap<String, String>,
 }

@@ -21,7 +21,7 @@ struct TailLines {
 
 impl Tail {
     /// Number of lines kept.
-    const LINES: usize = 64;
+    const LINES: usize = 1000;
     /// Number of bytes kept of each line.
     const LINE: usize = 2000;
 
@@ -82,15 +82,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_last_lines_of_a_long_file_are_its_last_lines() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("log");
+        let lines: Vec<String> = (0..100_000).map(|n| format!("line {n}")).collect();
+        std::fs::write(&file, lines.join("\n")).unwrap();
+        assert_eq!(tail_of_file(&file, 2), ["line 99998", "line 99999"]);
+    }
+
+    #[test]
     fn a_tail_keeps_the_last_lines_and_bounds_them() {
         let tail = Tail::default();
-        for n in 0..200 {
+        for n in 0..2000 {
             tail.write(format!("line {n}\n\n").as_bytes());
         }
         tail.write(b"un");
         tail.write(b"finished");
-        assert_eq!(tail.last(2), ["line 199", "unfinished"]);
+        assert_eq!(tail.last(2), ["line 1999", "unfinished"]);
         tail.write(&vec![b'x'; 1_000_000]);
-        assert!(tail.last(100).iter().all(|line| line.len() <= Tail::LINE + 10));
+        assert!(tail.last(10_000).iter().all(|line| line.len() <= Tail::LINE + 10));
     }
 }

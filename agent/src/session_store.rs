@@ -3,7 +3,7 @@
 //! Files have mode 0600 and are replaced atomically.
 
 use std::{
-    fs::{self, File},
+    fs::{self, DirEntry, File},
     io,
     path::{Path, PathBuf},
 };
@@ -36,8 +36,11 @@ pub(crate) struct ProcessRecord {
     pub(crate) pid: u32,
     /// Start time in the kernel's ticks since boot; together with the pid it identifies a process.
     pub(crate) start_time: u64,
-    /// The port it listens on.
+    /// The port it listens on; 0 when it listens on the socket of its session. Builds before sockets know no other.
     pub(crate) port: u16,
+    /// The Unix socket it listens on; none when it listens on a port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) socket: Option<PathBuf>,
     /// `lab` or `notebook`.
     #[serde(default)]
     pub(crate) verb: String,
@@ -45,6 +48,55 @@ pub(crate) struct ProcessRecord {
     #[serde(default)]
     pub(crate) workdir: String,
 }
+
+/// A Jupyter that was started beside the own command of a container.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct BesideRecord {
+    /// The container's full id.
+    pub(crate) container: String,
+    /// When the run of the container began that it was started in.
+    pub(crate) started_at: String,
+    /// The port it listens on; 0 when it listens on a Unix socket.
+    pub(crate) port: u16,
+    /// Its private folder in the container, with the socket; empty when it listens on a port.
+    #[serde(default)]
+    pub(crate) folder: String,
+    /// The Python that runs it; empty when it listens on a port.
+    #[serde(default)]
+    pub(crate) python: String,
+    /// Its token. A secret.
+    pub(crate) token: String,
+}
+
+impl std::fmt::Debug for BesideRecord {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BesideRecord")
+            .field("container", &self.container)
+            .field("port", &self.port)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Whose token it is. Each container and each start of a process gets another one: what learns it may belong to anybody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TokenOf {
+    /// Of the session's own container.
+    Container,
+    /// Of the session's process.
+    Process,
+}
+
+impl TokenOf {
+    fn kind(self) -> &'static str {
+        match self {
+            Self::Container => "container-token",
+            Self::Process => "process-token",
+        }
+    }
+}
+
+/// What the names of records of a [`BesideRecord`] contain after the session, before the container's id.
+const BESIDE: &str = "beside-";
 
 /// Held while a session's workload is being started.
 pub(crate) struct SessionLock(#[expect(dead_code, reason = "the lock goes with the file")] File);
@@ -66,33 +118,95 @@ impl SessionStore {
         .await
     }
 
-    /// The session's token; creates it on first use.
-    pub(crate) async fn token(&self, session: &str) -> io::Result<String> {
-        let (store, path) = (self.clone(), self.token_file(session));
-        run_blocking(move || store.read_or_create_token(&path)).await
+    /// Makes a token and keeps it as the one of `of`.
+    pub(crate) async fn new_token(&self, session: &str, of: TokenOf) -> io::Result<String> {
+        let (store, path) = (self.clone(), self.token_file(session, of));
+        run_blocking(move || {
+            let token = fresh_token()?;
+            store.write(&path, token.as_bytes())?;
+            Ok(token)
+        })
+        .await
     }
 
-    fn read_or_create_token(&self, path: &Path) -> io::Result<String> {
-        match fs::read_to_string(path) {
-            // An empty token would disable Jupyter's authentication.
-            Ok(token) if is_token(&token) => return Ok(token),
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
+    /// The token of `of`. None when there is none, or when it is damaged: an empty one would disable authentication.
+    pub(crate) async fn token(&self, session: &str, of: TokenOf) -> Option<String> {
+        match read_token(self.token_file(session, of)).await {
+            None => self.token_of_before(session).await,
+            token => token,
         }
-        let token = random_hex::<24>()?;
-        self.write(path, token.as_bytes())?;
-        Ok(token)
     }
 
-    /// The file that holds the session's token, without a newline.
-    pub(crate) fn token_file(&self, session: &str) -> PathBuf {
-        self.file(session, "token")
+    /// The one token that a session had in earlier builds, for all that it started.
+    pub(crate) async fn token_of_before(&self, session: &str) -> Option<String> {
+        read_token(self.file(session, "token")).await
     }
 
-    /// The file that a process of the session writes its output to.
+    /// The file that holds the token of `of`, without a newline.
+    pub(crate) fn token_file(&self, session: &str, of: TokenOf) -> PathBuf {
+        self.file(session, of.kind())
+    }
+
+    /// The socket of a process of the session.
+    pub(crate) fn socket_file(&self, session: &str) -> PathBuf {
+        self.file(session, "sock")
+    }
+
+    /// The file that a process of the session writes its output to, and that keeps the output of what failed to start.
     pub(crate) fn log_file(&self, session: &str) -> PathBuf {
         self.file(session, "log")
+    }
+
+    /// Keeps the output of what failed to start. Returns where.
+    pub(crate) async fn keep_log(&self, session: &str, lines: Vec<String>) -> io::Result<PathBuf> {
+        let (store, path) = (self.clone(), self.log_file(session));
+        run_blocking(move || {
+            store.write(&path, (lines.join("\n") + "\n").as_bytes())?;
+            Ok(path)
+        })
+        .await
+    }
+
+    /// The Jupyter that this session started beside the own command of the container with this id.
+    pub(crate) async fn beside(&self, session: &str, container: &str) -> Option<BesideRecord> {
+        let record: BesideRecord = read(self.beside_file(session, container)).await?;
+        (record.container == container && is_token(&record.token)).then_some(record)
+    }
+
+    pub(crate) async fn set_beside(&self, session: &str, record: &BesideRecord) -> io::Result<()> {
+        let path = self.beside_file(session, &record.container);
+        self.write_record(path, record).await
+    }
+
+    /// All containers beside whose own command this session started a Jupyter.
+    pub(crate) async fn all_beside(&self, session: &str) -> Vec<String> {
+        let (dir, prefix) = (self.dir.clone(), format!("{session}.{BESIDE}"));
+        let list = move || {
+            let entries = fs::read_dir(dir)?.flatten();
+            let is_beside = |entry: &DirEntry| entry.file_name().to_string_lossy().starts_with(&prefix);
+            let records = entries.filter(is_beside).filter_map(|entry| {
+                let record: BesideRecord = serde_json::from_slice(&fs::read(entry.path()).ok()?).ok()?;
+                Some(record.container)
+            });
+            Ok::<_, io::Error>(records.collect())
+        };
+        run_blocking(list).await.unwrap_or_default()
+    }
+
+    /// Forgets the Jupyter beside the own command of a container that is gone.
+    pub(crate) async fn forget_beside(&self, session: &str, container: &str) {
+        let path = self.beside_file(session, container);
+        // Fails only when it is forgotten already.
+        let _ = run_blocking(move || fs::remove_file(path)).await;
+    }
+
+    fn beside_file(&self, session: &str, container: &str) -> PathBuf {
+        let id: String = container
+            .chars()
+            .filter(char::is_ascii_alphanumeric)
+            .take(16)
+            .collect();
+        self.file(session, &format!("{BESIDE}{id}"))
     }
 
     pub(crate) async fn container(&self, session: &str) -> Option<ContainerRecord> {
@@ -132,117 +246,20 @@ async fn read<T: DeserializeOwned>(path: PathBuf) -> Option<T> {
     serde_json::from_slice(&content).ok()
 }
 
+/// A token. None when it is missing or damaged.
+async fn read_token(path: PathBuf) -> Option<String> {
+    let token = run_blocking(move || fs::read_to_string(path)).await.ok()?;
+    is_token(&token).then_some(token)
+}
+
+/// A new random token.
+pub(crate) fn fresh_token() -> io::Result<String> {
+    random_hex::<24>()
+}
+
 fn is_token(text: &str) -> bool {
     text.len() >= 32 && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }
 
 #[cfg(test)]
-mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
-    use super::*;
-    use crate::golden::{Golden, pretty};
-
-    #[tokio::test]
-    async fn a_sessions_token_is_kept_and_private() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = SessionStore::new(dir.path());
-        let token = store.token("a").await.unwrap();
-        assert_eq!(store.token("a").await.unwrap(), token);
-        assert_ne!(store.token("b").await.unwrap(), token);
-        assert!(is_token(&token));
-        let file = store.token_file("a");
-        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
-        let folder = fs::metadata(file.parent().unwrap()).unwrap();
-        assert_eq!(folder.permissions().mode() & 0o777, 0o700);
-    }
-
-    #[tokio::test]
-    async fn only_one_agent_at_a_time_starts_a_session() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = SessionStore::new(dir.path());
-        let first = store.try_lock("a").await.unwrap();
-        assert!(first.is_some());
-        assert!(store.try_lock("b").await.unwrap().is_some());
-        assert!(store.try_lock("a").await.unwrap().is_none());
-        drop(first);
-        assert!(store.try_lock("a").await.unwrap().is_some());
-    }
-
-    #[tokio::test]
-    async fn an_empty_token_is_replaced() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = SessionStore::new(dir.path());
-        store.token("a").await.unwrap();
-        fs::write(store.token_file("a"), "").unwrap();
-        assert!(is_token(&store.token("a").await.unwrap()));
-    }
-
-    #[tokio::test]
-    async fn records_are_read_back_and_damaged_ones_are_ignored() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = SessionStore::new(dir.path());
-        assert_eq!(store.container("a").await, None);
-        let record = ContainerRecord {
-            nonce: "n".into(),
-            id: Some("i".into()),
-        };
-        store.set_container("a", &record).await.unwrap();
-        assert_eq!(store.container("a").await, Some(record));
-        fs::write(store.file("a", "container"), "junk").unwrap();
-        assert_eq!(store.container("a").await, None);
-    }
-
-    #[test]
-    fn records_are_what_their_golden_files_say() {
-        let container = ContainerRecord {
-            nonce: "0123456789abcdef".to_owned(),
-            id: Some("fedcba9876543210".to_owned()),
-        };
-        let process = ProcessRecord {
-            pid: 4242,
-            start_time: 77_777,
-            port: 8888,
-            verb: "lab".to_owned(),
-            workdir: "/home/ada".to_owned(),
-        };
-        let text = |record: Vec<u8>| pretty(&record);
-        let mut golden = Golden::open(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/session_store"));
-        let written = text(serde_json::to_vec(&container).unwrap());
-        golden.check("container.json", &container, &written, |text| {
-            serde_json::from_str(text).ok()
-        });
-        golden.is_read_as("newer_container.json", &container, |text| {
-            serde_json::from_str(text).ok()
-        });
-        let older = ContainerRecord {
-            id: None,
-            ..container
-        };
-        golden.is_read_as("older_container.json", &older, |text| {
-            serde_json::from_str(text).ok()
-        });
-        let written = text(serde_json::to_vec(&process).unwrap());
-        golden.check("process.json", &process, &written, |text| {
-            serde_json::from_str(text).ok()
-        });
-        golden.is_read_as("newer_process.json", &process, |text| {
-            serde_json::from_str(text).ok()
-        });
-        let older = ProcessRecord {
-            verb: String::new(),
-            workdir: String::new(),
-            ..process
-        };
-        golden.is_read_as("older_process.json", &older, |text| {
-            serde_json::from_str(text).ok()
-        });
-        golden.finish();
-    }
-
-    #[test]
-    fn a_record_without_what_tells_its_container_or_process_is_none() {
-        assert!(serde_json::from_str::<ContainerRecord>("{}").is_err());
-        assert!(serde_json::from_str::<ProcessRecord>(r#"{"port":8888}"#).is_err());
-    }
-}
+mod tests;

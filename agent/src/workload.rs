@@ -21,6 +21,6 @@ mod workloads;
 pub(crate) use self::{
     events::EventSink,
     host::HostContext,
-    running::{RunningWorkload, Started},
+    running::{Connected, RunningWorkload, Started},
     workloads::Workloads,
 };

@@ -41,7 +41,7 @@ pub struct ConnectArgs {
 
     /// Use this running container as it is.
     #[arg(short, long, value_name = "NAME", help_heading = "Container",
-          conflicts_with_all = ["image", "gpus", "volume", "env", "workdir", "shm_size", "user", "pull"])]
+          conflicts_with_all = ["image", "gpus", "volume", "env", "workdir", "shm_size", "user", "entrypoint", "pull"])]
     pub container: Option<String>,
 
     /// Container engine; `process` runs Jupyter without a container.
@@ -71,6 +71,11 @@ pub struct ConnectArgs {
     /// User in the container. Default: your uid on the host, if the image allows it.
     #[arg(long, value_name = "UID[:GID]", help_heading = "Container")]
     pub user: Option<String>,
+
+    /// Program that starts the container's command, instead of the image's entry point; "" for none. With `--engine
+    /// process`: the `jupyter` to start.
+    #[arg(long, value_name = "PROGRAM", help_heading = "Container")]
+    pub entrypoint: Option<String>,
 
     /// When to pull the image. Default: missing.
     #[arg(long, value_enum, value_name = "WHEN", help_heading = "Container")]

@@ -191,6 +191,7 @@ fn workload(args: &ConnectArgs, name: String, volumes: Vec<Volume>) -> Result<Wo
         workdir: args.workdir.clone().map(checked_workdir).transpose()?,
         shm_size: args.shm_size.as_deref().map(parse_size).transpose()?,
         user: args.user.as_deref().map(parse_user).transpose()?,
+        entrypoint: args.entrypoint.clone(),
         jupyter: args.jupyter.into(),
     };
     checked_length(&workload)?;

@@ -64,6 +64,8 @@ pub(crate) struct Status {
 pub(crate) struct Opened {
     /// URL of Jupyter with its token; none without Jupyter.
     pub(crate) url: Option<String>,
+    /// The same page for the browser, under a host name of this session's own.
+    pub(crate) browser_url: Option<String>,
     /// The workload, as the agent reports it.
     pub(crate) ready: Ready,
     /// The path in use.

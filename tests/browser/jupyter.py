@@ -2,6 +2,7 @@
 
     jupyter.py first URL --screenshot FILE                    a new notebook: prints, plots, sets a variable
     jupyter.py again URL --screenshot FILE --notebook NAME    the same notebook: the variable is still there
+    jupyter.py apart URL --screenshot FILE --other URL        a page of each: neither server is sent a cookie of the other
     jupyter.py count URL --screenshot FILE --begun FILE       a new notebook: counts to 60, one number per second; creates
                                                               the file `--begun` when it has started
 
@@ -40,10 +41,11 @@ LOST = ["Connecting", "Reconnecting", "Disconnected", "Unknown", "Dead"]
 
 def arguments():
     parser = argparse.ArgumentParser()
-    parser.add_argument("mode", choices=["first", "again", "count"])
+    parser.add_argument("mode", choices=["first", "again", "count", "apart"])
     parser.add_argument("url")
     parser.add_argument("--screenshot", required=True)
     parser.add_argument("--notebook")
+    parser.add_argument("--other")
     parser.add_argument("--begun", type=Path)
     parser.add_argument("--timeout", type=float, default=60, help="seconds for each step")
     return parser.parse_args()
@@ -165,6 +167,19 @@ def count(page, url, took, begun):
     return notebook
 
 
+def apart(page, url, other, took):
+    """Fails unless each page has cookies that the browser does not send to the other one."""
+    assert other, "which other page? (--other)"
+    for each in (url, other):
+        open_launcher(page, each)
+    took("pages")
+    names = [{cookie["name"] for cookie in page.context.cookies(each)} for each in (url, other)]
+    assert all(any(name.startswith("username-") for name in those) for those in names), f"no login: {names}"
+    shared = [cookie for cookie in page.context.cookies(url) if cookie in page.context.cookies(other)]
+    assert not shared, f"sent to both: {shared}"
+    return ""
+
+
 def numbers(output):
     return "".join(text if text.endswith("\n") else text + "\n" for text in output.all_inner_texts())
 
@@ -196,6 +211,8 @@ def main():
         try:
             if args.mode == "first":
                 notebook = first(page, args.url, took)
+            elif args.mode == "apart":
+                notebook = apart(page, args.url, args.other, took)
             elif args.mode == "count":
                 notebook = count(page, args.url, took, args.begun)
             else:

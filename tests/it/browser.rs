@@ -47,6 +47,40 @@ fn a_notebook_prints_and_plots_and_its_variables_survive_a_killed_client() -> Re
 }
 
 #[test]
+fn two_sessions_share_no_cookie_where_the_browser_is_sent() -> Result<()> {
+    if !require::browser() {
+        return Ok(());
+    }
+    let browser = Browser::install()?;
+    let lab = Lab::builder().topology(Topology::Direct).docker(true).up()?;
+    let pictures = tempfile::tempdir()?;
+    let picture = pictures.path().join("apart.png");
+    let mut clients = Vec::new();
+    let mut urls = Vec::new();
+    for name in ["one", "other"] {
+        let mut client = Client::connect(
+            lab.laptop(),
+            &["gpu", "--name", name, "--image", "jq-lab/jupyter"],
+        )?;
+        urls.push(client.ready()?.url.context("a URL")?);
+        clients.push(client);
+    }
+    // As the page that the browser is given says it; where the address is the same, so are the cookies.
+    let named = |at: usize, name: &str| urls[at].replace("127.0.0.1", &format!("{name}.localhost"));
+    browser.keeps_apart(lab.laptop(), &named(0, "one"), &named(1, "other"), &picture)?;
+    ensure!(
+        browser
+            .keeps_apart(lab.laptop(), &urls[0], &urls[1], &picture)
+            .is_err(),
+        "the check finds no shared cookie at all"
+    );
+    for client in clients {
+        client.disconnect()?;
+    }
+    lab.down()
+}
+
+#[test]
 fn a_counting_cell_loses_no_output_during_an_outage_an_address_change_and_blocked_udp() -> Result<()> {
     if !require::browser() {
         return Ok(());

@@ -3,15 +3,18 @@
 use std::{
     fs,
     net::{Ipv4Addr, TcpStream},
+    os::unix::fs::{PermissionsExt as _, symlink},
+    path::Path,
     process::Command,
     time::Duration,
 };
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use jq_tests::{
     eventually, http, panics,
-    product::{Client, client_binary},
+    product::{Client, Ready, client_binary},
 };
+use rustix::process::{Pid, Signal, kill_process};
 
 /// `jq-client connect local` with its own home and a PATH without Docker and ssh.
 fn connect(home: &Home, arguments: &[&str]) -> Result<Client> {
@@ -20,6 +23,7 @@ fn connect(home: &Home, arguments: &[&str]) -> Result<Client> {
     let mut command = Command::new(client_binary());
     command
         .env("HOME", home.0.path())
+        .env("SHELL", "/bin/bash")
         .env("DOCKER_HOST", "unix:///no/such/socket")
         .env_remove("JQ_AGENT_DIR")
         .env_remove("XDG_STATE_HOME")
@@ -95,7 +99,95 @@ fn jupyter_runs_without_an_engine_and_the_second_connect_finds_its_kernels() -> 
         !second.texts("step").iter().any(|step| step.contains("upload")),
         "the agent was uploaded twice"
     );
-    second.disconnect()
+    second.disconnect()?;
+    ensure_private_socket(&home)?;
+    ensure_fresh_token_after_an_end(&home, &found)?;
+    ensure_taken_from_login_shell(&home)
+}
+
+/// What is recorded of the process of session `local`.
+fn record(home: &Home) -> Result<serde_json::Value> {
+    let hosts = fs::read_dir(home.0.path().join(".local/state/jq/hosts"))?;
+    let host = hosts.flatten().next().context("a host's state")?.path();
+    Ok(serde_json::from_slice(&fs::read(
+        host.join("sessions/local.process"),
+    )?)?)
+}
+
+/// Jupyter listens on a socket that only its user can open, and on no port.
+fn ensure_private_socket(home: &Home) -> Result<()> {
+    let record = record(home)?;
+    let socket = Path::new(record["socket"].as_str().context("a socket")?).metadata()?;
+    ensure!(socket.permissions().mode() & 0o777 == 0o600, "{socket:?}");
+    let mut open = Vec::new();
+    for descriptor in fs::read_dir(format!("/proc/{}/fd", record["pid"]))?.flatten() {
+        open.push(fs::read_link(descriptor.path())?.to_string_lossy().into_owned());
+    }
+    for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
+        for line in fs::read_to_string(table)?.lines() {
+            let fields: Vec<_> = line.split_whitespace().collect();
+            let inode = fields.get(9).filter(|_| fields[3] == "0A");
+            let listens = inode.is_some_and(|inode| open.contains(&format!("socket:[{inode}]")));
+            ensure!(!listens, "{line}");
+        }
+    }
+    Ok(())
+}
+
+fn ensure_fresh_token_after_an_end(home: &Home, before: &Ready) -> Result<()> {
+    let pid = record(home)?["pid"].as_i64().context("a pid")?;
+    let process = Pid::from_raw(i32::try_from(pid)?).context("a process id")?;
+    kill_process(process, Signal::KILL)?;
+    // Nobody waits for it once its agent has ended, so it may stay as a zombie.
+    eventually("Jupyter has ended", Duration::from_secs(20), || {
+        fs::read_link(format!("/proc/{pid}/exe")).is_err()
+    })?;
+    let mut client = connect(home, &["--engine", "process"])?;
+    let after = client.ready()?;
+    ensure!(after.token()? != before.token()?, "the token of the one before");
+    client.disconnect()
+}
+
+/// As where conda is set up for interactive shells only.
+fn ensure_taken_from_login_shell(home: &Home) -> Result<()> {
+    let bin = home.0.path().join("conda/bin");
+    fs::create_dir_all(&bin)?;
+    for program in ["jupyter", "jupyter-server"] {
+        symlink(
+            home.0.path().join(".local/share/jq/venv/bin").join(program),
+            bin.join(program),
+        )?;
+    }
+    let rc = format!(
+        "case $- in *i*) ;; *) return ;; esac\nPATH={}:$PATH\n",
+        bin.display()
+    );
+    fs::write(home.0.path().join(".bashrc"), rc)?;
+    let mut client = connect(home, &["--engine", "process", "--name", "own"])?;
+    client.ready()?;
+    let using = format!("using {}/jupyter, as your login shell finds it", bin.display());
+    let notes = client.texts("note");
+    ensure!(
+        notes
+            .iter()
+            .any(|note| note.contains(&using) && note.contains("--entrypoint")),
+        "{notes:?}"
+    );
+    client.disconnect()?;
+    let named = [
+        "--engine",
+        "process",
+        "--name",
+        "named",
+        "--entrypoint",
+        "/bin/true",
+    ];
+    let failure = connect(home, &named)?.failure()?;
+    ensure!(
+        failure.hint.contains("--entrypoint ~/env/bin/jupyter"),
+        "{failure:#?}"
+    );
+    Ok(())
 }
 
 #[test]

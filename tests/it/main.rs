@@ -11,6 +11,7 @@ mod faults;
 mod follows;
 mod forwards;
 mod gpus;
+mod jupyter;
 mod lab;
 mod local;
 mod login;

@@ -43,6 +43,7 @@ mod tun;
 mod user;
 mod watch;
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::fs;
 use std::path::Path;
@@ -159,7 +160,7 @@ impl Lab {
     ///
     /// # Panics
     /// If the lab has no engine.
-    pub fn docker<const N: usize>(&self, args: [&str; N]) -> Result<String> {
+    pub fn docker<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Result<String> {
         let Some(engine) = &self.engine else {
             panic!("this lab has no engine")
         };

@@ -123,8 +123,8 @@ pub(crate) enum GpuRequest {
     },
 }
 
-/// A command to run in a container.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// A command to run in a container. Its input may be a secret.
+#[derive(Clone, Default, PartialEq, Eq)]
 pub(crate) struct Exec {
     /// Program and arguments.
     pub(crate) command: Vec<String>,
@@ -132,4 +132,6 @@ pub(crate) struct Exec {
     pub(crate) env: Vec<(String, String)>,
     /// Working directory, replacing the container's.
     pub(crate) workdir: Option<String>,
+    /// Written to its standard input, which then stays open; none: it has none.
+    pub(crate) input: Option<Bytes>,
 }

@@ -6,12 +6,16 @@ use std::{
     path::Path,
 };
 
-use jq_common::protocol::{
-    limits,
-    stream::ResetCode,
-    target::{Address, Scope, Target, Transport},
+use jq_common::{
+    protocol::{
+        limits,
+        stream::ResetCode,
+        target::{Address, Scope, Target, Transport},
+    },
+    session::socket::Socket,
 };
 use tokio::{net::TcpStream, sync::Semaphore, time::timeout};
+use tokio_util::either::Either;
 
 use crate::{host_program, workload::RunningWorkload};
 
@@ -28,7 +32,7 @@ const LONGEST_NAME: usize = 253;
 pub(super) async fn dial(
     target: &Target,
     workload: Option<&dyn RunningWorkload>,
-) -> Result<TcpStream, ResetCode> {
+) -> Result<Socket, ResetCode> {
     let connected = async {
         let Target {
             scope,
@@ -41,13 +45,17 @@ pub(super) async fn dial(
         match (scope, address) {
             (Scope::Workload, Address::Port(port)) => {
                 let workload = workload.ok_or(ResetCode::NoWorkload)?;
-                workload.dial(*port).await.map_err(|error| match error.kind() {
-                    // There is no way into the container: it has stopped or is gone.
-                    io::ErrorKind::NotConnected | io::ErrorKind::BrokenPipe => ResetCode::NoWorkload,
-                    _ => code_of(&error),
-                })
+                match workload.dial(*port).await {
+                    Ok(Either::Left(tcp)) => Ok(tcp.into()),
+                    Ok(Either::Right(unix)) => Ok(unix.into()),
+                    Err(error) => Err(match error.kind() {
+                        // There is no way into the container: it has stopped or is gone.
+                        io::ErrorKind::NotConnected | io::ErrorKind::BrokenPipe => ResetCode::NoWorkload,
+                        _ => code_of(&error),
+                    }),
+                }
             }
-            (Scope::Host, Address::Name { host, port }) => dial_host(host, *port).await,
+            (Scope::Host, Address::Name { host, port }) => dial_host(host, *port).await.map(Socket::from),
             // Not yet.
             (Scope::Workload, Address::Name { .. } | Address::Unix { .. })
             | (Scope::Host, Address::Port(_) | Address::Unix { .. }) => Err(ResetCode::Unsupported),

@@ -1,6 +1,7 @@
 //! A client's session: its streams, and the workload that they connect to. It outlives the QUIC connections that carry
 //! it.
 
+mod restarts;
 mod snapshot;
 mod work;
 mod workload;

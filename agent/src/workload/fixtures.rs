@@ -16,6 +16,7 @@ pub(crate) fn host() -> HostContext {
         gid: 1235,
         user: "ada".into(),
         path: "/nonexistent".into(),
+        shell: None,
         docker_host: None,
         docker_config: None,
         xdg_runtime_dir: None,
@@ -56,6 +57,7 @@ pub(crate) fn spec() -> WorkloadSpec {
         workdir: None,
         shm_size: None,
         user: None,
+        entrypoint: None,
         jupyter: JupyterKind::Lab,
     }
 }

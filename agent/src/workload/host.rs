@@ -17,6 +17,8 @@ pub struct HostContext {
     pub(crate) user: String,
     /// `PATH`.
     pub(crate) path: OsString,
+    /// The user's login shell (`SHELL`).
+    pub(crate) shell: Option<PathBuf>,
     /// `DOCKER_HOST`.
     pub(crate) docker_host: Option<String>,
     /// `DOCKER_CONFIG`; none for `~/.docker`.

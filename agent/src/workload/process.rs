@@ -1,14 +1,16 @@
-//! Workloads that are processes of the host: a Jupyter that is found by its record, or started from PATH or from a
-//! private virtual environment.
+//! Workloads that are processes of the host: a Jupyter that is found by its record, or the user's own, or one of a
+//! private virtual environment. It listens on a Unix socket that only the user can open, and on no port.
 
 pub(crate) mod detached;
 mod gpus;
+mod login_shell;
 pub(crate) mod loopback;
 mod program;
+mod socket;
 mod venv;
 
 use std::{
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -21,7 +23,8 @@ use super::{
     EventSink, HostContext, RunningWorkload, Started, failure,
     gpu::{self, Gpu},
     jupyter::{
-        self,
+        self, Listen, START, Start, causes,
+        output::Output,
         probe::{Listener, Reason, probe},
         readiness::{self, Outcome},
     },
@@ -31,14 +34,14 @@ use crate::{
     failure::fail,
     log_tail::tail_of_file,
     run_blocking::run_blocking,
-    session_store::{ProcessRecord, SessionStore},
+    session_store::{ProcessRecord, SessionStore, TokenOf},
 };
 
-/// How many ports are tried.
-const PORTS: u32 = 3;
+/// Lines of its log among which a failure looks for the one that matters.
+const LOG_LINES: usize = 1000;
 
-/// Lines of its log that a failure shows.
-const LOG_LINES: usize = 30;
+/// Last lines of its log by which a wait tells whether it goes on.
+const LAST_LINES: usize = 8;
 
 /// Finds or starts the process.
 pub(crate) async fn start(
@@ -52,14 +55,11 @@ pub(crate) async fn start(
     let (jupyter, running) = if spec.jupyter == JupyterKind::None {
         (None, Arc::new(HostProcesses::without_jupyter()))
     } else {
-        let token = store.token(&spec.session).await;
-        let token = token.map_err(|error| failure::state(&error))?;
         let run = Run {
             host,
             store,
             spec,
             events,
-            token: &token,
             gpus: &gpus,
         };
         let (jupyter, running) = run.jupyter().await?;
@@ -108,7 +108,6 @@ struct Run<'a> {
     store: &'a SessionStore,
     spec: &'a WorkloadSpec,
     events: &'a EventSink,
-    token: &'a str,
     gpus: &'a [Gpu],
 }
 
@@ -116,70 +115,67 @@ impl Run<'_> {
     /// Finds or starts Jupyter, and returns how to reach it.
     async fn jupyter(&self) -> Result<(JupyterInfo, Arc<HostProcesses>), Failure> {
         let kind = self.spec.jupyter;
-        let info = |kind, port, was_running| jupyter::info(kind, port, self.token, was_running);
         let workdir = self.workdir().await?;
-        let record = self.store.process(&self.spec.session).await;
-        if let Some(record) = &record
+        if let Some(record) = self.store.process(&self.spec.session).await
             && detached::start_time(record.pid) == Some(record.start_time)
         {
             let kind = jupyter::of_verb(&record.verb).unwrap_or(kind);
-            let running = Arc::new(HostProcesses::with_jupyter(record.port, self.host.uid));
-            if probe(&*running, record.port, self.token).await != Listener::Ours {
-                let outcome = self.wait(&*running, record, None).await;
-                self.check_outcome(outcome, kind, record.port)?;
+            let Some(token) = self.store.token(&self.spec.session, TokenOf::Process).await else {
+                return Err(lost_token(record.pid));
+            };
+            let running = Arc::new(match &record.socket {
+                Some(socket) => HostProcesses::with_socket(socket.clone(), self.host.uid),
+                // Of a build before sockets.
+                None => HostProcesses::with_port(record.port, self.host.uid),
+            });
+            if probe(&*running, record.port, &token).await != Listener::Ours {
+                let outcome = self.wait(&*running, record.port, &token, None).await;
+                self.check_outcome(outcome, kind)?;
             }
-            self.note_differences(record, &workdir).await;
-            return Ok((info(kind, record.port, true), running));
+            self.note_differences(&record, &workdir).await;
+            return Ok((jupyter::info(kind, record.port, &token, true), running));
         }
+        self.start(&workdir).await
+    }
+
+    /// Starts Jupyter on a socket, with a fresh token.
+    async fn start(&self, workdir: &Path) -> Result<(JupyterInfo, Arc<HostProcesses>), Failure> {
+        let (kind, session) = (self.spec.jupyter, &self.spec.session);
         let program = self.program().await?;
+        let socket = socket::path(self.host, &self.store.socket_file(session)).map_err(|error| {
+            fail(
+                FailureKind::HostUnfit,
+                format!(
+                    "no folder of the host can take the socket of {}",
+                    jupyter::name(kind)
+                ),
+                error.to_string(),
+                "make your home or /tmp writable for you",
+            )
+        })?;
+        let token = self.store.new_token(session, TokenOf::Process).await;
+        let token = token.map_err(|error| failure::state(&error))?;
         self.events
             .step(format!("starting {}", jupyter::name(kind)))
             .await;
         let root = workdir.to_string_lossy().into_owned();
-        let mut preferred = record.map(|record| record.port);
-        let mut left = PORTS;
-        loop {
-            let port = detached::free_port(preferred).map_err(|error| {
-                fail(
-                    FailureKind::HostUnfit,
-                    "no port is free on the host",
-                    error.to_string(),
-                    "try again",
-                )
-            })?;
-            let running = Arc::new(HostProcesses::with_jupyter(port, self.host.uid));
-            let (mut child, record) = self.spawn(&program, port, &root).await?;
-            let outcome = self.wait(&*running, &record, Some(&mut child)).await;
-            let unusable = matches!(
-                &outcome,
-                Outcome::NotReady(Listener::Unusable(Reason::NoToken | Reason::OtherUser(_)))
-            );
-            if unusable {
-                detached::end(&mut child).await;
-            }
-            // Another program may take the port before Jupyter listens on it.
-            left -= 1;
-            let taken = match &outcome {
-                Outcome::NotReady(Listener::Unusable(Reason::OtherUser(_))) => true,
-                Outcome::Ended(_) => detached::free_port(Some(port)).is_ok_and(|free| free != port),
-                _ => false,
-            };
-            if taken && left > 0 {
-                self.events
-                    .note(format!(
-                        "port {port} was taken by another program; trying another port"
-                    ))
-                    .await;
-                preferred = None;
-                continue;
-            }
-            self.check_outcome(outcome, kind, port)?;
-            return Ok((info(kind, port, false), running));
+        let mut child = self.spawn(&program, &socket, &root).await?;
+        let running = Arc::new(HostProcesses::with_socket(socket, self.host.uid));
+        let port = jupyter::SOCKET_PORT;
+        let outcome = self.wait(&*running, port, &token, Some(&mut child)).await;
+        if matches!(
+            outcome,
+            Outcome::OtherToken
+                | Outcome::NotReady(Listener::Unusable(Reason::NoToken | Reason::OtherUser(_)))
+        ) {
+            detached::end(&mut child).await;
         }
+        self.check_outcome(outcome, kind)?;
+        Ok((jupyter::info(kind, port, &token, false), running))
     }
 
-    async fn spawn(&self, program: &Path, port: u16, root: &str) -> Result<(Child, ProcessRecord), Failure> {
-        let launch = self.launch(program, port, root);
+    async fn spawn(&self, program: &Path, socket: &Path, root: &str) -> Result<Child, Failure> {
+        let launch = self.launch(program, socket, root);
         // A program in a network home may take long to be executed.
         let spawned = run_blocking(move || detached::spawn(&launch)).await;
         let mut child = spawned.map_err(|error| {
@@ -194,7 +190,8 @@ impl Run<'_> {
         let record = ProcessRecord {
             pid,
             start_time: detached::start_time(pid).unwrap_or_default(),
-            port,
+            port: jupyter::SOCKET_PORT,
+            socket: Some(socket.to_owned()),
             verb: jupyter::verb(self.spec.jupyter).unwrap_or_default().to_owned(),
             workdir: root.to_owned(),
         };
@@ -203,7 +200,7 @@ impl Run<'_> {
             detached::end(&mut child).await;
             return Err(failure::state(&error));
         }
-        Ok((child, record))
+        Ok(child)
     }
 
     /// Notes options that differ from those of the running Jupyter.
@@ -230,17 +227,17 @@ impl Run<'_> {
         }
     }
 
-    fn launch(&self, program: &Path, port: u16, root: &str) -> Launch {
-        let as_root = self.host.uid == 0;
-        let words = jupyter::command(self.spec.jupyter, port, Some(root), as_root).unwrap_or_default();
+    fn launch(&self, program: &Path, socket: &Path, root: &str) -> Launch {
+        let token = self.store.token_file(&self.spec.session, TokenOf::Process);
+        let start = Start {
+            kind: self.spec.jupyter,
+            listen: Listen::Socket(&socket.to_string_lossy()),
+            root: Some(root),
+            name: &self.spec.session,
+            token: Some(&token.to_string_lossy()),
+            report: None,
+        };
         let mut env: Vec<(OsString, OsString)> = Vec::new();
-        // So that `pip` in a terminal of this Jupyter installs into its environment.
-        if let Some(bin) = program.parent() {
-            let mut path = bin.as_os_str().to_owned();
-            path.push(":");
-            path.push(&self.host.path);
-            env.push(("PATH".into(), path));
-        }
         env.extend(
             gpus::variables(&self.spec.gpus, self.gpus)
                 .into_iter()
@@ -252,13 +249,20 @@ impl Run<'_> {
                 .iter()
                 .map(|(key, value)| (key.into(), value.into())),
         );
-        env.push((
-            jupyter::TOKEN_FILE_VARIABLE.into(),
-            self.store.token_file(&self.spec.session).into(),
-        ));
+        // So that it is this `jupyter` which is started, and `pip` in a terminal of it installs into its environment.
+        if let Some(bin) = program.parent() {
+            let mut path = bin.as_os_str().to_owned();
+            path.push(":");
+            path.push(self.search_path());
+            env.push(("PATH".into(), path));
+        }
         Launch {
-            program: program.to_owned(),
-            arguments: words.into_iter().skip(1).collect(),
+            program: "/bin/sh".into(),
+            arguments: ["-c", START, "jq"]
+                .map(str::to_owned)
+                .into_iter()
+                .chain(start.arguments().unwrap_or_default())
+                .collect(),
             env,
             workdir: root.into(),
             umask: self.host.umask(),
@@ -266,14 +270,21 @@ impl Run<'_> {
         }
     }
 
+    /// PATH, as `-e` or the agent's environment has it.
+    fn search_path(&self) -> &OsStr {
+        let asked = self.spec.env.iter().rev().find(|(key, _)| key == "PATH");
+        asked.map_or(&*self.host.path, |(_, path)| OsStr::new(path))
+    }
+
     async fn wait(
         &self,
         workload: &dyn RunningWorkload,
-        record: &ProcessRecord,
+        port: u16,
+        token: &str,
         child: Option<&mut Child>,
     ) -> Outcome<Option<i32>> {
         let log = self.store.log_file(&self.spec.session);
-        let last_line = || async { tail_of_file(&log, 1).pop() };
+        let last_lines = || async { tail_of_file(&log, LAST_LINES) };
         let ended = async {
             match child {
                 Some(child) => child.wait().await.ok().and_then(|status| status.code()),
@@ -281,29 +292,26 @@ impl Run<'_> {
                 None => std::future::pending().await,
             }
         };
-        readiness::wait(workload, record.port, self.token, ended, last_line, self.events).await
+        readiness::wait(workload, port, token, ended, last_lines, self.events).await
     }
 
-    fn check_outcome(
-        &self,
-        outcome: Outcome<Option<i32>>,
-        kind: JupyterKind,
-        port: u16,
-    ) -> Result<(), Failure> {
+    fn check_outcome(&self, outcome: Outcome<Option<i32>>, kind: JupyterKind) -> Result<(), Failure> {
         let log = self.store.log_file(&self.spec.session);
+        let output = || Output {
+            lines: tail_of_file(&log, LOG_LINES),
+            kept: Some(format!("{} on the host", log.display())),
+        };
         match outcome {
             Outcome::Ready => Ok(()),
-            Outcome::OtherToken => Err(readiness::other_token(kind, port)),
-            Outcome::NotReady(found) => {
-                Err(readiness::not_ready(kind, &found, &tail_of_file(&log, LOG_LINES)))
-            }
+            Outcome::OtherToken => Err(causes::other_token(kind, &output())),
+            Outcome::NotReady(found) => Err(causes::not_ready(kind, &found, &output())),
             Outcome::Ended(code) => {
                 let exit = Exit {
                     code: code.map(Into::into),
                     ..Exit::default()
                 };
-                let mut failure = readiness::ended(kind, "the host", &exit, &tail_of_file(&log, LOG_LINES));
-                failure.hint = format!("its log is {} on the host", log.display());
+                let mut failure = causes::ended(kind, "the host", &exit, &output());
+                "`--entrypoint FILE` names another `jupyter` of the host".clone_into(&mut failure.hint);
                 Err(failure)
             }
         }
@@ -329,4 +337,13 @@ impl Run<'_> {
             "create it on the host, or choose another with `-w`",
         ))
     }
+}
+
+fn lost_token(pid: u32) -> Failure {
+    fail(
+        FailureKind::HostUnfit,
+        "the token of the running Jupyter is lost",
+        "your state on the host has none for it",
+        format!("end it with `kill {pid}` on the host, and run the same command again"),
+    )
 }

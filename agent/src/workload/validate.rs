@@ -2,9 +2,10 @@
 
 use jq_common::protocol::{
     profile,
-    workload::{Failure, FailureKind, WorkloadSpec},
+    workload::{Failure, FailureKind, JupyterKind, WorkloadSpec},
 };
 
+use super::jupyter::TOKEN_VARIABLES;
 use crate::failure::fail;
 
 /// Longest image reference or container name in bytes.
@@ -40,6 +41,16 @@ pub(crate) fn validate(spec: &WorkloadSpec) -> Result<(), Failure> {
             ));
         }
     }
+    if spec.jupyter != JupyterKind::None
+        && let Some((key, _)) = spec.env.iter().find(|(key, _)| TOKEN_VARIABLES.contains(&&**key))
+    {
+        return Err(bad(
+            "Jupyter's token cannot be given",
+            format!("`-e {key}` would put it into an environment that others can read"),
+            "leave it out: jq makes a fresh one for each container and prints it; or run a Jupyter of your own with \
+             `--jupyter none -L 8888`",
+        ));
+    }
     for (key, value) in &spec.env {
         if key.is_empty() || key.contains('=') || has_nul(key) || has_nul(value) {
             return Err(bad(
@@ -48,6 +59,13 @@ pub(crate) fn validate(spec: &WorkloadSpec) -> Result<(), Failure> {
                 "write it like `-e NAME=value`",
             ));
         }
+    }
+    if spec.entrypoint.as_deref().is_some_and(has_nul) {
+        return Err(bad(
+            "the entry point cannot be used",
+            "it contains a zero byte",
+            "write it like `--entrypoint bash`",
+        ));
     }
     if let Some(workdir) = &spec.workdir
         && (workdir.is_empty() || has_nul(workdir) || !workdir.starts_with(['/', '~']))
@@ -69,10 +87,12 @@ fn validate_existing(spec: &WorkloadSpec, container: &str) -> Result<(), Failure
             "`docker ps` on the host lists the names",
         ));
     }
-    if spec.image.is_some() || !spec.volumes.is_empty() || !spec.env.is_empty() || spec.user.is_some() {
+    let asks =
+        !spec.volumes.is_empty() || !spec.env.is_empty() || spec.user.is_some() || spec.entrypoint.is_some();
+    if spec.image.is_some() || asks {
         return Err(bad(
             "options of a new container cannot be applied to an existing one",
-            "its image, volumes, environment and user were set when it was created",
+            "its image, volumes, environment, user and entry point were set when it was created",
             "leave these options out, or leave `--container` out",
         ));
     }
@@ -144,6 +164,8 @@ mod tests {
             },
             |spec| spec.env.push(("A=B".into(), String::new())),
             |spec| spec.workdir = Some("work".into()),
+            |spec| spec.entrypoint = Some("a\0".into()),
+            |spec| spec.env.push(("JUPYTER_TOKEN".into(), "mine".into())),
         ];
         assert!(validate(&spec()).is_ok());
         for (n, change) in bad.iter().enumerate() {

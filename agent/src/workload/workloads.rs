@@ -9,6 +9,7 @@ use super::{
     EventSink, HostContext, Started,
     container::{helper::Helpers, run::Run},
     gpu::detect,
+    jupyter::{self, probe},
     process,
     select_engine::{self, Runner},
     validate,
@@ -75,7 +76,7 @@ impl Workloads {
                 "free some space there, or make it writable for you",
             )
         })?;
-        match select_engine::select(&self.host, &self.store, spec, events).await? {
+        let mut started = match select_engine::select(&self.host, &self.store, spec, events).await? {
             Runner::Engine(engine) => {
                 let gpus = detect::of_host(&spec.gpus, &self.host.path).await;
                 let run = Run {
@@ -87,10 +88,17 @@ impl Workloads {
                     spec,
                     events,
                 };
-                Box::pin(run.container()).await
+                Box::pin(run.container()).await?
             }
-            Runner::Process => Box::pin(process::start(&self.host, &self.store, spec, events)).await,
+            Runner::Process => Box::pin(process::start(&self.host, &self.store, spec, events)).await?,
+        };
+        if let Some(jupyter) = &mut started.ready.jupyter {
+            // One of an earlier build does not know the name.
+            let host = jupyter::local_host(&spec.session);
+            let answers = probe::answers_as(&*started.running, jupyter.port, &host).await;
+            jupyter.host = answers.then_some(host);
         }
+        Ok(started)
     }
 
     /// Waits until no other agent of this user on this host is starting the session's workload, and says what is waited for.

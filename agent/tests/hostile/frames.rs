@@ -40,6 +40,7 @@ fn spec(random: &mut Random) -> WorkloadSpec {
         workdir: None,
         shm_size: None,
         user: None,
+        entrypoint: None,
         jupyter: JupyterKind::Lab,
     }
 }

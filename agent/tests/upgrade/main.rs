@@ -277,6 +277,7 @@ fn process() -> WorkloadSpec {
         workdir: None,
         shm_size: None,
         user: None,
+        entrypoint: None,
         jupyter: JupyterKind::None,
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{pin::pin, sync::Arc};
 
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -45,8 +46,8 @@ async fn run_until(
     for note in &settings.notes {
         printer.note(note);
     }
-    // The browser may read the file at any time while the session runs.
-    let mut page = None;
+    // The browser reads its page at any time while the session runs. It is removed once read, or with the session.
+    let mut page = JoinSet::new();
     loop {
         let connecting = RunningSession::connect(settings.session.clone(), Arc::new(printer.clone()));
         let session = stop
@@ -56,9 +57,10 @@ async fn run_until(
         let is_by_ticket = session.is_by_ticket();
         let ended = session.run(stop, |opened| {
             printer.opened(opened);
-            if let Some(url) = opened.url.as_ref().filter(|_| settings.browser) {
+            if let Some(url) = opened.browser_url.as_ref().filter(|_| settings.browser) {
                 let plan = &settings.session;
-                page = browser::open(&plan.folders.state, &plan.name, url, printer);
+                let opened = browser::open(&plan.folders.state, &plan.name, url, printer);
+                opened.map(|opened| page.spawn(opened.remove_once_read()));
             }
         });
         match ended.await {

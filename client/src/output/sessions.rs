@@ -110,6 +110,7 @@ mod tests {
                 state: WorkloadState::Running,
                 engine: "Docker 27".to_owned(),
                 container: Some("jq-ann-gpu".to_owned()),
+                ..WorkloadStatus::default()
             }),
             workload_failure: None,
             url: Some("http://127.0.0.1:8888/lab".to_owned()),

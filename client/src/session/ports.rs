@@ -153,9 +153,24 @@ fn failure(error: &ForwardError) -> Failure {
 
 /// URL of Jupyter at the local port `port`.
 pub(super) fn page(port: u16, jupyter: &JupyterInfo) -> String {
+    url("127.0.0.1", port, jupyter)
+}
+
+/// URL for the browser: under a host name of this session's own, because cookies know no ports. Not every system resolves
+/// such a name; Chromium and Firefox do so themselves.
+pub(super) fn browser_page(port: u16, jupyter: &JupyterInfo) -> String {
+    let own = jupyter.host.as_deref().filter(|host| {
+        let label = host.strip_suffix(".localhost").unwrap_or_default();
+        !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+    });
+    let is_resolved = cfg!(target_os = "linux");
+    url(own.filter(|_| is_resolved).unwrap_or("127.0.0.1"), port, jupyter)
+}
+
+fn url(host: &str, port: u16, jupyter: &JupyterInfo) -> String {
     let JupyterInfo { token, path, .. } = jupyter;
     format!(
-        "http://127.0.0.1:{port}{}?token={}",
+        "http://{host}:{port}{}?token={}",
         plain(path, "/"),
         plain(token, "")
     )
@@ -184,6 +199,7 @@ mod tests {
             token: token.to_owned(),
             path: path.to_owned(),
             was_running: false,
+            host: Some("gpu.localhost".to_owned()),
         }
     }
 
@@ -195,6 +211,31 @@ mod tests {
             ("a&b\n", "/lab", "http://127.0.0.1:8890/lab?token="),
         ] {
             assert_eq!(page(8890, &jupyter(token, path)), url);
+        }
+    }
+
+    #[test]
+    fn the_browser_is_sent_to_a_name_of_this_session_alone_and_nowhere_else() {
+        let at = |host: Option<&str>| {
+            let jupyter = JupyterInfo {
+                host: host.map(str::to_owned),
+                ..jupyter("ab12", "/lab")
+            };
+            browser_page(8890, &jupyter)
+        };
+        if cfg!(target_os = "linux") {
+            assert_eq!(
+                at(Some("gpu.localhost")),
+                "http://gpu.localhost:8890/lab?token=ab12"
+            );
+        }
+        for host in [
+            None,
+            Some("evil.example"),
+            Some(".localhost"),
+            Some("evil.example/x.localhost"),
+        ] {
+            assert_eq!(at(host), "http://127.0.0.1:8890/lab?token=ab12", "{host:?}");
         }
     }
 

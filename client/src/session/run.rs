@@ -143,6 +143,7 @@ impl RunningSession {
             reporter,
         } = self;
         let updates = session.subscriptions().workload();
+        let restarts = updates.clone();
         let host = plan.route.target.to_string();
         let (actor, forwards) = ForwardActor::new(session, host, reporter.clone());
         let (status, poke, workload_gone) =
@@ -173,6 +174,7 @@ impl RunningSession {
                     Err(Failure::new(Kind::Local, "the connection is no longer watched"))
                 }
                 never = workload.keep_running(&workload_gone) => match never {},
+                () = async { tell_restarts(restarts, &*reporter).await; pending().await } => Ok(()),
                 // The session continues without the local API.
                 () = async { api.await; pending().await } => Ok(()),
             }
@@ -200,13 +202,13 @@ async fn open(
 ) -> Result<Opened, Failure> {
     let file = PortsFile::new(&plan.folders, &plan.name);
     let ports = ports::open(&plan.ports, &ready, &file, forwards, reporter).await?;
-    let url = ports
-        .jupyter
-        .zip(ready.jupyter.as_ref())
-        .map(|(port, jupyter)| ports::page(port, jupyter));
+    let jupyter = ports.jupyter.zip(ready.jupyter.as_ref());
+    let url = jupyter.map(|(port, jupyter)| ports::page(port, jupyter));
+    let browser_url = jupyter.map(|(port, jupyter)| ports::browser_page(port, jupyter));
     let status = status.borrow();
     Ok(Opened {
         url,
+        browser_url,
         path: status.path.clone().unwrap_or_default(),
         round_trip: status.round_trip.unwrap_or_default(),
         jupyter_port: ports.jupyter,
@@ -225,6 +227,19 @@ fn others(ports: &[Port], jupyter: Option<u16>) -> Vec<Port> {
 async fn show(mut status: watch::Receiver<Status>, reporter: &dyn Reporter) {
     while status.changed().await.is_ok() {
         reporter.status(&status.borrow_and_update());
+    }
+}
+
+/// Reports each time that somebody else has restarted the workload. Returns when the connection is dropped.
+async fn tell_restarts(mut workload: watch::Receiver<Option<WorkloadStatus>>, reporter: &dyn Reporter) {
+    let mut told = 0;
+    while workload.changed().await.is_ok() {
+        let newest = workload.borrow_and_update().clone().unwrap_or_default();
+        // An agent that was upgraded counts from 0 again.
+        if newest.restarts != told && newest.restarts > 0 {
+            reporter.note(&newest.note);
+        }
+        told = newest.restarts;
     }
 }
 

@@ -28,7 +28,7 @@ fn update(engine: &str) -> Control {
     let status = WorkloadStatus {
         state: WorkloadState::Running,
         engine: engine.to_owned(),
-        container: None,
+        ..WorkloadStatus::default()
     };
     Control::Update {
         topic: Topic::Workload,

@@ -68,6 +68,17 @@ pub struct WorkloadStatus {
     pub engine: String,
     /// The container's name; none without one.
     pub container: Option<String>,
+    /// How often it was found restarted by somebody else in this session, and taken up again.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub restarts: u32,
+    /// What the user should know of the last of these, in one line; empty before the first.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub note: String,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 impl Message for WorkloadStatus {}

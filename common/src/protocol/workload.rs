@@ -45,6 +45,9 @@ pub struct WorkloadSpec {
     pub shm_size: Option<u64>,
     /// User in the container. None: the caller, where the image allows it.
     pub user: Option<UserSpec>,
+    /// Entry point in place of the image's, as in docker-run(1); empty for none. For a process the `jupyter` to start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entrypoint: Option<String>,
     /// Which Jupyter to start.
     #[serde(default)]
     pub jupyter: JupyterKind,
@@ -229,7 +232,8 @@ pub enum Origin {
 /// How to reach Jupyter through a forward to the workload.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JupyterInfo {
-    /// TCP port on the workload's loopback.
+    /// TCP port on the workload's loopback; 0 where it listens on a Unix socket that the agent knows, which is then
+    /// reached by forwarding to port 0.
     pub port: u16,
     /// The token. A secret.
     #[serde(default)]
@@ -240,6 +244,10 @@ pub struct JupyterInfo {
     /// Whether it was running already (its kernels are still there).
     #[serde(default)]
     pub was_running: bool,
+    /// A name below `localhost` (RFC 6761, section 6.3) under which it answers too. No other session has it, so a browser
+    /// that is sent there keeps its cookies apart. None where it refuses that name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
 }
 
 impl Message for WorkloadSpec {}

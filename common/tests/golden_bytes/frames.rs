@@ -130,6 +130,7 @@ fn control(golden: &mut Golden) {
         state: WorkloadState::Running,
         engine: "Docker 28".to_owned(),
         container: Some("jq-ada-gpu".to_owned()),
+        ..WorkloadStatus::default()
     };
     let update = Control::Update {
         topic: Topic::Workload,

@@ -64,6 +64,7 @@ fn spec() -> WorkloadSpec {
             uid: 1000,
             gid: Some(100),
         }),
+        entrypoint: Some("/bin/bash".to_owned()),
         jupyter: JupyterKind::Notebook,
     }
 }
@@ -145,6 +146,7 @@ fn ready() -> Ready {
             token: "0123456789abcdef0123456789abcdef".to_owned(),
             path: "/lab".to_owned(),
             was_running: true,
+            host: Some("gpu.localhost".to_owned()),
         }),
         gpus: vec!["GPU 0: NVIDIA H100".to_owned()],
     }
@@ -193,6 +195,8 @@ fn topics(golden: &mut Golden) {
         state: WorkloadState::Running,
         engine: "Docker 28".to_owned(),
         container: Some("jq-ada-gpu".to_owned()),
+        restarts: 1,
+        note: "jq-ada-gpu was restarted".to_owned(),
     };
     message(golden, "topic_workload", &status);
     read_as(golden, "older_topic_workload", &WorkloadStatus::default());

@@ -63,6 +63,7 @@ fn spec() -> WorkloadSpec {
             uid: 1000,
             gid: Some(100),
         }),
+        entrypoint: None,
         jupyter: JupyterKind::Lab,
     }
 }
@@ -151,6 +152,7 @@ fn events() -> Vec<Event> {
             token: "token".to_owned(),
             path: "/lab".to_owned(),
             was_running: false,
+            host: None,
         }),
         gpus: vec!["GPU 0: one".to_owned()],
     };

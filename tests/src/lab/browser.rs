@@ -121,6 +121,12 @@ impl Browser {
         })
     }
 
+    /// As the host's user: opens both pages of JupyterLab in one browser. Fails if the browser sends a cookie of one server
+    /// to the other.
+    pub fn keeps_apart(&self, host: &Host, url: &str, other: &str, screenshot: &Path) -> Result<Visit> {
+        self.visit(host, "apart", url, screenshot, &["--other", other])
+    }
+
     fn visit(&self, host: &Host, mode: &str, url: &str, screenshot: &Path, more: &[&str]) -> Result<Visit> {
         host.write("jupyter.py", SCRIPT)?;
         let picture = host.home().join("screenshot.png");

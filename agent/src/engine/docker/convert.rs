@@ -126,6 +126,7 @@ pub(super) fn image_facts(image: models::ImageInspect) -> ImageFacts {
         entrypoint: config.entrypoint.unwrap_or_default(),
         command: config.cmd.unwrap_or_default(),
         workdir: config.working_dir.unwrap_or_default(),
+        volumes: config.volumes.unwrap_or_default(),
         labels: sorted(config.labels),
     }
 }

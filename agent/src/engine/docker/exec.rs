@@ -7,7 +7,7 @@ use bollard::{
     models::ExecInspectResponse,
 };
 use futures_util::StreamExt;
-use tokio::time::sleep;
+use tokio::{io::AsyncWriteExt, time::sleep};
 
 use super::{Docker, convert, engine_error};
 use crate::{
@@ -27,6 +27,7 @@ impl Docker {
             cmd: Some(command.command.clone()),
             env: Some(convert::environment(&command.env)),
             working_dir: command.workdir.clone(),
+            attach_stdin: Some(command.input.is_some()),
             attach_stdout: Some(true),
             attach_stderr: Some(true),
             ..Default::default()
@@ -40,9 +41,18 @@ impl Docker {
         let started = self.client.start_exec(&exec, None).await.map_err(engine_error)?;
         if let StartExecResults::Attached {
             output: mut written,
-            input,
+            mut input,
         } = started
         {
+            if let Some(bytes) = &command.input {
+                let write = async {
+                    input.write_all(bytes).await?;
+                    input.flush().await
+                };
+                write
+                    .await
+                    .map_err(|error| EngineError::Lost(error.to_string()))?;
+            }
             // Kept open: some engines hang up when it is closed.
             let _input = input;
             while let Some(chunk) = written.next().await {

@@ -34,6 +34,7 @@ fn host(folder: &Path) -> HostContext {
         gid: rustix::process::getegid().as_raw(),
         user: "user".to_owned(),
         path: "/usr/bin:/bin".into(),
+        shell: None,
         docker_host: None,
         docker_config: None,
         xdg_runtime_dir: None,

@@ -193,7 +193,7 @@ impl Session {
         });
     }
 
-    async fn restore_workload(&self, context: &Context) {
+    async fn restore_workload(self: &Arc<Self>, context: &Arc<Context>) {
         let (mut pause, longest) = FIND_INTERVALS;
         loop {
             let Some(spec) = self.workload.borrow().spec.clone() else {
@@ -215,6 +215,9 @@ impl Session {
                 }
                 lacks
             });
+            if lacked && started.is_ok() {
+                self.watch(context);
+            }
             if started.is_ok() || !lacked {
                 return;
             }

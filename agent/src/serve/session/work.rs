@@ -17,7 +17,7 @@ use jq_common::{
     },
 };
 use tokio::{
-    net::{TcpStream, UnixStream},
+    net::UnixStream,
     sync::{OwnedSemaphorePermit, mpsc},
 };
 
@@ -140,6 +140,9 @@ impl Session {
                     workload.runs(started);
                 }
             });
+            if started.is_ok() {
+                session.watch(&work);
+            }
             let last = match started {
                 Ok(started) => Event::Ready(Box::new(started.ready)),
                 Err(failure) => Event::Failed(failure),
@@ -178,15 +181,15 @@ impl Session {
                 return Some(Suspended::NotStarted(StreamHeader::Forward { target, confirm }));
             }
         };
-        let opened = dialled.and_then(|tcp| {
+        let opened = dialled.and_then(|socket| {
             if confirm {
                 let opened = codec::encode(&Opened::default(), limits::REPLY_FRAME);
                 stream.send_first(opened.map_err(|_| ResetCode::Unsupported)?.into());
             }
-            Ok(tcp)
+            Ok(socket)
         });
         match opened {
-            Ok(tcp) => self.proxy(stream, tcp.into(), legs).await,
+            Ok(socket) => self.proxy(stream, socket, legs).await,
             Err(code) => {
                 tracing::debug!(?target, ?code, "connection refused");
                 stream.reset(code);
@@ -195,7 +198,7 @@ impl Session {
         }
     }
 
-    async fn dial(&self, context: &Context, target: &Target) -> Result<TcpStream, ResetCode> {
+    async fn dial(&self, context: &Context, target: &Target) -> Result<Socket, ResetCode> {
         if target.scope == Scope::Host {
             return dialer::dial(target, None).await;
         }

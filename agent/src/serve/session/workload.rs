@@ -6,6 +6,7 @@ use jq_common::protocol::{
     topics::{WorkloadState, WorkloadStatus},
     workload::WorkloadSpec,
 };
+use tokio_util::sync::DropGuard;
 
 use crate::workload::{RunningWorkload, Started};
 
@@ -23,6 +24,13 @@ pub(super) struct Workload {
     pub(super) engine: String,
     /// The container's name; none without one.
     pub(super) container: Option<String>,
+    /// Jupyter's port in it; none without Jupyter.
+    pub(super) jupyter: Option<u16>,
+    /// How often it was restarted by somebody else and taken up again, and what is to be said of the last time.
+    pub(super) restarts: u32,
+    pub(super) note: String,
+    /// Ends the watch for its restart.
+    pub(super) watch: Option<DropGuard>,
 }
 
 impl Workload {
@@ -33,6 +41,23 @@ impl Workload {
         self.engine.clone_from(&started.ready.engine);
         let container = started.ready.container.as_ref();
         self.container = container.map(|container| container.name.clone());
+        self.jupyter = started.ready.jupyter.as_ref().map(|jupyter| jupyter.port);
+    }
+
+    /// It was restarted by somebody else, and runs again.
+    pub(super) fn runs_again(&mut self, started: &Started) {
+        let before = self.jupyter;
+        self.runs(started);
+        let name = self.container.as_deref().unwrap_or_default();
+        let jupyter = match (before, self.jupyter) {
+            (Some(before), Some(now)) if before == now => "; Jupyter runs in it again, on the same port",
+            (_, Some(_)) => {
+                "; Jupyter runs in it again, on another port: run the same command again to reach it"
+            }
+            (_, None) => "",
+        };
+        self.restarts += 1;
+        self.note = format!("the container {name} was restarted{jupyter}");
     }
 
     /// What the client is told.
@@ -47,6 +72,8 @@ impl Workload {
             state,
             engine: self.engine.clone(),
             container: self.container.clone(),
+            restarts: self.restarts,
+            note: self.note.clone(),
         }
     }
 }

@@ -4,10 +4,11 @@
 use std::{
     collections::{BTreeMap, HashMap},
     path::Path,
+    process::Stdio,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use tokio::{sync::Notify, task::JoinSet};
+use tokio::{io::AsyncWriteExt, process::Command, sync::Notify, task::JoinSet};
 
 use crate::{
     engine::{
@@ -37,6 +38,8 @@ pub(crate) struct State {
     pub(crate) calls: Vec<String>,
     /// Errors of the next starts, in order.
     pub(crate) refuse_start: Vec<EngineError>,
+    /// The next container ends as soon as it is started.
+    pub(crate) ends_first: Option<Exit>,
     /// Containers end as soon as they are started.
     pub(crate) ends_at_once: Option<Exit>,
     /// Output of every container.
@@ -47,6 +50,8 @@ pub(crate) struct State {
     pub(crate) programs: Vec<String>,
     /// Tasks of the network helpers, by container.
     roles: HashMap<String, JoinSet<()>>,
+    /// Commands run on this machine.
+    pub(crate) runs_here: bool,
     /// Output and exit code of any other command; None: it keeps running.
     pub(crate) exec_ends: Option<(String, i64)>,
 }
@@ -105,6 +110,25 @@ impl Fake {
         let found = state.containers.get_mut(id).map(f);
         found.ok_or_else(|| EngineError::NotFound(id.into()))
     }
+}
+
+/// Runs a command on this machine. Dropping the future ends it.
+async fn run_here(command: &Exec, output: &Tail) -> Result<Option<i64>, EngineError> {
+    let mut child = Command::new(&command.command[0])
+        .args(&command.command[1..])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|error| EngineError::CommandMissing(error.to_string()))?;
+    if let (Some(mut stdin), Some(input)) = (child.stdin.take(), &command.input) {
+        stdin.write_all(input).await.expect("a command that reads");
+    }
+    let ended = child.wait_with_output().await.expect("a child");
+    output.write(&ended.stdout);
+    output.write(&ended.stderr);
+    Ok(ended.status.code().map(Into::into))
 }
 
 impl ContainerEngine for Fake {
@@ -222,7 +246,7 @@ impl Containers for Fake {
                 if !state.refuse_start.is_empty() {
                     return Err(state.refuse_start.remove(0));
                 }
-                state.ends_at_once.clone()
+                state.ends_first.take().or_else(|| state.ends_at_once.clone())
             };
             self.with(id, |container| {
                 container.phase = Phase::Running;
@@ -282,6 +306,9 @@ impl Containers for Fake {
 
     fn exec<'a>(&'a self, id: &'a str, command: &'a Exec, output: &'a Tail) -> Answer<'a, Option<i64>> {
         Box::pin(async move {
+            if self.state().runs_here {
+                return run_here(command, output).await;
+            }
             let ends = {
                 let mut state = self.state();
                 if command.command[0] == "nvidia-smi" {

@@ -1,5 +1,7 @@
 //! Files that are put into a container before it starts.
 
+use std::path::Path;
+
 use super::{
     etc_passwd,
     injected_user::{HOME, InjectedUser},
@@ -9,12 +11,48 @@ use crate::{
     workload::jupyter,
 };
 
-/// The token's file, owned by the user that Jupyter runs as.
-pub(crate) fn token_entries(token: &str, (uid, gid): (u32, u32)) -> Vec<Entry> {
-    let (folder, _) = jupyter::TOKEN_FILE.rsplit_once('/').unwrap_or_default();
+/// The folder for what starts Jupyter, unless a mount lies over it.
+pub(crate) const JUPYTER_FOLDER: &str = "/run/jq";
+
+/// Folders to be used instead, in this order.
+const OTHER_FOLDERS: [&str; 4] = ["/opt/jq", "/srv/jq", "/var/lib/jq", "/.jq"];
+
+/// The folder for what starts Jupyter in a container with these mounts, of an image with these volumes: what is put
+/// into a folder of the container must not be hidden by a mount, nor land in a folder of the host.
+pub(crate) fn jupyter_folder(mounts: &[Mount], volumes: &[String]) -> &'static str {
+    let is_covered = |folder: &str| {
+        mounts.iter().any(|mount| mount.covers(folder))
+            || volumes.iter().any(|volume| Path::new(folder).starts_with(volume))
+    };
+    [JUPYTER_FOLDER]
+        .into_iter()
+        .chain(OTHER_FOLDERS)
+        .find(|folder| !is_covered(folder))
+        .unwrap_or(JUPYTER_FOLDER)
+}
+
+/// The program that starts Jupyter, in its folder.
+pub(crate) fn start_file(folder: &str) -> String {
+    format!("{folder}/start")
+}
+
+/// The token's file, in its folder.
+pub(crate) fn token_file(folder: &str) -> String {
+    format!("{folder}/token")
+}
+
+/// The file in which the program that starts Jupyter reports, in its folder.
+pub(crate) fn report_file(folder: &str) -> String {
+    format!("{folder}/report")
+}
+
+/// What starts Jupyter, for the user that it runs as.
+pub(crate) fn jupyter_entries(folder: &str, token: &str, owner: (u32, u32)) -> Vec<Entry> {
     vec![
         folder_entry(folder, 0o755, (0, 0)),
-        file_entry(jupyter::TOKEN_FILE, token, 0o400, (uid, gid)),
+        file_entry(&start_file(folder), jupyter::START, 0o444, (0, 0)),
+        file_entry(&token_file(folder), token, 0o400, owner),
+        file_entry(&report_file(folder), "", 0o600, owner),
     ]
 }
 
@@ -92,9 +130,29 @@ mod tests {
 
     #[test]
     fn the_token_is_readable_only_by_the_user_of_jupyter() {
-        let entries = token_entries("secret", (1234, 1235));
-        let file = &entries[1];
+        let entries = jupyter_entries(JUPYTER_FOLDER, "secret", (1234, 1235));
+        let secrets: Vec<_> = entries
+            .iter()
+            .filter(|entry| entry.content.as_deref() == Some(b"secret".as_slice()))
+            .collect();
+        let [file] = secrets[..] else {
+            panic!("{secrets:?}")
+        };
+        assert_eq!(file.path, "/run/jq/token");
         assert_eq!((file.mode, file.uid, file.gid), (0o400, 1234, 1235));
-        assert_eq!(file.content.as_deref(), Some(b"secret".as_slice()));
+    }
+
+    #[test]
+    fn nothing_is_put_where_a_mount_lies_over_it() {
+        let mount = |destination: &str| Mount {
+            source: MountSource::Host("/data".into()),
+            destination: destination.into(),
+            read_only: false,
+        };
+        assert_eq!(jupyter_folder(&[], &[]), "/run/jq");
+        assert_eq!(jupyter_folder(&[mount("/running")], &[]), "/run/jq");
+        assert_eq!(jupyter_folder(&[mount("/run")], &[]), "/opt/jq");
+        let (mounts, volumes) = ([mount("/opt"), mount("/run/jq")], ["/srv".to_owned()]);
+        assert_eq!(jupyter_folder(&mounts, &volumes), "/var/lib/jq");
     }
 }

@@ -24,6 +24,8 @@ pub(crate) struct Options {
     pub(crate) workdir: Option<String>,
     pub(crate) shm_size: Option<u64>,
     pub(crate) user: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) entrypoint: Option<String>,
     #[serde(default)]
     pub(crate) jupyter: JupyterKind,
 }
@@ -57,6 +59,7 @@ impl Options {
             workdir: spec.workdir.clone(),
             shm_size: spec.shm_size,
             user: spec.user.map(user),
+            entrypoint: spec.entrypoint.clone(),
             jupyter: spec.jupyter,
         })
     }
@@ -101,6 +104,7 @@ impl Options {
             workdir: self.workdir.or_else(|| has.workdir.clone()),
             shm_size: self.shm_size.or(has.shm_size),
             user: self.user.or_else(|| has.user.clone()),
+            entrypoint: self.entrypoint.or_else(|| has.entrypoint.clone()),
             jupyter: has.jupyter,
         }
     }
@@ -128,6 +132,12 @@ impl Options {
         );
         compare("shm-size", bytes(self.shm_size), bytes(asked.shm_size));
         compare("user", or(&self.user, "default"), or(&asked.user, "default"));
+        let entrypoint = |options: &Self| match options.entrypoint.as_deref() {
+            None => "the image's".to_owned(),
+            Some("") => "none".to_owned(),
+            Some(program) => program.to_owned(),
+        };
+        compare("entrypoint", entrypoint(self), entrypoint(asked));
         compare("jupyter", kind(self.jupyter).into(), kind(asked.jupyter).into());
         differences
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::options::Options;
+use super::{files::JUPYTER_FOLDER, options::Options};
 use crate::{engine::ContainerState, session_store::ContainerRecord, workload::HostContext};
 
 pub(crate) const ROLE: &str = "dev.jq.role";
@@ -11,6 +11,7 @@ pub(crate) const SESSION: &str = "dev.jq.session";
 const NONCE: &str = "dev.jq.nonce";
 const OPTIONS: &str = "dev.jq.options";
 const RUNS_AS: &str = "dev.jq.runs-as";
+const FOLDER: &str = "dev.jq.folder";
 
 /// Name of a workload's container: `jq-USER-NAME`.
 pub(crate) fn name(user: &str, session: &str) -> String {
@@ -54,6 +55,21 @@ pub(crate) fn labels(
 pub(crate) fn runs_as(container: &ContainerState) -> Option<(u32, u32)> {
     let (uid, gid) = container.labels.get(RUNS_AS)?.split_once(':')?;
     Some((uid.parse().ok()?, gid.parse().ok()?))
+}
+
+/// Adds the label with the folder of what starts Jupyter, unless it is the usual one.
+pub(crate) fn label_folder(labels: &mut BTreeMap<String, String>, folder: &str) {
+    if folder != JUPYTER_FOLDER {
+        labels.insert(FOLDER.to_owned(), folder.to_owned());
+    }
+}
+
+/// The folder of what starts Jupyter in a container of ours.
+pub(crate) fn folder(container: &ContainerState) -> &str {
+    container
+        .labels
+        .get(FOLDER)
+        .map_or(JUPYTER_FOLDER, String::as_str)
 }
 
 /// Labels of a network helper.

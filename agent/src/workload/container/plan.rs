@@ -116,7 +116,11 @@ fn existing(name: &str, container: Option<&ContainerState>) -> Result<Vec<Step>,
                 "it is paused".into(),
                 format!("`docker unpause {name}` on the host"),
             ),
-            _ => unavailable(
+            Phase::Other => unavailable(
+                "the engine is starting it again and again, or removing it".into(),
+                format!("`docker logs {name}` on the host says why it ends"),
+            ),
+            Phase::Created | Phase::Exited => unavailable(
                 "it is not running".into(),
                 format!("`docker start {name}` on the host"),
             ),

@@ -1,7 +1,9 @@
 //! Carries out the plan for a container, and reports to the client.
 
+mod beside;
 mod create;
 mod jupyter;
+mod remedies;
 
 use std::sync::Arc;
 
@@ -9,9 +11,10 @@ use jq_common::protocol::workload::{
     ContainerInfo, Failure, FailureKind, GpuAsk, Origin, Ready, WorkloadSpec,
 };
 
+use self::remedies::{NotStarted, Remedies};
 use super::{
     etc_passwd,
-    files::token_entries,
+    files::jupyter_entries,
     helper::ContainerAccess,
     options::Options,
     ownership,
@@ -20,7 +23,7 @@ use super::{
 use crate::{
     engine::{ContainerEngine, ContainerState, PullProgress},
     failure::fail,
-    session_store::SessionStore,
+    session_store::{SessionStore, TokenOf},
     workload::{
         EventSink, HostContext, Started,
         events::Throttle,
@@ -52,16 +55,9 @@ impl Run<'_> {
             pull: self.spec.pull,
         };
         let steps = plan(&desired, &self.observe(&desired).await?)?;
-        let token = self.store.token(&self.spec.session).await.map_err(|error| {
-            fail(
-                FailureKind::HostUnfit,
-                "cannot keep this session's token",
-                error.to_string(),
-                "free some space in your home on the host, or make it writable for you",
-            )
-        })?;
         let mut runs = None;
         let mut gpus_wanted = true;
+        let mut remedies = Remedies::default();
         for step in &steps {
             let id = match step {
                 Step::Discard(id) => {
@@ -76,19 +72,19 @@ impl Run<'_> {
                     continue;
                 }
                 Step::Create => {
-                    let created = self.create(&token).await?;
+                    let created = self.create(remedies).await?;
                     gpus_wanted = created.with_gpus;
                     created.id
                 }
                 Step::Start(id) => {
-                    self.start(id, &token).await?;
+                    self.start(id).await?;
                     id.clone()
                 }
                 Step::Use(id) => id.clone(),
             };
             runs = step.origin().map(|origin| (id, origin));
         }
-        let (id, origin) = runs.ok_or_else(|| {
+        let (mut id, origin) = runs.ok_or_else(|| {
             fail(
                 FailureKind::Internal,
                 "the agent found nothing to do",
@@ -96,7 +92,24 @@ impl Run<'_> {
                 "please report this",
             )
         })?;
-        self.finish(&id, origin, &token, gpus_wanted).await
+        loop {
+            let NotStarted { failure, remedy } = match self.finish(&id, origin, gpus_wanted).await {
+                Ok(started) => return Ok(started),
+                Err(not_started) => not_started,
+            };
+            let Some(remedy) = remedy.filter(|_| origin == Origin::Created) else {
+                return Err(failure);
+            };
+            // Nothing ran in it that anybody needs.
+            self.discard(&id).await;
+            if !remedies.add(remedy) {
+                return Err(failure);
+            }
+            self.events.note(remedy.note(&failure)).await;
+            let created = self.create(remedies).await?;
+            gpus_wanted = created.with_gpus;
+            id = created.id;
+        }
     }
 
     fn target(&self) -> Result<Target, Failure> {
@@ -190,16 +203,27 @@ impl Run<'_> {
         })
     }
 
-    /// Starts a stopped container of ours. Writes its token again, which may have been replaced since.
-    async fn start(&self, id: &str, token: &str) -> Result<(), Failure> {
+    /// Starts a stopped container of ours. Writes again what starts Jupyter, which may be of an earlier build.
+    async fn start(&self, id: &str) -> Result<(), Failure> {
         let failed = |error| failure::engine("cannot start the session's container again", &error);
         self.events.step("starting the container again").await;
-        let state = self.engine.container(id).await.map_err(failed)?;
-        let owner = self.runs_as(&state.unwrap_or_default()).await;
-        self.engine
-            .put(id, token_entries(token, owner))
+        let state = self
+            .engine
+            .container(id)
             .await
-            .map_err(failed)?;
+            .map_err(failed)?
+            .unwrap_or_default();
+        let token = match self.store.token(&self.spec.session, TokenOf::Container).await {
+            Some(token) => token,
+            None => self
+                .store
+                .new_token(&self.spec.session, TokenOf::Container)
+                .await
+                .map_err(|error| failure::state(&error))?,
+        };
+        let owner = self.runs_as(&state).await;
+        let entries = jupyter_entries(ownership::folder(&state), &token, owner);
+        self.engine.put(id, entries).await.map_err(failed)?;
         self.engine.start(id).await.map_err(failed)
     }
 
@@ -215,13 +239,7 @@ impl Run<'_> {
 
     /// Finishes the start of a running container: opens its network, starts Jupyter, and verifies the GPUs unless they
     /// were already reported missing.
-    async fn finish(
-        &self,
-        id: &str,
-        origin: Origin,
-        token: &str,
-        gpus_wanted: bool,
-    ) -> Result<Started, Failure> {
+    async fn finish(&self, id: &str, origin: Origin, gpus_wanted: bool) -> Result<Started, NotStarted> {
         let container = self
             .engine
             .container(id)
@@ -236,7 +254,7 @@ impl Run<'_> {
             .flatten();
         // Detected while Jupyter starts, verified afterwards.
         let (jupyter, seen) = tokio::join!(
-            self.start_jupyter(&container, origin, token, created_with.as_ref()),
+            self.start_jupyter(&container, origin, created_with.as_ref()),
             self.detect_gpus(id, gpus_wanted, created_with.as_ref())
         );
         let (running, jupyter) = jupyter?;

@@ -5,7 +5,8 @@ use std::path::Path;
 use jq_common::protocol::workload::WorkloadSpec;
 
 use super::{
-    etc_passwd::is_root,
+    entry_point::{self, Launch},
+    files,
     injected_user::HOME,
     limits::{HardLimits, limits},
     options::Options,
@@ -14,7 +15,11 @@ use super::{
 };
 use crate::{
     engine::{ContainerSpec, EngineFacts, ImageFacts, Mount, MountSource},
-    workload::{HostContext, gpu::GpuPlan, jupyter},
+    workload::{
+        HostContext,
+        gpu::GpuPlan,
+        jupyter::{self, Listen, Start},
+    },
 };
 
 /// Most shared memory that a container gets by default, in bytes.
@@ -31,13 +36,35 @@ pub(crate) struct ContainerInputs<'a> {
     pub(crate) image: &'a ImageFacts,
     pub(crate) mounts: Vec<Mount>,
     pub(crate) user: &'a UserPlan,
+    /// Replaces the image's entry point, as `--entrypoint` does.
+    pub(crate) entrypoint: Option<&'a str>,
     pub(crate) gpus: &'a GpuPlan,
     pub(crate) nonce: &'a str,
     pub(crate) hard: HardLimits,
 }
 
-/// Builds the specification of the container.
-pub(crate) fn build(inputs: ContainerInputs) -> ContainerSpec {
+/// The command that starts Jupyter in the container, from `folder`; None without Jupyter.
+fn jupyter_command(
+    spec: &WorkloadSpec,
+    folder: &str,
+    workdir: Option<&str>,
+    user: &UserPlan,
+) -> Option<Vec<String>> {
+    let start = Start {
+        kind: spec.jupyter,
+        listen: Listen::Port(jupyter::PORT),
+        root: workdir,
+        name: &spec.session,
+        token: Some(&files::token_file(folder)),
+        report: Some(&files::report_file(folder)),
+    };
+    let program = ["/bin/sh".to_owned(), files::start_file(folder)];
+    let words = user.wrapper.iter().cloned().chain(program);
+    Some(words.chain(start.arguments()?).collect())
+}
+
+/// Builds the specification of the container, and a note for the user about it.
+pub(crate) fn build(inputs: ContainerInputs) -> (ContainerSpec, Option<String>) {
     let ContainerInputs {
         spec,
         image,
@@ -46,39 +73,44 @@ pub(crate) fn build(inputs: ContainerInputs) -> ContainerSpec {
         ..
     } = inputs;
     let workdir = workdir(spec.workdir.as_deref(), &inputs.mounts, user, image);
-    let as_root = user.runs_as.map_or(is_root(&image.user), |(uid, _)| uid == 0);
-    let command = jupyter::command(spec.jupyter, jupyter::PORT, workdir.as_deref(), as_root);
-    let command = command.map(|command| user.wrapper.iter().cloned().chain(command).collect());
+    let folder = files::jupyter_folder(&inputs.mounts, &image.volumes);
+    let command = jupyter_command(spec, folder, workdir.as_deref(), user);
+    let Launch {
+        entrypoint,
+        command,
+        note,
+    } = entry_point::launch(image, inputs.entrypoint, command);
     let mut env = user.env.clone();
     if inputs.mounts.iter().any(|mount| mount.covers(STACKS_HOME)) {
         // It would change the owner of a folder of the host.
         env.retain(|(key, _)| key != "CHOWN_HOME");
     }
-    if command.is_some() {
-        set(&mut env, jupyter::TOKEN_FILE_VARIABLE, jupyter::TOKEN_FILE);
-    }
     for (key, value) in &spec.env {
         set(&mut env, key, value);
     }
-    ContainerSpec {
+    let mut labels = ownership::labels(host, &spec.session, inputs.nonce, inputs.options, user.runs_as);
+    ownership::label_folder(&mut labels, folder);
+    let built = ContainerSpec {
         name: ownership::name(&host.user, &spec.session),
         image: inputs.options.image.clone(),
+        init: !has_init(entrypoint.as_ref().unwrap_or(&image.entrypoint)),
+        entrypoint,
         command,
         user: user.user.clone(),
         env,
         workdir,
         hostname: Some(host_name(&spec.session)),
-        labels: ownership::labels(host, &spec.session, inputs.nonce, inputs.options, user.runs_as),
+        labels,
         mounts: inputs.mounts,
         shm_size: Some(
             spec.shm_size
                 .unwrap_or_else(|| shared_memory(inputs.engine.memory)),
         ),
         limits: limits(inputs.engine.rootless, inputs.hard),
-        init: !has_init(&image.entrypoint),
         gpus: inputs.gpus.request.clone(),
         ..ContainerSpec::default()
-    }
+    };
+    (built, note)
 }
 
 /// The working directory: `-w`; else the first writable volume that is a folder; else the injected user's home; else

@@ -1,4 +1,4 @@
-//! Jupyter's command line and the facts about it. Pure.
+//! How Jupyter is started, and the facts about it. Pure.
 
 use jq_common::protocol::workload::{JupyterInfo, JupyterKind};
 
@@ -8,46 +8,96 @@ pub(crate) const PORT: u16 = 8888;
 /// Number of ports tried, from [`PORT`] on, in a container that the user brought along.
 pub(crate) const PORTS: u16 = 10;
 
-/// Path of the token's file in a container.
-pub(crate) const TOKEN_FILE: &str = "/run/jq/token";
+/// The port under which a workload is dialled to reach a Jupyter that listens on a Unix socket. No TCP port has it.
+pub(crate) const SOCKET_PORT: u16 = 0;
 
-/// The variable with the path of the token's file. The token itself is in neither arguments nor environment.
-pub(crate) const TOKEN_FILE_VARIABLE: &str = "JUPYTER_TOKEN_FILE";
+/// The program that starts Jupyter on our terms, for `/bin/sh`.
+pub(crate) const START: &str = include_str!("start.sh");
 
-/// A token in the environment, which Jupyter would prefer to the one in the file.
-pub(crate) const TOKEN_VARIABLE: &str = "JUPYTER_TOKEN";
+/// Variables by which a user could give a token. They are refused: it would be in an environment that others can read.
+pub(crate) const TOKEN_VARIABLES: [&str; 2] = ["JUPYTER_TOKEN", "JUPYTER_TOKEN_FILE"];
 
-/// The command that starts Jupyter on loopback; None for [`JupyterKind::None`].
-///
-/// The options override what an image or home may have configured: another address, another port when this one is
-/// taken, another base URL, access for other origins or host names.
-#[must_use]
-pub(crate) fn command(
-    kind: JupyterKind,
-    port: u16,
-    root: Option<&str>,
-    as_root: bool,
-) -> Option<Vec<String>> {
-    let mut command = vec![
-        "jupyter".to_owned(),
-        verb(kind)?.to_owned(),
-        "--no-browser".to_owned(),
-        "--ServerApp.ip=127.0.0.1".to_owned(),
-        format!("--ServerApp.port={port}"),
-        "--ServerApp.port_retries=0".to_owned(),
-        "--ServerApp.base_url=/".to_owned(),
-        "--ServerApp.allow_origin=".to_owned(),
-        "--ServerApp.allow_origin_pat=".to_owned(),
-        "--ServerApp.disable_check_xsrf=False".to_owned(),
-        "--ServerApp.allow_remote_access=False".to_owned(),
-    ];
-    if let Some(root) = root {
-        command.push(format!("--ServerApp.root_dir={root}"));
+/// How Jupyter is started.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Start<'a> {
+    pub(crate) kind: JupyterKind,
+    pub(crate) listen: Listen<'a>,
+    /// Its root folder; none for the working directory.
+    pub(crate) root: Option<&'a str>,
+    /// The session, which distinguishes the private folders of one user and is part of its local host name.
+    pub(crate) name: &'a str,
+    /// The file with the token; none when it comes on standard input.
+    pub(crate) token: Option<&'a str>,
+    /// A file that gets what [`START`] reports; none when only standard output does.
+    pub(crate) report: Option<&'a str>,
+}
+
+/// Where Jupyter listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Listen<'a> {
+    /// A port of 127.0.0.1.
+    Port(u16),
+    /// A Unix socket (0600) with this path.
+    Socket(&'a str),
+    /// A Unix socket (0600), `jupyter.sock` in the private folder that [`START`] makes and reports.
+    PrivateSocket,
+}
+
+impl Start<'_> {
+    /// The arguments of [`START`]; None for [`JupyterKind::None`]. The token is not among them.
+    #[must_use]
+    pub(crate) fn arguments(&self) -> Option<Vec<String>> {
+        let mut arguments: Vec<String> = [
+            verb(self.kind)?,
+            self.name,
+            self.token.unwrap_or("-"),
+            self.report.unwrap_or("-"),
+            &local_host(self.name),
+        ]
+        .map(str::to_owned)
+        .into();
+        arguments.extend(self.settings());
+        Some(arguments)
     }
-    if as_root {
-        command.push("--allow-root".to_owned());
+
+    /// Settings for Jupyter's command line, which has the last word. They override what an image or home may have
+    /// configured: another address or port, HTTPS, another base URL, access for other origins or host names, an end
+    /// after some time without use.
+    fn settings(&self) -> Vec<String> {
+        let mut settings: Vec<String> = [
+            "ip=127.0.0.1",
+            "port_retries=0",
+            "base_url=/",
+            "certfile=",
+            "keyfile=",
+            "client_ca=",
+            "allow_origin=",
+            "allow_origin_pat=",
+            "allow_credentials=False",
+            "disable_check_xsrf=False",
+            "allow_remote_access=False",
+            "custom_display_url=",
+            "shutdown_no_activity_timeout=0",
+        ]
+        .map(str::to_owned)
+        .into();
+        match self.listen {
+            Listen::Port(port) => settings.extend([format!("port={port}"), "sock=".to_owned()]),
+            Listen::Socket(path) => settings.extend(on_socket(path)),
+            Listen::PrivateSocket => settings.extend(on_socket("@")),
+        }
+        settings.extend(self.root.map(|root| format!("root_dir={root}")));
+        settings
     }
-    Some(command)
+}
+
+/// A server with a socket insists on the default port, and listens on none.
+fn on_socket(path: &str) -> [String; 3] {
+    [
+        format!("port={PORT}"),
+        format!("sock={path}"),
+        "sock_mode=0600".to_owned(),
+    ]
 }
 
 /// Its subcommand.
@@ -87,6 +137,22 @@ fn page(kind: JupyterKind) -> &'static str {
     }
 }
 
+/// The name below `localhost` for the Jupyter of a session.
+pub(crate) fn local_host(session: &str) -> String {
+    let label: String = session
+        .chars()
+        .map(|c| {
+            if c.is_ascii_alphanumeric() {
+                c.to_ascii_lowercase()
+            } else {
+                '-'
+            }
+        })
+        .collect();
+    let label = label.trim_matches('-');
+    format!("{}.localhost", if label.is_empty() { "jq" } else { label })
+}
+
 /// How the client reaches the Jupyter that listens on `port` of the workload.
 pub(crate) fn info(kind: JupyterKind, port: u16, token: &str, was_running: bool) -> JupyterInfo {
     JupyterInfo {
@@ -94,6 +160,7 @@ pub(crate) fn info(kind: JupyterKind, port: u16, token: &str, was_running: bool)
         token: token.to_owned(),
         path: page(kind).to_owned(),
         was_running,
+        host: None,
     }
 }
 
@@ -116,34 +183,59 @@ pub(crate) fn is_missing(code: Option<i64>, log: &[String]) -> bool {
 mod tests {
     use super::*;
 
-    #[test]
-    fn it_listens_on_loopback_at_its_port_only() {
-        let command = command(JupyterKind::Lab, PORT, Some("/work"), false).unwrap();
-        assert_eq!(&command[..2], ["jupyter", "lab"]);
-        for option in [
-            "--ServerApp.ip=127.0.0.1",
-            "--ServerApp.port=8888",
-            "--ServerApp.port_retries=0",
-            "--ServerApp.root_dir=/work",
-            "--ServerApp.allow_origin=",
-            "--ServerApp.allow_origin_pat=",
-            "--ServerApp.disable_check_xsrf=False",
-            "--ServerApp.allow_remote_access=False",
-        ] {
-            assert!(command.iter().any(|word| word == option), "{option}");
+    fn start(listen: Listen<'static>) -> Start<'static> {
+        Start {
+            kind: JupyterKind::Lab,
+            listen,
+            root: Some("/work"),
+            name: "gpu",
+            token: None,
+            report: None,
         }
-        assert!(
-            !command
-                .iter()
-                .any(|word| word == "--allow-root" || word.contains("token"))
-        );
     }
 
     #[test]
-    fn root_is_allowed_only_for_root() {
-        let command = command(JupyterKind::Notebook, PORT, None, true).unwrap();
-        assert!(command.iter().any(|word| word == "--allow-root"));
-        assert_eq!(super::command(JupyterKind::None, PORT, None, true), None);
+    fn it_listens_on_loopback_at_its_port_only() {
+        let arguments = start(Listen::Port(PORT)).arguments().unwrap();
+        assert_eq!(&arguments[..5], ["lab", "gpu", "-", "-", "gpu.localhost"]);
+        for setting in [
+            "ip=127.0.0.1",
+            "port=8888",
+            "port_retries=0",
+            "sock=",
+            "certfile=",
+            "root_dir=/work",
+            "allow_origin=",
+            "allow_origin_pat=",
+            "disable_check_xsrf=False",
+            "allow_remote_access=False",
+        ] {
+            assert!(arguments.iter().any(|word| word == setting), "{setting}");
+        }
+        let none = Start {
+            kind: JupyterKind::None,
+            ..start(Listen::Port(PORT))
+        };
+        assert_eq!(none.arguments(), None);
+    }
+
+    #[test]
+    fn each_session_has_a_local_host_name_that_browsers_accept() {
+        for (session, host) in [
+            ("gpu", "gpu.localhost"),
+            ("My_box.2", "my-box-2.localhost"),
+            ("_", "jq.localhost"),
+        ] {
+            assert_eq!(local_host(session), host);
+        }
+    }
+
+    #[test]
+    fn a_socket_is_the_users_own() {
+        let arguments = start(Listen::Socket("/s")).arguments().unwrap();
+        for setting in ["sock=/s", "sock_mode=0600", "port=8888"] {
+            assert!(arguments.iter().any(|word| word == setting), "{setting}");
+        }
     }
 
     #[test]

@@ -15,6 +15,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Most bytes read of a response.
 const ANSWER: usize = 64 * 1024;
 
+/// The host name of requests.
+const LOOPBACK: &str = "127.0.0.1";
+
 /// What listens on a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Listener {
@@ -42,7 +45,7 @@ pub(crate) enum Reason {
 /// Probes the port once. `/api` is public and identifies Jupyter; `/api/status` requires the token, unless Jupyter's
 /// configuration disables authentication: then it accepts any.
 pub(crate) async fn probe(workload: &dyn RunningWorkload, port: u16, token: &str) -> Listener {
-    let (status, body) = match get(workload, port, "/api", None).await {
+    let (status, body) = match get(workload, port, LOOPBACK, "/api", None).await {
         Ok(answer) => answer,
         Err(error) => return failed(&error),
     };
@@ -51,8 +54,8 @@ pub(crate) async fn probe(workload: &dyn RunningWorkload, port: u16, token: &str
     if !is_jupyter {
         return Listener::Unusable(Reason::NotJupyter(format!("HTTP {status} for /api")));
     }
-    match get(workload, port, "/api/status", Some(token)).await {
-        Ok((StatusCode::OK, _)) => match get(workload, port, "/api/status", None).await {
+    match get(workload, port, LOOPBACK, "/api/status", Some(token)).await {
+        Ok((StatusCode::OK, _)) => match get(workload, port, LOOPBACK, "/api/status", None).await {
             Ok((StatusCode::OK, _)) => Listener::Unusable(Reason::NoToken),
             Ok(_) => Listener::Ours,
             Err(error) => failed(&error),
@@ -61,6 +64,14 @@ pub(crate) async fn probe(workload: &dyn RunningWorkload, port: u16, token: &str
         Ok((status, _)) => Listener::Unusable(Reason::NotJupyter(format!("HTTP {status} for /api/status"))),
         Err(error) => failed(&error),
     }
+}
+
+/// Whether the Jupyter on this port answers under this host name.
+pub(crate) async fn answers_as(workload: &dyn RunningWorkload, port: u16, host: &str) -> bool {
+    matches!(
+        get(workload, port, host, "/api", None).await,
+        Ok((StatusCode::OK, _))
+    )
 }
 
 fn failed(error: &io::Error) -> Listener {
@@ -73,6 +84,7 @@ fn failed(error: &io::Error) -> Listener {
 async fn get(
     workload: &dyn RunningWorkload,
     port: u16,
+    host: &str,
     path: &str,
     token: Option<&str>,
 ) -> io::Result<(StatusCode, Bytes)> {
@@ -81,7 +93,7 @@ async fn get(
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
             .await
             .map_err(io::Error::other)?;
-        let mut request = Request::get(path).header(header::HOST, format!("127.0.0.1:{port}"));
+        let mut request = Request::get(path).header(header::HOST, format!("{host}:{port}"));
         if let Some(token) = token {
             request = request.header(header::AUTHORIZATION, format!("token {token}"));
         }
@@ -135,7 +147,7 @@ pub(crate) mod tests {
     }
 
     /// Answers as Jupyter does; returns the port.
-    fn answer(
+    pub(crate) fn answer(
         listener: TcpListener,
         lets_in: impl Fn(&str) -> bool + Send + 'static,
         tasks: &mut JoinSet<()>,
@@ -206,7 +218,7 @@ pub(crate) mod tests {
         let uid = rustix::process::geteuid().as_raw();
         // Another user's, at the exact address.
         let port = listen(TcpListener::bind("127.0.0.1:0").await.unwrap());
-        let foreign = probe(&HostProcesses::with_jupyter(port, uid + 1), port, "secret").await;
+        let foreign = probe(&HostProcesses::with_port(port, uid + 1), port, "secret").await;
         assert!(
             matches!(foreign, Listener::Unusable(Reason::OtherUser(_))),
             "{foreign:?}"
@@ -214,7 +226,7 @@ pub(crate) mod tests {
         // On ::1 while nothing listens on 127.0.0.1.
         if let Ok(listener) = TcpListener::bind("[::1]:0").await {
             let port = listen(listener);
-            let none = probe(&HostProcesses::with_jupyter(port, uid), port, "secret").await;
+            let none = probe(&HostProcesses::with_port(port, uid), port, "secret").await;
             assert!(matches!(none, Listener::None(_)), "{none:?}");
         } else {
             crate::not_run::not_run("this machine has no ::1");
@@ -222,7 +234,7 @@ pub(crate) mod tests {
         assert!(seen.try_recv().is_err());
         // Ours.
         let port = listen(TcpListener::bind("127.0.0.1:0").await.unwrap());
-        let ours = probe(&HostProcesses::with_jupyter(port, uid), port, "secret").await;
+        let ours = probe(&HostProcesses::with_port(port, uid), port, "secret").await;
         assert_eq!(ours, Listener::Ours);
         assert!(seen.recv().await.unwrap().contains("token secret"));
     }

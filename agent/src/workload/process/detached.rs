@@ -1,14 +1,7 @@
 //! Processes of the host that outlive the agent.
 
 use std::{
-    ffi::OsString,
-    fs::File,
-    io,
-    net::{Ipv4Addr, TcpListener},
-    os::unix::fs::OpenOptionsExt,
-    path::PathBuf,
-    process::Stdio,
-    time::Duration,
+    ffi::OsString, fs::File, io, os::unix::fs::OpenOptionsExt, path::PathBuf, process::Stdio, time::Duration,
 };
 
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -16,8 +9,6 @@ use tokio::{
     process::{Child, Command},
     time::timeout,
 };
-
-use crate::workload::jupyter;
 
 /// Time limit for a process to end after SIGTERM.
 const END: Duration = Duration::from_secs(5);
@@ -41,8 +32,7 @@ pub(crate) struct Launch {
 /// Sets the umask in the first argument for the user's program. `exec` keeps the process id.
 const WITH_UMASK: &str = "umask \"$0\" && exec \"$@\"";
 
-/// Starts the process in a process group of its own, without a terminal. Dropping the child leaves it running. Removes
-/// Jupyter's token from its environment: Jupyter would prefer it to the one in the file.
+/// Starts the process in a process group of its own, without a terminal. Dropping the child leaves it running.
 ///
 /// # Errors
 /// When the log or the program cannot be opened.
@@ -59,7 +49,6 @@ pub(crate) fn spawn(launch: &Launch) -> io::Result<Child> {
         .arg(&launch.program)
         .args(&launch.arguments)
         .envs(launch.env.iter().map(|(key, value)| (key, value)))
-        .env_remove(jupyter::TOKEN_VARIABLE)
         .current_dir(&launch.workdir)
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
@@ -109,19 +98,6 @@ fn parse_stat(stat: &str) -> Option<u64> {
     fields.get(19)?.parse().ok()
 }
 
-/// A port that is free on 127.0.0.1 at the moment: the preferred one if possible.
-///
-/// # Errors
-/// When no port is free.
-pub(crate) fn free_port(preferred: Option<u16>) -> io::Result<u16> {
-    let taken = preferred.and_then(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok());
-    let listener = match taken {
-        Some(listener) => listener,
-        None => TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?,
-    };
-    Ok(listener.local_addr()?.port())
-}
-
 #[cfg(test)]
 mod tests {
     use tokio::time::sleep;
@@ -139,15 +115,6 @@ mod tests {
         assert_eq!(parse_stat("junk"), None);
     }
 
-    #[test]
-    fn a_preferred_port_is_kept_while_it_is_free() {
-        let port = free_port(None).unwrap();
-        let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
-        assert_ne!(free_port(Some(port)).unwrap(), port);
-        drop(taken);
-        assert_eq!(free_port(Some(port)).unwrap(), port);
-    }
-
     #[tokio::test]
     async fn output_goes_to_a_private_log() {
         use std::os::unix::fs::PermissionsExt;
@@ -155,11 +122,8 @@ mod tests {
         let log = dir.path().join("log");
         let mut child = spawn(&Launch {
             program: "/bin/sh".into(),
-            arguments: vec!["-c".into(), "echo $GREETING$JUPYTER_TOKEN; umask".into()],
-            env: vec![
-                ("GREETING".into(), "hello".into()),
-                ("JUPYTER_TOKEN".into(), "x".into()),
-            ],
+            arguments: vec!["-c".into(), "echo $GREETING; umask".into()],
+            env: vec![("GREETING".into(), "hello".into())],
             workdir: dir.path().into(),
             umask: 0o027,
             log: log.clone(),

@@ -1,19 +1,35 @@
-//! The network of processes of the host: the host's own loopback.
+//! The network of processes of the host: the host's own loopback, and the socket of their Jupyter.
 
 use std::{
     fs::File,
     io::{self, BufRead, BufReader},
     net::Ipv4Addr,
+    os::unix::fs::{FileTypeExt, MetadataExt},
+    path::PathBuf,
 };
 
 use futures_util::future::BoxFuture;
 use jq_common::protocol::limits;
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{
+    net::{TcpStream, UnixStream},
+    time::timeout,
+};
+use tokio_util::either::Either;
 
-use crate::{netns_helper::dial_loopback, run_blocking::run_blocking, workload::RunningWorkload};
+use crate::{
+    netns_helper::dial_loopback,
+    run_blocking::run_blocking,
+    workload::{Connected, RunningWorkload, jupyter},
+};
 
-/// Processes of the host, with the port of their Jupyter if there is one.
-pub(crate) struct HostProcesses(Option<OwnPort>);
+/// Processes of the host, with the way to their Jupyter if there is one.
+pub(crate) struct HostProcesses(Option<Jupyter>);
+
+enum Jupyter {
+    /// Of a build before sockets.
+    Port(OwnPort),
+    Socket(OwnSocket),
+}
 
 /// A port that must belong to a user: what is sent there is not meant for others on the host.
 #[derive(Clone, Copy)]
@@ -29,17 +45,51 @@ impl HostProcesses {
     }
 
     /// Processes with a Jupyter of `uid` on `port` of 127.0.0.1. Connections to that port reach no other listener.
-    pub(crate) fn with_jupyter(port: u16, uid: u32) -> Self {
-        Self(Some(OwnPort { port, uid }))
+    pub(crate) fn with_port(port: u16, uid: u32) -> Self {
+        Self(Some(Jupyter::Port(OwnPort { port, uid })))
+    }
+
+    /// Processes with a Jupyter of `uid` on the Unix socket `path`.
+    pub(crate) fn with_socket(path: PathBuf, uid: u32) -> Self {
+        Self(Some(Jupyter::Socket(OwnSocket { path, uid })))
     }
 }
 
 impl RunningWorkload for HostProcesses {
-    fn dial(&self, port: u16) -> BoxFuture<'_, io::Result<TcpStream>> {
-        match self.0 {
-            Some(own) if own.port == port => Box::pin(own.dial()),
-            _ => Box::pin(dial_loopback(port)),
+    fn dial(&self, port: u16) -> BoxFuture<'_, io::Result<Connected>> {
+        Box::pin(async move {
+            match &self.0 {
+                Some(Jupyter::Port(own)) if own.port == port => own.dial().await.map(Either::Left),
+                Some(Jupyter::Socket(own)) if port == jupyter::SOCKET_PORT => {
+                    own.dial().await.map(Either::Right)
+                }
+                _ => dial_loopback(port).await.map(Either::Left),
+            }
+        })
+    }
+}
+
+/// A socket in a folder that only its user can enter.
+struct OwnSocket {
+    path: PathBuf,
+    uid: u32,
+}
+
+impl OwnSocket {
+    async fn dial(&self) -> io::Result<UnixStream> {
+        let found = std::fs::symlink_metadata(&self.path).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => io::ErrorKind::ConnectionRefused.into(),
+            _ => error,
+        })?;
+        if found.uid() != self.uid || !found.file_type().is_socket() {
+            let message = format!("{} is not a socket of this user", self.path.display());
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, message));
         }
+        if found.mode() & 0o077 != 0 {
+            // It gets its mode before anybody listens on it.
+            return Err(io::ErrorKind::ConnectionRefused.into());
+        }
+        timeout(limits::DIAL, UnixStream::connect(&self.path)).await?
     }
 }
 
@@ -112,12 +162,40 @@ mod tests {
     async fn jupyters_port_is_connected_only_if_its_owner_listens() {
         let service = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = service.local_addr().unwrap().port();
-        HostProcesses::with_jupyter(port, uid()).dial(port).await.unwrap();
-        let other = HostProcesses::with_jupyter(port, uid() + 1).dial(port).await;
+        HostProcesses::with_port(port, uid()).dial(port).await.unwrap();
+        let other = HostProcesses::with_port(port, uid() + 1).dial(port).await;
         assert_eq!(other.unwrap_err().kind(), io::ErrorKind::PermissionDenied);
         drop(service);
-        let gone = HostProcesses::with_jupyter(port, uid()).dial(port).await;
+        let gone = HostProcesses::with_port(port, uid()).dial(port).await;
         assert_eq!(gone.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+    }
+
+    #[tokio::test]
+    async fn jupyters_socket_is_connected_only_if_it_is_private_and_its_users() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("sock");
+        let dial = |uid| {
+            let running = HostProcesses::with_socket(path.clone(), uid);
+            async move {
+                running
+                    .dial(jupyter::SOCKET_PORT)
+                    .await
+                    .map_err(|error| error.kind())
+            }
+        };
+        assert_eq!(dial(uid()).await.unwrap_err(), io::ErrorKind::ConnectionRefused);
+        let _service = tokio::net::UnixListener::bind(&path).unwrap();
+        let set_mode = |mode| {
+            std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+        };
+        set_mode(0o666);
+        assert_eq!(dial(uid()).await.unwrap_err(), io::ErrorKind::ConnectionRefused);
+        set_mode(0o600);
+        dial(uid()).await.unwrap();
+        assert_eq!(
+            dial(uid() + 1).await.unwrap_err(),
+            io::ErrorKind::PermissionDenied
+        );
     }
 
     #[tokio::test]
@@ -127,7 +205,7 @@ mod tests {
         };
         let port = service.local_addr().unwrap().port();
         HostProcesses::without_jupyter().dial(port).await.unwrap();
-        let own = HostProcesses::with_jupyter(port, uid()).dial(port).await;
+        let own = HostProcesses::with_port(port, uid()).dial(port).await;
         assert_eq!(own.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
     }
 }

@@ -18,7 +18,9 @@ use tokio::{
 
 use jq_common::private_files;
 
-use crate::{host_program, log_tail::Tail, run_blocking::run_blocking};
+use crate::{
+    host_program, log_tail::Tail, run_blocking::run_blocking, workload::jupyter::output::line_that_matters,
+};
 
 /// Time limit for pip; it downloads a hundred packages, perhaps over a slow line.
 const INSTALL: Duration = Duration::from_secs(30 * 60);
@@ -26,6 +28,8 @@ const INSTALL: Duration = Duration::from_secs(30 * 60);
 const CREATE: Duration = Duration::from_secs(3 * 60);
 /// Time limit for a program in it to print its version, which is slow on a cold disk.
 const VERSION: Duration = Duration::from_secs(60);
+/// Lines of pip's output that are kept in a file when it fails.
+const KEPT_LINES: usize = 1000;
 /// Name of the file that is written last.
 const MARK: &str = "jq-complete";
 
@@ -104,7 +108,8 @@ pub(crate) async fn create(
             let _ = tokio::fs::remove_dir_all(dir).await;
             let mut output = String::from_utf8_lossy(&created.stdout).into_owned();
             output.push_str(&String::from_utf8_lossy(&created.stderr));
-            return Err(VenvError::NoVenv(last_lines(&output)));
+            let lines: Vec<String> = output.lines().map(str::to_owned).collect();
+            return Err(VenvError::NoVenv(line_that_matters(&lines).unwrap_or_default()));
         }
     }
     pip(dir, packages, progress).await?;
@@ -134,6 +139,7 @@ async fn pip(
         .kill_on_drop(true)
         .spawn()?;
     let tail = Tail::default();
+    let log = dir.with_extension("log");
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let run = async {
         let (_, _, status) = tokio::join!(
@@ -149,7 +155,13 @@ async fn pip(
     if status.success() {
         Ok(())
     } else {
-        Err(VenvError::Pip(tail.last(4).join(" | ")))
+        let lines = tail.last(KEPT_LINES);
+        let why = line_that_matters(&lines).unwrap_or_else(|| "pip said nothing".to_owned());
+        private_files::replace(&log, (lines.join("\n") + "\n").as_bytes())?;
+        let log = log.display();
+        Err(VenvError::Pip(format!(
+            "{why} (all of pip's output: {log} on the host)"
+        )))
     }
 }
 
@@ -170,12 +182,6 @@ async fn follow(
         progress(collected, line.trim());
     }
     let _ = tokio::io::copy(&mut lines.into_inner(), &mut tokio::io::sink()).await;
-}
-
-fn last_lines(text: &str) -> String {
-    let tail = Tail::default();
-    tail.write(text.as_bytes());
-    tail.last(4).join(" | ")
 }
 
 #[cfg(test)]
@@ -237,9 +243,18 @@ mod tests {
         let bare = create(&venv, &["x"], "lab", path, &silent).await;
         assert!(matches!(bare, Err(VenvError::NoVenv(why)) if why.contains("ensurepip")));
 
-        python(dir.path(), "echo no network >&2; exit 1");
+        let said = "for n in $(seq 500); do echo \"WARNING: Retrying, $n\"; done; echo ERROR: no network >&2";
+        python(dir.path(), &format!("{said}; echo '[notice] A new pip'; exit 1"));
         let offline = create(&venv, &["x"], "lab", path, &silent).await;
-        assert!(matches!(offline, Err(VenvError::Pip(why)) if why.contains("no network")));
+        let Err(VenvError::Pip(why)) = offline else {
+            panic!("{offline:?}")
+        };
+        let log = dir.path().join("venv.log");
+        assert!(
+            why.starts_with("ERROR: no network (") && why.contains(log.to_str().unwrap()),
+            "{why}"
+        );
+        assert!(fs::read_to_string(log).unwrap().contains("Retrying, 7"));
         assert!(find(&venv, &["x"]).is_none());
 
         python(dir.path(), "exit 0");

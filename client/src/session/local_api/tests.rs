@@ -185,6 +185,7 @@ fn an_answer_is_what_its_golden_file_says() {
             state: WorkloadState::Running,
             engine: "Docker 28".to_owned(),
             container: Some("jq-ann-gpu".to_owned()),
+            ..WorkloadStatus::default()
         }),
         workload_failure: Some("gpu: Docker does not run".to_owned()),
         ..snapshot()

@@ -104,7 +104,8 @@ impl ContainerAccess for Helpers {
                     "check that the engine can start containers: `docker run --rm hello-world` on the host",
                 )
             })?;
-            Ok(Arc::new(ContainerWorkload(helper)) as Arc<dyn RunningWorkload>)
+            let started_at = container.started_at.clone();
+            Ok(Arc::new(ContainerWorkload { helper, started_at }) as Arc<dyn RunningWorkload>)
         })
     }
 }

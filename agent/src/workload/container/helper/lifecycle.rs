@@ -6,9 +6,9 @@ use futures_util::future::BoxFuture;
 use tokio::{
     net::TcpStream,
     sync::OnceCell,
-    time::{Instant, timeout},
+    time::{Instant, sleep, timeout},
 };
-use tokio_util::task::TaskTracker;
+use tokio_util::{either::Either, task::TaskTracker};
 
 use super::{
     error::{engine_failed, not_connected},
@@ -17,7 +17,7 @@ use super::{
 use crate::{
     engine::{ContainerEngine, Phase},
     netns_helper::{HelperConnection, HelperListener},
-    workload::{HostContext, RunningWorkload},
+    workload::{Connected, HostContext, RunningWorkload},
 };
 
 /// Time limit for a helper to connect after its start.
@@ -27,12 +27,23 @@ const RETRY_AFTER: Duration = Duration::from_secs(2);
 /// Least time between two checks, after refused connections, whether the container was restarted.
 const RESTART_CHECK: Duration = Duration::from_secs(1);
 
+/// Interval between looks at a container that has stopped: at first, and at most.
+const STOPPED_INTERVALS: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
+
 /// A running container, reached through its network helper.
-pub(super) struct ContainerWorkload(pub(super) Arc<Helper>);
+pub(super) struct ContainerWorkload {
+    pub(super) helper: Arc<Helper>,
+    /// Start time of the run of the container that this is about.
+    pub(super) started_at: String,
+}
 
 impl RunningWorkload for ContainerWorkload {
-    fn dial(&self, port: u16) -> BoxFuture<'_, io::Result<TcpStream>> {
-        Box::pin(self.0.dial(port))
+    fn dial(&self, port: u16) -> BoxFuture<'_, io::Result<Connected>> {
+        Box::pin(async move { Ok(Either::Left(self.helper.dial(port).await?)) })
+    }
+
+    fn restarted(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.helper.runs_again(&self.started_at))
     }
 }
 
@@ -169,6 +180,25 @@ impl Helper {
             && let Some(old) = state.running.take()
         {
             self.remove(old).await;
+        }
+    }
+
+    /// Resolves when the container runs again, after the run that began at `started_at` has ended.
+    async fn runs_again(&self, started_at: &str) {
+        let (mut pause, longest) = STOPPED_INTERVALS;
+        loop {
+            // An engine that does not answer may do so later.
+            let _ = self.engine.exited(&self.target).await;
+            if let Ok(Some(target)) = self.engine.container(&self.target).await
+                && target.phase == Phase::Running
+            {
+                if target.started_at != started_at {
+                    return;
+                }
+                pause = STOPPED_INTERVALS.0;
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(longest);
         }
     }
 

@@ -211,6 +211,9 @@ fn a_plan_fails_when_something_is_in_the_way() {
         assert_eq!(failure.kind, kind, "{what}");
         assert!(!failure.why.is_empty() && !failure.hint.is_empty(), "{what}");
     }
+    let restarting = desired(existing(), PullPolicy::Missing);
+    let failure = plan(&restarting, &ours(Phase::Other)).unwrap_err();
+    assert!(failure.why.contains("again and again") && failure.hint.contains("docker logs box"));
     let failure = plan(&desired(same(), PullPolicy::Never), &nothing(false)).unwrap_err();
     assert_eq!(failure.kind, FailureKind::ImageUnavailable);
 }

@@ -1,18 +1,18 @@
 //! Creates a container and starts it; retries without what the engine cannot provide.
 
-use jq_common::protocol::workload::{Failure, FailureKind, JupyterKind};
+use jq_common::protocol::workload::{Failure, FailureKind, JupyterKind, UserSpec};
 
-use super::Run;
+use super::{Run, remedies::Remedies};
 use crate::{
     engine::{ContainerSpec, EngineError, GpuRequest, ImageFacts},
     failure::fail,
     random_hex::random_hex,
     run_blocking::run_blocking,
-    session_store::ContainerRecord,
+    session_store::{ContainerRecord, TokenOf},
     workload::{
         container::{
             etc_passwd::{self, is_root},
-            files::{injected_user_entries, token_entries},
+            files::{injected_user_entries, jupyter_entries, jupyter_folder},
             limits::{HardLimits, remove_refused},
             options::Options,
             spec::{self, ContainerInputs},
@@ -21,7 +21,7 @@ use crate::{
         },
         failure,
         gpu::{self, GpuPlan},
-        jupyter::readiness,
+        jupyter::causes,
     },
 };
 
@@ -34,7 +34,7 @@ pub(crate) struct Created {
 
 impl Run<'_> {
     /// Creates the workload's container and starts it. Removes one that cannot be started.
-    pub(crate) async fn create(&self, token: &str) -> Result<Created, Failure> {
+    pub(crate) async fn create(&self, remedies: Remedies) -> Result<Created, Failure> {
         let reference = self.spec.image.as_deref().unwrap_or_default();
         let options = Options::of(self.spec, reference, &self.host.home)?;
         let facts = self.engine.facts();
@@ -55,12 +55,17 @@ impl Run<'_> {
                 .await;
         }
         let image = self.image(reference).await?;
-        let user = user::plan(self.spec.user, self.host, facts, &image, !mounts.is_empty());
+        let entrypoint = if remedies.without_entrypoint {
+            Some("")
+        } else {
+            self.spec.entrypoint.as_deref()
+        };
+        let user = self.user(remedies, &image, entrypoint, !mounts.is_empty());
         if let Some(note) = &user.note {
             self.events.note(note.clone()).await;
         }
         let nonce = random_hex::<16>().map_err(|error| failure::state(&error))?;
-        let spec = spec::build(ContainerInputs {
+        let (spec, note) = spec::build(ContainerInputs {
             spec: self.spec,
             options: &options,
             host: self.host,
@@ -68,14 +73,47 @@ impl Run<'_> {
             image: &image,
             mounts,
             user: &user,
+            entrypoint,
             gpus: &gpus,
             nonce: &nonce,
             hard: HardLimits::read(),
         });
+        if let Some(note) = note {
+            self.events.note(note).await;
+        }
         self.events
             .step(format!("creating the container {}", spec.name))
             .await;
-        self.attempts(spec, &user, &image, &gpus, &nonce, token).await
+        // An earlier container of this session may have belonged to a hostile image.
+        let token = self.store.new_token(&self.spec.session, TokenOf::Container).await;
+        let token = token.map_err(|error| failure::state(&error))?;
+        self.attempts(spec, &user, &image, &gpus, &nonce, &token).await
+    }
+
+    /// The user of the container.
+    fn user(
+        &self,
+        remedies: Remedies,
+        image: &ImageFacts,
+        entrypoint: Option<&str>,
+        has_volumes: bool,
+    ) -> UserPlan {
+        let asked = self.spec.user.or_else(|| {
+            remedies.as_caller.then_some(UserSpec {
+                uid: self.host.uid,
+                gid: Some(self.host.gid),
+            })
+        });
+        // What the image starts with decides who it runs as, so it counts only where it is used.
+        let used = match entrypoint {
+            None => image.clone(),
+            Some(program) => ImageFacts {
+                entrypoint: vec![program.to_owned()],
+                command: Vec::new(),
+                ..image.clone()
+            },
+        };
+        user::plan(asked, self.host, self.engine.facts(), &used, has_volumes)
     }
 
     async fn image(&self, reference: &str) -> Result<ImageFacts, Failure> {
@@ -153,7 +191,7 @@ impl Run<'_> {
                     ));
                 }
                 EngineError::CommandMissing(why) if self.spec.jupyter != JupyterKind::None => {
-                    return Err(readiness::missing(self.spec.jupyter, &spec.image, &why));
+                    return Err(command_missing(self.spec.jupyter, &spec, image, &why));
                 }
                 error => return Err(failure::engine("cannot start the container", &error)),
             }
@@ -225,7 +263,8 @@ impl Run<'_> {
                     etc_passwd::resolve(&image.user, passwd.as_deref().unwrap_or_default())
                 }
             });
-            entries.extend(token_entries(token, owner.unwrap_or((0, 0))));
+            let folder = jupyter_folder(&spec.mounts, &image.volumes);
+            entries.extend(jupyter_entries(folder, token, owner.unwrap_or((0, 0))));
         }
         if entries.is_empty() {
             return Ok(());
@@ -236,5 +275,20 @@ impl Run<'_> {
     async fn list(&self, id: &str, path: &str) -> Result<Option<String>, EngineError> {
         let list = self.engine.read(id, path).await?;
         Ok(list.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+    }
+}
+
+/// The failure when a container has no program to start: Jupyter's, or the entry point's before it.
+fn command_missing(kind: JupyterKind, spec: &ContainerSpec, image: &ImageFacts, why: &str) -> Failure {
+    let entrypoint = spec.entrypoint.as_ref().unwrap_or(&image.entrypoint);
+    let program = entrypoint.first().filter(|program| *program != "/bin/sh");
+    match program {
+        Some(program) if why.contains(&**program) => fail(
+            FailureKind::CommandMissing,
+            format!("`{}` cannot start its entry point `{program}`", spec.image),
+            why,
+            "`--entrypoint PROGRAM` names another program of the image, and `--entrypoint \"\"` leaves it out",
+        ),
+        _ => causes::missing(kind, &spec.image, why),
     }
 }

@@ -5,17 +5,21 @@ use std::sync::Arc;
 use jq_common::protocol::workload::{Failure, FailureKind, JupyterInfo, JupyterKind, Origin};
 use tokio::time::{Duration, timeout};
 
-use super::Run;
+use super::{
+    Run,
+    remedies::{NotStarted, Remedy, remedy},
+};
 use crate::{
-    engine::{ContainerState, EngineError, Exec, Exit, Phase},
+    engine::{ContainerState, EngineError, Exit, Phase},
     failure::fail,
-    log_tail::Tail,
+    session_store::TokenOf,
     workload::{
         RunningWorkload,
-        container::{files::token_entries, options::Options},
+        container::{files::report_file, options::Options, ownership},
         failure,
         jupyter::{
-            self,
+            self, causes,
+            output::{Output, Report},
             probe::{Listener, probe},
             readiness::{self, Outcome},
         },
@@ -25,8 +29,11 @@ use crate::{
 /// How long an image's own command must keep running to count as started.
 const KEEPS_RUNNING: Duration = Duration::from_millis(1500);
 
-/// Lines of a container's output that a failure shows.
-const LOG_LINES: usize = 30;
+/// Last lines of its output by which a wait tells whether it goes on.
+const LAST_LINES: usize = 8;
+
+/// Lines of its output that are kept of what failed.
+const KEPT_LINES: usize = 1000;
 
 /// PATH of a container whose image sets none.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -37,9 +44,8 @@ impl Run<'_> {
         &self,
         container: &ContainerState,
         origin: Origin,
-        token: &str,
         created_with: Option<&Options>,
-    ) -> Result<(Arc<dyn RunningWorkload>, Option<JupyterInfo>), Failure> {
+    ) -> Result<(Arc<dyn RunningWorkload>, Option<JupyterInfo>), NotStarted> {
         let kind = self.spec.jupyter;
         if kind == JupyterKind::None {
             if origin != Origin::Found
@@ -54,14 +60,16 @@ impl Run<'_> {
         let own = created_with
             .map(|options| options.jupyter)
             .filter(|kind| *kind != JupyterKind::None);
-        let info = match own {
+        match own {
             Some(kind) => {
-                self.own_command(&*workload, container, origin, token, kind)
-                    .await?
+                let info = self.own_command(&*workload, container, origin, kind).await?;
+                Ok((workload, Some(info)))
             }
-            None => self.beside(&*workload, container, token).await?,
-        };
-        Ok((workload, Some(info)))
+            None => {
+                let (workload, info) = self.beside(workload, container).await?;
+                Ok((workload, Some(info)))
+            }
+        }
     }
 
     /// Opens the container's network. If the container ends meanwhile, that is the failure to report.
@@ -70,7 +78,7 @@ impl Run<'_> {
         container: &ContainerState,
         origin: Origin,
         kind: JupyterKind,
-    ) -> Result<Arc<dyn RunningWorkload>, Failure> {
+    ) -> Result<Arc<dyn RunningWorkload>, NotStarted> {
         match self
             .access
             .open(&self.engine, container, &self.spec.session)
@@ -80,7 +88,7 @@ impl Run<'_> {
             Err(failure) => {
                 let state = self.engine.container(&container.id).await;
                 if state.is_ok_and(|state| state.is_some_and(|state| state.phase == Phase::Running)) {
-                    return Err(failure);
+                    return Err(failure.into());
                 }
                 let exit = self.engine.exited(&container.id).await;
                 Err(self.ended(kind, container, origin, exit).await)
@@ -94,34 +102,44 @@ impl Run<'_> {
         workload: &dyn RunningWorkload,
         container: &ContainerState,
         origin: Origin,
-        token: &str,
         kind: JupyterKind,
-    ) -> Result<JupyterInfo, Failure> {
-        let info = |was_running| jupyter::info(kind, jupyter::PORT, token, was_running);
-        if origin == Origin::Found && probe(workload, jupyter::PORT, token).await == Listener::Ours {
+    ) -> Result<JupyterInfo, NotStarted> {
+        let Some(token) = self.store.token(&self.spec.session, TokenOf::Container).await else {
+            return Err(lost_token(&container.name).into());
+        };
+        let info = |was_running| jupyter::info(kind, jupyter::PORT, &token, was_running);
+        if origin == Origin::Found && probe(workload, jupyter::PORT, &token).await == Listener::Ours {
             return Ok(info(true));
         }
         self.events
             .step(format!("starting {}", jupyter::name(kind)))
             .await;
-        let last_line = || async {
-            let log = self.engine.log_tail(&container.id, 1).await;
-            log.ok()?.pop()
+        let last_lines = || async {
+            let log = self.engine.log_tail(&container.id, LAST_LINES).await;
+            log.unwrap_or_default()
         };
         let outcome = readiness::wait(
             workload,
             jupyter::PORT,
-            token,
+            &token,
             self.engine.exited(&container.id),
-            last_line,
+            last_lines,
             self.events,
         );
-        match outcome.await {
-            Outcome::Ready => Ok(info(false)),
-            Outcome::OtherToken => Err(readiness::other_token(kind, jupyter::PORT)),
-            Outcome::Ended(exit) => Err(self.ended(kind, container, origin, exit).await),
-            Outcome::NotReady(found) => Err(readiness::not_ready(kind, &found, &self.log(container).await)),
-        }
+        let found = match outcome.await {
+            Outcome::Ready => return Ok(info(false)),
+            Outcome::Ended(exit) => return Err(self.ended(kind, container, origin, exit).await),
+            Outcome::OtherToken => Listener::OtherToken,
+            Outcome::NotReady(found) => found,
+        };
+        let output = self.kept_output(container).await;
+        let failure = match found {
+            Listener::OtherToken => causes::other_token(kind, &output),
+            found => causes::not_ready(kind, &found, &output),
+        };
+        // What answers there may be the entry point's own.
+        let remedy = self.remedy(container, &output.lines).await;
+        Err(NotStarted { failure, remedy })
     }
 
     /// The failure of a container that has ended. Removes it if it was created for this request, as it never worked.
@@ -131,28 +149,72 @@ impl Run<'_> {
         container: &ContainerState,
         origin: Origin,
         exit: Result<Exit, EngineError>,
-    ) -> Failure {
+    ) -> NotStarted {
         let exit = match exit {
             Ok(exit) => exit,
-            Err(error) => return failure::engine("lost track of the container", &error),
+            Err(error) => return failure::engine("lost track of the container", &error).into(),
         };
-        let log = self.log(container).await;
-        let failure = if kind != JupyterKind::None && self.lacks_jupyter(container).await {
-            let words = readiness::last_output(&log).unwrap_or_default();
-            readiness::missing(kind, &container.image, &words)
+        let mut output = self.kept_output(container).await;
+        let report = self.report(container).await;
+        output.lines.extend(report.lines().map(str::to_owned));
+        let failure = self.failure(kind, container, &exit, &output).await;
+        let was_killed = exit.out_of_memory || exit.code == Some(137);
+        let remedy = if kind == JupyterKind::None || was_killed {
+            None
         } else {
-            readiness::ended(kind, &container.image, &exit, &log)
+            self.remedy(container, &output.lines).await
         };
         if origin == Origin::Created {
             self.discard(&container.id).await;
         }
-        failure
+        NotStarted { failure, remedy }
     }
 
-    /// Whether no `jupyter` is on the image's PATH. The image's own entry point may report that in any words.
-    async fn lacks_jupyter(&self, container: &ContainerState) -> bool {
+    /// Why Jupyter's command has ended in this container.
+    pub(super) async fn failure(
+        &self,
+        kind: JupyterKind,
+        container: &ContainerState,
+        exit: &Exit,
+        output: &Output,
+    ) -> Failure {
+        let report = output.report();
+        let reached = report.uid.is_some();
+        let folders = match report.lacks_jupyter_in {
+            Some(folders) => folders,
+            None if reached || kind == JupyterKind::None => Vec::new(),
+            // The image's own entry point may report in any words that there is no `jupyter`.
+            None => self.path(container).await,
+        };
+        if folders.is_empty() {
+            return causes::ended(kind, &container.image, exit, output);
+        }
+        match (self.jupyter_in(container, &folders).await, report.uid) {
+            (Ok(Some(found)), Some(uid)) => causes::out_of_reach(kind, &container.image, &found, uid),
+            (Ok(None), _) | (Err(_), Some(_)) => causes::missing(kind, &container.image, &output.says()),
+            (Ok(Some(_)) | Err(_), None) => causes::ended(kind, &container.image, exit, output),
+        }
+    }
+
+    /// The first `jupyter` in these folders, as root sees them.
+    async fn jupyter_in(
+        &self,
+        container: &ContainerState,
+        folders: &[String],
+    ) -> Result<Option<String>, EngineError> {
+        for folder in folders.iter().filter(|folder| folder.starts_with('/')) {
+            let program = format!("{folder}/jupyter");
+            if self.engine.has(&container.id, &program).await? {
+                return Ok(Some(program));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The folders of PATH, as image and request have it.
+    async fn path(&self, container: &ContainerState) -> Vec<String> {
         let Ok(Some(image)) = self.engine.image(&container.image).await else {
-            return false;
+            return Vec::new();
         };
         let set = |env: &[(String, String)]| {
             let found = env.iter().rev().find(|(key, _)| key == "PATH");
@@ -161,120 +223,67 @@ impl Run<'_> {
         let path = set(&self.spec.env)
             .or_else(|| set(&image.env))
             .unwrap_or_else(|| DEFAULT_PATH.to_owned());
-        for folder in path.split(':').filter(|folder| folder.starts_with('/')) {
-            let program = format!("{folder}/jupyter");
-            match self.engine.has(&container.id, &program).await {
-                Ok(false) => {}
-                // It exists, or that is unknown.
-                Ok(true) | Err(_) => return false,
-            }
-        }
-        true
+        path.split(':').map(str::to_owned).collect()
     }
 
-    async fn log(&self, container: &ContainerState) -> Vec<String> {
-        self.engine
-            .log_tail(&container.id, LOG_LINES)
-            .await
-            .unwrap_or_default()
+    /// What may help this container.
+    async fn remedy(&self, container: &ContainerState, log: &[String]) -> Option<Remedy> {
+        let report = self.report(container).await;
+        let report = Report::of(log.iter().map(String::as_str).chain(report.lines()));
+        let image = self.engine.image(&container.image).await.ok().flatten();
+        // An entry point that the user named is not left out.
+        let entrypoint = image
+            .filter(|_| self.spec.entrypoint.is_none())
+            .map(|image| image.entrypoint);
+        let reached = report.uid.is_some() && !self.is_hidden(container, &report).await;
+        remedy(&entrypoint.unwrap_or_default(), log, reached)
     }
 
-    /// Uses or starts Jupyter beside the container's own command, on the first port that is free or already has ours.
-    async fn beside(
-        &self,
-        workload: &dyn RunningWorkload,
-        container: &ContainerState,
-        token: &str,
-    ) -> Result<JupyterInfo, Failure> {
-        let kind = self.spec.jupyter;
-        let info = |port, was_running| jupyter::info(kind, port, token, was_running);
-        let mut free = None;
-        for port in jupyter::PORT..jupyter::PORT + jupyter::PORTS {
-            match probe(workload, port, token).await {
-                Listener::Ours => return Ok(info(port, true)),
-                Listener::None(_) => free = free.or(Some(port)),
-                Listener::OtherToken | Listener::Unusable(_) => {}
-            }
-        }
-        let Some(port) = free else {
-            return Err(fail(
-                FailureKind::StartFailed,
-                format!("no port is free for {}", jupyter::name(kind)),
-                format!(
-                    "something listens on each of {} to {} in the container",
-                    jupyter::PORT,
-                    jupyter::PORT + jupyter::PORTS - 1
-                ),
-                "stop one of them, or use `--jupyter none` and forward the port with `-L`",
-            ));
+    /// Whether the image's own PATH leads to a `jupyter`, and that of its entry point does not: a login shell sets another.
+    async fn is_hidden(&self, container: &ContainerState, report: &Report) -> bool {
+        let Some(lacks) = &report.lacks_jupyter_in else {
+            return false;
         };
-        self.launch_beside(workload, container, token, port).await?;
-        Ok(info(port, false))
+        let mut others = self.path(container).await;
+        others.retain(|folder| !lacks.contains(folder));
+        matches!(self.jupyter_in(container, &others).await, Ok(Some(_)))
     }
 
-    async fn launch_beside(
-        &self,
-        workload: &dyn RunningWorkload,
-        container: &ContainerState,
-        token: &str,
-        port: u16,
-    ) -> Result<(), Failure> {
-        let kind = self.spec.jupyter;
-        self.events
-            .step(format!("starting {} in {}", jupyter::name(kind), container.name))
-            .await;
-        let owner = self.runs_as(container).await;
-        self.engine
-            .put(&container.id, token_entries(token, owner))
-            .await
-            .map_err(|error| {
-                fail(
-                    FailureKind::ContainerUnavailable,
-                    format!("cannot prepare `{}` for {}", container.name, jupyter::name(kind)),
-                    error.to_string(),
-                    "Jupyter's token is written to /run/jq in the container, which must be writable; \
-                     `--jupyter none` uses the container as it is",
-                )
-            })?;
-        let root = self
-            .spec
-            .workdir
-            .clone()
-            .or_else(|| (!container.workdir.is_empty()).then(|| container.workdir.clone()));
-        let command = Exec {
-            command: jupyter::command(kind, port, root.as_deref(), owner.0 == 0).unwrap_or_default(),
-            env: vec![(
-                jupyter::TOKEN_FILE_VARIABLE.to_owned(),
-                jupyter::TOKEN_FILE.to_owned(),
-            )],
-            workdir: root,
-        };
-        let output = Tail::default();
-        let last_line = || async { output.last(1).pop() };
-        let running = async {
-            // Either may end first: the container, or the command whose output is read.
-            tokio::select! {
-                code = self.engine.exec(&container.id, &command, &output) => {
-                    code.map(|code| Exit { code, ..Exit::default() })
-                }
-                exit = self.engine.exited(&container.id) => exit,
-            }
-        };
-        let outcome = readiness::wait(workload, port, token, running, last_line, self.events);
-        match outcome.await {
-            Outcome::Ready => Ok(()),
-            Outcome::OtherToken => Err(readiness::other_token(kind, port)),
-            Outcome::NotReady(found) => Err(readiness::not_ready(kind, &found, &output.last(LOG_LINES))),
-            Outcome::Ended(Ok(exit)) => Err(readiness::ended(
-                kind,
-                &container.image,
-                &exit,
-                &output.last(LOG_LINES),
-            )),
-            Outcome::Ended(Err(EngineError::CommandMissing(why))) => {
-                Err(readiness::missing(kind, &container.image, &why))
-            }
-            Outcome::Ended(Err(error)) => Err(failure::engine("cannot run Jupyter in the container", &error)),
-        }
+    /// What the program that starts Jupyter has reported in a container of ours; empty when it was not reached.
+    async fn report(&self, container: &ContainerState) -> String {
+        let file = report_file(ownership::folder(container));
+        let report = self.engine.read(&container.id, &file).await.ok().flatten();
+        String::from_utf8_lossy(&report.unwrap_or_default()).into_owned()
     }
+
+    /// The container's last output, also kept in a file: a container that never worked is removed with its log.
+    async fn kept_output(&self, container: &ContainerState) -> Output {
+        let log = self.engine.log_tail(&container.id, KEPT_LINES).await;
+        self.keep(log.unwrap_or_default()).await
+    }
+
+    /// Keeps this output in a file.
+    pub(super) async fn keep(&self, lines: Vec<String>) -> Output {
+        let mut output = Output {
+            lines: lines.clone(),
+            kept: None,
+        };
+        if lines.is_empty() {
+            return output;
+        }
+        match self.store.keep_log(&self.spec.session, lines).await {
+            Ok(file) => output.kept = Some(format!("{} on the host", file.display())),
+            Err(error) => tracing::warn!(%error, "a log cannot be kept"),
+        }
+        output
+    }
+}
+
+fn lost_token(container: &str) -> Failure {
+    fail(
+        FailureKind::HostUnfit,
+        format!("the token of the container `{container}` is lost"),
+        "your state on the host has none for it",
+        format!("`docker stop {container}` on the host: the next connect starts it again, with a new token"),
+    )
 }

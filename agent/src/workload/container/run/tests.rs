@@ -1,10 +1,13 @@
 //! Requests on an engine in memory, with a stand-in for Jupyter on a real port.
 
+mod beside;
+mod remedies;
+
 use std::{path::Path, sync::Mutex};
 
 use futures_util::future::BoxFuture;
 use jq_common::protocol::workload::{Event, JupyterKind};
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::{net::TcpListener, sync::mpsc, task::JoinSet};
 
 use super::*;
 use crate::{
@@ -13,7 +16,7 @@ use crate::{
         RunningWorkload,
         container::fake_engine::Fake,
         fixtures::{self, engine, host},
-        jupyter::probe::tests::stand_in,
+        jupyter::probe::tests::{answer, stand_in},
         running::StandIn,
     },
 };
@@ -56,7 +59,14 @@ impl Bench {
         host.home = dir.path().to_owned();
         let store = SessionStore::new(&host.state_dir);
         let mut tasks = JoinSet::new();
-        let port = stand_in(&store.token("gpu").await.unwrap(), &mut tasks).await;
+        // Knows whatever token the session's container has at the moment.
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let knows = store.clone();
+        let lets_in = move |request: &str| {
+            let token = std::fs::read_to_string(knows.token_file("gpu", TokenOf::Container)).ok();
+            token.is_some_and(|token| request.contains(&format!("authorization: token {token}\r\n")))
+        };
+        let port = answer(listener, lets_in, &mut tasks);
         let engine = Fake::new(engine());
         engine.state().programs.push("/usr/bin/jupyter".into());
         engine
@@ -328,26 +338,6 @@ async fn gpus_that_are_not_visible_inside_are_a_warning() {
     assert!(warned(&events) && ready.gpus.is_empty());
     // An existing container without them is reported again, unless none are requested.
     assert!(warned(&bench.ready().await.1));
-}
-
-#[tokio::test]
-async fn jupyter_is_started_beside_the_command_of_the_users_own_container() {
-    let mut bench = Bench::new().await;
-    bench.spec.image = None;
-    bench.spec.existing_container = Some("box".into());
-    assert_eq!(bench.failure().await.kind, FailureKind::ContainerUnavailable);
-
-    bench.engine.add("theirs", "box", Phase::Running);
-    let (found, _) = bench.ready().await;
-    assert!(found.jupyter.unwrap().was_running);
-    assert!(bench.calls().is_empty());
-
-    let bench = bench.without_jupyter();
-    bench.engine.state().exec_ends = Some(("jupyter: not found".into(), 127));
-    let failure = bench.failure().await;
-    assert_eq!(failure.kind, FailureKind::CommandMissing);
-    assert_eq!(bench.calls(), ["exec theirs jupyter lab"]);
-    assert_eq!(bench.engine.state().containers["theirs"].phase, Phase::Running);
 }
 
 #[tokio::test]

@@ -8,6 +8,12 @@ use crate::workload::{
 use jq_common::protocol::workload::{JupyterKind, Volume};
 
 fn made(change: impl FnOnce(&mut WorkloadSpec, &mut ImageFacts)) -> ContainerSpec {
+    made_and_noted(change).0
+}
+
+fn made_and_noted(
+    change: impl FnOnce(&mut WorkloadSpec, &mut ImageFacts),
+) -> (ContainerSpec, Option<String>) {
     let mut spec = fixtures::spec();
     let mut image = ImageFacts::default();
     change(&mut spec, &mut image);
@@ -22,6 +28,7 @@ fn made(change: impl FnOnce(&mut WorkloadSpec, &mut ImageFacts)) -> ContainerSpe
         engine: &engine,
         image: &image,
         user: &user,
+        entrypoint: spec.entrypoint.as_deref(),
         gpus: &GpuPlan::default(),
         nonce: "n",
         hard: HardLimits {
@@ -43,11 +50,9 @@ fn the_defaults() {
         limits,
         [("memlock", -1), ("stack", 64 << 20), ("nofile", 1 << 20)]
     );
-    assert!(
-        made.command
-            .unwrap()
-            .contains(&"--ServerApp.ip=127.0.0.1".to_owned())
-    );
+    let command = made.command.unwrap();
+    assert_eq!(command[..3], ["/bin/sh", "/run/jq/start", "lab"]);
+    assert!(command.contains(&"ip=127.0.0.1".to_owned()));
     assert_eq!(made.user.as_deref(), Some("1234:1235"));
     assert_eq!(made.workdir.as_deref(), Some("/home/jq"));
 }
@@ -55,12 +60,10 @@ fn the_defaults() {
 #[test]
 fn no_secret_is_in_arguments_or_environment() {
     let made = made(|_, _| {});
-    assert!(
-        made.env
-            .contains(&("JUPYTER_TOKEN_FILE".into(), "/run/jq/token".into()))
-    );
-    assert!(!made.env.iter().any(|(key, _)| key == "JUPYTER_TOKEN"));
-    assert!(!made.command.unwrap().iter().any(|word| word.contains("token")));
+    assert!(!made.env.iter().any(|(key, _)| key.contains("TOKEN")));
+    let command = made.command.unwrap();
+    let about_token: Vec<_> = command.iter().filter(|word| word.contains("token")).collect();
+    assert_eq!(about_token, ["/run/jq/token"]);
 }
 
 #[test]
@@ -101,7 +104,10 @@ fn older_stacks_images_get_the_command_through_their_start_script() {
         image.command = vec!["start-notebook.sh".into()];
     });
     assert_eq!(made.user.as_deref(), Some("0:0"));
-    assert_eq!(made.command.unwrap()[..3], ["start.sh", "jupyter", "lab"]);
+    assert_eq!(
+        made.command.unwrap()[..3],
+        ["start.sh", "/bin/sh", "/run/jq/start"]
+    );
 }
 
 #[test]
@@ -125,8 +131,23 @@ fn the_users_own_options_take_precedence() {
 #[test]
 fn without_jupyter_the_image_runs_its_own_command() {
     let made = made(|spec, _| spec.jupyter = JupyterKind::None);
-    assert_eq!(made.command, None);
-    assert!(!made.env.iter().any(|(key, _)| key == "JUPYTER_TOKEN_FILE"));
+    assert_eq!((made.entrypoint, made.command), (None, None));
+}
+
+#[test]
+fn a_volume_over_the_usual_folder_gets_another_one_which_is_written_down() {
+    let usual = made(|_, _| {});
+    assert!(!usual.labels.keys().any(|label| label == "dev.jq.folder"));
+    let other = made(|_, image| image.volumes = vec!["/run".into()]);
+    assert_eq!(other.labels["dev.jq.folder"], "/opt/jq");
+    assert_eq!(other.command.unwrap()[1], "/opt/jq/start");
+}
+
+#[test]
+fn an_entry_point_of_its_own_is_replaced_with_a_note_and_the_container_gets_an_init() {
+    let (made, note) = made_and_noted(|_, image| image.entrypoint = vec!["tini".into(), "jupyter".into()]);
+    assert_eq!(made.entrypoint.unwrap()[..2], ["/bin/sh", "/run/jq/start"]);
+    assert!(made.init && made.command.is_none() && note.unwrap().contains("--entrypoint"));
 }
 
 #[test]
