@@ -120,7 +120,7 @@ impl Supervisor {
                     recovery.bootstrapped(&mut self.context, paths, has_pipe);
                 }
             }
-            Event::BootstrapFailed(failure) => self.bootstrap_failed(failure),
+            Event::BootstrapFailed(failure) => self.bootstrap_failed(&failure),
             Event::UserAsked => self.user_asked(),
             Event::Woke => {
                 self.context.pace.skip();
@@ -291,7 +291,7 @@ impl Supervisor {
         }
     }
 
-    fn bootstrap_failed(&mut self, failure: Failure) {
+    fn bootstrap_failed(&mut self, failure: &Failure) {
         if let Phase::Replacing(connection, recovery) = &mut self.phase {
             // The connection works: it was not needed after all.
             recovery.bootstrap_ended(&self.context);
@@ -299,7 +299,7 @@ impl Supervisor {
             return self.settle(connection);
         }
         if let Some(recovery) = self.phase.recovery() {
-            recovery.bootstrap_failed(&mut self.context, &failure);
+            recovery.bootstrap_failed(&mut self.context, failure);
         }
     }
 
