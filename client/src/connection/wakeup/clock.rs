@@ -121,12 +121,13 @@ mod tests {
         }
     }
 
+    /// How long the machine was suspended, and how late the check was.
+    type Seconds = (f64, f64);
+
     #[test]
     fn a_suspend_is_told_from_a_process_that_stood_still_and_nothing_else_is_reported() {
         let night = 8.0 * 3600.0;
-        // Suspended, late.
-        type Case = (&'static str, Sample, Option<(f64, f64)>);
-        let cases: [Case; 11] = [
+        let cases: [(&str, Sample, Option<Seconds>); 11] = [
             ("a check in time", at(101.0, 201.0), None),
             ("a busy machine", at(102.9, 202.9), None),
             ("suspended for half a second", at(101.0, 201.5), None),
