@@ -87,7 +87,9 @@ impl World {
         }
         let is_in_pace = self.last_ssh.is_none_or(|last| self.now - last >= Attempts::SSH);
         let is_wished = by_user || self.wish;
-        if is_wished && !is_in_pace && !self.woke {
+        // Nothing but the wish allows it.
+        let is_for_the_wish = is_wished && !is_in_pace && !self.woke;
+        if is_for_the_wish {
             let is_apart = self.asked_ssh.is_none_or(|last| self.now - last >= ASKED_APART);
             assert!(is_apart, "Enter starts ssh too fast");
         }
@@ -95,7 +97,7 @@ impl World {
         if interaction == Interaction::Attended {
             assert!(is_wished && self.wants_login, "ssh asks unasked");
         }
-        if is_wished {
+        if by_user || is_for_the_wish {
             self.asked_ssh = Some(self.now);
         }
         self.wish = false;
