@@ -71,3 +71,33 @@ async fn an_image_that_may_not_become_the_caller_starts_as_the_caller() {
         (Some("1234:1235"), &None)
     );
 }
+
+#[tokio::test]
+async fn an_entry_point_that_hides_the_images_jupyter_is_left_out() {
+    let bench = failing_first("bash", "").await;
+    {
+        let mut state = bench.engine.state();
+        let image = state.registry.get_mut(IMAGE).unwrap();
+        image.env = vec![("PATH".into(), "/opt/conda/bin:/usr/bin".into())];
+        state.programs = vec!["/opt/conda/bin/jupyter".into()];
+        state.log = vec![
+            "jq: started as uid 1234".into(),
+            "jq: no jupyter on PATH=/usr/bin".into(),
+        ];
+    }
+    let (_, events) = bench.ready().await;
+    assert!(has_note(&events, "does not lead to Jupyter"), "{events:?}");
+}
+
+#[tokio::test]
+async fn a_named_entry_point_that_is_not_in_the_image_is_the_cause() {
+    let mut bench = Bench::new().await;
+    bench.spec.entrypoint = Some("activate".into());
+    let missing = "exec: \"activate\": executable file not found in $PATH";
+    bench.engine.state().refuse_start = vec![EngineError::CommandMissing(missing.into())];
+    let failure = bench.failure().await;
+    assert!(
+        failure.what.contains("`activate`") && failure.hint.contains("--entrypoint"),
+        "{failure:?}"
+    );
+}
