@@ -25,10 +25,10 @@ pub(super) const ALL: &[Check] = &[
     check("image", image),
     check("own-container", own_container),
     check("volume", volume),
-    check("gpus-none", |site| gpus(site, "none", &[])),
-    check("gpus-all", |site| gpus(site, "all", &[0, 1])),
-    check("gpus-number", |site| gpus(site, "1", &[0])),
-    check("gpus-uuid", |site| gpus(site, &Gpus::uuid(1), &[1])),
+    check("gpus-none", |site| gpus(site, "no-gpus", "none", &[])),
+    check("gpus-all", |site| gpus(site, "all-gpus", "all", &[0, 1])),
+    check("gpus-number", |site| gpus(site, "one-gpu", "1", &[0])),
+    check("gpus-uuid", |site| gpus(site, "this-gpu", &Gpus::uuid(1), &[1])),
     check("gpus-too-many", too_many_gpus),
     check("forwards", forwards),
     check("second-connect", second_connect),
@@ -52,8 +52,9 @@ fn image(site: &Site) -> Result<()> {
         site.row.title
     );
     let container = it.container()?;
+    // Podman adds registry and tag.
     ensure!(
-        container.origin == "created" && container.image == JUPYTER,
+        container.origin == "created" && container.image.contains(JUPYTER),
         "{container:?}"
     );
     ensure!(it.warnings.is_empty(), "warnings: {:?}", it.warnings);
@@ -110,14 +111,13 @@ fn volume(site: &Site) -> Result<()> {
 }
 
 /// `--gpus`: the container has the GPUs with these indices, or the user is told why not.
-fn gpus(site: &Site, ask: &str, wanted: &[u32]) -> Result<()> {
-    let session = format!("gpus-{}", &ask[ask.len() - 1..]);
+fn gpus(site: &Site, session: &str, ask: &str, wanted: &[u32]) -> Result<()> {
     let args = ["--gpus", ask];
     let is_number = ask != "all" && ask != "none";
     if site.row.devices == Devices::Refused && is_number {
-        return gpus_are_refused(site, &session, ask);
+        return gpus_are_refused(site, session, ask);
     }
-    let it = site.session(&session, &args)?;
+    let it = site.session(session, &args)?;
     if site.row.devices == Devices::Refused && ask == "all" {
         ensure!(it.ready.gpus.is_empty(), "GPUs: {:?}", it.ready.gpus);
         ensure!(

@@ -182,14 +182,21 @@ impl Engine {
         let listed = |args: &[&str]| -> Result<Vec<String>> {
             Ok(self.docker(args)?.lines().map(str::to_owned).collect())
         };
-        let containers = listed(&["ps", "--all", "--quiet", "--no-trunc"])?;
-        if !containers.is_empty() {
-            let mut words = vec!["rm", "--force", "--volumes"];
-            if self.generation.family() == Family::Podman {
-                // Podman would wait for each container, dockerd kills them.
-                words.push("--time=0");
+        match self.generation.family() {
+            Family::Docker => {
+                let containers = listed(&["ps", "--all", "--quiet", "--no-trunc"])?;
+                if !containers.is_empty() {
+                    self.docker(
+                        ["rm", "--force", "--volumes"]
+                            .into_iter()
+                            .chain(containers.iter().map(String::as_str)),
+                    )?;
+                }
             }
-            self.docker(words.into_iter().chain(containers.iter().map(String::as_str)))?;
+            // Removes a helper before the container whose network it shares, and waits for none to end by itself.
+            Family::Podman => {
+                self.docker(["rm", "--all", "--force", "--volumes", "--ignore", "--time=0"])?;
+            }
         }
         for kind in ["network", "volume"] {
             self.docker([kind, "prune", "--force"])?;
