@@ -4,7 +4,7 @@
 //! belongs to the lab.
 
 mod generations;
-mod podman;
+pub(super) mod podman;
 mod root;
 
 use std::ffi::OsStr;

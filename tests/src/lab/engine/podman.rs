@@ -7,8 +7,13 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 use rustix::process::{Resource, getrlimit};
 
+use super::super::place::LabId;
+use super::super::plan::HostName;
 use super::super::tools;
 use super::Engine;
+
+/// The directory of Podman's files in a host's directory.
+const DIRECTORY: &str = "podman";
 
 /// Processes and threads of a container.
 const PROCESSES: u64 = 8192;
@@ -42,17 +47,16 @@ impl Engine {
     }
 
     fn podman_dir(&self) -> PathBuf {
-        self.host.dir.join("podman")
+        self.host.dir.join(DIRECTORY)
     }
 
     fn write_podman_settings(&self) -> Result<[(&'static str, PathBuf); 2]> {
         let dir = self.podman_dir();
         fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
         let files = self.podman_environment();
-        let group = self.id.netns("engine");
         for ((_, file), text) in files
             .iter()
-            .zip([containers(&dir, &group), storage(&dir, &self.data_root())])
+            .zip([containers(&dir), storage(&dir, &self.data_root())])
         {
             fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))?;
         }
@@ -60,13 +64,25 @@ impl Engine {
     }
 }
 
+/// The control groups of Podman's containers in a lab, relative to a hierarchy's root. Podman's parent group is the same for all
+/// labs, so these are found by the containers' ids.
+pub(in crate::lab) fn control_groups(id: &LabId) -> Vec<String> {
+    let containers = id
+        .dir()
+        .join(HostName::Gpu.as_str())
+        .join(DIRECTORY)
+        .join("run/overlay-containers");
+    let entries = fs::read_dir(containers).into_iter().flatten().flatten();
+    let ids = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    ids.map(|id| format!("libpod_parent/libpod-{id}")).collect()
+}
+
 /// containers.conf(5). Podman sets limits on files and processes that root may not set on every machine, unless it is told
 /// others. Its API exchanges soft and hard limit (4.3), so they are the same.
-fn containers(dir: &Path, group: &str) -> String {
+fn containers(dir: &Path) -> String {
     let files = getrlimit(Resource::Nofile).maximum.unwrap_or(1 << 20);
     format!(
         "[containers]\ndefault_ulimits = [\"nofile={files}:{files}\", \"nproc={PROCESSES}:{PROCESSES}\"]\n\
-         cgroup_parent = \"/{group}\"\n\
          [network]\nnetwork_backend = \"netavark\"\nnetwork_config_dir = \"{dir}/networks\"\n\
          [engine]\nruntime = \"runc\"\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"file\"\n\
          tmp_dir = \"{dir}/tmp\"\nlock_type = \"file\"\n",
