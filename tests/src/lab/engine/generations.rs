@@ -4,6 +4,7 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -105,6 +106,9 @@ impl Engine {
 
     fn rootless_dockerd(&self) -> Result<Command> {
         let user = &self.host.user;
+        // Every user's, as udev has it on every distribution: the network of containers is a TAP device.
+        fs::set_permissions("/dev/net/tun", fs::Permissions::from_mode(0o666))
+            .context("cannot open /dev/net/tun to users")?;
         let mut command = self.command_inside("setpriv")?;
         command.args([
             &format!("--reuid={}", user.uid),
