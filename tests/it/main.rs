@@ -7,6 +7,7 @@ mod containers;
 mod conversation;
 mod deployment;
 mod endings;
+mod engines;
 mod faults;
 mod follows;
 mod forwards;

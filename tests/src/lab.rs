@@ -5,8 +5,8 @@
 //!   None of these does I/O.
 //! - `link`, `pump`, `tun`, `netns`: the network itself. `nat`, `roam`: address translation, and hosts that change addresses.
 //! - `host`, `user`, `ssh`, `sshd`: the hosts. `trouble`: faults that a test sets up on them.
-//! - `engine`, `images`, `gpu`: dockerd of the GPU host. `registry`: the image registry that it pulls from. `browser`: Chromium
-//!   on the laptop.
+//! - `engine`, `generation`, `images`, `gpu`: the engine of the GPU host. `registry`: the image registry that it pulls from. `browser`: Chromium
+//!   on the laptop. `hash`: keys of what is cached.
 //! - `builder`, `state`, `control`, `sweep`, `place`: a lab's start, its use by other processes, and its removal. `watch`:
 //!   finds panics in logs.
 //!
@@ -20,7 +20,9 @@ mod conditions;
 pub mod control;
 mod daemon;
 mod engine;
+mod generation;
 mod gpu;
+mod hash;
 mod host;
 pub mod images;
 mod impair;
@@ -55,6 +57,7 @@ pub use self::browser::{Browser, Visit};
 pub use self::builder::Builder;
 pub use self::conditions::{Conditions, Loss};
 pub use self::engine::Engine;
+pub use self::generation::{Family, Generation};
 pub use self::gpu::Gpus;
 pub use self::host::Host;
 pub use self::impair::{Cause, Delivery, Fate, Impair, Packet};
@@ -156,7 +159,7 @@ impl Lab {
         engine
     }
 
-    /// Runs the `docker` command with the GPU host's engine, as root. Returns its stdout.
+    /// Runs the command line of the GPU host's engine (`docker`, unless the lab has Podman), as root. Returns its stdout.
     ///
     /// # Panics
     /// If the lab has no engine.

@@ -11,11 +11,13 @@
 //!   client for Jupyter.
 //! - [`panics`]: finds panics in output and logs.
 //! - [`oracle`]: streams whose every byte is verified; [`faults`]: the fault table, whose rows are scenarios with limits.
+//! - [`engines`]: the matrix of engines of several generations.
 //! - [`mod@bench`]: benchmarks of the product and of other tools.
 //! - [`require`]: what a test needs of the machine.
 //! - [`structure`]: static analysis of the product's sources: which file imports which.
 
 pub mod bench;
+pub mod engines;
 mod environment;
 mod eventually;
 pub mod faults;

@@ -30,6 +30,14 @@ pub fn docker() -> bool {
     met(lab_problem().or_else(|| missing(&["dockerd", "docker", "containerd", "runc", "debootstrap"])))
 }
 
+/// For tests whose lab has Podman: the requirements of [`docker`], whose images it gets, and Podman.
+///
+/// # Panics
+/// When something is missing and `CI` is `true`.
+pub fn podman() -> bool {
+    docker() && met(missing(&["podman", "conmon", "catatonit"]))
+}
+
 /// For tests that open Jupyter in a browser: the requirements of [`docker`], and Chromium.
 ///
 /// # Panics

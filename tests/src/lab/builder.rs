@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::conditions::Conditions;
 use super::engine::Engine;
+use super::generation::Generation;
 use super::gpu::Gpus;
 use super::host::Host;
 use super::link::{End, Link};
@@ -26,7 +27,7 @@ pub struct Builder {
     far: Conditions,
     near: Conditions,
     seed: u64,
-    docker: bool,
+    engine: Option<Generation>,
     gpus: Gpus,
 }
 
@@ -37,7 +38,7 @@ impl Default for Builder {
             far: Conditions::default(),
             near: Conditions::default(),
             seed: 1,
-            docker: false,
+            engine: None,
             gpus: Gpus::None,
         }
     }
@@ -83,7 +84,15 @@ impl Builder {
     /// The first one on a machine builds the images, which takes minutes. Default: no.
     #[must_use]
     pub fn docker(mut self, docker: bool) -> Self {
-        self.docker = docker;
+        self.engine = docker.then(Generation::default);
+        self
+    }
+
+    /// The engine of the GPU host, with the images that its users need. What it consists of is made on its first use on a
+    /// machine, which takes minutes. Default: none.
+    #[must_use]
+    pub fn engine(mut self, generation: Generation) -> Self {
+        self.engine = Some(generation);
         self
     }
 
@@ -122,14 +131,14 @@ impl Builder {
         fs::set_permissions(id.dir(), fs::Permissions::from_mode(0o755))
             .context("cannot open the lab's directory")?;
         netns::allow_cubic()?;
-        if self.docker {
+        if self.engine.is_some() {
             user::create_group(&id.docker_group())?;
         }
         for name in self.topology.hosts() {
             let host = self.make_host(&id, *name)?;
             lab.state.hosts.push(host);
         }
-        lab.watch = Some(LogWatch::start(&lab.state.hosts, self.docker));
+        lab.watch = Some(LogWatch::start(&lab.state.hosts, self.engine.is_some()));
         for (wire, salt) in self.topology.wires().iter().zip(1..) {
             let conditions = if wire.ends[0] == HostName::Laptop {
                 &self.far
@@ -155,8 +164,8 @@ impl Builder {
         }
         let gpu = lab.gpu().clone();
         self.gpus.equip_host(&gpu)?;
-        if self.docker {
-            let engine = Engine::start(&id, &gpu, self.gpus)?;
+        if let Some(generation) = self.engine {
+            let engine = Engine::start(&id, &gpu, generation, self.gpus)?;
             lab.state.engine = Some(engine.socket());
             lab.engine = Some(engine);
         }
@@ -169,20 +178,16 @@ impl Builder {
         netns::create(&netns)?;
         let dir = id.dir().join(name.as_str());
         fs::create_dir_all(dir.join("bin")).with_context(|| format!("cannot make {}", dir.display()))?;
-        let has_engine = self.docker && name == HostName::Gpu;
-        let groups = if has_engine {
-            vec![id.docker_group()]
-        } else {
-            Vec::new()
-        };
+        let engine = self.engine.filter(|_| name == HostName::Gpu);
+        let groups: Vec<_> = engine.map(|_| id.docker_group()).into_iter().collect();
         let user = user::create(&id.user(name), &dir.join("home"), &groups)?;
         let mut env = Vec::new();
-        if has_engine {
+        if let Some(generation) = engine {
             // All hosts share one /var/run/docker.sock, so the user finds this host's engine by DOCKER_HOST, as with any
             // engine at another path.
             env.push((
                 "DOCKER_HOST".into(),
-                format!("unix://{}", dir.join("docker.sock").display()),
+                format!("unix://{}", generation.socket(&dir).display()),
             ));
         }
         let (address, address6) = self.topology.addresses(name);

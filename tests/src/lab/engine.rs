@@ -1,22 +1,28 @@
-//! The GPU host's dockerd.
+//! The GPU host's engine: this machine's dockerd, or an engine of another [`Generation`].
 //!
 //! Its images are in the cache and outlive labs, so only one engine runs at a time on a machine. Everything else in it
 //! belongs to the lab.
+
+mod generations;
+pub(super) mod podman;
+mod root;
 
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 
 use super::daemon::Daemon;
+use super::generation::{Family, Generation};
 use super::gpu::Gpus;
 use super::host::Host;
 use super::place::{self, LabId, Lock};
-use super::{DAEMON_START, images, sweep, tools};
+use super::{DAEMON_START, images, sweep, tools, user};
 use crate::eventually::eventually_some;
 
 /// Longer than any test uses a lab, and longer than building all images takes.
@@ -28,35 +34,53 @@ const STOP: Duration = Duration::from_secs(20);
 pub struct Engine {
     host: Host,
     id: LabId,
+    generation: Generation,
     hook: Option<PathBuf>,
+    cdi: Option<PathBuf>,
     options: Vec<String>,
     daemon: Option<Daemon>,
     _lock: Lock,
 }
 
 impl Engine {
-    /// Waits until no other lab uses the engine, starts dockerd on the GPU host, and builds the missing images.
-    pub(crate) fn start(id: &LabId, host: &Host, gpus: Gpus) -> Result<Self> {
+    /// Waits until no other lab uses an engine, starts the GPU host's, and builds or loads the missing images.
+    pub(crate) fn start(id: &LabId, host: &Host, generation: Generation, gpus: Gpus) -> Result<Self> {
         let lock = engine_lock()?;
         clear_mounts()?;
-        let hook = gpus.equip_engine(host)?;
-        let (host, id) = (host.clone(), id.clone());
         let mut engine = Self {
-            host,
-            id,
-            hook,
+            host: host.clone(),
+            id: id.clone(),
+            generation: Generation::default(),
+            hook: None,
+            cdi: None,
             options: Vec::new(),
             daemon: None,
             _lock: lock,
         };
+        if generation != Generation::default() && !images::are_saved() {
+            engine.launch()?;
+            images::build_missing(&engine)?;
+            images::save(&engine)?;
+            engine.stop()?;
+        }
+        engine.generation = generation;
+        if generation.has_cdi() {
+            engine.cdi = gpus.write_cdi(host)?;
+        } else if generation.family() == Family::Docker {
+            engine.hook = gpus.equip_engine(host)?;
+        }
         engine.launch()?;
         // Removes what an earlier engine left if it was killed.
         engine.tidy()?;
-        images::build_missing(&engine)?;
+        if generation == Generation::default() {
+            images::build_missing(&engine)?;
+        } else {
+            images::load_missing(&engine)?;
+        }
         Ok(engine)
     }
 
-    /// Stops dockerd. This also stops all containers, unless [`Self::set_options`] has set `--live-restore`.
+    /// Stops the engine. dockerd also stops all containers, unless [`Self::set_options`] has set `--live-restore`.
     pub fn stop(&mut self) -> Result<()> {
         self.daemon.take().map_or(Ok(()), |mut daemon| daemon.stop(STOP))
     }
@@ -66,29 +90,45 @@ impl Engine {
         self.daemon.take().map_or(Ok(()), Daemon::kill)
     }
 
-    /// Starts dockerd and waits until it answers. Does nothing if it is running.
+    /// Starts the engine and waits until it answers. Does nothing if it is running.
     pub fn launch(&mut self) -> Result<()> {
         if self.daemon.is_some() {
             return Ok(());
         }
-        let mut command = self.host.root_command(tools::must_find("dockerd")?);
+        let mut command = self.service()?;
+        // A socket that a stopped service has left would look like a running one's.
+        let socket = self.socket();
+        let _ = fs::remove_file(&socket);
+        let name = self.generation.name();
+        let mut daemon = Daemon::start(name, &mut command, &self.host.dir.join("engine.log"))?;
+        eventually_some(&format!("{name} to answer"), DAEMON_START, || {
+            daemon.check()?;
+            Ok(ping(&socket).ok())
+        })?;
+        if self.generation.family() == Family::Podman {
+            self.open_socket()?;
+        }
+        self.daemon = Some(daemon);
+        Ok(())
+    }
+
+    fn configure_dockerd(&self, command: &mut Command) -> Result<()> {
         let dir = &self.host.dir;
         let config = dir.join("daemon.json");
         fs::write(&config, "{}").with_context(|| format!("cannot write {}", config.display()))?;
         command
             .arg("--host")
             .arg(format!("unix://{}", self.socket().display()));
-        command
-            .arg("--data-root")
-            .arg(data_root())
-            .arg("--exec-root")
-            .arg(dir.join("engine"));
+        command.arg("--data-root").arg(self.data_root());
+        command.arg("--exec-root").arg(dir.join("engine"));
         command
             .arg("--pidfile")
             .arg(dir.join("docker.pid"))
             .arg("--config-file")
             .arg(&config);
-        command.arg("--group").arg(self.id.docker_group());
+        // By number, because another suite does not know the lab's groups.
+        let group = user::group_id(&self.id.docker_group())?;
+        command.arg("--group").arg(group.to_string());
         command
             .arg("--cgroup-parent")
             .arg(format!("/{}", self.id.netns("engine")));
@@ -96,13 +136,6 @@ impl Engine {
         if let Some(hook) = &self.hook {
             command.env("PATH", format!("{}:{}", hook.display(), tools::path()));
         }
-        let mut daemon = Daemon::start("dockerd", &mut command, &dir.join("dockerd.log"))?;
-        let socket = self.socket();
-        eventually_some("dockerd to answer", DAEMON_START, || {
-            daemon.check()?;
-            Ok(ping(&socket).ok())
-        })?;
-        self.daemon = Some(daemon);
         Ok(())
     }
 
@@ -118,15 +151,21 @@ impl Engine {
 
     /// The API socket, which the GPU host's user can open.
     pub fn socket(&self) -> PathBuf {
-        self.host.dir.join("docker.sock")
+        self.generation.socket(&self.host.dir)
     }
 
-    /// Runs the `docker` command with this engine, as root. Returns its stdout.
+    /// Its generation.
+    pub fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    /// Runs the engine's own command line, `docker` or `podman`, as root. Returns its stdout.
     pub fn docker<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Result<String> {
         let address = format!("unix://{}", self.socket().display());
         // The legacy builder needs no additional daemon, and every supported version has it.
         tools::output(
-            tools::command("docker", args)
+            self.command_line()?
+                .args(args)
                 .env("DOCKER_HOST", address)
                 .env("DOCKER_BUILDKIT", "0"),
         )
@@ -143,13 +182,21 @@ impl Engine {
         let listed = |args: &[&str]| -> Result<Vec<String>> {
             Ok(self.docker(args)?.lines().map(str::to_owned).collect())
         };
-        let containers = listed(&["ps", "--all", "--quiet", "--no-trunc"])?;
-        if !containers.is_empty() {
-            self.docker(
-                ["rm", "--force", "--volumes"]
-                    .into_iter()
-                    .chain(containers.iter().map(String::as_str)),
-            )?;
+        match self.generation.family() {
+            Family::Docker => {
+                let containers = listed(&["ps", "--all", "--quiet", "--no-trunc"])?;
+                if !containers.is_empty() {
+                    self.docker(
+                        ["rm", "--force", "--volumes"]
+                            .into_iter()
+                            .chain(containers.iter().map(String::as_str)),
+                    )?;
+                }
+            }
+            // Removes a helper before the container whose network it shares, and waits for none to end by itself.
+            Family::Podman => {
+                self.docker(["rm", "--all", "--force", "--volumes", "--ignore", "--time=0"])?;
+            }
         }
         for kind in ["network", "volume"] {
             self.docker([kind, "prune", "--force"])?;
@@ -164,7 +211,7 @@ impl Engine {
             "{{.Repository}}:{{.Tag}} {{.ID}}",
         ])? {
             let (name, id) = line.split_once(' ').context("an image without id")?;
-            if !name.starts_with(images::REPOSITORY) {
+            if !images::is_ours(name) {
                 // An image without a name can be removed only by its id.
                 self.docker(["rmi", "--force", if name.contains("<none>") { id } else { name }])?;
             }
@@ -198,8 +245,10 @@ pub(super) fn data_root() -> PathBuf {
 
 /// Removes mounts that a killed engine left. The caller holds the engine lock, so they belong to no running engine.
 fn clear_mounts() -> Result<()> {
-    for mount in sweep::mounts_under(&data_root()).into_iter().rev() {
-        sweep::unmount(&mount)?;
+    for root in [data_root(), generations::data_roots()] {
+        for mount in sweep::mounts_under(&root).into_iter().rev() {
+            sweep::unmount(&mount)?;
+        }
     }
     Ok(())
 }
@@ -212,7 +261,7 @@ fn ping(socket: &Path) -> Result<()> {
     stream.read_to_string(&mut answer)?;
     ensure!(
         answer.starts_with("HTTP/1.0 200"),
-        "dockerd is not ready: {answer}"
+        "the engine is not ready: {answer}"
     );
     Ok(())
 }

@@ -3,16 +3,20 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::host::Host;
 
 const SMI: &str = include_str!("../../images/gpu/nvidia-smi.sh");
 const HOOK: &str = include_str!("../../images/gpu/nvidia-container-runtime-hook.py");
+
+/// What replaces the list of GPUs in an `nvidia-smi` for containers with CDI devices: it lists the markers that are mounted.
+const MARKERS: &str = "$(cat /run/jq-lab-gpus/*)";
 
 /// The simulated GPUs of the GPU host.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,11 +81,7 @@ impl Gpus {
         }
         let dir = host.dir.join("hook");
         fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
-        let write = |name: &str, content: &str, mode| -> Result<()> {
-            let file = dir.join(name);
-            fs::write(&file, content).with_context(|| format!("cannot write {}", file.display()))?;
-            fs::set_permissions(&file, fs::Permissions::from_mode(mode)).context("cannot set a mode")
-        };
+        let write = |name: &str, content: &str, mode| write_file(&dir.join(name), content, mode);
         write("nvidia-container-runtime-hook", HOOK, 0o755)?;
         write("nvidia-smi", SMI, 0o644)?;
         write("gpus", &self.list(), 0o644)?;
@@ -91,6 +91,49 @@ impl Gpus {
         Ok(Some(dir))
     }
 
+    /// Writes CDI specifications as `nvidia-ctk cdi generate` does, for an engine that finds them in /etc/cdi. None if containers
+    /// cannot have GPUs. Each device is a marker file in the container, and its `nvidia-smi` lists the markers.
+    pub(crate) fn write_cdi(self, host: &Host) -> Result<Option<PathBuf>> {
+        let Self::Working(count) = self else {
+            return Ok(None);
+        };
+        let dir = host.dir.join("cdi");
+        fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
+        let write = |name: &str, content: &str, mode| write_file(&dir.join(name), content, mode);
+        write("nvidia-smi", &SMI.replace("'@GPUS@'", MARKERS), 0o755)?;
+        for index in 0..count {
+            write(
+                &format!("gpu{index}"),
+                &format!("{index} {}\n", Self::uuid(index)),
+                0o644,
+            )?;
+        }
+        write("nvidia.json", &self.cdi_specification(&dir).to_string(), 0o644)?;
+        Ok(Some(dir))
+    }
+
+    /// The devices by index, by UUID, and all.
+    fn cdi_specification(self, dir: &Path) -> serde_json::Value {
+        let mount = |file: &str, target: &str| {
+            let source = dir.join(file);
+            json!({ "hostPath": source, "containerPath": target, "options": ["ro", "bind"] })
+        };
+        let marker = |index: u32| mount(&format!("gpu{index}"), &format!("/run/jq-lab-gpus/{index}"));
+        let device = |name: &str, markers: Vec<serde_json::Value>| json!({ "name": name, "containerEdits": { "mounts": markers } });
+        let indices = 0..self.count();
+        let mut devices = vec![device("all", indices.clone().map(marker).collect())];
+        for index in indices {
+            devices.push(device(&index.to_string(), vec![marker(index)]));
+            devices.push(device(&Self::uuid(index), vec![marker(index)]));
+        }
+        json!({
+            "cdiVersion": "0.5.0",
+            "kind": "nvidia.com/gpu",
+            "devices": devices,
+            "containerEdits": { "mounts": [mount("nvidia-smi", "/usr/bin/nvidia-smi")] },
+        })
+    }
+
     fn list(self) -> String {
         let mut text = String::new();
         for index in 0..self.count() {
@@ -98,4 +141,9 @@ impl Gpus {
         }
         text
     }
+}
+
+fn write_file(file: &Path, content: &str, mode: u32) -> Result<()> {
+    fs::write(file, content).with_context(|| format!("cannot write {}", file.display()))?;
+    fs::set_permissions(file, fs::Permissions::from_mode(mode)).context("cannot set a mode")
 }

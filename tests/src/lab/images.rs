@@ -4,14 +4,14 @@
 //! needs the internet.
 
 use std::fs::{self, File};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use anyhow::{Context as _, Result, bail};
-use sha2::{Digest as _, Sha256};
 
 use super::engine::Engine;
-use super::{place, tools};
+use super::generation::Family;
+use super::{hash, place, tools};
 
 /// The prefix of the names of all images of the lab.
 pub const REPOSITORY: &str = "jq-lab/";
@@ -50,19 +50,88 @@ const RECIPES: [Recipe; 4] = [
     recipe!(STACKS, "stacks", ["build.sh", "Dockerfile", "start.sh"]),
 ];
 
+/// The images that engines of other generations have.
+const SAVED: [&str; 2] = [JUPYTER, STATIC];
+
 /// Builds the images that the engine lacks or whose sources have changed.
 pub(crate) fn build_missing(engine: &Engine) -> Result<()> {
-    let mut parents = String::new();
-    for recipe in &RECIPES {
-        let key = recipe.key(&parents);
-        if recipe.name != STATIC {
-            parents.clone_from(&key);
-        }
+    for (recipe, key) in keyed() {
         if built_from(engine, recipe.name).as_ref() != Some(&key) {
             recipe.build(engine, &key)?;
         }
     }
     Ok(())
+}
+
+/// Each recipe with its key, which depends on the recipes of the images that it is based on.
+fn keyed() -> Vec<(&'static Recipe, String)> {
+    let mut parents = String::new();
+    let mut keyed = Vec::new();
+    for recipe in &RECIPES {
+        let key = recipe.key(&parents);
+        if recipe.name != STATIC {
+            parents.clone_from(&key);
+        }
+        keyed.push((recipe, key));
+    }
+    keyed
+}
+
+/// The images for other engines: name, key and archive.
+fn archives() -> Vec<(&'static str, String, PathBuf)> {
+    let wanted = keyed()
+        .into_iter()
+        .filter(|(recipe, _)| SAVED.contains(&recipe.name));
+    let archive = |(recipe, key): (&'static Recipe, String)| {
+        let file = format!("{}-{key}.tar", recipe.name.replace('/', "-"));
+        (recipe.name, key, place::cache().join("images").join(file))
+    };
+    wanted.map(archive).collect()
+}
+
+/// Whether the archives for other engines are complete.
+pub(crate) fn are_saved() -> bool {
+    archives().iter().all(|(.., archive)| archive.exists())
+}
+
+/// Saves the images for other engines, in place of older archives.
+pub(crate) fn save(engine: &Engine) -> Result<()> {
+    let dir = place::cache().join("images");
+    if dir.exists() {
+        fs::remove_dir_all(&dir).context("cannot remove older archives")?;
+    }
+    fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    for (name, _, archive) in archives() {
+        // An archive with its final name is complete.
+        let draft = archive.with_extension("new");
+        engine.docker(["save", "--output", &draft.to_string_lossy(), name])?;
+        fs::rename(&draft, &archive).with_context(|| format!("cannot put {} in place", archive.display()))?;
+    }
+    Ok(())
+}
+
+/// Loads the images that an engine of another generation lacks or whose sources have changed.
+pub(crate) fn load_missing(engine: &Engine) -> Result<()> {
+    for (name, key, archive) in archives() {
+        if built_from(engine, name).as_ref() == Some(&key) {
+            continue;
+        }
+        engine.docker(["load", "--input", &archive.to_string_lossy()])?;
+        if engine.generation().family() == Family::Podman {
+            // Podman takes images without a registry as local ones, and its Docker API looks for them in Docker's.
+            engine.docker(["tag", name, &format!("docker.io/{name}")])?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether an image of this name belongs to the cache and not to a lab.
+pub(crate) fn is_ours(name: &str) -> bool {
+    // Podman's names have a registry.
+    let short = ["docker.io/", "localhost/"]
+        .iter()
+        .find_map(|registry| name.strip_prefix(registry));
+    short.unwrap_or(name).starts_with(REPOSITORY)
 }
 
 fn built_from(engine: &Engine, name: &str) -> Option<String> {
@@ -75,17 +144,8 @@ fn built_from(engine: &Engine, name: &str) -> Option<String> {
 
 impl Recipe {
     fn key(&self, parents: &str) -> String {
-        let mut hash = Sha256::new();
         let parts = self.files.iter().flat_map(|(name, content)| [*name, *content]);
-        for part in parts.chain([parents]) {
-            hash.update(part.len().to_le_bytes());
-            hash.update(part);
-        }
-        hash.finalize()
-            .iter()
-            .take(8)
-            .map(|byte| format!("{byte:02x}"))
-            .collect()
+        hash::short(parts.chain([parents]))
     }
 
     #[expect(

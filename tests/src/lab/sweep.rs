@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use rustix::mount::UnmountFlags;
 use rustix::process::{Pid, Signal, getpid, kill_process};
 
+use super::engine::podman;
 use super::place::{self, LabId};
 use super::plan::HostName;
 use super::{netns, user};
@@ -140,6 +141,8 @@ fn processes(id: &LabId) -> HashSet<Pid> {
 /// The control groups of the lab's containers, in every hierarchy, parents first.
 fn cgroups(id: &LabId) -> Vec<PathBuf> {
     let mut found = Vec::new();
+    let mut groups = podman::control_groups(id);
+    groups.push(id.netns("engine"));
     // Version 2 has one hierarchy at the root, version 1 has one for each controller below it.
     let root = PathBuf::from("/sys/fs/cgroup");
     let below: Vec<_> = fs::read_dir(&root)
@@ -149,7 +152,9 @@ fn cgroups(id: &LabId) -> Vec<PathBuf> {
         .map(|entry| entry.path())
         .collect();
     for hierarchy in std::iter::once(root).chain(below) {
-        collect_dirs(&hierarchy.join(id.netns("engine")), &mut found);
+        for group in &groups {
+            collect_dirs(&hierarchy.join(group), &mut found);
+        }
     }
     found
 }

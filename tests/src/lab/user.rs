@@ -143,6 +143,13 @@ pub(crate) fn remove_group(name: &str) -> Result<()> {
     tools::run("groupdel", [name]).map(drop)
 }
 
+/// The id of a group.
+pub(crate) fn group_id(name: &str) -> Result<u32> {
+    let line = tools::run("getent", ["group", name])?;
+    let id = line.split(':').nth(2).and_then(|id| id.parse().ok());
+    id.with_context(|| format!("no group id in {line:?}"))
+}
+
 /// The user's id, if the user exists.
 pub(crate) fn id_of(name: &str) -> Option<u32> {
     tools::run("id", ["-u", name]).ok()?.trim().parse().ok()

@@ -67,10 +67,11 @@ impl Images for Docker {
                 .iter()
                 .map(|(key, value)| format!("LABEL {key}={value}"))
                 .collect();
+            // Podman before 5 ignores the parameter `tag`. Every engine reads a tag in `repo`.
+            let name = format!("{}:{}", image.repository, image.tag);
             let options = CreateImageOptionsBuilder::new()
                 .from_src("-")
-                .repo(&image.repository)
-                .tag(&image.tag)
+                .repo(&name)
                 .changes(changes)
                 .build();
             let body = bollard::body_full(tar.into());
@@ -79,7 +80,6 @@ impl Images for Docker {
                 .try_for_each(|_| async { Ok(()) })
                 .await
                 .map_err(engine_error)?;
-            let name = format!("{}:{}", image.repository, image.tag);
             let imported = self.client.inspect_image(&name).await.map_err(engine_error)?;
             Ok(imported.id.unwrap_or(name))
         })
