@@ -165,6 +165,47 @@ mod tests {
     }
 
     #[test]
+    fn a_folder_that_others_may_enter_is_made_private() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("open");
+        fs::create_dir(&folder).unwrap();
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).unwrap();
+        make_private(&folder).unwrap();
+        assert_eq!(folder.metadata().unwrap().mode() & 0o777, 0o700);
+    }
+
+    #[test]
+    fn a_folder_of_another_user_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = match rustix::process::geteuid().is_root() {
+            true => {
+                let folder = dir.path().join("theirs");
+                fs::create_dir(&folder).unwrap();
+                std::os::unix::fs::chown(&folder, Some(65_534), None).unwrap();
+                folder
+            }
+            false => "/usr".into(),
+        };
+        let refused = make_private(&folder).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::PermissionDenied);
+        assert!(
+            refused.to_string().contains("not a folder of this user"),
+            "{refused}"
+        );
+    }
+
+    #[test]
+    fn who_reads_a_file_while_it_is_replaced_has_all_of_the_old_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        write_private(&path, b"the old content").unwrap();
+        let reader = fs::File::open(&path).unwrap();
+        write_private(&path, b"the new").unwrap();
+        assert_eq!(io::read_to_string(reader).unwrap(), "the old content");
+        assert_eq!(fs::read(&path).unwrap(), b"the new");
+    }
+
+    #[test]
     fn the_remembered_ports_are_what_their_golden_file_says() {
         let remembered = RememberedPorts {
             jupyter_port: Some(8890),

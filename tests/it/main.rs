@@ -12,6 +12,7 @@ mod lab;
 mod local;
 mod login;
 mod moving;
+mod mutants;
 mod pull;
 mod structure;
 mod troubles;

@@ -12,6 +12,7 @@
 //! - [`panics`]: finds panics in output and logs.
 //! - [`oracle`]: streams whose every byte is verified; [`faults`]: the fault table, each row a scenario with a limit.
 //! - [`mod@bench`]: performance, compared with other tools.
+//! - [`mutants`]: the patches that switch defences off, and whether they still fit.
 //! - [`require`]: what a test needs of the machine.
 //! - [`structure`]: the product's sources as text: which file imports which.
 
@@ -21,6 +22,7 @@ mod eventually;
 pub mod faults;
 pub mod http;
 pub mod lab;
+pub mod mutants;
 pub mod oracle;
 pub mod panics;
 pub mod product;

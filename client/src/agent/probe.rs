@@ -213,6 +213,15 @@ mod tests {
         );
     }
 
+    #[test]
+    fn an_answer_without_an_end_is_not_kept() {
+        let mut report = Report::default();
+        for number in 0..1000 {
+            assert!(!report.take(&format!("unfit\t/tmp/{number}\tit is full")));
+        }
+        assert_eq!(report.unfit.len(), MOST);
+    }
+
     proptest::proptest! {
         #[test]
         fn no_answer_panics(lines: Vec<String>) {
