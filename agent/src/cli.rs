@@ -9,12 +9,10 @@ use std::{
 };
 
 use clap::{Parser, Subcommand};
-use jq_common::{bootstrap::Nonce, protocol::version::BUILD};
+use jq_common::{bootstrap::Nonce, private_files::create_folder, protocol::version::BUILD};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
-use crate::{
-    bootstrap::Bootstrap, private_files::create_folder, role::Role, rundir::host_name, workload::HostContext,
-};
+use crate::{bootstrap::Bootstrap, role::Role, rundir::host_name, workload::HostContext};
 
 /// The part of jq that runs on a GPU host, on a gateway and beside a container. jq-client starts it.
 #[derive(Debug, Parser)]

@@ -19,7 +19,7 @@
 //! - [`rundir`]: the private folder of a running role
 //!
 //! Leaves, which import nothing of ours but each other: [`failure`], `role`, `udp`, `fd_passing`, `host_program`,
-//! `log_tail`, `private_files`, `keyed_mutex`, `random_hex`, `run_blocking`.
+//! `log_tail`, `keyed_mutex`, `random_hex`, `run_blocking`.
 
 pub mod bootstrap;
 pub mod cli;
@@ -36,7 +36,9 @@ mod host_program;
 mod keyed_mutex;
 mod log_tail;
 pub mod netns_helper;
-mod private_files;
+#[cfg(test)]
+#[path = "../../common/tests/shared/not_run.rs"]
+mod not_run;
 mod random_hex;
 pub mod relay;
 mod role;

@@ -13,7 +13,9 @@ use std::{
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use tokio::net::{UnixListener, UnixStream};
 
-use crate::{private_files, role::Role};
+use jq_common::private_files;
+
+use crate::role::Role;
 
 /// A role's private folder, held open.
 pub struct RunDir {

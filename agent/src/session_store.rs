@@ -10,7 +10,9 @@ use std::{
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::{private_files, random_hex::random_hex, run_blocking::run_blocking};
+use jq_common::private_files;
+
+use crate::{random_hex::random_hex, run_blocking::run_blocking};
 
 /// The state folder.
 #[derive(Clone, Debug)]

@@ -5,9 +5,10 @@
 
 use std::{io, path::Path};
 
+use jq_common::private_files;
 use tempfile::NamedTempFile;
 
-use crate::{reporter::Reporter, state::temporary_private};
+use crate::reporter::Reporter;
 
 /// Opens `url`. The file that redirects there is removed when the result is dropped. A machine without a browser is no
 /// error; a file that cannot be written is reported as a note.
@@ -40,7 +41,7 @@ fn write_page(state_dir: &Path, session: &str, url: &str) -> io::Result<NamedTem
         "<!doctype html><meta charset=\"utf-8\"><title>{session}</title>\
          <meta http-equiv=\"refresh\" content=\"0;url={url}\"><a href=\"{url}\">JupyterLab</a>"
     );
-    temporary_private(
+    private_files::temporary(
         &state_dir.join("pages"),
         &format!("{session}-"),
         ".html",

@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use jq_common::protocol::version::BUILD;
+use jq_common::protocol::{
+    version::BUILD,
+    workload::{EngineChoice, JupyterKind, PullPolicy},
+};
 
 /// Forward Jupyter and any other port of a container on a GPU host to this machine.
 ///
@@ -151,6 +154,17 @@ pub enum Engine {
     Process,
 }
 
+impl From<Engine> for EngineChoice {
+    fn from(engine: Engine) -> Self {
+        match engine {
+            Engine::Auto => Self::Auto,
+            Engine::Docker => Self::Docker,
+            Engine::Podman => Self::Podman,
+            Engine::Process => Self::Process,
+        }
+    }
+}
+
 /// `--pull`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Pull {
@@ -162,6 +176,16 @@ pub enum Pull {
     Never,
 }
 
+impl From<Pull> for PullPolicy {
+    fn from(pull: Pull) -> Self {
+        match pull {
+            Pull::Missing => Self::Missing,
+            Pull::Always => Self::Always,
+            Pull::Never => Self::Never,
+        }
+    }
+}
+
 /// `--jupyter`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Jupyter {
@@ -171,6 +195,16 @@ pub enum Jupyter {
     Notebook,
     /// No Jupyter: the container runs its own command.
     None,
+}
+
+impl From<Jupyter> for JupyterKind {
+    fn from(jupyter: Jupyter) -> Self {
+        match jupyter {
+            Jupyter::Lab => Self::Lab,
+            Jupyter::Notebook => Self::Notebook,
+            Jupyter::None => Self::None,
+        }
+    }
 }
 
 /// `--path`.

@@ -1,20 +1,16 @@
 //! The binary `jq-client`: reads flags and environment, runs the command, prints its failure.
 
-use std::{pin::pin, process::ExitCode};
+use std::process::ExitCode;
 
 use clap::Parser;
 use jq_client::{
     cli::{Cli, Command},
-    commands::{connect, status},
+    commands,
     error::{Failure, Kind},
     output::{self, Printer},
-    settings::{ConnectSettings, Environment, log_filter},
+    settings::{Environment, log_filter},
 };
-use tokio::{
-    runtime::Builder,
-    signal::unix::{Signal, SignalKind, signal},
-};
-use tokio_util::sync::CancellationToken;
+use tokio::runtime::Builder;
 
 fn main() -> ExitCode {
     let status = run();
@@ -48,11 +44,7 @@ fn run() -> ExitCode {
             );
         }
     };
-    let result = match cli.command {
-        Command::Connect(args) => ConnectSettings::new(*args, &environment)
-            .and_then(|settings| runtime.block_on(connect(&settings, &printer))),
-        Command::Status(args) => runtime.block_on(status::run(&args, &environment, &printer)),
-    };
+    let result = runtime.block_on(commands::run(cli.command, &environment, &printer));
     runtime.shutdown_background();
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -60,48 +52,7 @@ fn run() -> ExitCode {
     }
 }
 
-/// Runs `connect` until it fails or the user ends it: the first Ctrl-C disconnects cleanly, the second one exits at once.
-async fn connect(settings: &ConnectSettings, printer: &Printer) -> Result<(), Failure> {
-    let mut signals =
-        Signals::new().map_err(|error| Failure::new(Kind::Local, "cannot handle signals").because(error))?;
-    let stop = CancellationToken::new();
-    let mut running = pin!(connect::run(settings, printer, &stop));
-    tokio::select! {
-        ended = &mut running => return ended,
-        () = signals.next() => printer.clear_status(),
-    }
-    stop.cancel();
-    tokio::select! {
-        ended = &mut running => ended?,
-        () = signals.next() => return Err(Failure::interrupted()),
-    }
-    printer.closed(&settings.host());
-    Ok(())
-}
-
 fn fail(printer: &Printer, failure: &Failure) -> ExitCode {
     printer.failure(failure);
     ExitCode::from(failure.kind.exit_status())
-}
-
-/// Signals that end a command: SIGINT, SIGTERM, SIGHUP.
-struct Signals([Signal; 3]);
-
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self([
-            signal(SignalKind::interrupt())?,
-            signal(SignalKind::terminate())?,
-            signal(SignalKind::hangup())?,
-        ]))
-    }
-
-    async fn next(&mut self) {
-        let [interrupt, terminate, hangup] = &mut self.0;
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-            _ = hangup.recv() => {}
-        }
-    }
 }

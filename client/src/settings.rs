@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use jq_common::protocol::workload::{EngineChoice, GpuAsk, JupyterKind, PullPolicy, Volume, WorkloadSpec};
+use jq_common::protocol::workload::{GpuAsk, PullPolicy, Volume, WorkloadSpec};
 
 use self::parse::{
     checked_count, checked_length, checked_name, checked_workdir, parse_env, parse_gpus, parse_size,
@@ -179,19 +179,10 @@ fn workload(args: &ConnectArgs, name: String, volumes: Vec<Volume>) -> Result<Wo
     let env = args.env.iter();
     let workload = WorkloadSpec {
         session: name,
-        engine: match args.engine {
-            cli::Engine::Auto => EngineChoice::Auto,
-            cli::Engine::Docker => EngineChoice::Docker,
-            cli::Engine::Podman => EngineChoice::Podman,
-            cli::Engine::Process => EngineChoice::Process,
-        },
+        engine: args.engine.into(),
         existing_container: args.container.clone(),
         image: args.image.clone(),
-        pull: match args.pull {
-            None | Some(cli::Pull::Missing) => PullPolicy::Missing,
-            Some(cli::Pull::Always) => PullPolicy::Always,
-            Some(cli::Pull::Never) => PullPolicy::Never,
-        },
+        pull: args.pull.map_or(PullPolicy::Missing, Into::into),
         gpus: args.gpus.as_deref().map_or(Ok(GpuAsk::Default), parse_gpus)?,
         volumes,
         env: env
@@ -200,11 +191,7 @@ fn workload(args: &ConnectArgs, name: String, volumes: Vec<Volume>) -> Result<Wo
         workdir: args.workdir.clone().map(checked_workdir).transpose()?,
         shm_size: args.shm_size.as_deref().map(parse_size).transpose()?,
         user: args.user.as_deref().map(parse_user).transpose()?,
-        jupyter: match args.jupyter {
-            cli::Jupyter::Lab => JupyterKind::Lab,
-            cli::Jupyter::Notebook => JupyterKind::Notebook,
-            cli::Jupyter::None => JupyterKind::None,
-        },
+        jupyter: args.jupyter.into(),
     };
     checked_length(&workload)?;
     Ok(workload)

@@ -1,15 +1,9 @@
-//! Files of this client: the state of a session that is kept from run to run, and the one way to write a private file.
+//! Files of this client: the state of a session that is kept from run to run.
 
-use std::{
-    collections::BTreeMap,
-    fs::{self, DirBuilder},
-    io::{self, Write},
-    os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt},
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, fs, io, path::PathBuf};
 
+use jq_common::private_files;
 use serde::{Deserialize, Serialize};
-use tempfile::NamedTempFile;
 
 /// Longest path of a Unix socket in bytes: the shortest limit of a supported system (macOS, `sun_path` in unix(4)) is 104
 /// with the final zero.
@@ -59,63 +53,17 @@ impl PortsFile {
     /// Replaces it.
     ///
     /// # Errors
-    /// As [`write_private`].
+    /// As [`private_files::replace`].
     pub(crate) fn save(&self, remembered: &RememberedPorts) -> io::Result<()> {
         let text = toml::to_string(remembered).map_err(io::Error::other)?;
-        write_private(&self.0, text.as_bytes())
+        private_files::replace(&self.0, text.as_bytes())
     }
-}
-
-/// Replaces the file `path` atomically. Only the user can read it (0600). Creates its folder with [`make_private`].
-///
-/// # Errors
-/// When the folder or the file cannot be written. The old file is still there then.
-pub(crate) fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let file = temporary_private(folder, ".new-", "", content)?;
-    file.persist(path).map_err(|error| error.error)?;
-    Ok(())
-}
-
-/// Writes a file that only the user can read (0600) into `folder`, which it creates with [`make_private`]. Its name is
-/// random between `prefix` and `suffix`. Dropping the result removes the file.
-///
-/// # Errors
-/// When the folder or the file cannot be written.
-pub(crate) fn temporary_private(
-    folder: &Path,
-    prefix: &str,
-    suffix: &str,
-    content: &[u8],
-) -> io::Result<NamedTempFile> {
-    make_private(folder)?;
-    let mut file = tempfile::Builder::new()
-        .prefix(prefix)
-        .suffix(suffix)
-        .tempfile_in(folder)?;
-    file.write_all(content)?;
-    Ok(file)
-}
-
-/// Creates `folder` and its missing parents, and makes sure that only the user may enter it (0700).
-///
-/// # Errors
-/// When it cannot be created, is a symbolic link, or belongs to another user.
-pub(crate) fn make_private(folder: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    let found = fs::symlink_metadata(folder)?;
-    if !found.is_dir() || found.uid() != rustix::process::geteuid().as_raw() {
-        let message = format!("{} is not a folder of this user", folder.display());
-        return Err(io::Error::new(io::ErrorKind::PermissionDenied, message));
-    }
-    if found.mode() & 0o077 != 0 {
-        fs::set_permissions(folder, fs::Permissions::from_mode(0o700))?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use crate::golden::Golden;
 
@@ -139,70 +87,6 @@ mod tests {
         assert_eq!(file.load(), remembered);
         fs::write(&file.0, "jupyter_port = \"x").unwrap();
         assert_eq!(file.load(), RememberedPorts::default());
-    }
-
-    #[test]
-    fn a_private_file_and_its_folder_are_the_users_alone_and_nothing_else_is_left_behind() {
-        let dir = tempfile::tempdir().unwrap();
-        let folder = dir.path().join("a/b");
-        let path = folder.join("secret");
-        for content in ["first", "second"] {
-            write_private(&path, content.as_bytes()).unwrap();
-            assert_eq!(fs::read_to_string(&path).unwrap(), content);
-        }
-        let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
-        assert_eq!((mode(&folder), mode(&path)), (0o700, 0o600));
-        assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
-    }
-
-    #[test]
-    fn a_link_in_the_place_of_a_private_folder_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        let link = dir.path().join("link");
-        std::os::unix::fs::symlink(dir.path(), &link).unwrap();
-        assert!(make_private(&link).is_err());
-        assert!(write_private(&link.join("file"), b"").is_err());
-    }
-
-    #[test]
-    fn a_folder_that_others_may_enter_is_made_private() {
-        let dir = tempfile::tempdir().unwrap();
-        let folder = dir.path().join("open");
-        fs::create_dir(&folder).unwrap();
-        fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).unwrap();
-        make_private(&folder).unwrap();
-        assert_eq!(folder.metadata().unwrap().mode() & 0o777, 0o700);
-    }
-
-    #[test]
-    fn a_folder_of_another_user_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        let folder = match rustix::process::geteuid().is_root() {
-            true => {
-                let folder = dir.path().join("theirs");
-                fs::create_dir(&folder).unwrap();
-                std::os::unix::fs::chown(&folder, Some(65_534), None).unwrap();
-                folder
-            }
-            false => "/usr".into(),
-        };
-        let refused = make_private(&folder).unwrap_err();
-        assert_eq!(refused.kind(), io::ErrorKind::PermissionDenied);
-        assert!(
-            refused.to_string().contains("not a folder of this user"),
-            "{refused}"
-        );
-    }
-
-    #[test]
-    fn who_reads_a_file_while_it_is_replaced_has_all_of_the_old_one() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("file");
-        write_private(&path, b"the old content").unwrap();
-        let reader = fs::File::open(&path).unwrap();
-        write_private(&path, b"the new").unwrap();
-        assert_eq!(io::read_to_string(reader).unwrap(), "the old content");
-        assert_eq!(fs::read(&path).unwrap(), b"the new");
     }
 
     #[test]

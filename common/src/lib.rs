@@ -11,12 +11,12 @@
 //! - [`carrier`]: what QUIC packets travel by: UDP, UDP through relays, a byte pipe
 //! - [`session`]: streams that outlive connections. The state machine of one stream is a crate below this one,
 //!   `jq-session-core`
-//! - [`peer_cred`]: a control socket that accepts only the same user; [`descriptors`]: the limit on open files;
+//! - [`private_files`]: files and folders that only this user may read; [`peer_cred`]: a control socket that accepts only the same user; [`descriptors`]: the limit on open files;
 //!   [`text`]: remote text made safe to print
 //!
 //! # Invariants
 //!
-//! This crate starts no process, opens no file, prints nothing, and knows neither SSH nor Docker.
+//! This crate starts no process, prints nothing, and knows neither SSH nor Docker. Only [`private_files`] opens files.
 
 pub mod bootstrap;
 pub mod carrier;
@@ -24,7 +24,11 @@ pub mod codec;
 mod congestion;
 pub mod descriptors;
 pub mod identity;
+#[cfg(test)]
+#[path = "../tests/shared/not_run.rs"]
+mod not_run;
 pub mod peer_cred;
+pub mod private_files;
 pub mod protocol;
 pub mod quic;
 pub mod session;

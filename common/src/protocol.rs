@@ -14,6 +14,7 @@ pub mod hex;
 pub mod limits;
 pub(crate) mod list;
 pub mod message;
+pub mod profile;
 pub mod session;
 pub mod stream;
 pub mod target;

@@ -12,7 +12,8 @@
 //! - [`stream`]: a stream's state, and who is woken when it changes
 //! - `send`, `recv`: the two directions between socket and leg; `first_frame`, [`opening`]: what this end itself reads or
 //!   sends before there is a socket; `proxy`: both directions, on one leg after another
-//! - [`streams`]: the registry, which alone owns the streams
+//! - [`streams`]: the registry, which alone owns the streams; [`offers`]: a leg on each connection, for the end that opens
+//!   streams
 //! - [`control`]: the control stream of an attachment: the tables, then acknowledgements and resets in both directions
 //!
 //! # Invariants
@@ -27,6 +28,7 @@ pub mod control;
 mod control_queue;
 mod first_frame;
 pub mod leg;
+pub mod offers;
 pub mod opening;
 mod proxy;
 mod recv;

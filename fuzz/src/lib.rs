@@ -1,6 +1,6 @@
-//! Shared by the targets: a bound on memory, and frames.
+//! Code that the fuzz targets share: a limit on memory, and frames.
 //!
-//! Each target decodes bytes as the product does and checks that nothing panics, that memory stays within the limit of
+//! Each target decodes bytes as the product does. It checks that nothing panics, that memory stays within the limit of
 //! [`bounded`], and that a decoded message is the same after it was encoded and decoded again.
 
 use std::{
@@ -51,7 +51,7 @@ unsafe impl GlobalAlloc for Counting {
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // Both may exist for a moment.
+        // The old and the new block may exist at the same time.
         grown(size);
         HELD.fetch_sub(layout.size(), Ordering::Relaxed);
         unsafe { System.realloc(pointer, layout, size) }
@@ -69,7 +69,7 @@ pub fn measured<T>(work: impl FnOnce() -> T) -> (T, usize) {
 /// Runs `work` on an input of `length` bytes.
 ///
 /// # Panics
-/// When it holds more than four times the input and 64 KiB.
+/// When it allocates more than four times the input plus 64 KiB.
 pub fn bounded<T>(length: usize, work: impl FnOnce() -> T) -> T {
     let (result, most) = measured(work);
     assert!(
@@ -86,7 +86,7 @@ pub fn bounded<T>(length: usize, work: impl FnOnce() -> T) -> T {
 pub fn now<T>(future: impl Future<Output = T>) -> T {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(result) => result,
-        Poll::Pending => panic!("it is pending"),
+        Poll::Pending => panic!("the future is pending"),
     }
 }
 
@@ -103,7 +103,7 @@ where
     let Ok(wire) = codec::encode(&message, usize::MAX) else {
         return Ok(message);
     };
-    let again = now(codec::read::<T>(&mut &*wire, usize::MAX)).expect("what was written can be read");
+    let again = now(codec::read::<T>(&mut &*wire, usize::MAX)).expect("an encoded message can be decoded");
     assert_eq!(again, message);
     Ok(message)
 }

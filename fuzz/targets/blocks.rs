@@ -1,4 +1,4 @@
-//! Blocks: any bytes, split in any way.
+//! Blocks: arbitrary bytes in arbitrary pieces.
 #![no_main]
 
 use std::collections::VecDeque;
@@ -9,7 +9,7 @@ use jq_common::session::block::{BadBlock, BlockDecoder, LARGEST};
 use jq_fuzz::measured;
 use libfuzzer_sys::fuzz_target;
 
-/// Bytes beside a block: the state of the inflater, and its output buffer.
+/// Memory besides a block, in bytes: the state of the inflater, and its output buffer.
 const BASE: usize = 4 * LARGEST;
 
 #[derive(Arbitrary, Debug)]
@@ -20,7 +20,7 @@ struct Input<'a> {
 
 type Read = (usize, Option<BadBlock>, bool);
 
-/// Decodes `pieces`. Returns how many bytes that gives, and how it ends. The bytes of one block exist at a time.
+/// Decodes `pieces`. Returns the number of decoded bytes, and how decoding ended. Only one block is in memory at a time.
 fn read(pieces: VecDeque<Bytes>) -> Read {
     let mut decoder = BlockDecoder::default();
     let mut count = 0;
@@ -34,7 +34,7 @@ fn read(pieces: VecDeque<Bytes>) -> Read {
                 }
                 Ok(None) => break,
                 Err(bad) => {
-                    assert_eq!(decoder.next(&mut arrived), Err(bad), "for ever");
+                    assert_eq!(decoder.next(&mut arrived), Err(bad), "an error must be permanent");
                     return (count, Some(bad), false);
                 }
             }

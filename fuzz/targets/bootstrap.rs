@@ -1,4 +1,4 @@
-//! The messages over SSH.
+//! The bootstrap messages over SSH.
 #![no_main]
 
 use jq_common::{

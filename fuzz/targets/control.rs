@@ -30,7 +30,7 @@ fuzz_target!(|data: &[u8]| {
                 let _ = bounded(data.len(), || header.read::<StreamHeader>());
             }
         }
-        // With whatever length: a longer limit would let a few bytes announce more than is bounded here.
+        // A longer limit would allow a few bytes to announce more than the memory limit here.
         _ => _ = frame::<Control>(data, limits::SESSION_FRAME),
     }
 });

@@ -1,4 +1,4 @@
-//! The state of one stream, whatever its session and its peer do.
+//! The state of one stream, with any behaviour of its session and its peer.
 #![no_main]
 
 use arbitrary::Arbitrary;
@@ -12,7 +12,7 @@ use libfuzzer_sys::fuzz_target;
 #[derive(Arbitrary, Debug)]
 enum Offset {
     Near(u8),
-    /// From what was sent, received or delivered.
+    /// An offset relative to the sent, received or delivered bytes.
     Sent(i8),
     Received(i8),
     Delivered(i8),
@@ -48,7 +48,7 @@ enum Step {
 
 struct World {
     core: StreamCore,
-    /// Bytes accepted so far.
+    /// Number of bytes accepted so far.
     given: u64,
 }
 
@@ -94,7 +94,11 @@ impl World {
                 let bytes = Bytes::from(vec![7; (*length).into()]);
                 let new = self.core.accept(generation(on), self.offset(at), bytes)?;
                 let new = new.map_or(0, |new| new.len() as u64);
-                assert_eq!(self.core.recv_state().received(), before + new, "each byte once");
+                assert_eq!(
+                    self.core.recv_state().received(),
+                    before + new,
+                    "a byte was received twice"
+                );
                 self.given += new;
             }
             Step::AcceptEnd(on, at) => self.core.accept_end(generation(on), self.offset(at))?,
@@ -150,13 +154,13 @@ fuzz_target!(|steps: Vec<Step>| {
     let mut reset: Option<Reset> = None;
     for step in &steps {
         if world.apply(step).is_err() {
-            // As the session does.
+            // The session does the same.
             world.core.reset(ResetCode::ProtocolViolation as u32);
             assert!(world.core.reset_reason().is_some() || world.core.is_complete());
         }
         world.check();
         if reset.is_some() {
-            assert_eq!(world.core.reset_reason(), reset, "a reset is final");
+            assert_eq!(world.core.reset_reason(), reset, "a reset reason has changed");
             assert!(!world.core.is_complete());
             assert_eq!(world.core.send_buffer().held(), 0);
         }

@@ -1,11 +1,11 @@
-//! Hosts, as a user or ssh's configuration writes them.
+//! Host names from the user or from ssh's configuration.
 #![no_main]
 
 use jq_client::ssh::Destination;
 use jq_fuzz::bounded;
 use libfuzzer_sys::fuzz_target;
 
-/// Whether no program takes it for an option, and no shell of a user's ProxyCommand interprets it.
+/// Whether no program takes the text for an option, and no shell of a user's ProxyCommand interprets it.
 fn is_harmless(text: &str) -> bool {
     let acted_upon = |c: char| c.is_whitespace() || c.is_control() || "'\"`$;&<>|(){}".contains(c);
     !text.is_empty() && !text.starts_with('-') && !text.contains(acted_upon)

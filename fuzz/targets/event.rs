@@ -1,4 +1,4 @@
-//! Events of an agent.
+//! Events from an agent.
 #![no_main]
 
 use jq_common::protocol::{limits, workload::Event};

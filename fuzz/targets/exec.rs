@@ -1,4 +1,4 @@
-//! What a command's stream carries, what comes back first on a stream, datagrams.
+//! The frames of a command's stream, the first reply on a stream, and datagrams.
 #![no_main]
 
 use jq_common::protocol::{

@@ -1,4 +1,4 @@
-//! What an agent leaves to the build that takes over from it.
+//! The snapshot that an agent hands over to the next build.
 #![no_main]
 
 use jq_agent::fuzzing::handover_snapshot;
@@ -6,6 +6,6 @@ use jq_fuzz::bounded;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
-    // Whatever is wrong with it is refused.
+    // An invalid snapshot must be refused.
     let _ = bounded(data.len(), || handover_snapshot(data));
 });

@@ -1,4 +1,4 @@
-//! Stream headers, with requests.
+//! Stream headers, including requests.
 #![no_main]
 
 use jq_common::protocol::{limits, stream::StreamHeader};

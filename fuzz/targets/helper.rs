@@ -1,4 +1,4 @@
-//! What the helper in a container's network replies: the agent's side of that conversation.
+//! Replies of the helper in a container's network namespace, as the agent decodes them.
 #![no_main]
 
 use std::{cell::LazyCell, io::Write as _, os::unix::net::UnixStream, time::Duration};
@@ -8,13 +8,13 @@ use libfuzzer_sys::fuzz_target;
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 
-/// Ends at once: the helper is there, and says all that it will ever say.
+/// Time limit for the conversation. The helper sends all its replies at once, so it ends at once.
 const SOON: Duration = Duration::from_secs(5);
 
 thread_local! {
     static PLACE: LazyCell<(Runtime, TempDir)> = LazyCell::new(|| {
         let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
-        (runtime, tempfile::tempdir().expect("a folder"))
+        (runtime, tempfile::tempdir().expect("a temporary folder"))
     });
 }
 
@@ -23,9 +23,10 @@ fuzz_target!(|data: &[u8]| {
         let (runtime, folder) = &**place;
         runtime.block_on(async {
             let listener = HelperListener::bind(folder.path()).expect("a socket");
-            let mut helper = UnixStream::connect(folder.path().join(HELPER_SOCKET)).expect("it listens");
+            let mut helper =
+                UnixStream::connect(folder.path().join(HELPER_SOCKET)).expect("the agent listens");
             let agent = listener.accept(SOON).await.expect("the helper has connected");
-            // Longer than the kernel takes at once is more than any number of replies needs.
+            // Input that does not fit into the socket's buffer is longer than any number of replies.
             helper.set_nonblocking(true).expect("a socket");
             let _ = helper.write(data);
             drop(helper);

@@ -1,4 +1,4 @@
-//! Packets in a pipe: any bytes, split in any way.
+//! Packets in a pipe: arbitrary bytes in arbitrary pieces.
 #![no_main]
 
 use arbitrary::Arbitrary;
@@ -26,7 +26,7 @@ fn read<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Read {
                 Ok(Some(packet)) => packets.push(packet.to_vec()),
                 Ok(None) => break,
                 Err(error) => {
-                    assert_eq!(deframer.next_packet(), Err(error), "for ever");
+                    assert_eq!(deframer.next_packet(), Err(error), "an error must be permanent");
                     return (packets, Some(error), true);
                 }
             }
@@ -62,10 +62,12 @@ fn written(packets: &[&[u8]]) -> Vec<u8> {
                 segment_size: None,
                 src_ip: None,
             };
-            carrier.try_send(&transmit).expect("it takes every packet");
+            carrier
+                .try_send(&transmit)
+                .expect("the carrier accepts every packet");
         }
         drop(carrier);
-        driver.run().await.expect("everything is written");
+        driver.run().await.expect("all packets are written");
     });
     wire
 }

@@ -15,7 +15,7 @@ use jq_common::{
 use jq_fuzz::{measured, now};
 use libfuzzer_sys::fuzz_target;
 
-/// Bytes that a queued answer takes, for each byte that caused it.
+/// Bytes of queued replies for each byte of input.
 const FACTOR: usize = 24;
 const BASE: usize = 256 * 1024;
 
@@ -36,13 +36,16 @@ fuzz_target!(|data: &[u8]| {
             generation += 1;
             let table = now(control::read_table(&mut data)).unwrap_or_default();
             assert!(streams.resume(generation, table));
-            assert!(!streams.resume(generation, HashMap::new()), "never twice");
+            assert!(
+                !streams.resume(generation, HashMap::new()),
+                "a session was resumed twice"
+            );
             while let Some(control) = next(&mut data) {
                 if !streams.on_control(&control) {
                     break;
                 }
             }
-            assert!(streams.len() <= 3, "no frame opens a stream");
+            assert!(streams.len() <= 3, "a frame has opened a stream");
         }
         streams.end();
     });

@@ -1,4 +1,4 @@
-//! Remote text on its way to the terminal.
+//! Remote text that is sanitised for the terminal.
 #![no_main]
 
 use jq_common::text::one_line;
@@ -16,9 +16,5 @@ fuzz_target!(|data: (u16, &[u8])| {
         '\u{200e}', '\u{200f}', '\u{2028}', '\u{2029}', '\u{202a}', '\u{202e}', '\u{2066}', '\u{2069}',
     ];
     assert!(!line.contains(turning), "{line:?}");
-    assert_eq!(
-        one_line(&line, usize::MAX / 8),
-        line,
-        "what is safe stays as it is"
-    );
+    assert_eq!(one_line(&line, usize::MAX / 8), line, "safe text was changed");
 });

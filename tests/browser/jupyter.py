@@ -1,12 +1,12 @@
-"""Uses JupyterLab as a person would, in headless Chromium, and fails unless what they would see is there.
+"""Uses JupyterLab like a user, in headless Chromium, and fails unless the expected output appears on the page.
 
     jupyter.py first URL --screenshot FILE                    a new notebook: prints, plots, sets a variable
     jupyter.py again URL --screenshot FILE --notebook NAME    the same notebook: the variable is still there
-    jupyter.py count URL --screenshot FILE --begun FILE       a new notebook: counts to 60, a number a second; makes the
-                                                              file when it has begun
+    jupyter.py count URL --screenshot FILE --begun FILE       a new notebook: counts to 60, one number per second; creates
+                                                              the file `--begun` when it has started
 
-URL is what JupyterLab prints, token included. On success one line of JSON on stdout: the notebook's name and how many
-seconds each step took. On failure the screenshot shows what was on the page.
+URL is the one that JupyterLab prints, with the token. On success it prints one line of JSON: the notebook's name and the
+seconds of each step. On failure the screenshot shows the page.
 """
 
 import argparse
@@ -32,9 +32,9 @@ SET = "kept = 'value-' + str(6 * 7 * 1000)"
 SHOW = "print('still', kept)"
 NUMBERS = 60
 COUNT = f"import time\nfor n in range(1, {NUMBERS + 1}):\n    print('number', n, flush=True); time.sleep(1)"
-# Words of a notification that is about a connection.
+# Words in a notification about the connection.
 ABOUT_LOSS = re.compile("connect|server|fetch|fail|error|lost", re.IGNORECASE)
-# What JupyterLab calls a kernel that it does not reach.
+# The kernel states that JupyterLab shows if it cannot reach the kernel.
 LOST = ["Connecting", "Reconnecting", "Disconnected", "Unknown", "Dead"]
 
 
@@ -49,14 +49,14 @@ def arguments():
     return parser.parse_args()
 
 
-# Tabs in the background are on the page too, hidden.
+# Background tabs are also on the page, but hidden.
 NOTEBOOK = ".jp-NotebookPanel:not(.lm-mod-hidden)"
 
 
 def run_cell(page, code):
-    """Puts code into the last cell, which must be empty, and runs it. Gives the cell."""
+    """Puts code into the last cell, which must be empty, and runs it. Returns the cell."""
     cells = page.locator(f"{NOTEBOOK} .jp-CodeCell")
-    # Cells appear one after the other; the empty one is the last.
+    # Cells are rendered one after the other. The last one is empty.
     expect(cells.last.locator(".cm-content")).to_have_text("")
     count = cells.count()
     cell = cells.nth(count - 1)
@@ -66,13 +66,13 @@ def run_cell(page, code):
     page.keyboard.insert_text(code)
     expect(editor).to_contain_text(code.splitlines()[0])
     page.keyboard.press("Shift+Enter")
-    # Running the last cell makes a new one below it.
+    # Running the last cell creates a new one below it.
     expect(cells).to_have_count(count + 1)
     return cell
 
 
 def wait_for_kernel(page):
-    """Until the kernel is there, JupyterLab replaces what it shows, and with it what has been typed."""
+    """Waits for the kernel. Before that, JupyterLab renders the notebook again and loses typed text."""
     page.locator(f"{NOTEBOOK} .cm-content").first.wait_for()
     expect(page.locator("#jp-main-statusbar")).to_contain_text("| Idle")
 
@@ -85,7 +85,7 @@ def new_notebook(page):
 
 def save(page):
     page.keyboard.press("Control+s")
-    # The first time JupyterLab asks for a name; the one it offers will do.
+    # The first time, JupyterLab asks for a name. The default is fine.
     dialog = page.locator(".jp-Dialog")
     dirty = page.locator("#jp-main-dock-panel .lm-TabBar-tab.jp-mod-current.jp-mod-dirty")
     dialog.get_by_role("button", name="Rename").click()
@@ -95,7 +95,7 @@ def save(page):
 
 def open_launcher(page, url):
     page.goto(url)
-    # JupyterLab opens what was open before; only with nothing to open does it show the launcher by itself.
+    # JupyterLab reopens earlier notebooks. It shows the launcher by itself only if there are none.
     page.locator(f".jp-Launcher, {NOTEBOOK}").first.wait_for()
     if page.locator(".jp-Launcher").count() == 0:
         page.get_by_role("button", name="New Launcher").first.click()
@@ -123,11 +123,11 @@ def first(page, url, took):
 
 
 def again(page, url, notebook, took):
-    assert notebook, "which notebook? (--notebook)"
+    assert notebook, "--notebook is missing"
     parts = urlsplit(url)
     base = parts.path.split("/lab", 1)[0].rstrip("/")
     page.goto(urlunsplit(parts._replace(path=f"{base}/lab/tree/{quote(notebook)}")))
-    # What was open before comes back too, and not always behind what was asked for.
+    # JupyterLab also reopens earlier notebooks, sometimes in front of the requested one.
     wait_for_kernel(page)
     page.locator("#jp-main-dock-panel .lm-TabBar-tab", has_text=notebook).click()
     wait_for_kernel(page)
@@ -139,8 +139,8 @@ def again(page, url, notebook, took):
 
 
 def count(page, url, took, begun):
-    """Fails if a number is missing, comes twice or out of order, or if the user would see that anything happened."""
-    assert begun, "which file says that it has begun? (--begun)"
+    """Fails if a number is missing, duplicated or out of order, or if the page shows a connection problem."""
+    assert begun, "--begun is missing"
     open_launcher(page, url)
     notebook = new_notebook(page)
     took("page")
@@ -157,10 +157,10 @@ def count(page, url, took, begun):
         page.wait_for_timeout(200)
     took("count")
     wanted = "".join(f"number {n}\n" for n in range(1, NUMBERS + 1))
-    assert numbers(output) == wanted, f"not what was counted: {numbers(output)!r}"
+    assert numbers(output) == wanted, f"wrong numbers: {numbers(output)!r}"
     assert not seen, f"the user saw: {seen}"
-    # Of itself JupyterLab changes the address that is shown, without loading anything.
-    assert "load" not in loads, f"the page was loaded anew: {loads}"
+    # JupyterLab may change the URL by itself, without a reload.
+    assert "load" not in loads, f"the page was reloaded: {loads}"
     save(page)
     return notebook
 
@@ -170,9 +170,9 @@ def numbers(output):
 
 
 def signs_of_loss(page):
-    """What on the page says that something is not reached: dialogs, notifications, the kernel's state."""
+    """Signs of a connection problem on the page: dialogs, notifications, the kernel's state."""
     said = page.locator(".jp-Dialog").all_inner_texts()
-    # JupyterLab also notifies of its news.
+    # JupyterLab also shows its news as notifications.
     said += [text for text in page.locator(".Toastify__toast").all_inner_texts() if ABOUT_LOSS.search(text)]
     status = page.locator("#jp-main-statusbar").inner_text()
     return said + [state for state in LOST if f"| {state}" in status]

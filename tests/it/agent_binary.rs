@@ -1,4 +1,4 @@
-//! The agent is one static file that runs in an empty root.
+//! The agent is one static file that runs in an empty root file system.
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command, time::Duration};
 
@@ -10,7 +10,7 @@ use tokio::{
     net::TcpListener,
 };
 
-/// A root with the agent in it and nothing else.
+/// A root directory that contains only the agent.
 fn empty_root() -> Result<tempfile::TempDir> {
     let root = tempfile::tempdir()?;
     fs::copy(agent_binary(), root.path().join("jq-agent"))?;
@@ -50,19 +50,19 @@ fn the_agent_needs_no_library_and_no_interpreter() -> Result<()> {
     const PT_INTERP: usize = 3;
     ensure!(
         headers.into_iter().all(|kind| kind != PT_INTERP),
-        "it asks for an interpreter"
+        "the agent has an ELF interpreter"
     );
-    // Of a build with assertions and without link-time optimisation; deploy/build-agent has the bar of the one that is shipped.
+    // This build has assertions and no link-time optimisation. deploy/build-agent checks the size of a release.
     ensure!(
         file.len() < 13_000_000,
-        "{} bytes are too much to upload",
+        "the agent is too large: {} bytes",
         file.len()
     );
     Ok(())
 }
 
 #[tokio::test]
-async fn the_inside_role_dials_from_an_empty_root_and_hands_the_socket_out() -> Result<()> {
+async fn the_inside_role_connects_from_an_empty_root_and_passes_the_socket_out() -> Result<()> {
     if !require::lab() {
         return Ok(());
     }
@@ -82,7 +82,10 @@ async fn the_inside_role_dials_from_an_empty_root_and_hands_the_socket_out() -> 
     drop(inside);
     let ended = tokio::task::spawn_blocking(move || role.wait())
         .await?
-        .context("the role's end")?;
-    ensure!(ended.success(), "it ends when its agent does: {ended}");
+        .context("the role has not ended")?;
+    ensure!(
+        ended.success(),
+        "the role must end with 0 when its agent ends: {ended}"
+    );
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The main job as its user sees it: JupyterLab in a real browser, through the gateway.
+//! The main use as a user sees it: JupyterLab in a real browser, through the gateway.
 
 use std::{fs, net::IpAddr, os::unix::fs::MetadataExt as _, path::Path, thread, time::Duration};
 
@@ -16,7 +16,7 @@ use rustix::process::Signal;
 const CONNECT: Duration = Duration::from_secs(120);
 
 #[test]
-fn a_notebook_prints_and_plots_and_its_variables_outlive_a_killed_client() -> Result<()> {
+fn a_notebook_prints_and_plots_and_its_variables_survive_a_killed_client() -> Result<()> {
     if !require::browser() {
         return Ok(());
     }
@@ -39,7 +39,7 @@ fn a_notebook_prints_and_plots_and_its_variables_outlive_a_killed_client() -> Re
     let mut client = Client::connect(lab.laptop(), &arguments)?;
     ensure!(
         client.ready()?.url.as_deref() == Some(&*url),
-        "the same URL as before"
+        "the URL has changed"
     );
     browser.use_jupyter_again(
         lab.laptop(),
@@ -52,7 +52,7 @@ fn a_notebook_prints_and_plots_and_its_variables_outlive_a_killed_client() -> Re
 }
 
 #[test]
-fn a_cell_that_counts_misses_nothing_through_an_outage_another_address_and_blocked_udp() -> Result<()> {
+fn a_counting_cell_loses_no_output_during_an_outage_an_address_change_and_blocked_udp() -> Result<()> {
     if !require::browser() {
         return Ok(());
     }
@@ -122,7 +122,7 @@ fn the_browser_is_given_a_private_file_and_no_token_among_its_arguments() -> Res
 
 #[expect(
     clippy::disallowed_methods,
-    reason = "a fault has a length; nothing is waited for"
+    reason = "a fault lasts for a given time; there is no condition to wait for"
 )]
 fn lasts(length: Duration) {
     thread::sleep(length);

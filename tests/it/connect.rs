@@ -1,4 +1,4 @@
-//! The main job: from nothing to JupyterLab, and again.
+//! The main use: a first connect to JupyterLab, and a second one.
 
 use std::{
     io::{Read, Write},
@@ -22,7 +22,7 @@ fn listening(lab: &Lab, name: HostName) -> Result<String> {
 }
 
 #[test]
-fn through_the_gateway_the_second_connect_finds_all_that_the_first_made() -> Result<()> {
+fn through_the_gateway_the_second_connect_finds_everything_that_the_first_created() -> Result<()> {
     if !require::docker() {
         return Ok(());
     }
@@ -36,7 +36,7 @@ fn through_the_gateway_the_second_connect_finds_all_that_the_first_made() -> Res
         listening(&lab, HostName::Gateway)?,
         listening(&lab, HostName::Gpu)?,
     ];
-    // The laptop's shell has made the laptop's home of `~`; the GPU host's is meant.
+    // As if the laptop's shell had expanded `~`: this is the laptop's home, but the GPU host's is meant.
     let volume = format!("{}:/work", lab.laptop().home().join("work").display());
     let arguments = ["gpu", "--image", IMAGE, "-v", &volume];
 
@@ -60,13 +60,13 @@ fn through_the_gateway_the_second_connect_finds_all_that_the_first_made() -> Res
     let dial = || http::dial(lab.laptop(), port);
     ensure!(
         http::request(dial()?, "GET", "/api/status", None)?.0 == 403,
-        "no token, no entry"
+        "Jupyter answers without a token"
     );
     ensure!(http::request(dial()?, "GET", "/api/status", Some(token))?.0 == 200);
     let (status, file) = http::request(dial()?, "GET", "/api/contents/file", Some(token))?;
     ensure!(
         status == 200 && file["content"] == "data\n",
-        "the volume is Jupyter's folder: {file}"
+        "the volume must be Jupyter's folder: {file}"
     );
     let (status, kernel) = http::request(dial()?, "POST", "/api/kernels", Some(token))?;
     ensure!(status == 201, "{status} {kernel}");
@@ -76,7 +76,7 @@ fn through_the_gateway_the_second_connect_finds_all_that_the_first_made() -> Res
     ];
     ensure!(
         during == before,
-        "nothing may listen on a shared machine: {before:#?} {during:#?}"
+        "no new port may listen on a shared machine: {before:#?} {during:#?}"
     );
     first.disconnect()?;
 
@@ -85,21 +85,18 @@ fn through_the_gateway_the_second_connect_finds_all_that_the_first_made() -> Res
     let same = found.container.clone().expect("a container");
     ensure!(same.id == container.id && same.origin == "found", "{same:?}");
     ensure!(found.jupyter_was_running == Some(true));
-    ensure!(found.url == made.url, "the same port and token");
+    ensure!(found.url == made.url, "port and token must stay the same");
     ensure!(
         !second.texts("step").iter().any(|step| step.contains("upload")),
-        "nothing is uploaded twice"
+        "the agent was uploaded twice"
     );
     let (_, kernels) = http::request(dial()?, "GET", "/api/kernels", Some(token))?;
-    ensure!(
-        kernels[0]["id"] == kernel["id"],
-        "the kernel is still there: {kernels}"
-    );
+    ensure!(kernels[0]["id"] == kernel["id"], "the kernel is gone: {kernels}");
     second.disconnect()?;
     lab.down()
 }
 
-/// Connects without a container, and sees that a forward to the GPU host works.
+/// Connects without a container, and checks that a forward to the GPU host works.
 fn forward_without_a_container(lab: &Lab) -> Result<Ready> {
     let service = lab.gpu().enter(|| TcpListener::bind("127.0.0.1:9000"))??;
     let arguments = ["gpu", "--engine", "process", "--jupyter", "none", "-L", "9000"];
@@ -135,7 +132,7 @@ fn two_jump_hosts_relay_the_packets_between_them() -> Result<()> {
     for host in [HostName::Laptop, HostName::Gw1] {
         ensure!(
             lab.host(host).run(&format!("ping -c 1 -W 1 {gpu}")).is_err(),
-            "{host} has a way of its own to the GPU host"
+            "{host} reaches the GPU host directly"
         );
     }
     let ready = forward_without_a_container(&lab)?;
@@ -144,11 +141,11 @@ fn two_jump_hosts_relay_the_packets_between_them() -> Result<()> {
 }
 
 #[test]
-fn a_direct_path_puts_nothing_on_the_gateway() -> Result<()> {
+fn a_direct_path_installs_nothing_on_the_gateway() -> Result<()> {
     if !require::lab() {
         return Ok(());
     }
-    // The gateway of this lab forwards nothing, so the direct path fails; what counts is what it leaves.
+    // The gateway of this lab does not forward packets, so the direct path fails. This test is about what stays on the gateway.
     let lab = Lab::builder().topology(Topology::Gateway).up()?;
     let arguments = [
         "gpu",
@@ -167,13 +164,13 @@ fn a_direct_path_puts_nothing_on_the_gateway() -> Result<()> {
     );
     ensure!(
         !Path::new(&lab.gateway().home().join(".cache/jq")).exists(),
-        "nothing on the gateway"
+        "something was installed on the gateway"
     );
     lab.down()
 }
 
 #[test]
-fn a_taken_local_port_moves_jupyter_and_the_next_connect_stays_where_it_moved() -> Result<()> {
+fn if_the_local_port_is_taken_jupyter_gets_another_and_the_next_connect_keeps_it() -> Result<()> {
     if !require::docker() {
         return Ok(());
     }
@@ -185,12 +182,12 @@ fn a_taken_local_port_moves_jupyter_and_the_next_connect_stays_where_it_moved() 
     ensure!(moved.jupyter_port()? == 8889, "{moved:?}");
     ensure!(
         first.texts("warning").iter().any(|text| text.contains("8888")),
-        "it must be said"
+        "there is no warning about the port"
     );
     first.disconnect()?;
     drop(taken);
     let mut second = Client::connect(lab.laptop(), &arguments)?;
-    ensure!(second.ready()?.url == moved.url, "the same URL as before");
+    ensure!(second.ready()?.url == moved.url, "the URL has changed");
     second.disconnect()?;
     lab.down()
 }

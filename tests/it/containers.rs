@@ -1,4 +1,4 @@
-//! The container that a user gets: the defaults, the options, and what happens to one that is there.
+//! The container that a user gets: its defaults, its options, and what happens to one that exists already.
 
 use std::os::unix::fs::MetadataExt;
 
@@ -52,7 +52,7 @@ fn files_made_in_a_volume_belong_to_the_caller() -> Result<()> {
 }
 
 #[test]
-fn the_defaults_are_those_that_training_needs_and_nothing_is_published() -> Result<()> {
+fn the_defaults_suit_training_and_no_port_is_published() -> Result<()> {
     if !require::docker() {
         return Ok(());
     }
@@ -75,7 +75,7 @@ fn the_defaults_are_those_that_training_needs_and_nothing_is_published() -> Resu
     ensure!(inspect(&lab, id, "{{.HostConfig.Privileged}}")? == "false");
     ensure!(inspect(&lab, id, "{{.HostConfig.AutoRemove}}")? == "false");
     ensure!(inspect(&lab, id, "{{.Config.WorkingDir}}")? == "/srv");
-    // A limit that this machine's root may not raise is left as it is, and that is said.
+    // If root on this machine may not raise a limit, the limit stays and the user gets a note.
     let limits = lab.docker(["exec", id, "sh", "-c", "ulimit -l; ulimit -s"])?;
     let refused = client
         .texts("note")
@@ -122,7 +122,7 @@ fn the_token_is_in_no_argument_no_environment_and_no_log() -> Result<()> {
 }
 
 #[test]
-fn a_container_made_with_other_options_is_left_as_it_is_and_each_difference_named() -> Result<()> {
+fn a_container_created_with_other_options_is_not_changed_and_each_difference_is_listed() -> Result<()> {
     if !require::docker() {
         return Ok(());
     }
@@ -140,7 +140,7 @@ fn a_container_made_with_other_options_is_left_as_it_is_and_each_difference_name
     ensure!(failure.hint.contains("--name"), "{failure:#?}");
     ensure!(inspect(&lab, &id, "{{.State.Running}}")? == "true");
 
-    // Without an image, the session's container is meant, whatever it was made with.
+    // Without `--image`, the session's container is used with the options that it was created with.
     let mut client = Client::connect(lab.laptop(), &["gpu"])?;
     ensure!(client.ready()?.container.expect("a container").id == id);
     client.disconnect()?;
@@ -171,7 +171,7 @@ fn a_stopped_container_is_started_again_with_the_same_token() -> Result<()> {
 }
 
 #[test]
-fn a_container_of_the_users_own_is_used_as_it_is() -> Result<()> {
+fn a_container_that_the_user_created_is_used_unchanged() -> Result<()> {
     if !require::docker() {
         return Ok(());
     }
@@ -200,13 +200,13 @@ fn a_container_of_the_users_own_is_used_as_it_is() -> Result<()> {
 }
 
 #[test]
-fn a_port_on_the_loopback_of_any_container_is_reached() -> Result<()> {
+fn a_port_on_the_loopback_of_any_container_can_be_reached() -> Result<()> {
     if !require::docker() {
         return Ok(());
     }
     use std::io::{Read, Write};
     let lab = lab()?;
-    // No shell, a read-only root, and a user that is nobody: nothing can be put into it or run in it.
+    // No shell, a read-only root file system and the user `nobody`: no file can be added to it, and no program run in it.
     lab.docker([
         "run",
         "-d",
@@ -234,7 +234,7 @@ fn a_port_on_the_loopback_of_any_container_is_reached() -> Result<()> {
 }
 
 #[test]
-fn a_missing_folder_is_made_at_home_and_named_elsewhere() -> Result<()> {
+fn a_missing_folder_is_created_in_the_home_and_is_an_error_elsewhere() -> Result<()> {
     if !require::docker() {
         return Ok(());
     }
@@ -260,7 +260,7 @@ fn a_missing_folder_is_made_at_home_and_named_elsewhere() -> Result<()> {
 }
 
 #[test]
-fn two_connects_at_once_make_one_container() -> Result<()> {
+fn two_connects_at_once_create_one_container() -> Result<()> {
     if !require::docker() {
         return Ok(());
     }
@@ -270,7 +270,7 @@ fn two_connects_at_once_make_one_container() -> Result<()> {
     let mut other = Client::spawn(lab.laptop().command("jq-client").arg("connect").args(arguments))?;
     let (first, second) = (one.ready()?, other.ready()?);
     ensure!(first.container.expect("a container").id == second.container.expect("a container").id);
-    ensure!(first.url != second.url, "each has a port of its own");
+    ensure!(first.url != second.url, "both clients have the same port");
     one.disconnect()?;
     other.disconnect()?;
     lab.down()

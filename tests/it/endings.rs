@@ -1,4 +1,4 @@
-//! How client, agent and helper end, and what stays.
+//! How client, agent and helper end, and what remains afterwards.
 
 use std::{
     io::Write,
@@ -17,10 +17,10 @@ use rustix::process::Signal;
 
 const IMAGE: &str = "jq-lab/jupyter";
 
-/// What needs neither an engine nor a Jupyter.
+/// Arguments of a connect that needs neither an engine nor Jupyter.
 const PROCESS: [&str; 5] = ["gpu", "--engine", "process", "--jupyter", "none"];
 
-/// How long an ending may take to show.
+/// Time limit for a process to end.
 const SOON: Duration = Duration::from_secs(20);
 
 fn helpers(lab: &Lab) -> usize {
@@ -41,7 +41,7 @@ fn is_running(lab: &Lab, container: &str) -> Result<bool> {
 }
 
 #[test]
-fn ctrl_c_and_a_polite_kill_close_the_listeners_and_leave_the_container_running() -> Result<()> {
+fn sigint_and_sigterm_close_the_listeners_and_leave_the_container_running() -> Result<()> {
     if !require::docker() {
         return Ok(());
     }
@@ -54,14 +54,14 @@ fn ctrl_c_and_a_polite_kill_close_the_listeners_and_leave_the_container_running(
         client.signal(signal)?;
         ensure!(client.wait()?.code() == Some(0), "{signal:?}");
         let dialled = lab.laptop().enter(|| TcpStream::connect(("127.0.0.1", port)))?;
-        ensure!(dialled.is_err(), "the listener is closed after {signal:?}");
+        ensure!(dialled.is_err(), "the listener is still open after {signal:?}");
         ensure!(is_running(&lab, &ready.container.expect("a container").id)?);
     }
     lab.down()
 }
 
 #[test]
-fn an_interrupt_before_the_connection_stands_ends_with_130() -> Result<()> {
+fn an_interrupt_during_the_connect_ends_the_client_with_130() -> Result<()> {
     if !require::lab() {
         return Ok(());
     }
@@ -73,7 +73,7 @@ fn an_interrupt_before_the_connection_stands_ends_with_130() -> Result<()> {
     client.wait_for(&["step"], SOON)?;
     client.signal(Signal::INT)?;
     ensure!(client.wait()?.code() == Some(130));
-    eventually("no ssh is left behind", SOON, || {
+    eventually("all ssh processes to end", SOON, || {
         lab.laptop()
             .run(r#"pgrep -u "$(id -u)" ssh || true"#)
             .is_ok_and(|left| left.is_empty())
@@ -82,7 +82,8 @@ fn an_interrupt_before_the_connection_stands_ends_with_130() -> Result<()> {
 }
 
 #[test]
-fn an_agent_left_alone_ends_with_its_helper_and_leaves_the_container() -> Result<()> {
+fn an_agent_without_clients_ends_with_its_helper_after_the_linger_time_and_the_container_stays() -> Result<()>
+{
     if !require::docker() {
         return Ok(());
     }
@@ -97,12 +98,12 @@ fn an_agent_left_alone_ends_with_its_helper_and_leaves_the_container() -> Result
         agents(&lab)
     );
     client.disconnect()?;
-    eventually("the agent has ended", SOON, || agents(&lab) == 0)?;
-    eventually("its helper is gone", SOON, || helpers(&lab) == 0)?;
-    ensure!(is_running(&lab, &container.id)?, "the container goes on");
+    eventually("the agent to end", SOON, || agents(&lab) == 0)?;
+    eventually("its helper to end", SOON, || helpers(&lab) == 0)?;
+    ensure!(is_running(&lab, &container.id)?, "the container was stopped");
     ensure!(
         is_running(&lab, other.trim())?,
-        "a stranger's container is not touched"
+        "a container of another user was stopped"
     );
 
     let mut client = Client::connect(lab.laptop(), &["gpu", "--image", IMAGE])?;
@@ -110,14 +111,14 @@ fn an_agent_left_alone_ends_with_its_helper_and_leaves_the_container() -> Result
     ensure!(again.container.expect("a container").id == container.id);
     ensure!(
         again.jupyter_was_running == Some(true),
-        "a new agent finds what the old one left"
+        "the new agent did not find the running Jupyter"
     );
     client.disconnect()?;
     lab.down()
 }
 
 #[test]
-fn a_killed_agent_takes_its_helper_along_and_the_client_finds_another() -> Result<()> {
+fn the_helper_of_a_killed_agent_ends_and_the_client_starts_another_agent() -> Result<()> {
     if !require::docker() {
         return Ok(());
     }
@@ -126,11 +127,13 @@ fn a_killed_agent_takes_its_helper_along_and_the_client_finds_another() -> Resul
     let mut client = Client::connect(lab.laptop(), &arguments)?;
     let container = client.ready()?.container.expect("a container");
     lab.gpu().run(r#"pkill -KILL -u "$(id -u)" -f '[-]-run-dir'"#)?;
-    eventually("the helper is gone", SOON, || helpers(&lab) == 0)?;
-    eventually("another agent has its helper", Duration::from_secs(60), || {
-        helpers(&lab) == 1
-    })?;
-    ensure!(is_running(&lab, &container.id)?, "the container goes on");
+    eventually("the helper to end", SOON, || helpers(&lab) == 0)?;
+    eventually(
+        "the next agent to start its helper",
+        Duration::from_secs(60),
+        || helpers(&lab) == 1,
+    )?;
+    ensure!(is_running(&lab, &container.id)?, "the container was stopped");
     client.disconnect()?;
     let mut client = Client::connect(lab.laptop(), &arguments)?;
     ensure!(client.ready()?.jupyter_was_running == Some(true));
@@ -139,7 +142,7 @@ fn a_killed_agent_takes_its_helper_along_and_the_client_finds_another() -> Resul
 }
 
 #[test]
-fn a_killed_client_leaves_no_ssh_behind() -> Result<()> {
+fn a_killed_client_leaves_no_ssh_process_behind() -> Result<()> {
     if !require::lab() {
         return Ok(());
     }
@@ -151,7 +154,7 @@ fn a_killed_client_leaves_no_ssh_behind() -> Result<()> {
     client.wait_for(&["step_done"], SOON)?;
     client.signal(Signal::KILL)?;
     client.wait()?;
-    eventually("no ssh is left behind", SOON, || {
+    eventually("all ssh processes to end", SOON, || {
         lab.laptop()
             .run(r#"pgrep -u "$(id -u)" ssh || true"#)
             .is_ok_and(|left| left.is_empty())
@@ -160,7 +163,7 @@ fn a_killed_client_leaves_no_ssh_behind() -> Result<()> {
 }
 
 #[test]
-fn a_connect_while_the_agent_is_ending_gets_another() -> Result<()> {
+fn a_connect_while_the_agent_is_ending_starts_another() -> Result<()> {
     if !require::docker() {
         return Ok(());
     }
@@ -177,7 +180,7 @@ fn a_connect_while_the_agent_is_ending_gets_another() -> Result<()> {
 }
 
 #[test]
-fn streams_that_a_dead_client_left_half_closed_or_stalled_do_not_keep_the_agent() -> Result<()> {
+fn half_closed_and_stalled_streams_of_a_dead_client_do_not_keep_the_agent_running() -> Result<()> {
     if !require::lab() {
         return Ok(());
     }
@@ -202,13 +205,11 @@ fn streams_that_a_dead_client_left_half_closed_or_stalled_do_not_keep_the_agent(
     half_closed.shutdown(Shutdown::Write)?;
     let mut stalled = http::dial(lab.laptop(), 9000)?;
     stalled.set_write_timeout(Some(Duration::from_secs(2)))?;
-    // Neither is read by the service, so this writes until everything on the way is full.
+    // The service reads neither stream, so this writes until all buffers on the path are full.
     while stalled.write_all(&[0; 65_536]).is_ok() {}
     let _accepted = [service.accept()?, service.accept()?];
     client.signal(Signal::KILL)?;
     client.wait()?;
-    eventually("the agent has ended", Duration::from_secs(90), || {
-        agents(&lab) == 0
-    })?;
+    eventually("the agent to end", Duration::from_secs(90), || agents(&lab) == 0)?;
     lab.down()
 }

@@ -1,4 +1,4 @@
-//! The quick rows of the fault table, each with its limit and what must hold after every fault.
+//! The quick rows of the fault table. Each checks its own limit and the conditions that must hold after every fault.
 
 mod alone;
 mod container;
@@ -7,32 +7,32 @@ use anyhow::Result;
 use jq_tests::faults;
 
 #[test]
-fn streams_go_on_under_random_and_bursty_loss() -> Result<()> {
+fn streams_continue_under_random_and_bursty_loss() -> Result<()> {
     faults::hold("F1")
 }
 
 #[test]
-fn streams_go_on_when_packets_are_shuffled_doubled_and_damaged() -> Result<()> {
+fn streams_continue_when_packets_are_reordered_duplicated_and_corrupted() -> Result<()> {
     faults::hold("F2")
 }
 
 #[test]
-fn bits_flipped_between_ssh_and_the_client_are_found() -> Result<()> {
+fn bits_flipped_between_ssh_and_the_client_are_detected() -> Result<()> {
     faults::hold("F2-pipe")
 }
 
 #[test]
-fn streams_go_on_when_large_packets_begin_to_vanish() -> Result<()> {
+fn streams_continue_when_the_path_starts_to_drop_large_packets() -> Result<()> {
     faults::hold("F6")
 }
 
 #[test]
-fn a_network_without_udp_is_connected_over_ssh_without_a_long_wait() -> Result<()> {
+fn on_a_network_without_udp_the_client_connects_over_ssh_without_a_long_wait() -> Result<()> {
     faults::hold("F7-start")
 }
 
 #[test]
-fn streams_move_to_ssh_when_udp_is_blocked_and_back_when_it_is_open() -> Result<()> {
+fn streams_move_to_ssh_when_udp_is_blocked_and_back_when_it_is_unblocked() -> Result<()> {
     faults::hold("F7-middle")
 }
 
@@ -47,27 +47,27 @@ fn a_killed_client_can_be_started_again_and_leaves_nothing_on_the_host() -> Resu
 }
 
 #[test]
-fn a_killed_relay_is_replaced_by_another_way() -> Result<()> {
+fn streams_move_to_another_path_when_the_relay_is_killed() -> Result<()> {
     faults::hold("F14")
 }
 
 #[test]
-fn a_rebooted_host_is_said_to_be_one_and_new_streams_work_soon() -> Result<()> {
+fn a_rebooted_host_is_reported_and_new_streams_work_soon() -> Result<()> {
     faults::hold("F15")
 }
 
 #[test]
-fn an_upload_cut_at_any_offset_is_never_executed() -> Result<()> {
+fn an_upload_interrupted_at_any_offset_is_never_executed() -> Result<()> {
     faults::hold("F20")
 }
 
 #[test]
-fn twenty_clients_may_bring_the_agent_at_once() -> Result<()> {
+fn twenty_clients_can_upload_the_agent_at_the_same_time() -> Result<()> {
     faults::hold("F21")
 }
 
 #[test]
-fn an_agent_that_does_not_fit_is_refused_and_never_hangs() -> Result<()> {
+fn an_unsuitable_agent_is_refused_and_never_makes_the_client_hang() -> Result<()> {
     faults::hold("F22")
 }
 

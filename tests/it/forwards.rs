@@ -1,4 +1,4 @@
-//! `-L`: what a TCP connection keeps when it is carried over QUIC.
+//! `-L`: a forwarded TCP connection keeps its half-close, its resets and its bytes.
 
 mod container;
 
@@ -23,7 +23,7 @@ struct Forwarding {
     lab: Lab,
 }
 
-/// Port 7000 here leads to an echo on the GPU host's loopback, and 9000 to the host's own 9000. There is no container.
+/// Forwards local port 7000 to an echo service on the GPU host's loopback, and 9000 to the host's port 9000. There is no container.
 fn forwarding() -> Result<Forwarding> {
     let lab = Lab::builder().topology(Topology::Direct).up()?;
     let echo = lab.gpu().enter(|| TcpListener::bind("127.0.0.1:7000"))??;
@@ -46,7 +46,7 @@ fn pattern(seed: usize, length: usize) -> Vec<u8> {
 }
 
 #[test]
-fn an_end_of_data_one_way_leaves_the_other_way_open() -> Result<()> {
+fn a_half_closed_connection_still_carries_data_in_the_other_direction() -> Result<()> {
     if !require::lab() {
         return Ok(());
     }
@@ -66,7 +66,7 @@ fn an_end_of_data_one_way_leaves_the_other_way_open() -> Result<()> {
     stream.read_to_end(&mut heard)?;
     ensure!(
         heard == pattern(1, 3_000_000),
-        "the reply after the end is whole: {} bytes",
+        "the reply after the half-close is incomplete: {} bytes",
         heard.len()
     );
     ensure!(replying.join().expect("no panic")? == 100_000);
@@ -74,7 +74,7 @@ fn an_end_of_data_one_way_leaves_the_other_way_open() -> Result<()> {
     lab.down()
 }
 
-/// Closes with a reset instead of an end.
+/// Closes the connection with a reset instead of a FIN.
 fn reset(stream: TcpStream) -> Result<()> {
     rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO))?;
     drop(stream);
@@ -82,7 +82,7 @@ fn reset(stream: TcpStream) -> Result<()> {
 }
 
 #[test]
-fn a_reset_of_either_side_arrives_as_a_reset_and_not_as_an_end() -> Result<()> {
+fn a_reset_from_either_side_arrives_as_a_reset() -> Result<()> {
     if !require::lab() {
         return Ok(());
     }
@@ -94,7 +94,7 @@ fn a_reset_of_either_side_arrives_as_a_reset_and_not_as_an_end() -> Result<()> {
     let (mut accepted, _) = service.accept()?;
     accepted.read_exact(&mut [0])?;
     reset(accepted)?;
-    let seen = stream.read(&mut [0; 8]).expect_err("a reset, not an end");
+    let seen = stream.read(&mut [0; 8]).expect_err("the end must be a reset");
     ensure!(seen.kind() == ErrorKind::ConnectionReset, "{seen}");
 
     let mut stream = dial(lab.laptop(), 9000)?;
@@ -103,21 +103,21 @@ fn a_reset_of_either_side_arrives_as_a_reset_and_not_as_an_end() -> Result<()> {
     accepted.set_read_timeout(Some(Duration::from_secs(30)))?;
     accepted.read_exact(&mut [0])?;
     reset(stream)?;
-    let seen = accepted.read(&mut [0; 8]).expect_err("a reset, not an end");
+    let seen = accepted.read(&mut [0; 8]).expect_err("the end must be a reset");
     ensure!(seen.kind() == ErrorKind::ConnectionReset, "{seen}");
     client.disconnect()?;
     lab.down()
 }
 
 #[test]
-fn a_port_that_nobody_serves_is_refused_and_said_once() -> Result<()> {
+fn a_port_without_a_listener_resets_each_connection_and_is_reported_once() -> Result<()> {
     if !require::lab() {
         return Ok(());
     }
     let Forwarding { mut client, lab } = forwarding()?;
     for _ in 0..3 {
         let mut stream = dial(lab.laptop(), 9000)?;
-        let seen = stream.read(&mut [0; 8]).expect_err("a reset, not an end");
+        let seen = stream.read(&mut [0; 8]).expect_err("the end must be a reset");
         ensure!(seen.kind() == ErrorKind::ConnectionReset, "{seen}");
     }
     client.wait_for(&["note"], Duration::from_secs(10))?;
@@ -126,13 +126,13 @@ fn a_port_that_nobody_serves_is_refused_and_said_once() -> Result<()> {
         .iter()
         .filter(|note| note.contains("nothing listens there"))
         .count();
-    ensure!(said == 1, "said {said} times");
+    ensure!(said == 1, "the closed port was reported {said} times");
     client.disconnect()?;
     lab.down()
 }
 
-/// Connections on which a byte has gone both ways.
-fn talking(lab: &Lab, count: usize) -> Result<Vec<TcpStream>> {
+/// Open connections, each of which has carried a byte in both directions.
+fn open_connections(lab: &Lab, count: usize) -> Result<Vec<TcpStream>> {
     (0..count)
         .map(|_| {
             let mut stream = dial(lab.laptop(), 7000)?;
@@ -144,7 +144,7 @@ fn talking(lab: &Lab, count: usize) -> Result<Vec<TcpStream>> {
         .collect()
 }
 
-/// That each connection was reset: an end would make what came so far look like everything.
+/// Checks that each connection was reset: a FIN would make incomplete data look complete.
 fn all_reset(streams: Vec<TcpStream>) -> Result<()> {
     let ends = streams.into_iter().map(|mut stream| stream.read(&mut [0; 8]));
     let clean = ends
@@ -153,17 +153,17 @@ fn all_reset(streams: Vec<TcpStream>) -> Result<()> {
                 .is_err_and(|e| e.kind() == ErrorKind::ConnectionReset)
         })
         .count();
-    ensure!(clean == 0, "{clean} connections ended otherwise than by a reset");
+    ensure!(clean == 0, "{clean} connections ended without a reset");
     Ok(())
 }
 
 #[test]
-fn a_lost_host_keeps_every_connection_open_until_it_is_back() -> Result<()> {
+fn connections_stay_open_while_the_host_is_unreachable_and_resume_when_it_is_back() -> Result<()> {
     if !require::lab() {
         return Ok(());
     }
     let Forwarding { mut client, lab } = forwarding()?;
-    let mut streams = talking(&lab, 100)?;
+    let mut streams = open_connections(&lab, 100)?;
     lab.link().set_up(false);
     for stream in &mut streams {
         stream.write_all(b"y")?;
@@ -181,13 +181,13 @@ fn a_lost_host_keeps_every_connection_open_until_it_is_back() -> Result<()> {
 }
 
 #[test]
-fn however_the_client_ends_every_open_connection_is_reset() -> Result<()> {
+fn every_open_connection_is_reset_however_the_client_ends() -> Result<()> {
     if !require::lab() {
         return Ok(());
     }
     for signal in [Signal::INT, Signal::TERM, Signal::KILL] {
         let Forwarding { mut client, lab } = forwarding()?;
-        let streams = talking(&lab, 100)?;
+        let streams = open_connections(&lab, 100)?;
         client.signal(signal)?;
         client.wait()?;
         all_reset(streams)?;

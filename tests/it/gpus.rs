@@ -1,4 +1,5 @@
-//! `--gpus` on a real dockerd, with a stand-in for NVIDIA's hook: what is asked for is seen inside, or said.
+//! `--gpus` with a real dockerd and a simulated NVIDIA hook: the requested GPUs are visible in the container, or there is a
+//! warning or an error.
 
 use anyhow::{Result, ensure};
 use jq_tests::{
@@ -28,7 +29,7 @@ fn connect(lab: &Lab, session: &str, gpus: &[&str]) -> Result<(Ready, Vec<String
 }
 
 #[test]
-fn the_gpus_asked_for_are_seen_inside() -> Result<()> {
+fn the_requested_gpus_are_visible_in_the_container() -> Result<()> {
     if !require::docker() {
         return Ok(());
     }
@@ -53,7 +54,7 @@ fn the_gpus_asked_for_are_seen_inside() -> Result<()> {
 }
 
 #[test]
-fn more_gpus_than_there_are_is_an_error_and_leaves_nothing() -> Result<()> {
+fn requesting_more_gpus_than_exist_is_an_error_and_leaves_no_container() -> Result<()> {
     if !require::docker() {
         return Ok(());
     }
@@ -71,7 +72,7 @@ fn more_gpus_than_there_are_is_an_error_and_leaves_nothing() -> Result<()> {
 }
 
 #[test]
-fn a_host_without_gpus_is_a_loud_warning_and_an_error_when_asked_by_number() -> Result<()> {
+fn a_host_without_gpus_gives_a_warning_or_an_error_if_a_number_was_requested() -> Result<()> {
     if !require::docker() {
         return Ok(());
     }
@@ -90,7 +91,7 @@ fn a_host_without_gpus_is_a_loud_warning_and_an_error_when_asked_by_number() -> 
 }
 
 #[test]
-fn an_engine_that_cannot_give_the_hosts_gpus_is_never_silent() -> Result<()> {
+fn an_engine_that_cannot_pass_gpus_to_containers_is_always_reported() -> Result<()> {
     if !require::docker() {
         return Ok(());
     }

@@ -1,4 +1,4 @@
-//! The lab itself: its hosts, links and daemons work as documented, and nothing of them remains.
+//! The lab itself: its hosts, links and daemons work as documented, and it leaves nothing behind.
 
 mod engine;
 mod links;
@@ -17,7 +17,7 @@ use jq_tests::{
 
 const MS: Duration = Duration::from_millis(1);
 
-/// Whether `host` gets a TCP connection to `address`.
+/// Whether `host` can open a TCP connection to `address`.
 fn reaches(host: &Host, address: SocketAddr) -> Result<bool> {
     host.enter(|| TcpStream::connect_timeout(&address, 500 * MS).is_ok())
 }
@@ -44,7 +44,7 @@ fn only_the_gateway_reaches_the_gpu_host() -> Result<()> {
         !reaches(lab.laptop(), ssh_port(lab.gpu()))?,
         "the laptop reaches the GPU host"
     );
-    // Not even with a route, since the gateway forwards nothing.
+    // A route does not help, because the gateway does not forward packets.
     lab.laptop().run_as_root(&format!(
         "ip route add 10.77.2.0/24 via {}",
         lab.gateway().address
@@ -62,7 +62,7 @@ fn only_the_gateway_reaches_the_gpu_host() -> Result<()> {
 }
 
 #[test]
-fn ssh_leads_through_the_gateway_and_straight() -> Result<()> {
+fn ssh_works_through_the_gateway_and_directly() -> Result<()> {
     if !require::lab() {
         return Ok(());
     }
@@ -75,7 +75,7 @@ fn ssh_leads_through_the_gateway_and_straight() -> Result<()> {
         let lines: Vec<_> = said.lines().collect();
         let path = format!("{}/bin:/usr/local/bin:/usr/bin:/bin", gpu.dir.display());
         assert_eq!(lines, [&gpu.user.name, &*gpu.home().to_string_lossy(), &path]);
-        // Homes are their owners' alone, as on machines of their own.
+        // Only its owner can read a home, as on separate machines.
         let other = format!("ls {}", gpu.home().display());
         ensure!(
             lab.laptop().run(&other).is_err(),
@@ -87,7 +87,7 @@ fn ssh_leads_through_the_gateway_and_straight() -> Result<()> {
 }
 
 #[test]
-fn hosts_can_be_troubled() -> Result<()> {
+fn hosts_can_be_given_faults() -> Result<()> {
     if !require::lab() {
         return Ok(());
     }
@@ -97,14 +97,14 @@ fn hosts_can_be_troubled() -> Result<()> {
     gpu.print_at_login("Welcome! \x1b[31mred")?;
     ensure!(
         ssh(&lab, "true")?.starts_with("Welcome! \x1b[31mred"),
-        "no banner"
+        "the banner is missing"
     );
     gpu.print_at_login("")?;
     gpu.pretend_machine("riscv64")?;
     assert_eq!(ssh(&lab, "uname -m")?.trim(), "riscv64");
     gpu.uninstall("uname")?;
     gpu.make_home_read_only()?;
-    ensure!(ssh(&lab, "touch x").is_err(), "the home can be written to");
+    ensure!(ssh(&lab, "touch x").is_err(), "the home is writable");
     gpu.make_home_writable()?;
     ssh(&lab, "touch x")?;
     gpu.limit_home(512)?;
@@ -116,7 +116,7 @@ fn hosts_can_be_troubled() -> Result<()> {
     gpu.make_home_noexec()?;
     ensure!(
         ssh(&lab, "cp /bin/true . && ./true").is_err(),
-        "programs in the home can be started"
+        "programs in the home can be executed"
     );
     lab.sshd(HostName::Gpu).change_host_key()?;
     let refused = format!(

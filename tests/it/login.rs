@@ -1,4 +1,4 @@
-//! Logins that need the user: ssh asks at the terminal, and asks again only when the user wants it.
+//! Logins that need the user: ssh prompts on the terminal, and prompts again only after the user has pressed Enter.
 
 use std::{
     fs,
@@ -19,23 +19,25 @@ use jq_tests::{
 const SECRET: &str = "correct horse";
 const WRONG: &str = "wrong horse";
 
-/// How ssh asks for a key's passphrase (ssh(1)).
+/// ssh's prompt for a key's passphrase (ssh(1)).
 const PASSPHRASE: &str = "Enter passphrase for key";
 
-/// The service on the GPU host, and its port on the laptop.
+/// The service's port, on the laptop and on the GPU host.
 const PORT: u16 = 9000;
+
+/// The argument of `-L`.
 const FORWARD: &str = "9000:127.0.0.1:9000";
 
-/// How long a first connect may take.
+/// Time limit of a first connect.
 const CONNECT: Duration = Duration::from_secs(60);
 
-/// How long what is not a matter of computing may take: to notice an outage, to try ssh, to ask.
+/// Time limit for everything that needs little CPU time: noticing an outage, trying ssh, prompting.
 const SOON: Duration = Duration::from_secs(30);
 
-/// How long Enter is given before it is pressed again.
+/// Time until Enter is pressed again.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A connection through the forward, held at both ends.
+/// Both ends of a connection through the forward.
 struct Conversation {
     near: TcpStream,
     far: TcpStream,
@@ -53,7 +55,7 @@ impl Conversation {
         Ok(self.near.write_all(question)?)
     }
 
-    /// That `question` arrives next, and an answer to it.
+    /// Checks that `question` arrives next, and that an answer to it arrives.
     fn is_answered(&mut self, question: &[u8]) -> Result<()> {
         let mut heard = vec![0; question.len()];
         self.far.read_exact(&mut heard)?;
@@ -69,13 +71,13 @@ fn service(lab: &Lab) -> Result<TcpListener> {
     Ok(lab.gpu().enter(|| TcpListener::bind(("127.0.0.1", PORT)))??)
 }
 
-/// How often anybody has logged in on the GPU host.
+/// Number of logins on the GPU host so far.
 fn logins(lab: &mut Lab) -> Result<usize> {
     let log = fs::read_to_string(lab.sshd(HostName::Gpu).log())?;
     Ok(log.lines().filter(|line| line.starts_with("Accepted ")).count())
 }
 
-/// Whoever sits at the terminal, and how often ssh has asked there.
+/// The user at a terminal, and the number of prompts answered there.
 struct User<'a> {
     terminal: Terminal,
     prompt: &'a str,
@@ -83,21 +85,21 @@ struct User<'a> {
 }
 
 impl User<'_> {
-    /// Answers when ssh asks.
+    /// Waits for ssh's prompt and answers it.
     fn answers(&mut self, secret: &str) -> Result<()> {
         self.terminal.shows(self.prompt, SOON)?;
         self.asked += 1;
         self.terminal.types(&format!("{secret}\n"))
     }
 
-    /// Presses Enter until ssh asks, and answers.
+    /// Presses Enter until ssh prompts, and answers.
     fn logs_in(&mut self, secret: &str) -> Result<()> {
-        self.wants_to_log_in()?;
+        self.asks_for_a_login()?;
         self.terminal.types(&format!("{secret}\n"))
     }
 
-    /// Presses Enter until ssh asks: not always once, since the terminal is ssh's a moment longer than the line says.
-    fn wants_to_log_in(&mut self) -> Result<()> {
+    /// Presses Enter until ssh prompts. Once may be too few: ssh keeps the terminal for a moment after the status line appears.
+    fn asks_for_a_login(&mut self) -> Result<()> {
         self.terminal.shows("Enter logs in", SOON)?;
         let mut tries = 0;
         loop {
@@ -113,24 +115,24 @@ impl User<'_> {
         Ok(())
     }
 
-    /// That ssh asked when it was to, and that nothing secret was ever shown.
-    fn was_left_alone_otherwise(&self) -> Result<()> {
+    /// Checks that ssh prompted only when it should, and that no secret was shown.
+    fn saw_no_other_prompt(&self) -> Result<()> {
         let shown = self.terminal.text();
         ensure!(
             shown.matches(self.prompt).count() == self.asked,
-            "asked {} times and no more:\n{shown}",
+            "ssh must have prompted exactly {} times:\n{shown}",
             self.asked
         );
         ensure!(
             !shown.contains(SECRET) && !shown.contains(WRONG),
-            "what is secret is not shown:\n{shown}"
+            "a secret was shown:\n{shown}"
         );
         Ok(())
     }
 }
 
-/// A session whose ssh asks by `prompt`, and a conversation in it, without UDP from now on: its user is waited for.
-fn left_without_udp<'a>(lab: &Lab, prompt: &'a str) -> Result<(User<'a>, Conversation)> {
+/// A session whose ssh prompts with `prompt`, with an open connection. UDP is blocked, so the session waits for a login.
+fn session_that_needs_a_login<'a>(lab: &Lab, prompt: &'a str) -> Result<(User<'a>, Conversation)> {
     let service = service(lab)?;
     lab.laptop().install(&client_binary(), "jq-client")?;
     let arguments = "jq-client connect gpu --engine process --jupyter none --no-browser -L";
@@ -152,39 +154,39 @@ fn left_without_udp<'a>(lab: &Lab, prompt: &'a str) -> Result<(User<'a>, Convers
     Ok((user, conversation))
 }
 
-fn goes_on_and_ends(mut user: User<'_>, mut conversation: Conversation) -> Result<()> {
+fn continues_and_ends(mut user: User<'_>, mut conversation: Conversation) -> Result<()> {
     conversation.is_answered(b"meanwhile")?;
     conversation.asks(b"after")?;
     conversation.is_answered(b"after")?;
     user.terminal.types("\x03")?;
     ensure!(user.terminal.wait()?.success(), "{}", user.terminal.text());
-    user.was_left_alone_otherwise()
+    user.saw_no_other_prompt()
 }
 
-fn is_brought_back_by_its_user(lab: &Lab, prompt: &str) -> Result<()> {
-    let (mut user, conversation) = left_without_udp(lab, prompt)?;
-    // ssh asks three times, and gives up. Nothing is lost by that, and it can be had again.
+fn resumes_after_a_login(lab: &Lab, prompt: &str) -> Result<()> {
+    let (mut user, conversation) = session_that_needs_a_login(lab, prompt)?;
+    // ssh prompts three times and gives up. Nothing is lost, and the user can try again.
     user.logs_in(WRONG)?;
     user.answers(WRONG)?;
     user.answers(WRONG)?;
     user.logs_in(SECRET)?;
     user.terminal.shows("connected over ssh", SOON)?;
-    goes_on_and_ends(user, conversation)
+    continues_and_ends(user, conversation)
 }
 
 #[test]
-fn a_passphrase_is_asked_for_when_the_user_wants_it_and_streams_wait_for_that() -> Result<()> {
+fn ssh_asks_for_a_passphrase_only_after_enter_and_streams_stay_open_until_then() -> Result<()> {
     if !require::lab() {
         return Ok(());
     }
     let lab = Lab::builder().topology(Topology::Direct).up()?;
     lab.laptop().lock_key(SECRET)?;
-    is_brought_back_by_its_user(&lab, PASSPHRASE)?;
+    resumes_after_a_login(&lab, PASSPHRASE)?;
     lab.down()
 }
 
 #[test]
-fn a_password_is_asked_for_when_the_user_wants_it_and_streams_wait_for_that() -> Result<()> {
+fn ssh_asks_for_a_password_only_after_enter_and_streams_stay_open_until_then() -> Result<()> {
     if !require::lab() {
         return Ok(());
     }
@@ -192,33 +194,33 @@ fn a_password_is_asked_for_when_the_user_wants_it_and_streams_wait_for_that() ->
     lab.gpu().set_password(SECRET)?;
     lab.sshd(HostName::Gpu)
         .configure("PasswordAuthentication yes\nPubkeyAuthentication no")?;
-    is_brought_back_by_its_user(&lab, "'s password: ")?;
+    resumes_after_a_login(&lab, "'s password: ")?;
     lab.down()
 }
 
 #[test]
-fn a_question_is_taken_back_once_its_answer_is_not_needed_any_more() -> Result<()> {
+fn a_prompt_is_cancelled_when_the_login_is_no_longer_needed() -> Result<()> {
     if !require::lab() {
         return Ok(());
     }
     let lab = Lab::builder().topology(Topology::Direct).up()?;
     lab.laptop().lock_key(SECRET)?;
-    let (mut user, conversation) = left_without_udp(&lab, PASSPHRASE)?;
-    user.wants_to_log_in()?;
+    let (mut user, conversation) = session_that_needs_a_login(&lab, PASSPHRASE)?;
+    user.asks_for_a_login()?;
     lab.link().set(|conditions| conditions.block_udp = false);
     user.terminal.shows("connected again directly", SOON)?;
     user.terminal.shows("● connected directly", SOON)?;
-    eventually("no ssh that still asks", SOON, || {
+    eventually("the prompting ssh to end", SOON, || {
         lab.laptop()
             .run(r#"pgrep -x -u "$(id -u)" ssh || true"#)
             .is_ok_and(|left| left.is_empty())
     })?;
-    goes_on_and_ends(user, conversation)?;
+    continues_and_ends(user, conversation)?;
     lab.down()
 }
 
 #[test]
-fn a_host_key_that_changes_during_an_outage_ends_the_session_before_anybody_logs_in_there() -> Result<()> {
+fn a_host_key_that_changes_during_an_outage_ends_the_session_without_a_login() -> Result<()> {
     if !require::lab() {
         return Ok(());
     }
@@ -247,19 +249,19 @@ fn a_host_key_that_changes_during_an_outage_ends_the_session_before_anybody_logs
     );
     ensure!(
         logins(&mut lab)? == before,
-        "nobody logs in where the key is another"
+        "somebody logged in to a host with a changed key"
     );
     let end = conversation.near.read(&mut [0; 8]);
     ensure!(
         end.as_ref()
             .is_err_and(|error| error.kind() == ErrorKind::ConnectionReset),
-        "what is lost does not look complete: {end:?}"
+        "a lost connection must not look complete: {end:?}"
     );
     lab.down()
 }
 
 #[test]
-fn a_stopped_terminal_holds_up_no_stream_and_no_way_back() -> Result<()> {
+fn a_stopped_terminal_blocks_no_stream_and_no_reconnect() -> Result<()> {
     if !require::lab() {
         return Ok(());
     }
@@ -274,11 +276,11 @@ fn a_stopped_terminal_holds_up_no_stream_and_no_way_back() -> Result<()> {
     conversation.asks(b"before")?;
     conversation.is_answered(b"before")?;
 
-    // Ctrl-S: whoever writes there from now on waits.
+    // Ctrl-S: writes to the terminal block from now on.
     terminal.types("\x13")?;
     lab.link().set(|conditions| conditions.up = false);
     conversation.asks(b"meanwhile")?;
-    eventually("an outage that is noticed", SOON, || {
+    eventually("the client to notice the outage", SOON, || {
         lab.laptop()
             .run("jq-client status --json")
             .is_ok_and(|told| told.contains("reconnecting"))
@@ -287,7 +289,10 @@ fn a_stopped_terminal_holds_up_no_stream_and_no_way_back() -> Result<()> {
     conversation.is_answered(b"meanwhile")?;
     conversation.asks(b"after")?;
     conversation.is_answered(b"after")?;
-    ensure!(!terminal.text().contains("reconnecting"), "it is stopped");
+    ensure!(
+        !terminal.text().contains("reconnecting"),
+        "the terminal is not stopped"
+    );
 
     // Ctrl-Q.
     terminal.types("\x11")?;

@@ -1,4 +1,4 @@
-//! The integration tests: one binary, a topic a file.
+//! The integration tests: one binary, one file for each topic.
 
 mod agent_binary;
 mod browser;

@@ -1,4 +1,4 @@
-//! The lab's address changes, NAT and silenced flows work as documented.
+//! The lab's address changes, its NAT and its silently dropped flows work as documented.
 
 use std::{
     io::ErrorKind,
@@ -22,7 +22,7 @@ fn socket(host: &Host, timeout: Duration) -> Result<UdpSocket> {
     Ok(socket)
 }
 
-/// Sends a packet and gives where it seems to come from, if it arrives.
+/// Sends a packet and returns the source address that the receiver sees, if it arrives.
 fn sender(from: &UdpSocket, to: &UdpSocket, at: IpAddr) -> Result<Option<SocketAddr>> {
     from.send_to(b"x", (at, to.local_addr()?.port()))?;
     match to.recv_from(&mut [0; 8]) {
@@ -33,7 +33,7 @@ fn sender(from: &UdpSocket, to: &UdpSocket, at: IpAddr) -> Result<Option<SocketA
 }
 
 #[test]
-fn a_nat_hides_the_laptop_and_rebinds_and_forgets_its_flows() -> Result<()> {
+fn a_nat_hides_the_laptop_and_can_change_or_drop_its_mappings() -> Result<()> {
     if !require::lab() {
         return Ok(());
     }
@@ -41,39 +41,39 @@ fn a_nat_hides_the_laptop_and_rebinds_and_forgets_its_flows() -> Result<()> {
     let mut nat = Nat::start(lab.laptop(), lab.gateway(), lab.gpu())?;
     let (inside, outside) = (socket(lab.laptop(), NEVER)?, socket(lab.gpu(), SOON)?);
     let there = IpAddr::from(lab.gpu().address);
-    let first = sender(&inside, &outside, there)?.context("nothing gets through")?;
+    let first = sender(&inside, &outside, there)?.context("no packet arrives")?;
     ensure!(
         first.ip() != IpAddr::from(lab.laptop().address),
-        "the laptop is seen: {first}"
+        "the laptop's own address is visible: {first}"
     );
     let same = sender(&inside, &outside, there)?;
     ensure!(
         same == Some(first),
-        "a flow keeps its port: {same:?} after {first}"
+        "the flow's port changed: {same:?} after {first}"
     );
     let answered = |to: SocketAddr| -> Result<bool> {
         outside.send_to(b"y", to)?;
         Ok(inside.recv(&mut [0; 8]).is_ok())
     };
-    ensure!(answered(first)?, "answers find their way");
+    ensure!(answered(first)?, "a reply does not arrive");
     nat.rebind()?;
-    ensure!(!answered(first)?, "the old port leads nowhere");
-    let second = sender(&inside, &outside, there)?.context("nothing gets through")?;
-    ensure!(second != first, "another port: {second}");
+    ensure!(!answered(first)?, "a reply to the old port arrives");
+    let second = sender(&inside, &outside, there)?.context("no packet arrives")?;
+    ensure!(second != first, "the port did not change: {second}");
     ensure!(answered(second)?);
     nat.forget()?;
-    ensure!(!answered(second)?, "a forgotten flow lets nothing in");
+    ensure!(!answered(second)?, "a reply arrives without a mapping");
     let old = IpAddr::from(lab.laptop().address);
     lab.laptop().change_address(old, [10, 77, 1, 100].into())?;
     ensure!(
         sender(&inside, &outside, there)?.is_some(),
-        "a laptop that moved finds its way"
+        "a laptop with a new address sends nothing through the NAT"
     );
     lab.down()
 }
 
 #[test]
-fn a_host_that_moved_is_heard_from_its_new_address_only() -> Result<()> {
+fn a_host_with_a_new_address_sends_from_that_address_only() -> Result<()> {
     if !require::lab() {
         return Ok(());
     }
@@ -87,15 +87,21 @@ fn a_host_that_moved_is_heard_from_its_new_address_only() -> Result<()> {
     outside.send_to(b"y", (old, inside.local_addr()?.port()))?;
     ensure!(inside.recv(&mut [0; 8]).is_err(), "the old address still answers");
     let device = lab.laptop().lose_address(new)?;
-    ensure!(sender(&inside, &outside, there).is_err(), "no address, no way");
-    ensure!(inside.send_to(b"x", (there, 9)).is_err(), "no address, no way");
+    ensure!(
+        sender(&inside, &outside, there).is_err(),
+        "a host without an address sends packets"
+    );
+    ensure!(
+        inside.send_to(b"x", (there, 9)).is_err(),
+        "a host without an address sends packets"
+    );
     lab.laptop().gain_address(old, &device)?;
     ensure!(sender(&inside, &outside, there)?.map(|from| from.ip()) == Some(old));
     lab.down()
 }
 
 #[test]
-fn silenced_sockets_send_nothing_while_new_ones_do() -> Result<()> {
+fn silenced_sockets_send_nothing_but_new_sockets_do() -> Result<()> {
     if !require::lab() {
         return Ok(());
     }
@@ -107,14 +113,14 @@ fn silenced_sockets_send_nothing_while_new_ones_do() -> Result<()> {
     let sent = sender(&inside, &outside, there);
     ensure!(
         !matches!(sent, Ok(Some(_))),
-        "a silenced socket was heard: {sent:?}"
+        "a packet of a silenced socket arrived: {sent:?}"
     );
     let new = socket(lab.laptop(), NEVER)?;
     ensure!(
         sender(&new, &outside, there)?.is_some(),
-        "a new socket is not concerned"
+        "a new socket is silenced too"
     );
-    lab.laptop().carry_again()?;
+    lab.laptop().restore_udp()?;
     ensure!(sender(&inside, &outside, there)?.is_some());
     lab.down()
 }

@@ -11,12 +11,12 @@ use jq_tests::{
 };
 use serde_json::Value;
 
-/// Small, so that a pull is about its further layer; it has no Jupyter.
+/// A small image without Jupyter: a pull consists mostly of the layer that the test adds.
 const BASE: &str = "jq-lab/static";
 
 const MIB: usize = 1 << 20;
 
-/// How long dockerd may take to ask a registry.
+/// Time limit for dockerd to contact a registry.
 const SOON: Duration = Duration::from_secs(60);
 
 fn lab() -> Result<(Lab, Registry)> {
@@ -30,7 +30,7 @@ fn connect(lab: &Lab, image: &str, options: &[&str]) -> Result<Client> {
     Client::connect(lab.laptop(), &arguments)
 }
 
-/// The container that a connect ends up with.
+/// Connects, and returns the session's container.
 fn container(lab: &Lab, image: &str, options: &[&str]) -> Result<Container> {
     let mut client = connect(lab, image, options)?;
     let container = client.ready()?.container.expect("a container");
@@ -38,7 +38,7 @@ fn container(lab: &Lab, image: &str, options: &[&str]) -> Result<Container> {
     Ok(container)
 }
 
-/// The failure of a connect that does not get its image, which names it.
+/// The failure of a connect whose image cannot be pulled. Checks that it names the image.
 fn unavailable(lab: &Lab, image: &str, options: &[&str]) -> Result<Failure> {
     let failure = connect(lab, image, options)?.failure()?;
     ensure!(
@@ -48,11 +48,14 @@ fn unavailable(lab: &Lab, image: &str, options: &[&str]) -> Result<Failure> {
     ensure!(failure.what.contains(image), "{failure:#?}");
     ensure!(failure.host.as_deref() == Some("gpu"), "{failure:#?}");
     let made_from = lab.docker(["ps", "-a", "--format", "{{.Image}}"])?;
-    ensure!(!made_from.contains(image), "a container is left: {made_from}");
+    ensure!(
+        !made_from.contains(image),
+        "a container was left behind: {made_from}"
+    );
     Ok(failure)
 }
 
-/// How far the pull of `image` had come, in bytes, each time that this was told.
+/// The progress events of the pull of `image`: bytes done, and bytes in total.
 fn progress(events: &[Value], image: &str) -> Vec<(u64, Option<u64>)> {
     let pulling = format!("pulling {image}");
     events
@@ -66,12 +69,12 @@ fn progress(events: &[Value], image: &str) -> Vec<(u64, Option<u64>)> {
 }
 
 #[test]
-fn a_missing_image_is_pulled_once_and_how_far_it_came_is_told() -> Result<()> {
+fn a_missing_image_is_pulled_once_and_the_progress_is_reported() -> Result<()> {
     if !require::docker() {
         return Ok(());
     }
     let (lab, registry) = lab()?;
-    registry.set(|manner| manner.rate = Some(4 * MIB as u64));
+    registry.set(|behaviour| behaviour.rate = Some(4 * MIB as u64));
     let image = registry.publish(&lab, BASE, "team/trainer:1", 8 * MIB)?;
     let mut client = connect(&lab, &image, &[])?;
     let made = client.ready()?.container.expect("a container");
@@ -80,15 +83,15 @@ fn a_missing_image_is_pulled_once_and_how_far_it_came_is_told() -> Result<()> {
     client.disconnect()?;
     ensure!(told.len() >= 5, "{told:?}");
     ensure!(told.is_sorted_by_key(|(done, _)| *done), "{told:?}");
-    // The very last of it may go untold.
+    // The last bytes may be missing from the progress events.
     let (done, total) = told.last().copied().unwrap_or_default();
     let fetched = registry.traffic().layer_bytes;
     ensure!(
         total == Some(fetched) && done <= fetched && done > fetched / 4 * 3,
-        "of {fetched} bytes: {told:?}"
+        "progress of {fetched} bytes: {told:?}"
     );
 
-    // Neither the session's container nor a new one asks for what is there.
+    // Neither the session's container nor a new one pulls an image that exists.
     let before = registry.traffic();
     ensure!(container(&lab, &image, &[])?.id == made.id);
     ensure!(container(&lab, &image, &["--name", "other"])?.origin == "created");
@@ -97,7 +100,7 @@ fn a_missing_image_is_pulled_once_and_how_far_it_came_is_told() -> Result<()> {
 }
 
 #[test]
-fn pull_always_is_for_a_new_container_and_leaves_the_one_that_is_there() -> Result<()> {
+fn pull_always_affects_new_containers_and_keeps_an_existing_one() -> Result<()> {
     if !require::docker() {
         return Ok(());
     }
@@ -126,7 +129,7 @@ fn a_private_image_is_pulled_with_the_docker_login_of_the_host() -> Result<()> {
     }
     let (lab, registry) = lab()?;
     let image = registry.publish(&lab, BASE, "private/trainer:1", MIB)?;
-    registry.set(|manner| manner.login = Some(("ada".into(), "first: key?".into())));
+    registry.set(|behaviour| behaviour.login = Some(("ada".into(), "first: key?".into())));
     let failure = unavailable(&lab, &image, &[])?;
     ensure!(failure.hint.contains("docker login"), "{failure:#?}");
 
@@ -137,30 +140,30 @@ fn a_private_image_is_pulled_with_the_docker_login_of_the_host() -> Result<()> {
     ensure!(container(&lab, &image, &[])?.origin == "created");
     lab.docker(["rm", "--force", &format!("jq-{}-gpu", lab.gpu().user.name)])?;
 
-    // A login that was good once.
-    registry.set(|manner| manner.login = Some(("ada".into(), "second".into())));
+    // The stored login is no longer valid.
+    registry.set(|behaviour| behaviour.login = Some(("ada".into(), "second".into())));
     let failure = unavailable(&lab, &image, &["--pull", "always"])?;
     ensure!(failure.hint.contains("docker login"), "{failure:#?}");
     lab.down()
 }
 
 #[test]
-fn a_pull_that_is_cut_goes_on_from_there_and_so_does_what_is_told() -> Result<()> {
+fn an_interrupted_pull_resumes_where_it_stopped_and_so_does_its_progress() -> Result<()> {
     if !require::docker() {
         return Ok(());
     }
     let (lab, registry) = lab()?;
     let image = registry.publish(&lab, BASE, "trainer:1", 8 * MIB)?;
     let half = 4 * MIB as u64;
-    registry.set(|manner| manner.cut = Some(half));
+    registry.set(|behaviour| behaviour.cut = Some(half));
     let mut client = connect(&lab, &image, &[])?;
-    eventually("the pull to be cut", SOON, || registry.traffic().cuts > 0)?;
-    registry.set(|manner| (manner.cut, manner.rate) = (None, Some(half / 2)));
+    eventually("the pull to be interrupted", SOON, || registry.traffic().cuts > 0)?;
+    registry.set(|behaviour| (behaviour.cut, behaviour.rate) = (None, Some(half / 2)));
     ensure!(client.ready()?.container.expect("a container").image == image);
     let told = progress(client.events(), &image);
     client.disconnect()?;
     ensure!(told.is_sorted_by_key(|(done, _)| *done), "{told:?}");
-    // Some of it between the cut and the end.
+    // There is progress between the interruption and the end.
     let whole = 8 * MIB as u64;
     ensure!(
         told.iter()
@@ -171,17 +174,17 @@ fn a_pull_that_is_cut_goes_on_from_there_and_so_does_what_is_told() -> Result<()
 }
 
 #[test]
-fn a_pull_that_is_cut_again_and_again_fails_with_what_the_engine_said() -> Result<()> {
+fn a_pull_that_is_interrupted_repeatedly_fails_with_the_engines_message() -> Result<()> {
     if !require::docker() {
         return Ok(());
     }
     let (mut lab, registry) = lab()?;
-    // Five by default, each some seconds after the other.
+    // The default is five attempts with pauses of several seconds.
     lab.engine().set_options(["--max-download-attempts", "2"]);
     lab.engine().stop()?;
     lab.engine().launch()?;
     let image = registry.publish(&lab, BASE, "trainer:1", 2 * MIB)?;
-    registry.set(|manner| manner.cut = Some(MIB as u64));
+    registry.set(|behaviour| behaviour.cut = Some(MIB as u64));
     let failure = unavailable(&lab, &image, &[])?;
     ensure!(failure.why.to_lowercase().contains("eof"), "{failure:#?}");
     ensure!(registry.traffic().cuts >= 2, "{:?}", registry.traffic());
@@ -189,7 +192,7 @@ fn a_pull_that_is_cut_again_and_again_fails_with_what_the_engine_said() -> Resul
 }
 
 #[test]
-fn a_tag_or_an_image_that_the_registry_does_not_have_is_said_to_be_missing() -> Result<()> {
+fn a_tag_or_an_image_that_the_registry_does_not_have_is_reported_as_missing() -> Result<()> {
     if !require::docker() {
         return Ok(());
     }
@@ -207,14 +210,14 @@ fn a_tag_or_an_image_that_the_registry_does_not_have_is_said_to_be_missing() -> 
 }
 
 #[test]
-fn what_was_pulled_is_gone_with_the_lab() -> Result<()> {
+fn pulled_images_are_removed_with_the_lab() -> Result<()> {
     if !require::docker() {
         return Ok(());
     }
     let (lab, registry) = lab()?;
     let image = registry.publish(&lab, BASE, "trainer:1", MIB)?;
     lab.docker(["pull", "--quiet", &image])?;
-    // The older of the two keeps no name.
+    // The second pull takes the name away from the first image.
     registry.publish(&lab, BASE, "trainer:1", MIB)?;
     lab.docker(["pull", "--quiet", &image])?;
     let repository = format!("{}/trainer", registry.address());

@@ -1,4 +1,4 @@
-//! The rules of ARCHITECTURE.md about who imports and does what, checked against the sources. Needs no root.
+//! Checks the sources against ARCHITECTURE.md: which room may import which, and which room may do what. Does not need root.
 
 use std::{
     collections::BTreeSet,
@@ -13,41 +13,36 @@ use jq_tests::structure::{
     processes_started,
 };
 
-/// The client's rooms, and what each may import. Nobody imports `commands`.
+/// The client's rooms, and what each may import. No room imports `commands`.
 const CLIENT: Rooms<'_> = Rooms {
     roots: "main lib",
     rooms: &[
         ("commands", "settings cli session output browser"),
-        // Flags become the plans of these rooms.
+        // Translates flags into the input of these rooms.
         ("settings", "cli session connection forward output"),
         ("cli", ""),
-        (
-            "session",
-            "connection session::core session::subscriptions forward",
-        ),
-        ("connection", "session::core session::subscriptions agent ssh"),
-        // The streams of a session, without what a session owns.
-        ("session::core", "session::subscriptions"),
-        ("session::subscriptions", ""),
+        ("session", "connection resumable_session forward"),
+        ("connection", "resumable_session agent ssh"),
+        ("resumable_session", ""),
         ("agent", "ssh"),
         ("ssh", ""),
         ("forward", ""),
         ("output", ""),
         ("browser", ""),
     ],
-    leaves: "error reporter state status ticker",
+    leaves: "error reporter signals state status ticker",
 };
 
 /// The agent's rooms, and what each may import.
 const AGENT: Rooms<'_> = Rooms {
     roots: "main lib fuzzing",
     rooms: &[
-        // Flags become the plans of these rooms.
+        // Translates flags into the input of these rooms.
         ("cli", "bootstrap workload rundir"),
         ("bootstrap", "bootstrap::contract rundir"),
         ("serve", "bootstrap::contract workload role_start rundir"),
         ("relay", "role_start rundir"),
-        // What different builds agree on.
+        // The interface between different builds of the agent.
         ("bootstrap::contract", ""),
         ("workload", "engine netns_helper session_store"),
         ("engine", ""),
@@ -56,10 +51,10 @@ const AGENT: Rooms<'_> = Rooms {
         ("role_start", "rundir"),
         ("rundir", ""),
     ],
-    leaves: "failure fd_passing host_program keyed_mutex log_tail private_files random_hex role run_blocking udp",
+    leaves: "failure fd_passing host_program keyed_mutex log_tail random_hex role run_blocking udp",
 };
 
-/// The crates of the product: their folders, and what their own binaries call them.
+/// The crates of the product: folder, and crate name.
 const CRATES: [(&str, &str); 4] = [
     ("common", "jq_common"),
     ("common/session-core", "jq_session_core"),
@@ -81,31 +76,31 @@ fn ensure_none(what: &str, found: &[String]) -> Result<()> {
 }
 
 #[test]
-fn no_two_files_of_a_crate_import_each_other_in_a_circle() -> Result<()> {
-    let mut circles = Vec::new();
+fn no_files_of_a_crate_form_an_import_cycle() -> Result<()> {
+    let mut cycles = Vec::new();
     for (folder, name) in CRATES {
         let imports = Imports::of(&sources(folder)?, name)?;
-        for circle in imports.circles() {
-            let steps: Vec<_> = circle.iter().map(|import| format!("\n    {import}")).collect();
-            circles.push(format!("{folder}/src:{}", steps.concat()));
+        for cycle in imports.cycles() {
+            let steps: Vec<_> = cycle.iter().map(|import| format!("\n    {import}")).collect();
+            cycles.push(format!("{folder}/src:{}", steps.concat()));
         }
     }
-    ensure_none("files that import each other in a circle", &circles)
+    ensure_none("import cycles", &cycles)
 }
 
 #[test]
-fn imports_lead_down_only() -> Result<()> {
+fn no_room_imports_a_room_above_it() -> Result<()> {
     for (folder, name, rooms) in [("client", "jq_client", CLIENT), ("agent", "jq_agent", AGENT)] {
         let imports = Imports::of(&sources(folder)?, name)?;
         ensure_none(
-            &format!("imports in {folder}/src that lead up"),
+            &format!("imports of higher rooms in {folder}/src"),
             &rooms.violations(&imports),
         )?;
     }
     Ok(())
 }
 
-/// The places that are not in `room`: neither in its file nor in the folder beside it.
+/// The places outside `room`, that is, neither in its file nor in its folder.
 fn outside(folder: &str, room: &str, places: Vec<(String, usize, String)>) -> Vec<String> {
     let (file, inside) = (format!("{room}.rs"), format!("{room}/"));
     places
@@ -155,11 +150,11 @@ fn the_session_core_names_neither_tokio_nor_quinn() -> Result<()> {
     let mut places = outside(folder, "", crates_named(&sources(folder)?, &forbidden));
     let manifest = fs::read_to_string(root().join(folder).join("Cargo.toml"))?;
     places.extend(crates_in_manifest(&manifest, &forbidden));
-    ensure_none("I/O in the session's core", &places)
+    ensure_none("tokio or quinn in the session core", &places)
 }
 
 #[test]
-fn every_table_entry_of_to_add_names_files_that_exist() -> Result<()> {
+fn every_file_and_type_that_the_to_add_table_names_exists() -> Result<()> {
     let document = fs::read_to_string(root().join("ARCHITECTURE.md"))?;
     let (rooms, to_add) = (map::rooms(&document), map::to_add(&document));
     ensure!(
@@ -181,5 +176,5 @@ fn every_table_entry_of_to_add_names_files_that_exist() -> Result<()> {
         .chain(missing_types)
         .map(|mention| format!("ARCHITECTURE.md:{} {}", mention.line, mention.text))
         .collect();
-    ensure_none("named in ARCHITECTURE.md, but not there", &missing)
+    ensure_none("named in ARCHITECTURE.md but missing", &missing)
 }

@@ -1,4 +1,4 @@
-//! Errors: each has a message that says what, where, why and what to do, and an exit status.
+//! Errors: each message says what failed, where, why and what to do, and has an exit status.
 
 mod engine;
 mod host;
@@ -15,7 +15,7 @@ use jq_tests::{
 
 const IMAGE: &str = "jq-lab/jupyter";
 
-/// A lab without an engine: enough for what fails before one is asked for.
+/// A lab without an engine, for failures that happen before one is needed.
 fn hosts(topology: Topology) -> Result<Lab> {
     Lab::builder().topology(topology).up()
 }
@@ -28,7 +28,7 @@ fn fails(lab: &Lab, arguments: &[&str]) -> Result<Failure> {
     Client::connect(lab.laptop(), arguments)?.failure()
 }
 
-/// That a failure has its kind and status, names a host, and says why and what to do.
+/// Checks that a failure has this kind and status, names this host, and says why and what to do.
 fn says(failure: &Failure, kind: &str, status: i32, host: &str, words: &[&str]) -> Result<()> {
     let all = failure.all_words();
     ensure!(
@@ -53,7 +53,7 @@ fn says(failure: &Failure, kind: &str, status: i32, host: &str, words: &[&str]) 
 }
 
 #[test]
-fn no_free_local_port_in_a_hundred_is_an_error_that_names_them() -> Result<()> {
+fn if_a_hundred_local_ports_are_taken_the_error_names_them() -> Result<()> {
     if !require::lab() {
         return Ok(());
     }

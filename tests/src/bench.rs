@@ -1,12 +1,12 @@
-//! Performance of the product and of its alternatives: the same workload on each, in the same lab, in turns.
-//! `jq-bench` runs it by hand.
+//! Benchmarks of the product and of its alternatives. Each gets the same load in the same lab, one after the other.
+//! `jq-bench` runs them.
 //!
 //! # Layout
-//! - `figures`: values, their spread and the bars they are held against. `wire`: links. Values only.
-//! - `results`, `table`, `plot`: what is written down of them.
-//! - `place`: a lab with the service (`target`) on its GPU host. `peers`: ways to it. `flow`: streams over them.
-//!   `process`: what they cost.
-//! - the rest: works, a family a file.
+//! - `figures`: values, their spread, and the bars that they must meet. `wire`: links. Values only.
+//! - `results`, `table`, `plot`: the files in results/.
+//! - `place`: a lab with the service (`target`) on its GPU host. `peers`: connections to the service, through the product
+//!   or through another tool. `flow`: streams over them. `process`: their CPU and memory use.
+//! - the other files: the benchmarks, one file for each family.
 
 mod bulk;
 mod clock;
@@ -17,7 +17,7 @@ mod echo;
 mod fairness;
 mod figures;
 mod flow;
-mod idlers;
+mod idle_streams;
 mod jupyter;
 mod opening;
 mod peers;
@@ -36,59 +36,59 @@ use anyhow::Result;
 
 pub use self::clock::last as pass;
 pub use self::figures::{Bound, Grade, Series, Sheet, Spread, Verdict};
-pub use self::idlers::have_idle_streams;
+pub use self::idle_streams::hold_idle_streams;
 pub use self::results::{Results, Row};
 
-/// Something that users do, measured.
+/// A benchmark: something that users do, measured.
 #[derive(Clone, Copy)]
-pub struct Work {
-    /// What it is called on the command line.
+pub struct Benchmark {
+    /// The name on the command line.
     pub id: &'static str,
-    /// In words.
+    /// The description in the results.
     pub name: &'static str,
-    /// What has to be reached.
+    /// The limit that must be met.
     pub bar: &'static str,
-    /// What is wished.
+    /// The desired figure.
     pub aim: &'static str,
     /// Runs it.
-    pub run: fn(&Bench) -> Result<Sheet>,
+    pub run: fn(&Options) -> Result<Sheet>,
 }
 
-/// How thoroughly to measure.
+/// How to measure.
 #[derive(Clone, Debug)]
-pub struct Bench {
-    /// How often everything is measured.
+pub struct Options {
+    /// Number of rounds.
     pub rounds: usize,
-    /// How long streams run before they are measured.
+    /// How long streams run before the measurement starts.
     pub warm_up: Duration,
-    /// How long they are measured.
+    /// Length of a measurement.
     pub length: Duration,
     /// Whether peers are also measured with BBR for TCP.
     pub bbr: bool,
-    /// Only these, by the names that results have; all when none is named.
+    /// The peers to measure, by their names in the results. Empty: all.
     pub peers: Vec<String>,
-    /// Hears of each figure as soon as there is one.
+    /// Called with each figure as soon as it is known.
     pub say: fn(&str),
 }
 
-impl Bench {
+impl Options {
     fn tell(&self, round: usize, what: &str, peer: &str, value: f64, unit: &str) {
         let value = figures::short(value);
         (self.say)(&format!("    round {}: {what}: {peer} {value} {unit}", round + 1));
     }
 }
 
-/// All of them, in the order in which they are best read.
-pub fn works() -> Vec<Work> {
+/// All benchmarks, in the order of the results.
+pub fn benchmarks() -> Vec<Benchmark> {
     let families = [
-        bulk::WORKS,
-        text::WORKS,
-        echo::WORKS,
-        fairness::WORKS,
-        opening::WORKS,
-        connecting::WORKS,
-        cost::WORKS,
-        jupyter::WORKS,
+        bulk::BENCHMARKS,
+        text::BENCHMARKS,
+        echo::BENCHMARKS,
+        fairness::BENCHMARKS,
+        opening::BENCHMARKS,
+        connecting::BENCHMARKS,
+        cost::BENCHMARKS,
+        jupyter::BENCHMARKS,
     ];
     families.into_iter().flatten().copied().collect()
 }
@@ -98,9 +98,9 @@ mod tests {
     use std::collections::HashSet;
 
     #[test]
-    fn no_work_is_there_twice() {
-        let works = super::works();
-        let ids: HashSet<_> = works.iter().map(|work| work.id).collect();
-        assert_eq!(ids.len(), works.len());
+    fn every_benchmark_has_its_own_id() {
+        let benchmarks = super::benchmarks();
+        let ids: HashSet<_> = benchmarks.iter().map(|benchmark| benchmark.id).collect();
+        assert_eq!(ids.len(), benchmarks.len());
     }
 }

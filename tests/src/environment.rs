@@ -3,12 +3,12 @@
 
 use std::ffi::OsString;
 
-/// A variable of the environment; none if it is unset or empty.
+/// An environment variable; none if it is unset or empty.
 pub(crate) fn var_os(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
-/// A variable of the environment; none if it is unset, empty or not text.
+/// An environment variable; none if it is unset, empty or not valid UTF-8.
 pub(crate) fn var(name: &str) -> Option<String> {
     var_os(name)?.into_string().ok()
 }

@@ -7,13 +7,13 @@ use anyhow::{Context as _, Result, bail};
 
 const STEP: Duration = Duration::from_millis(10);
 
-/// Asks `condition` again and again until it holds. Fails after `within`, naming `what` was awaited.
+/// Checks `condition` repeatedly until it holds. Fails after `within`; the error names `what` was awaited.
 pub fn eventually(what: &str, within: Duration, mut condition: impl FnMut() -> bool) -> Result<()> {
     eventually_some(what, within, || Ok(condition().then_some(())))
 }
 
-/// Asks `probe` again and again until it has something to give. Fails after `within`, naming `what` was
-/// awaited and the last error that `probe` gave.
+/// Calls `probe` repeatedly until it returns a value. Fails after `within`; the error names `what` was awaited, and the
+/// last error of `probe`.
 pub fn eventually_some<T>(
     what: &str,
     within: Duration,
@@ -28,9 +28,9 @@ pub fn eventually_some<T>(
         };
         if Instant::now() >= deadline {
             let Some(error) = last else {
-                bail!("waited {within:?} in vain for: {what}")
+                bail!("not reached within {within:?}: {what}")
             };
-            return Err(error).with_context(|| format!("waited {within:?} in vain for: {what}"));
+            return Err(error).with_context(|| format!("not reached within {within:?}: {what}"));
         }
         pause();
     }
@@ -38,7 +38,7 @@ pub fn eventually_some<T>(
 
 #[expect(
     clippy::disallowed_methods,
-    reason = "waiting for a condition, with a deadline, is done here for all others"
+    reason = "the only place that waits for a condition, with a deadline"
 )]
 fn pause() {
     thread::sleep(STEP);

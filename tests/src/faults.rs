@@ -1,15 +1,15 @@
 //! The fault table: each row is a scenario with real processes in a lab, a fault, and a limit.
 //!
-//! For every scenario holds, whatever its own bar: no byte lost, doubled, moved or changed, no end of data on truncated
-//! data, no reset that the fault does not explain, no panic, and no descriptor, socket or process left
-//! (`site::Site::finish`). `jq-faults` runs them by hand, `tests/it/faults.rs` the quick ones as tests.
+//! Besides its own bar, every scenario must meet these conditions: no byte is lost, duplicated, moved or changed; truncated
+//! data never ends as if it were complete; every reset is explained by the fault; nothing panics; no descriptor, socket or
+//! process is left (`site::Site::finish`). `jq-faults` runs all scenarios, `tests/it/faults.rs` runs the quick ones as tests.
 //!
 //! # Layout
-//! - `outcome`: figures and bars. `clock`: time that passes, and when something works again. `process`: a process as
-//!   the kernel sees it. None of them knows a lab.
-//! - `site`: a lab with a client connected and oracles on both ends. `trio`: three kinds of streams, used while a fault
-//!   happens.
-//! - the rest: scenarios, a family a file.
+//! - `outcome`: figures and bars. `clock`: waiting, and statistics of measured times. `process`: a process as the kernel
+//!   sees it. These do not use a lab.
+//! - `site`: a lab with a connected client and oracles at both ends. `trio`: a download, an upload and an echo, the load
+//!   during a fault.
+//! - the other files: the scenarios, one file for each family.
 
 mod clock;
 mod containers;
@@ -39,13 +39,13 @@ use crate::require;
 /// A row of the fault table.
 #[derive(Clone, Copy)]
 pub struct Scenario {
-    /// `F` and a number, with a variant behind a dash where there are several.
+    /// `F` and a number, then a dash and a variant if there are several.
     pub id: &'static str,
     /// The fault.
     pub name: &'static str,
-    /// The limits of this row, besides what holds for every row.
+    /// The limits of this row, besides the conditions for every row.
     pub bar: &'static str,
-    /// Whether it takes less than 40 s; the others run only when asked for long ones.
+    /// Whether it takes less than 40 s. The others run only with `--long`.
     pub quick: bool,
     /// Whether it needs an engine on the GPU host.
     pub engine: bool,
@@ -53,14 +53,14 @@ pub struct Scenario {
     pub run: fn(&Bench) -> Result<Outcome>,
 }
 
-/// How long to test.
+/// How thoroughly to test.
 #[derive(Clone, Copy, Debug)]
 pub struct Bench {
-    /// Whether it may take long.
+    /// Whether long runs are allowed.
     pub long: bool,
-    /// How many times scenarios are run that are settled by dice, each with another seed.
+    /// The number of seeds with which a scenario with random faults is run.
     pub seeds: u64,
-    /// The first of those seeds.
+    /// The first of these seeds.
     pub first_seed: u64,
 }
 
@@ -74,13 +74,13 @@ impl Default for Bench {
     }
 }
 
-/// A seed for a run that is told none, so that each run meets other faults. Small enough to be typed again.
+/// The default seed: random, so that each run has other faults, and small enough to type.
 #[must_use]
 pub fn random_seed() -> u64 {
     getrandom::u32().map_or(1, |random| u64::from(random % 1_000_000))
 }
 
-/// All of them, in the order of their numbers.
+/// All scenarios, in the order of their numbers.
 pub fn all() -> Vec<Scenario> {
     let families = [
         network::SCENARIOS,
@@ -103,16 +103,16 @@ pub fn all() -> Vec<Scenario> {
     all
 }
 
-/// Runs a quick scenario as a test: an error unless its bar is met. Nothing happens where a lab cannot be made.
+/// Runs a quick scenario as a test. Fails unless its bar is met. Does nothing if a lab cannot be created here.
 ///
 /// # Errors
-/// What went wrong, or which bar was missed.
+/// What failed, or which bar was missed.
 ///
 /// # Panics
-/// Where a lab cannot be made and `CI` is `true`.
+/// If a lab cannot be created and `CI` is `true`.
 pub fn hold(id: &str) -> Result<()> {
     let found = all().into_iter().find(|scenario| scenario.id == id);
-    let scenario = found.with_context(|| format!("no scenario {id}"))?;
+    let scenario = found.with_context(|| format!("unknown scenario {id}"))?;
     if !(if scenario.engine {
         require::docker()
     } else {
@@ -141,7 +141,7 @@ impl Scenario {
         digits.parse().unwrap_or(u32::MAX)
     }
 
-    /// Whether `wanted` is its id, or the number that it shares with its variants.
+    /// Whether `wanted` is its id, or the number that its variants have in common.
     pub fn is(&self, wanted: &str) -> bool {
         self.id == wanted
             || self

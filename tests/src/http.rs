@@ -1,4 +1,4 @@
-//! Just enough of HTTP/1.1 to talk to Jupyter in a test.
+//! A minimal HTTP/1.1 client for requests to Jupyter.
 
 use std::{
     io::{BufRead as _, BufReader, Read, Write},
@@ -11,23 +11,24 @@ use serde_json::Value;
 
 use crate::lab::Host;
 
-/// How long an answer may take.
+/// Time limit of a response.
 const ANSWER: Duration = Duration::from_secs(30);
 
-/// A connection to a port of this host's own loopback.
+/// Connects to a port on the loopback of `host`.
 ///
 /// # Errors
-/// The connect's.
+/// When the connect fails.
 pub fn dial(host: &Host, port: u16) -> Result<TcpStream> {
     let stream = host.enter(|| TcpStream::connect((Ipv4Addr::LOCALHOST, port)))??;
     stream.set_read_timeout(Some(ANSWER))?;
     Ok(stream)
 }
 
-/// Sends a request on `stream` and reads the answer whole. Gives the status and the body, which is null unless JSON.
+/// Sends a request on `stream` and reads the whole response. Returns the status and the body, which is null unless it is
+/// JSON.
 ///
 /// # Errors
-/// When no answer comes.
+/// When there is no complete response.
 pub fn request(mut stream: TcpStream, method: &str, path: &str, token: Option<&str>) -> Result<(u16, Value)> {
     let authorization = token
         .map(|token| format!("Authorization: token {token}\r\n"))
@@ -37,7 +38,9 @@ pub fn request(mut stream: TcpStream, method: &str, path: &str, token: Option<&s
     );
     stream.write_all(head.as_bytes())?;
     let mut answer = String::new();
-    stream.read_to_string(&mut answer).context("no whole answer")?;
+    stream
+        .read_to_string(&mut answer)
+        .context("the response is incomplete")?;
     let status = answer
         .split(' ')
         .nth(1)
@@ -60,25 +63,29 @@ impl Kept {
         Self(BufReader::new(stream))
     }
 
-    /// Gives the body of what is at `path`.
+    /// Returns the JSON body of the resource at `path`.
     ///
     /// # Errors
-    /// When the connection has ended, or the answer is another than 200 with JSON of a known length.
+    /// When the connection has ended, or the response is not 200 with JSON and a `Content-Length`.
     pub fn get(&mut self, path: &str, token: &str) -> Result<Value> {
         let head = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: token {token}\r\n\r\n");
         self.0.get_mut().write_all(head.as_bytes())?;
         let (mut line, mut length) = (String::new(), None);
-        self.0.read_line(&mut line).context("no answer")?;
+        self.0.read_line(&mut line).context("there is no response")?;
         ensure!(line.starts_with("HTTP/1.1 200 "), "{line:?}");
         while !line.trim_end().is_empty() {
             if let Some(("content-length", value)) = line.to_lowercase().trim_end().split_once(": ") {
                 length = Some(value.parse()?);
             }
             line.clear();
-            self.0.read_line(&mut line).context("no whole answer")?;
+            self.0
+                .read_line(&mut line)
+                .context("the response is incomplete")?;
         }
         let mut body = vec![0; length.context("no Content-Length")?];
-        self.0.read_exact(&mut body).context("no whole answer")?;
+        self.0
+            .read_exact(&mut body)
+            .context("the response is incomplete")?;
         Ok(serde_json::from_slice(&body)?)
     }
 }

@@ -1,17 +1,18 @@
-//! Real hosts on one machine: network namespaces, users, links, daemons.
+//! Simulated hosts on one machine: network namespaces, users, links, and real daemons.
 //!
 //! # Layout
-//! - `plan`: which hosts and links there are. `conditions`, `impair`, `random`: what a link does to a packet.
-//!   None of them does I/O.
+//! - `plan`: the hosts and links of each topology. `conditions`, `impair`, `random`: what a link does to a packet.
+//!   None of these does I/O.
 //! - `link`, `pump`, `tun`, `netns`: the network itself. `nat`, `roam`: address translation, and hosts that change addresses.
 //! - `host`, `user`, `ssh`, `sshd`: the hosts. `trouble`: faults that a test sets up on them.
 //! - `engine`, `images`, `gpu`: dockerd of the GPU host. `registry`: the image registry that it pulls from. `browser`: Chromium
 //!   on the laptop.
-//! - `builder`, `state`, `control`, `sweep`, `place`: a lab's start, its use by other processes, and its removal. `watch`: panics in logs.
+//! - `builder`, `state`, `control`, `sweep`, `place`: a lab's start, its use by other processes, and its removal. `watch`:
+//!   finds panics in logs.
 //!
-//! Everything that a lab makes carries its id and is gone after its drop, or after the next lab came up on
-//! this machine if its process was killed. Nothing here reaches beyond the lab's own addresses, except the
-//! building of images.
+//! The name of everything that a lab creates contains the lab's id. Dropping the lab removes all of it. If the process was
+//! killed, the next lab on this machine removes it. Nothing here connects to other addresses than the lab's own, except
+//! the building of images.
 
 mod browser;
 mod builder;
@@ -60,14 +61,13 @@ pub use self::link::{Counters, Link};
 pub use self::nat::Nat;
 pub use self::place::{LabId, forget_logs};
 pub use self::plan::{HostName, Topology};
-pub use self::registry::{Manner, Registry, Traffic};
+pub use self::registry::{Behaviour, Registry, Traffic};
 pub use self::sshd::Sshd;
 pub use self::state::State;
 pub use self::sweep::remains;
 pub use self::user::User;
 
-/// A lab that is up. Dropping it removes everything that it made, after a panic too, and keeps its daemons'
-/// logs.
+/// A running lab. Dropping it removes everything that it created, also after a panic, but keeps its daemons' logs.
 pub struct Lab {
     state: State,
     links: Vec<Link>,
@@ -78,35 +78,35 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// A lab to be made: through the gateway, on perfect links, without an engine, unless told otherwise.
+    /// Describes a new lab. Default: laptop, gateway and GPU host, perfect links, no engine.
     pub fn builder() -> Builder {
         Builder::default()
     }
 
-    /// Its id, which all names that it gives contain.
+    /// The lab's id, which is part of every name that it assigns.
     pub fn id(&self) -> &LabId {
         &self.state.id
     }
 
-    /// What another process would know of it.
+    /// The lab as other processes see it.
     pub fn state(&self) -> &State {
         &self.state
     }
 
-    /// Where the user sits.
+    /// The laptop, on which the client runs.
     pub fn laptop(&self) -> &Host {
         self.host(HostName::Laptop)
     }
 
-    /// Between laptop and GPU host.
+    /// The gateway between laptop and GPU host.
     ///
     /// # Panics
-    /// In topologies that have none, or two.
+    /// If the topology has no gateway, or two.
     pub fn gateway(&self) -> &Host {
         self.host(HostName::Gateway)
     }
 
-    /// Where the engine is.
+    /// The GPU host, on which the agent and the engine run.
     pub fn gpu(&self) -> &Host {
         self.host(HostName::Gpu)
     }
@@ -127,7 +127,7 @@ impl Lab {
         &self.links
     }
 
-    /// The laptop's link: to the gateway, or straight to the GPU host.
+    /// The laptop's link: to the gateway, or directly to the GPU host.
     pub fn link(&self) -> &Link {
         &self.links[0]
     }
@@ -135,7 +135,7 @@ impl Lab {
     /// The sshd of gateway or GPU host.
     ///
     /// # Panics
-    /// If `name` is the laptop, or a host that this topology has not.
+    /// If `name` is the laptop, or a host that this topology does not have.
     pub fn sshd(&mut self, name: HostName) -> &mut Sshd {
         let found = self.sshds.iter_mut().find(|(host, _)| *host == name);
         let Some((_, sshd)) = found else {
@@ -147,7 +147,7 @@ impl Lab {
     /// The GPU host's dockerd.
     ///
     /// # Panics
-    /// If the lab was made without.
+    /// If the lab has no engine.
     pub fn engine(&mut self) -> &mut Engine {
         let Some(engine) = &mut self.engine else {
             panic!("this lab has no engine")
@@ -155,10 +155,10 @@ impl Lab {
         engine
     }
 
-    /// Runs the docker command line against the GPU host's engine, as root. Gives its stdout.
+    /// Runs the `docker` command with the GPU host's engine, as root. Returns its stdout.
     ///
     /// # Panics
-    /// If the lab was made without an engine.
+    /// If the lab has no engine.
     pub fn docker<const N: usize>(&self, args: [&str; N]) -> Result<String> {
         let Some(engine) = &self.engine else {
             panic!("this lab has no engine")
@@ -166,17 +166,17 @@ impl Lab {
         engine.docker(args)
     }
 
-    /// Calls `act` on a thread that stands in the network of a running container, as [`Host::enter`] does in a host's.
+    /// Calls `act` on a thread in the network namespace of a running container, as [`Host::enter`] does for a host.
     ///
     /// # Panics
-    /// If the lab was made without an engine.
+    /// If the lab has no engine.
     pub fn enter_container<T: Send>(&self, id: &str, act: impl FnOnce() -> T + Send) -> Result<T> {
         let pid = self.docker(["inspect", "--format", "{{.State.Pid}}", id])?;
         netns::enter_file(Path::new(&format!("/proc/{}/ns/net", pid.trim())), act)
     }
 
-    /// Brings the lab down. Fails when that does, or when an agent, relay or helper panicked in the lab's life. A test
-    /// that passes keeps no logs.
+    /// Removes the lab, without keeping its logs. Fails if the removal fails, or if an agent, relay or helper has panicked
+    /// since the lab was started.
     pub fn down(mut self) -> Result<()> {
         let panics = self.panics();
         self.take_down(!panics.is_empty())?;
@@ -184,23 +184,22 @@ impl Lab {
         Ok(())
     }
 
-    /// Ends the watch over the logs.
+    /// Stops watching the logs. Returns the panics found.
     fn panics(&mut self) -> Vec<String> {
         let found = self.watch.take().map(watch::LogWatch::finish);
         found.into_iter().flatten().collect()
     }
 
     fn take_down(&mut self, keep_logs: bool) -> Result<()> {
-        // Containers first, while the engine can still end them in order; then who uses the network; then the
-        // network.
+        // First containers, while the engine can still stop them; then everything that uses the network; then the network.
         let engine = self.engine.take().map_or(Ok(()), Engine::shutdown);
         for (_, mut sshd) in self.sshds.drain(..) {
-            // Whatever does not end in order is killed by the sweep.
+            // The sweep kills everything that does not end by itself.
             let _ = sshd.stop();
         }
         self.links.clear();
         if keep_logs {
-            // Without logs a failure is only half as useful, but still one.
+            // Failing to keep the logs must not hide the actual failure.
             let _ = self.keep_logs();
         }
         if !self.id().dir().exists() {
@@ -211,7 +210,7 @@ impl Lab {
 
     #[expect(
         clippy::print_stderr,
-        reason = "whoever reads of a failed test must learn where its logs are"
+        reason = "the output of a failed test must say where its logs are"
     )]
     fn keep_logs(&self) -> Result<()> {
         let kept = place::kept_logs(self.id());
@@ -231,13 +230,13 @@ impl Lab {
 impl Drop for Lab {
     #[expect(
         clippy::print_stderr,
-        reason = "a drop has no other way to say that something was left behind"
+        reason = "a drop has no other way to report that something was left behind"
     )]
     fn drop(&mut self) {
         for panic in self.panics() {
             eprintln!("{panic}");
         }
-        // A second time after `down`, then with nothing left to do.
+        // After `down` there is nothing left to do.
         if let Err(error) = self.take_down(true) {
             eprintln!("{error:#}");
         }
@@ -253,12 +252,12 @@ impl fmt::Debug for Lab {
     }
 }
 
-/// Removes labs whose owner died, and whatever else of any dead lab is left on this machine. Gives their ids.
+/// Removes labs whose owner has died, and all other remains of dead labs on this machine. Returns their ids.
 pub fn sweep_all() -> Result<Vec<LabId>> {
     let mut removed = sweep::abandoned()?;
     removed.extend(sweep::strays()?);
     Ok(removed)
 }
 
-/// How long daemons may take to come up on a busy machine.
+/// Time limit for a daemon to start on a busy machine.
 const DAEMON_START: Duration = Duration::from_secs(60);

@@ -1,20 +1,20 @@
 //! The lab and the helpers that the integration tests share.
 //!
-//! [`lab::Lab`] makes real hosts on one machine: network namespaces joined by links whose delay, loss and
-//! rate can be set, each with a Unix user of its own, a real sshd and, on the GPU host, a real dockerd.
-//! `jq-lab` is the same for use by hand.
+//! [`lab::Lab`] simulates hosts on one machine. Each host is a network namespace with its own Unix user, a real sshd
+//! and, on the GPU host, a real dockerd. The links between them have adjustable delay, loss and rate. `jq-lab` is the
+//! same for use by hand.
 //!
 //! # Layout
 //! - [`lab`]: hosts, links, daemons, images, and their removal.
-//! - [`eventually`]: waiting for a condition with a deadline, instead of sleeping.
-//! - [`product`]: `jq-client` as a process; [`terminal`]: the same in a terminal; [`http`]: enough of it to
-//!   talk to Jupyter.
+//! - [`eventually`]: waits for a condition, with a deadline.
+//! - [`product`]: `jq-client` as a process; [`terminal`]: a program in a pseudo terminal; [`http`]: a minimal HTTP
+//!   client for Jupyter.
 //! - [`panics`]: finds panics in output and logs.
-//! - [`oracle`]: streams whose every byte is verified; [`faults`]: the fault table, each row a scenario with a limit.
-//! - [`mod@bench`]: performance, compared with other tools.
-//! - [`mutants`]: the patches that switch defences off, and whether they still fit.
+//! - [`oracle`]: streams whose every byte is verified; [`faults`]: the fault table, whose rows are scenarios with limits.
+//! - [`mod@bench`]: benchmarks of the product and of other tools.
+//! - [`mutants`]: the patches that switch defences off, and whether they still fit the sources.
 //! - [`require`]: what a test needs of the machine.
-//! - [`structure`]: the product's sources as text: which file imports which.
+//! - [`structure`]: static analysis of the product's sources: which file imports which.
 
 pub mod bench;
 mod environment;

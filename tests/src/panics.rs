@@ -1,7 +1,7 @@
-//! Panics of the product's processes: in what they print, and in their logs.
+//! Finds panics of the product's processes in their output and in their logs.
 //!
-//! A panic ends the task that it happens in and often nothing else, so a test can pass in spite of it. Whoever runs a
-//! process of the product looks here for it.
+//! A panic often ends only its own task, so a test could pass in spite of it. Therefore everything that runs a process of
+//! the product also checks for panics.
 
 use std::{
     collections::HashMap,
@@ -11,16 +11,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// How the standard library begins the message of a panic.
-const SIGN: &str = "panicked at ";
+/// The start of the standard library's panic message.
+const PANIC_MARK: &str = "panicked at ";
 
-/// The panics in a text: of each its place and the line behind it, which says why.
+/// The panics in a text: for each one its location and the next line, which has the reason.
 #[must_use]
 pub fn in_text(text: &str) -> Vec<String> {
     let mut lines = text.lines().peekable();
     let mut found = Vec::new();
     while let Some(line) = lines.next() {
-        if line.contains(SIGN) {
+        if line.contains(PANIC_MARK) {
             let why = lines.peek().copied().unwrap_or_default();
             found.push(format!("{line} {why}"));
         }
@@ -28,7 +28,7 @@ pub fn in_text(text: &str) -> Vec<String> {
     found
 }
 
-/// The logs of agents and relays below a folder in which an agent was installed, as `~/.cache/jq`.
+/// The logs of agents and relays below a folder in which an agent is installed, such as `~/.cache/jq`.
 #[must_use]
 pub fn logs_below(folder: &Path) -> Vec<PathBuf> {
     let entries = |folder: PathBuf| fs::read_dir(folder).into_iter().flatten().flatten();
@@ -37,16 +37,16 @@ pub fn logs_below(folder: &Path) -> Vec<PathBuf> {
     roles.map(|role| role.path().join("log")).collect()
 }
 
-/// Reads logs as they grow. A process that starts again empties its log, so they have to be looked at often.
+/// Reads logs as they grow. A process that restarts truncates its log, so they have to be read often.
 #[derive(Debug, Default)]
 pub(crate) struct Reader {
-    /// How much was read of each file, by device and inode.
+    /// Number of bytes read from each file, by device and inode.
     read: HashMap<(u64, u64), u64>,
 }
 
 impl Reader {
-    /// The panics that were written to a log since it was last looked at. A log that is not there has none.
-    pub(crate) fn look(&mut self, log: &Path) -> Vec<String> {
+    /// The panics that were written to a log since the last call. A missing log has none.
+    pub(crate) fn new_panics(&mut self, log: &Path) -> Vec<String> {
         let new = self.new_lines(log).unwrap_or_default();
         let found = in_text(&new).into_iter();
         found.map(|panic| format!("{}: {panic}", log.display())).collect()
@@ -62,7 +62,7 @@ impl Reader {
         file.seek(SeekFrom::Start(*read))?;
         let mut new = Vec::new();
         file.read_to_end(&mut new)?;
-        // A message has two lines, so the last line is read again together with the one behind it.
+        // A message has two lines, so the last line is read again, together with the next one.
         let ends = new.iter().enumerate().rev().filter(|(_, byte)| **byte == b'\n');
         let kept = ends.map(|(at, _)| at + 1).nth(1).unwrap_or_default();
         *read += kept as u64;
@@ -79,7 +79,7 @@ mod tests {
     const MESSAGE: &str = "thread 'main' (7) panicked at src/main.rs:1:1:\nattempt to add with overflow\n";
 
     #[test]
-    fn a_panic_is_told_with_its_place_and_its_reason() {
+    fn a_panic_is_reported_with_its_location_and_its_reason() {
         let text = format!("INFO starts\n{MESSAGE}INFO goes on\n");
         let wanted = "thread 'main' (7) panicked at src/main.rs:1:1: attempt to add with overflow";
         assert_eq!(in_text(&text), [wanted]);
@@ -87,15 +87,15 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_before_a_restart_and_one_behind_it_are_both_found() {
+    fn a_panic_before_a_restart_and_one_after_it_are_both_found() {
         let folder = tempfile::tempdir().unwrap();
         let log = folder.path().join("log");
         let mut reader = Reader::default();
-        assert!(reader.look(&log).is_empty());
+        assert!(reader.new_panics(&log).is_empty());
         fs::write(&log, format!("INFO a long line of the first process\n{MESSAGE}")).unwrap();
-        assert!(!reader.look(&log).is_empty());
+        assert!(!reader.new_panics(&log).is_empty());
         fs::write(&log, MESSAGE).unwrap();
-        assert!(!reader.look(&log).is_empty());
+        assert!(!reader.new_panics(&log).is_empty());
     }
 
     #[test]
@@ -114,11 +114,11 @@ mod tests {
             let mut file = fs::File::options().create(true).append(true).open(&log).unwrap();
             file.write_all(piece.as_bytes()).unwrap();
             if piece == "why\n" {
-                assert!(reader.look(&log)[0].ends_with("x.rs:1:1: why"));
+                assert!(reader.new_panics(&log)[0].ends_with("x.rs:1:1: why"));
             } else {
-                reader.look(&log);
+                reader.new_panics(&log);
             }
         }
-        assert!(reader.look(&log).is_empty());
+        assert!(reader.new_panics(&log).is_empty());
     }
 }

@@ -1,4 +1,4 @@
-//! The product as its user has it: where its binaries are, and `jq-client connect` as a process.
+//! The product as a user runs it: its binaries, and `jq-client connect` as a process.
 
 mod client;
 mod events;
@@ -11,19 +11,19 @@ pub use self::{
 };
 use crate::environment;
 
-/// The client's binary: `JQ_TEST_CLIENT`, else what `deploy/build` made.
+/// The client's binary: `JQ_TEST_CLIENT`, otherwise the one that `deploy/build` built.
 ///
 /// # Panics
-/// When it is not there.
+/// When it does not exist.
 #[must_use]
 pub fn client_binary() -> PathBuf {
     built("JQ_TEST_CLIENT", "release/jq-client")
 }
 
-/// The static agent for this machine: `JQ_TEST_AGENT`, else what `deploy/build` made.
+/// The static agent for this machine: `JQ_TEST_AGENT`, otherwise the one that `deploy/build` built.
 ///
 /// # Panics
-/// When it is not there.
+/// When it does not exist.
 #[must_use]
 pub fn agent_binary() -> PathBuf {
     built("JQ_TEST_AGENT", "agents/jq-agent-x86_64")

@@ -1,12 +1,12 @@
-//! What a test needs of the machine. A missing requirement is an error under `CI=true`. Elsewhere it is a line
-//! on stderr and `false`, and the test returns early.
+//! What a test needs from the machine. If a requirement is missing, these functions panic under `CI=true`. Otherwise
+//! they print a line on stderr and return `false`, and the test returns early.
 
 use std::path::Path;
 
 use crate::environment;
 use crate::lab::tools;
 
-/// For tests that bring up a [`crate::lab::Lab`]: root, TUN devices and the programs that make hosts.
+/// For tests that start a [`crate::lab::Lab`]: root, TUN devices and the programs that create hosts.
 ///
 /// # Panics
 /// When something is missing and `CI` is `true`.
@@ -14,7 +14,7 @@ pub fn lab() -> bool {
     met(lab_problem())
 }
 
-/// For tests whose lab has an engine: everything of [`lab`], and dockerd.
+/// For tests whose lab has an engine: the requirements of [`lab`], and dockerd.
 ///
 /// # Panics
 /// When something is missing and `CI` is `true`.
@@ -22,7 +22,7 @@ pub fn docker() -> bool {
     met(lab_problem().or_else(|| missing(&["dockerd", "docker", "containerd", "runc", "debootstrap"])))
 }
 
-/// For tests that let a browser look at what the engine runs: everything of [`docker`], and Chromium.
+/// For tests that open Jupyter in a browser: the requirements of [`docker`], and Chromium.
 ///
 /// # Panics
 /// When something is missing and `CI` is `true`.
@@ -32,7 +32,7 @@ pub fn browser() -> bool {
 
 fn lab_problem() -> Option<String> {
     if !rustix::process::geteuid().is_root() {
-        return Some("root is needed to make hosts (network namespaces, users)".into());
+        return Some("root is needed to create hosts (network namespaces, users)".into());
     }
     if !Path::new("/dev/net/tun").exists() {
         return Some("/dev/net/tun is missing: the kernel has no TUN devices".into());
@@ -60,7 +60,7 @@ fn missing(programs: &[&str]) -> Option<String> {
 
 #[expect(
     clippy::print_stderr,
-    reason = "a test that does not run must say so to whoever reads its output"
+    reason = "a test that is skipped must say so in its output"
 )]
 fn met(problem: Option<String>) -> bool {
     let Some(problem) = problem else { return true };

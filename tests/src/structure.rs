@@ -1,12 +1,12 @@
-//! The product's sources as text: which file imports which, and what a file names. Enough of Rust's grammar for that, and
-//! no more: words, paths, `use`, `mod` and `#[cfg(test)]`. Modules are `foo.rs` beside `foo/`; names that macros make are
-//! not seen.
+//! Static analysis of the product's sources: which file imports which, and which names a file uses. It parses only the part
+//! of Rust's grammar that this needs: words, paths, `use`, `mod` and `#[cfg(test)]`. Modules are `foo.rs` beside `foo/`.
+//! Names that macros generate are not found.
 //!
-//! - `token`: source as words and marks, without comments, and without what only tests compile
+//! - `token`: the tokens of a source file, without comments and without test code
 //! - `path`: the paths of one file
-//! - `modules`: the modules of a crate, and the file that defines what a path names
-//! - [`Imports`]: which file imports which, and the circles in that
-//! - [`Rooms`]: a table of who may import whom
+//! - `modules`: the modules of a crate, and the file that defines the target of a path
+//! - [`Imports`]: which file imports which, and the cycles among them
+//! - [`Rooms`]: a table of which room may import which
 //! - [`crates_named`], [`processes_started`], [`defined`]: what files name and define
 //! - [`map`]: the files that `ARCHITECTURE.md` names
 

@@ -1,4 +1,4 @@
-//! A program in a pseudo terminal: what it shows, and typed input.
+//! A program in a pseudo terminal: its output, and typed input.
 
 use std::{
     fs::File,
@@ -19,10 +19,10 @@ use rustix::{
 
 use crate::{eventually, eventually_some, lab::Host, panics};
 
-/// How long the program may take to end.
+/// Time limit for the program to end.
 const END: Duration = Duration::from_secs(30);
 
-/// What the terminal is as large as.
+/// The size of the terminal.
 const SIZE: Winsize = Winsize {
     ws_row: 40,
     ws_col: 120,
@@ -30,23 +30,23 @@ const SIZE: Winsize = Winsize {
     ws_ypixel: 0,
 };
 
-/// A terminal, and the program that it was opened for. Dropped, the program is killed, and the test fails if it panicked.
+/// A terminal and the program in it. Dropping it kills the program, and fails the test if the program panicked.
 pub struct Terminal {
     child: Child,
     keyboard: File,
     screen: Arc<Mutex<Vec<u8>>>,
-    /// Up to where [`Self::shows`] has looked, in bytes of [`Self::text`].
+    /// The end of the last match of [`Self::shows`], in bytes of [`Self::text`].
     seen: usize,
 }
 
 impl Terminal {
-    /// Runs a program on a host of the lab, as its user, in a terminal of its own.
+    /// Runs a program on a host of the lab, as its user, in a new terminal.
     ///
     /// # Errors
-    /// When there is no terminal to be had, or the program cannot be started.
+    /// When the terminal cannot be created, or the program cannot be started.
     pub fn open(host: &Host, words: &[&str]) -> Result<Self> {
-        let (ours, theirs) = pair().context("no terminal")?;
-        // A terminal belongs to a session (credentials(7)); this makes one.
+        let (ours, theirs) = pair().context("cannot create a terminal")?;
+        // A terminal belongs to a session (credentials(7)); setsid creates one.
         let mut command = host.command("setsid");
         command.arg("--ctty").args(words);
         command
@@ -56,14 +56,14 @@ impl Terminal {
         let child = command
             .spawn()
             .with_context(|| format!("cannot start {words:?}"))?;
-        // As long as it holds the other end, that end is not seen to be closed.
+        // The command holds the other end. It is dropped here, so that the end of the program can be detected.
         drop(command);
         let (keyboard, mut output) = (File::from(ours.try_clone()?), File::from(ours));
         let screen = Arc::<Mutex<Vec<u8>>>::default();
         let shown = screen.clone();
         thread::spawn(move || {
             let mut piece = [0; 4096];
-            // Where all other ends are closed there is an error in place of an end (pty(7)).
+            // When all other ends are closed, reading returns an error instead of an end (pty(7)).
             while let Ok(length @ 1..) = output.read(&mut piece) {
                 shown
                     .lock()
@@ -82,17 +82,17 @@ impl Terminal {
     /// Types `text`; `\n` is Enter, `\x03` is Ctrl-C.
     ///
     /// # Errors
-    /// When the terminal is gone.
+    /// When the terminal is closed.
     pub fn types(&mut self, text: &str) -> Result<()> {
         self.keyboard
             .write_all(text.as_bytes())
-            .context("the terminal is gone")
+            .context("the terminal is closed")
     }
 
-    /// Waits until `text` is shown behind what was waited for before.
+    /// Waits until `text` appears after the previous match.
     ///
     /// # Errors
-    /// With all that was shown, when it is not in time.
+    /// When it does not appear in time. The error has the whole output.
     pub fn shows(&mut self, text: &str, within: Duration) -> Result<()> {
         let mut end = None;
         eventually(&format!("`{text}` on the terminal"), within, || {
@@ -105,7 +105,7 @@ impl Terminal {
         Ok(())
     }
 
-    /// All that was ever shown, without what moves the cursor and paints: of a line that was redrawn, all versions.
+    /// The whole output without control sequences. It contains every version of a line that was redrawn.
     #[must_use]
     pub fn text(&self) -> String {
         let screen = self.screen.lock().unwrap_or_else(PoisonError::into_inner);
@@ -115,7 +115,7 @@ impl Terminal {
     /// Waits until the program has ended.
     ///
     /// # Errors
-    /// With all that was shown, when it does not.
+    /// When it does not end in time. The error has the whole output.
     pub fn wait(&mut self) -> Result<ExitStatus> {
         let child = &mut self.child;
         let ended = eventually_some("the program to end", END, || Ok(child.try_wait()?));
@@ -125,20 +125,20 @@ impl Terminal {
 
 impl Drop for Terminal {
     fn drop(&mut self) {
-        // Fails only when it has ended already.
+        // Fails only if the process has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
         let panics = panics::in_text(&self.text());
-        // A test that has failed already says why itself.
+        // A test that has failed already has its own message.
         assert!(
             panics.is_empty() || thread::panicking(),
-            "a panic:\n{}",
+            "the program panicked:\n{}",
             panics.join("\n")
         );
     }
 }
 
-/// The user's end of a new terminal, and the program's.
+/// The two ends of a new terminal: the user's and the program's.
 fn pair() -> Result<(OwnedFd, OwnedFd)> {
     let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
     grantpt(&ours)?;
@@ -150,8 +150,8 @@ fn pair() -> Result<(OwnedFd, OwnedFd)> {
     Ok((ours, theirs))
 }
 
-/// The text of what a terminal was sent: ECMA-48 control sequences and strings left out, and at the end whatever may
-/// yet become one, so that more output never changes what is there.
+/// The text in a terminal's output, without ECMA-48 control sequences and control strings. An incomplete sequence at the end
+/// is also left out, so that further output never changes the text that was returned before.
 fn plain(sent: &[u8]) -> String {
     let mut text = Vec::with_capacity(sent.len());
     let mut rest = sent;
@@ -191,7 +191,7 @@ mod tests {
     use super::plain;
 
     #[test]
-    fn what_moves_the_cursor_and_paints_is_left_out_and_what_is_cut_waits() {
+    fn control_sequences_are_left_out_and_an_incomplete_one_at_the_end_too() {
         let sent = "\r\x1b[J  \x1b[31m○\x1b[0m lost · 3 s\x1b]0;title\x07\x1b7!\r\n".as_bytes();
         let whole = plain(sent);
         assert_eq!(whole, "\r  ○ lost · 3 s!\r\n");

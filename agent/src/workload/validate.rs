@@ -1,21 +1,22 @@
 //! Checks a request before anything is done.
 
-use jq_common::protocol::workload::{Failure, FailureKind, WorkloadSpec};
+use jq_common::protocol::{
+    profile,
+    workload::{Failure, FailureKind, WorkloadSpec},
+};
 
 use crate::failure::fail;
 
-/// Longest session name in bytes.
-const SESSION: usize = 48;
 /// Longest image reference or container name in bytes.
 const NAME: usize = 4096;
 
 /// Refuses requests that cannot be fulfilled, and names that an engine or file system would interpret differently.
 pub(crate) fn validate(spec: &WorkloadSpec) -> Result<(), Failure> {
-    if !is_name(&spec.session) || spec.session.len() > SESSION {
+    if !profile::is_name(&spec.session) {
         return Err(bad(
             "the session's name cannot be used",
             format!("`{}`", spec.session),
-            "letters, digits, `_`, `.` and `-`, 48 at most, the first a letter or digit",
+            profile::RULE,
         ));
     }
     if let Some(image) = &spec.image

@@ -1,4 +1,4 @@
-//! An agent in a process of its own, whose memory can be measured.
+//! An agent in a separate process, so that its memory can be measured.
 
 use std::{
     fs::File,
@@ -32,7 +32,7 @@ pub(crate) struct Agent {
 }
 
 impl Agent {
-    /// Starts one that finds no container engine.
+    /// Starts an agent that finds no container engine.
     pub(crate) fn start() -> Self {
         let base = tempfile::tempdir().unwrap();
         let (run, log) = (base.path().join("run"), base.path().join("agent.log"));
@@ -51,7 +51,7 @@ impl Agent {
             .stderr(File::create(&log).unwrap())
             .spawn()
             .unwrap();
-        // It reports how its start went, and closes its output.
+        // The agent reports the result of its start, and closes its output.
         let mut said = BufReader::new(process.stdout.take().unwrap());
         let _ = said.fill_buf().unwrap();
         Self {
@@ -107,15 +107,15 @@ impl Agent {
     pub(crate) fn assert_healthy(&mut self) {
         let ended = self.process.try_wait().unwrap();
         let log = self.log();
-        assert!(ended.is_none(), "it ended: {ended:?}\n{log}");
+        assert!(ended.is_none(), "the agent ended: {ended:?}\n{log}");
         assert!(!log.contains("panicked"), "{log}");
         let memory = self.most_memory();
-        assert!(memory < MEMORY, "it had {} MB", memory / 1_000_000);
+        assert!(memory < MEMORY, "the agent used {} MB", memory / 1_000_000);
     }
 
     fn log(&self) -> String {
         let mut log = String::new();
-        // The end of a long log adds nothing.
+        // The beginning of a long log is enough.
         let _ = File::open(&self.log)
             .unwrap()
             .take(1 << 20)

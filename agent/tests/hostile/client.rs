@@ -1,4 +1,4 @@
-//! Clients that write their own frames: a well-behaved one, and the parts of the others.
+//! Clients that write their own frames: one that follows the protocol, and building blocks of the others.
 
 use std::{
     net::{Ipv4Addr, UdpSocket},
@@ -21,44 +21,13 @@ use jq_common::{
 use quinn::{Connection, Endpoint, RecvStream, SendStream};
 use tokio::{io::AsyncWriteExt, net::TcpListener, task::JoinSet, time::timeout};
 
-use crate::agent::{Address, Agent, PATIENCE};
+use crate::{
+    agent::{Address, Agent, PATIENCE},
+    random::Random,
+};
 
 /// Time limit for an exchange; by then an idle connection has timed out.
 const EXCHANGE: Duration = Duration::from_secs(30);
-
-/// A random number generator with a fixed seed.
-pub(crate) struct Random(pub(crate) u64);
-
-impl Random {
-    /// The next number (SplitMix64).
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// A number below `limit`.
-    pub(crate) fn below(&mut self, limit: u64) -> u64 {
-        self.next() % limit
-    }
-
-    /// Mostly a small number, sometimes any.
-    pub(crate) fn number(&mut self) -> u64 {
-        match self.below(8) {
-            0 => self.next(),
-            1 => u64::MAX,
-            2 => self.below(1 << 20),
-            _ => self.below(20),
-        }
-    }
-
-    pub(crate) fn bytes(&mut self, most: u64) -> Vec<u8> {
-        let count = self.below(most);
-        (0..count).map(|_| self.next() as u8).collect()
-    }
-}
 
 pub(crate) fn endpoint() -> Endpoint {
     quic::client_endpoint(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap()).unwrap()
@@ -86,7 +55,7 @@ pub(crate) async fn attach(
     attach_as(connection, session, generation, Capabilities::OURS).await
 }
 
-/// Asks for a session, as a client that can do so much. None when it is refused.
+/// Attaches to a session as a client with these capabilities. None when it is refused.
 pub(crate) async fn attach_as(
     connection: Connection,
     session: SessionId,
@@ -109,7 +78,7 @@ pub(crate) async fn attach_as(
         match codec::read_within(&mut receive, limits::CONTROL_FRAME, PATIENCE).await? {
             Control::Table { last: true, .. } => break,
             Control::Table { .. } => {}
-            other => panic!("no table: {other:?}"),
+            other => panic!("this is not a table: {other:?}"),
         }
     }
     Ok(Some(Attached {
@@ -119,7 +88,7 @@ pub(crate) async fn attach_as(
     }))
 }
 
-/// A header as it travels.
+/// An encoded header.
 pub(crate) fn header(header: &StreamHeader) -> Header {
     Header::of(header).unwrap()
 }

@@ -23,7 +23,8 @@ use tokio::{io::AsyncReadExt, task::JoinSet, time::timeout};
 
 use crate::{
     agent::{Address, Agent, PATIENCE},
-    client::{self, Attached, Echo, Good, Random, attach, block, connect, endpoint, open},
+    client::{self, Attached, Echo, Good, attach, block, connect, endpoint, open},
+    random::Random,
 };
 
 fn spec(random: &mut Random) -> WorkloadSpec {
@@ -247,7 +248,7 @@ async fn control_frames_queued_for_a_client_that_reads_nothing_are_bounded() {
                     return;
                 };
                 let _ = codec::write(&mut opened, &open(stream, port), limits::HEADER_FRAME).await;
-                // Nothing listens there, so the agent resets the stream.
+                // The port has no listener, so the agent resets the stream.
                 given_up.spawn(async move { receive.read_chunk(1, true).await.is_err() });
                 let heard = Control::ResetAck { stream };
                 wire.extend(codec::encode(&heard, limits::CONTROL_FRAME).unwrap());
@@ -262,8 +263,8 @@ async fn control_frames_queued_for_a_client_that_reads_nothing_are_bounded() {
     .await;
     let grown = agent.memory().saturating_sub(before);
     agent.assert_healthy();
-    // The agent may buffer what 16,384 streams need; then it closes the connection.
-    assert!(grown < 20_000_000, "it grew by {} MB", grown / 1_000_000);
+    // The agent may buffer the frames of 16,384 streams; then it closes the connection.
+    assert!(grown < 20_000_000, "memory grew by {} MB", grown / 1_000_000);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -313,7 +314,7 @@ async fn compressed_bytes_are_not_expanded_before_the_target_accepts_them() {
         send.write_all(&zeros.repeat(400)).await.unwrap();
         held.push((send, receive));
     }
-    // Until the agent has received as much as it accepts.
+    // Wait until the agent accepts no more bytes.
     let mut looks = tokio::time::interval(Duration::from_millis(50));
     let (mut most, mut since) = (before, Instant::now());
     while since.elapsed() < Duration::from_secs(2) {
@@ -325,9 +326,9 @@ async fn compressed_bytes_are_not_expanded_before_the_target_accepts_them() {
     }
     assert!(attached.connection.close_reason().is_none());
     agent.assert_healthy();
-    // They would expand to 520 MB.
+    // Expanded, they would need 520 MB.
     let grown = most - before;
-    assert!(grown < 30_000_000, "it grew by {} MB", grown / 1_000_000);
+    assert!(grown < 30_000_000, "memory grew by {} MB", grown / 1_000_000);
     drop((endpoint, listener, held));
 }
 

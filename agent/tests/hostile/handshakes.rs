@@ -25,19 +25,20 @@ use tokio::{task::JoinSet, time::timeout};
 
 use crate::{
     agent::{Agent, PATIENCE},
-    client::{Good, Random, attach, connect, endpoint},
+    client::{Good, attach, connect, endpoint},
+    random::Random,
 };
 
 /// A socket that drops the agent's packets, or all except Retry, which demands proof of an address (RFC 9000, section
 /// 17.2.5).
 #[derive(Debug)]
-struct Deaf {
+struct DroppingSocket {
     socket: Arc<UdpCarrier>,
     retries: bool,
     answered: AtomicBool,
 }
 
-impl AsyncUdpSocket for Deaf {
+impl AsyncUdpSocket for DroppingSocket {
     fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
         self.socket.clone().create_io_poller()
     }
@@ -70,9 +71,9 @@ impl AsyncUdpSocket for Deaf {
 }
 
 /// An endpoint of an unknown client whose handshakes never complete, and its socket.
-fn deaf(retries: bool) -> (quinn::Endpoint, Arc<Deaf>) {
+fn endpoint_without_replies(retries: bool) -> (quinn::Endpoint, Arc<DroppingSocket>) {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let socket = Arc::new(Deaf {
+    let socket = Arc::new(DroppingSocket {
         socket: UdpCarrier::new(socket).unwrap(),
         retries,
         answered: AtomicBool::new(false),
@@ -84,7 +85,7 @@ fn deaf(retries: bool) -> (quinn::Endpoint, Arc<Deaf>) {
 /// Begins many handshakes. Returns whether the agent demanded proof of the address, where that gets through.
 async fn flood(agent: &crate::agent::Address, retries: bool, count: usize) -> bool {
     let stranger = Identity::generate().unwrap();
-    let (endpoint, socket) = deaf(retries);
+    let (endpoint, socket) = endpoint_without_replies(retries);
     let mut handshakes = JoinSet::new();
     for _ in 0..count {
         let connecting = quic::connect(&endpoint, agent.udp(), &stranger, agent.0.agent).unwrap();

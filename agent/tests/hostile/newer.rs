@@ -1,4 +1,4 @@
-//! Clients that are newer than the agent, and what only some clients ask for.
+//! Clients that are newer than the agent, and optional features of the protocol.
 
 use bytes::Bytes;
 use jq_common::{
@@ -22,7 +22,7 @@ use crate::{
     client::{Attached, Echo, attach, attach_as, block, connect, endpoint, header},
 };
 
-/// A client that is attached, and whatever keeps it so.
+/// An attached client, and the endpoint that keeps it connected.
 async fn attached(agent: &Agent) -> (quinn::Endpoint, Attached) {
     let identity = Identity::generate().unwrap();
     let address = agent.admit(&identity).await;
@@ -44,7 +44,7 @@ impl Attached {
         frame.await.unwrap()
     }
 
-    /// Opens a stream for what `header` says.
+    /// Opens a stream with this header.
     async fn open(&self, stream: u64, header: Header) -> (SendStream, RecvStream) {
         let (mut send, receive) = self.connection.open_bi().await.unwrap();
         let open = Open {
@@ -59,7 +59,7 @@ impl Attached {
         (send, receive)
     }
 
-    /// Opens a stream for what `header` says, and returns why the agent resets it.
+    /// Opens a stream with this header, and returns the code with which the agent resets it.
     async fn refused(&mut self, stream: u64, header: Header) -> ResetCode {
         let _opened = self.open(stream, header).await;
         loop {
@@ -75,7 +75,7 @@ impl Attached {
         }
     }
 
-    /// Sends something by a new stream, and gets the same back.
+    /// Checks that a new stream echoes data.
     async fn works(&self, stream: u64, echo: &Echo) {
         let forward = StreamHeader::forward(Target::host("127.0.0.1", echo.port));
         let (mut send, mut receive) = self.open(stream, header(&forward)).await;
@@ -90,7 +90,7 @@ impl Attached {
     }
 }
 
-/// The first `count` bytes that come on a stream.
+/// The first `count` bytes that arrive on a stream.
 async fn first_bytes(receive: &mut RecvStream, count: usize) -> Vec<u8> {
     let (mut decoder, mut arrived) = (BlockDecoder::default(), std::collections::VecDeque::new());
     let mut all = Vec::new();
@@ -109,7 +109,7 @@ fn json(text: &'static str) -> Header {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stream_that_a_newer_client_opens_is_refused_as_unsupported_and_the_session_goes_on() {
+async fn an_unknown_stream_of_a_newer_client_is_refused_as_unsupported_and_the_session_continues() {
     let mut agent = Agent::start();
     let echo = Echo::start().await;
     let (_endpoint, mut client) = attached(&agent).await;
@@ -173,7 +173,7 @@ async fn frames_of_a_newer_client_on_the_control_stream_are_ignored() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_client_hears_of_its_workload_once_it_asks_and_of_too_many_topics_never() {
+async fn a_client_that_subscribes_gets_updates_and_one_with_too_many_topics_is_refused() {
     let mut agent = Agent::start();
     let (_endpoint, mut client) = attached(&agent).await;
     let topics = vec![Topic::Gpus, Topic::Workload];
@@ -189,12 +189,12 @@ async fn a_client_hears_of_its_workload_once_it_asks_and_of_too_many_topics_neve
     client.say(&Control::Subscribe { topics }).await;
     timeout(PATIENCE, client.connection.closed())
         .await
-        .expect("it is closed");
+        .expect("the connection is not closed");
     agent.assert_healthy();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn subscriptions_without_end_from_a_client_that_reads_nothing_take_no_memory() {
+async fn endless_subscriptions_from_a_client_that_reads_nothing_use_no_memory() {
     let mut agent = Agent::start();
     let (_endpoint, mut client) = attached(&agent).await;
     let before = agent.memory();
@@ -207,11 +207,11 @@ async fn subscriptions_without_end_from_a_client_that_reads_nothing_take_no_memo
     }
     let grown = agent.memory().saturating_sub(before);
     agent.assert_healthy();
-    assert!(grown < 10_000_000, "it grew by {} MB", grown / 1_000_000);
+    assert!(grown < 10_000_000, "memory grew by {} MB", grown / 1_000_000);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_client_that_asks_for_it_is_told_that_its_target_answered_before_the_first_byte() {
+async fn a_client_that_requests_confirmation_gets_it_before_the_first_byte() {
     let mut agent = Agent::start();
     let echo = Echo::start().await;
     let (_endpoint, mut client) = attached(&agent).await;
@@ -227,7 +227,7 @@ async fn a_client_that_asks_for_it_is_told_that_its_target_answered_before_the_f
     send.write_all(&block(b"hello")).await.unwrap();
     assert_eq!(first_bytes(&mut receive, 5).await, b"hello");
 
-    // Nothing listens there.
+    // This port has no listener.
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     drop(listener);
@@ -236,7 +236,7 @@ async fn a_client_that_asks_for_it_is_told_that_its_target_answered_before_the_f
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn each_attachment_is_told_anew_unless_its_client_does_not_know_of_updates() {
+async fn each_new_attachment_gets_the_status_again_unless_its_client_does_not_support_updates() {
     let mut agent = Agent::start();
     let identity = Identity::generate().unwrap();
     let address = agent.admit(&identity).await;

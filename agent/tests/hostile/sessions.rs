@@ -87,7 +87,7 @@ async fn a_refused_session_ends_no_other() {
     assert!(again.unwrap().is_some());
     let closed = timeout(PATIENCE, first.connection.closed())
         .await
-        .expect("it was fenced");
+        .expect("the connection was not fenced");
     assert!(
         matches!(&closed, ConnectionError::ApplicationClosed(close)
             if Close::from_wire(close.error_code.into_inner()) == Some(Close::Fenced)),
@@ -115,7 +115,7 @@ async fn a_restarted_client_does_not_wait_for_its_previous_session() {
     assert!(began.elapsed() < AT_ONCE, "{:?}", began.elapsed());
     let closed = timeout(PATIENCE, before.connection.closed())
         .await
-        .expect("it is told");
+        .expect("the client is not told");
     assert!(
         matches!(&closed, ConnectionError::ApplicationClosed(close)
             if Close::from_wire(close.error_code.into_inner()) == Some(Close::Superseded)),
@@ -125,7 +125,7 @@ async fn a_restarted_client_does_not_wait_for_its_previous_session() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_client_has_one_session_however_many_it_requests() {
+async fn a_client_has_only_one_session_however_many_it_requests() {
     let mut agent = Agent::start();
     let mut good = Good::start(&agent).await;
     let identity = Identity::generate().unwrap();

@@ -16,7 +16,7 @@ use jq_common::{
     protocol::{
         capabilities::Capabilities,
         limits,
-        session::{Attach, AttachReply, Control, Open, SessionId},
+        session::{Attach, AttachReply, Control, SessionId},
         stream::{Header, StreamHeader},
         target::Target,
         topics::{Topic, WorkloadState, WorkloadStatus},
@@ -26,9 +26,9 @@ use jq_common::{
     session::{
         buffer_budget::{self, BufferBudget},
         control,
-        leg::{Leg, LegSource, Receiver, Sender},
+        offers::{Carrier, Offers},
         socket::Socket,
-        stream::{Ended, Stream},
+        stream::Ended,
         streams::Streams,
     },
 };
@@ -51,10 +51,10 @@ struct Shared {
     identity: Identity,
     id: SessionId,
     streams: Streams,
-    carrier: watch::Sender<Option<(u64, Connection)>>,
-    /// How the workload is, as the agent said last, and on which connection.
+    carrier: watch::Sender<Option<Carrier>>,
+    /// The last workload status from the agent, and the generation of its connection.
     workload: watch::Sender<(u64, WorkloadState)>,
-    /// What the agent of the newest connection can do.
+    /// The capabilities of the agent on the newest connection.
     capabilities: Mutex<Capabilities>,
     /// The longest time without a connection, in milliseconds.
     longest_outage: AtomicU64,
@@ -81,7 +81,7 @@ impl Client {
         self.shared.identity.fingerprint()
     }
 
-    /// Keeps the session attached to the agent from now on.
+    /// Starts to keep the session attached to the agent.
     pub(crate) async fn stay_attached_to(&mut self, agent: &AdmitReply) {
         let (shared, agent) = (self.shared.clone(), agent.clone());
         self.tasks.spawn(async move { shared.keep(&agent).await });
@@ -94,30 +94,30 @@ impl Client {
             .carrier
             .borrow()
             .as_ref()
-            .map_or(0, |carrier| carrier.0)
+            .map_or(0, |carrier| carrier.generation)
     }
 
-    /// Waits for a connection after that of `generation`.
+    /// Waits for a connection newer than `generation`.
     pub(crate) async fn reattached_after(&self, generation: u64) {
         let mut carrier = self.shared.carrier.subscribe();
-        let newer = carrier.wait_for(|now| now.as_ref().is_some_and(|now| now.0 > generation));
+        let newer = carrier.wait_for(|now| now.as_ref().is_some_and(|now| now.generation > generation));
         timeout(PATIENCE, newer).await.expect("a connection").unwrap();
     }
 
-    /// Subscribes to the workload, once.
+    /// Subscribes to the workload.
     pub(crate) fn subscribe(&self) {
         let topics = vec![Topic::Workload];
         self.shared.streams.send_control(Control::Subscribe { topics });
     }
 
     /// Waits until the agent says on the connection of `generation` that the workload runs.
-    pub(crate) async fn hears_that_it_runs(&self, generation: u64) {
+    pub(crate) async fn waits_until_running(&self, generation: u64) {
         let mut workload = self.shared.workload.subscribe();
         let runs = workload.wait_for(|heard| *heard == (generation, WorkloadState::Running));
         timeout(PATIENCE, runs).await.expect("an update").unwrap();
     }
 
-    /// What the agent of the newest connection can do, and this client.
+    /// The capabilities that this client and the agent of the newest connection have in common.
     pub(crate) fn capabilities(&self) -> Capabilities {
         self.shared
             .capabilities
@@ -160,18 +160,14 @@ impl Client {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let stream = self.shared.streams.open();
         let shared = self.shared.clone();
-        let mut offers = Offers {
-            stream: stream.clone(),
-            header: Header::of(header).unwrap(),
-            carrier: self.shared.carrier.subscribe(),
-            used: 0,
-        };
+        let header = Header::of(header).unwrap();
+        let mut offers = Offers::new(stream.clone(), header, self.shared.carrier.subscribe());
         self.tasks.spawn(async move {
             let ended = shared
                 .streams
                 .proxy(&stream, &Socket::from(theirs), &mut offers)
                 .await;
-            // A reader sees an end of stream; only here a reset can be distinguished from it.
+            // A reader of the socket cannot distinguish a reset from an end of data. Here it is possible.
             assert_eq!(ended, Ended::Complete);
         });
         ours
@@ -180,7 +176,7 @@ impl Client {
     /// Panics if any stream has been reset so far.
     pub(crate) fn check(&mut self) {
         while let Some(ended) = self.tasks.try_join_next() {
-            ended.expect("no stream is reset");
+            ended.expect("a stream was reset");
         }
     }
 }
@@ -199,7 +195,10 @@ impl Shared {
             };
             let outage = u64::try_from(since.elapsed().as_millis()).unwrap();
             self.longest_outage.fetch_max(outage, Ordering::Relaxed);
-            self.carrier.send_replace(Some((generation, connection.clone())));
+            self.carrier.send_replace(Some(Carrier {
+                generation,
+                connection: connection.clone(),
+            }));
             let heard = async {
                 while let Ok(control) = control::receive_frame(&mut receive).await {
                     if let Control::Update { value, .. } = &control {
@@ -249,65 +248,14 @@ impl Shared {
         else {
             panic!("not attached");
         };
-        assert_eq!(*epoch.get_or_insert(now), now, "the session is the same one");
+        assert_eq!(
+            *epoch.get_or_insert(now),
+            now,
+            "the agent has started a new session"
+        );
         *self.capabilities.lock().unwrap() = capabilities;
         let table = control::read_table(&mut receive).await.ok()?;
         assert!(self.streams.resume(generation, table));
         Some((connection, send, receive))
-    }
-}
-
-struct Offers {
-    stream: Arc<Stream>,
-    header: Header,
-    carrier: watch::Receiver<Option<(u64, Connection)>>,
-    used: u64,
-}
-
-impl Offers {
-    async fn offer(&self, generation: u64, connection: &Connection) -> Option<Leg> {
-        let (send, receive) = connection.open_bi().await.ok()?;
-        let (mut send, receive) = (Sender::new(send), Receiver::new(receive));
-        let (open, at) = {
-            let mut core = self.stream.core();
-            if !core.offer(generation) {
-                return None;
-            }
-            let at = core.recv_state().received();
-            let header = (!core.is_confirmed()).then(|| self.header.clone());
-            let open = Open {
-                stream: core.id(),
-                from: core.send_buffer().sent(),
-                received: at,
-                header,
-            };
-            (open, at)
-        };
-        let frame = codec::encode(&open, limits::HEADER_FRAME).unwrap();
-        send.stream().write_chunk(frame.into()).await.ok()?;
-        Some(Leg {
-            generation,
-            send,
-            receive,
-            at,
-        })
-    }
-}
-
-impl LegSource for Offers {
-    async fn next(&mut self) -> Leg {
-        loop {
-            let used = self.used;
-            let newer = |carrier: &Option<(u64, Connection)>| carrier.as_ref().is_some_and(|c| c.0 > used);
-            let newest = self.carrier.wait_for(newer).await.map(|carrier| carrier.clone());
-            let Ok(Some((generation, connection))) = newest else {
-                return std::future::pending().await;
-            };
-            let leg = self.offer(generation, &connection).await;
-            self.used = generation;
-            if let Some(leg) = leg {
-                return leg;
-            }
-        }
     }
 }

@@ -1,4 +1,4 @@
-//! A host with builds of the agent, and what a client does there over SSH.
+//! A host with several builds of the agent, and the steps that a client runs there over SSH.
 
 use std::{
     fs,
@@ -27,7 +27,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::{LOOK, PATIENCE};
+use crate::{PATIENCE, POLL};
 
 pub(crate) struct Host {
     base: tempfile::TempDir,
@@ -45,12 +45,12 @@ impl Host {
         self.base.path().join("docker.sock")
     }
 
-    /// Another build of the agent: the same program with another byte at its end.
+    /// A build of the agent from this version's program, with a different byte at its end.
     pub(crate) fn build(&self, name: &str) -> PathBuf {
         self.build_of(Path::new(env!("CARGO_BIN_EXE_jq-agent")), name)
     }
 
-    /// A build of the agent: this program.
+    /// A build of the agent from the given program.
     pub(crate) fn build_of(&self, program: &Path, name: &str) -> PathBuf {
         let path = self.base.path().join(format!("agent-{name}"));
         let mut program = fs::read(program).unwrap();
@@ -120,7 +120,7 @@ impl Host {
         self.upgrade_from(build, successor, BUILD).await
     }
 
-    /// Asks the agent that answers in the folder of `build` to make way for `successor`, which has this version.
+    /// Asks the agent that answers in the folder of `build` to make way for `successor`, which has the version `version`.
     pub(crate) async fn upgrade_from(&self, build: &Path, successor: &Path, version: &str) -> BootstrapReply {
         let control = self.run_dir(build).join("control");
         let mut process = UnixStream::connect(control).await.unwrap();
@@ -156,7 +156,7 @@ impl Host {
     /// The only agent process of this host.
     pub(crate) fn agent(&self) -> Agent {
         let agents = self.agents();
-        assert_eq!(agents.len(), 1, "one agent");
+        assert_eq!(agents.len(), 1, "there must be exactly one agent");
         agents[0]
     }
 
@@ -180,7 +180,7 @@ impl Drop for Host {
         }
         let logs = self.logs();
         if std::thread::panicking() {
-            #[expect(clippy::print_stderr, reason = "a test's own words")]
+            #[expect(clippy::print_stderr, reason = "the output of a failed test")]
             {
                 eprintln!("{logs}");
             }
@@ -211,10 +211,14 @@ impl Agent {
     pub(crate) async fn has_at_most(self, count: usize) {
         let few = async {
             while self.descriptors() > count {
-                sleep(LOOK).await;
+                sleep(POLL).await;
             }
         };
         let waited = timeout(PATIENCE, few).await;
-        assert!(waited.is_ok(), "{} descriptors, not {count}", self.descriptors());
+        assert!(
+            waited.is_ok(),
+            "{} descriptors are open, not {count}",
+            self.descriptors()
+        );
     }
 }

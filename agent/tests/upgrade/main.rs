@@ -1,4 +1,4 @@
-//! Upgrades of a running agent, with real processes: what its clients are promised.
+//! Upgrades of a running agent, with real processes: the guarantees for its clients.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests, in a test binary")]
 
@@ -28,7 +28,7 @@ use tokio::{
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Interval between checks of a condition.
-const LOOK: Duration = Duration::from_millis(10);
+const POLL: Duration = Duration::from_millis(10);
 
 /// Longest time that a stream may stall.
 const PAUSE: Duration = Duration::from_secs(2);
@@ -50,7 +50,7 @@ impl Echo {
                 let (mut tcp, _) = listener.accept().await.unwrap();
                 connections.spawn(async move {
                     let (mut from, mut to) = tcp.split();
-                    // A reset is noticed at the other end.
+                    // Errors are detected at the other end.
                     if copy(&mut from, &mut to).await.is_ok() {
                         let _ = to.shutdown().await;
                     }
@@ -95,7 +95,7 @@ async fn read_pattern(
         longest = longest.max(last.elapsed());
         last = Instant::now();
         if count == 0 {
-            assert_eq!(got, length, "all of it came");
+            assert_eq!(got, length, "the transfer is incomplete");
             return longest;
         }
         assert!(buffer[..count] == pattern(got, count), "wrong bytes after {got}");
@@ -133,7 +133,10 @@ async fn streams_continue_across_an_upgrade_during_a_transfer() {
         descriptors.send_replace(agent.descriptors());
         let newcomer = Client::new();
         let after = host.bootstrap(&new, newcomer.fingerprint()).await;
-        assert!(*come.borrow() < LENGTH, "in the middle");
+        assert!(
+            *come.borrow() < LENGTH,
+            "the transfer has ended before the upgrade"
+        );
         after
     };
     let (after, (), longest) = timeout(PATIENCE, async {
@@ -144,22 +147,22 @@ async fn streams_continue_across_an_upgrade_during_a_transfer() {
         )
     })
     .await
-    .expect("the transfer ends");
+    .expect("the transfer does not end");
 
-    assert!(longest < PAUSE, "it stood still for {longest:?}");
+    assert!(longest < PAUSE, "the stream stalled for {longest:?}");
     assert_eq!((after.agent, after.port), (before.agent, before.port));
-    assert_eq!(host.agent(), agent, "the same process");
+    assert_eq!(host.agent(), agent, "the process has changed");
     assert!(agent.runs(&new));
-    assert_eq!(client.generation(), 2, "one pause");
+    assert_eq!(client.generation(), 2, "there must be exactly one reconnect");
     assert_echoes(&mut idle, b"after").await;
     client.check();
-    // The agent has one more lock and control socket, and the transfer's own socket is gone.
+    // The agent has one more lock and control socket, and the transfer's own socket is closed.
     agent.has_at_most(*descriptors.borrow() + 2 - 1).await;
 
     let again = host.bootstrap(&old, client.fingerprint()).await;
     assert_eq!(
         again.agent, before.agent,
-        "bootstraps of the old build find the new one"
+        "a bootstrap of the old build does not find the new one"
     );
     assert_eq!(host.agent(), agent);
 }
@@ -215,7 +218,7 @@ async fn thousands_of_idle_streams_are_handed_over() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_workload_is_reachable_again_after_an_upgrade_and_who_subscribed_to_it_hears_so() {
+async fn a_workload_is_reachable_after_an_upgrade_and_its_subscribers_get_an_update() {
     let (host, echo) = (Host::new(), Echo::start().await);
     let (old, new) = (host.build("old"), host.build("new"));
     let mut client = Client::new();
@@ -224,22 +227,22 @@ async fn a_workload_is_reachable_again_after_an_upgrade_and_who_subscribed_to_it
     let port = echo.port;
     client.start(process()).await;
     client.subscribe();
-    client.hears_that_it_runs(1).await;
+    client.waits_until_running(1).await;
     let mut before = client.forward(Target::workload(port));
     assert_echoes(&mut before, b"before").await;
     host.bootstrap(&new, client.fingerprint()).await;
     let mut after = client.forward(Target::workload(port));
     assert_echoes(&mut after, b"after").await;
     assert_echoes(&mut before, b"still there").await;
-    client.hears_that_it_runs(2).await;
+    client.waits_until_running(2).await;
     client.check();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn while_a_workload_is_being_started_another_build_runs_beside_the_old_one() {
+async fn while_a_workload_is_starting_the_new_build_runs_beside_the_old_one() {
     let host = Host::new();
     let (old, new) = (host.build("old"), host.build("new"));
-    // Accepts requests and answers none.
+    // Accepts requests but never responds.
     let docker = UnixListener::bind(host.docker()).unwrap();
     let mut client = Client::new();
     let before = host.bootstrap(&old, client.fingerprint()).await;
@@ -252,11 +255,11 @@ async fn while_a_workload_is_being_started_another_build_runs_beside_the_old_one
     let _events = client.request(spec);
     let _asked = timeout(PATIENCE, docker.accept())
         .await
-        .expect("the start begins");
+        .expect("the workload does not start");
     let beside = host.bootstrap(&new, client.fingerprint()).await;
     assert_ne!(beside.agent, before.agent);
     assert_eq!(host.agents().len(), 2);
-    assert_eq!(client.generation(), 1, "nothing paused");
+    assert_eq!(client.generation(), 1, "the connection was interrupted");
 }
 
 /// A request for the host's own network: no container and no Jupyter.
@@ -278,7 +281,7 @@ fn process() -> WorkloadSpec {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_successor_that_cannot_be_executed_is_refused_and_nothing_pauses() {
+async fn a_successor_that_cannot_be_executed_is_refused_without_an_interruption() {
     let (host, echo) = (Host::new(), Echo::start().await);
     let old = host.build("old");
     let mut client = Client::new();
@@ -287,7 +290,7 @@ async fn a_successor_that_cannot_be_executed_is_refused_and_nothing_pauses() {
     let mut stream = client.connect(echo.port);
     assert_echoes(&mut stream, b"before").await;
     let broken = host.broken_build();
-    // The check of its version makes it non-executable.
+    // The program makes itself non-executable when the agent checks its version.
     std::fs::set_permissions(&broken, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     let refused = host.upgrade(&old, &broken).await.unwrap_err();
     assert!(refused.why.contains("not a program"), "{}", refused.why);
@@ -323,9 +326,9 @@ async fn when_the_successor_cannot_start_all_streams_continue_with_the_old_agent
         )
     })
     .await
-    .expect("the transfer ends");
+    .expect("the transfer does not end");
     assert!(refused.is_err());
-    assert!(longest < PAUSE, "it stood still for {longest:?}");
+    assert!(longest < PAUSE, "the stream stalled for {longest:?}");
     assert_echoes(&mut idle, b"after").await;
     client.check();
     assert!(agent.runs(&old));

@@ -1,11 +1,11 @@
-//! An agent of a version before this one, which knows a message and a capability less.
+//! An agent of the previous version, which lacks one message and one capability.
 
 use jq_common::protocol::capabilities::Capabilities;
 
 use crate::{Echo, assert_echoes, client::Client, host::Host, older_peer};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_older_agent_makes_way_for_a_newer_one_in_place_and_an_open_stream_goes_on() {
+async fn an_older_agent_is_upgraded_in_place_and_an_open_stream_continues() {
     let (host, echo) = (Host::new(), Echo::start().await);
     let older = host.build_of(&older_peer::older("jq-agent"), "older");
     let newer = host.build("newer");
@@ -21,16 +21,19 @@ async fn an_older_agent_makes_way_for_a_newer_one_in_place_and_an_open_stream_go
     client.reattached_after(1).await;
     assert_echoes(&mut stream, b"to the newer one").await;
     assert_eq!((after.agent, after.port), (before.agent, before.port));
-    assert_eq!(host.agent(), agent, "the same process");
+    assert_eq!(host.agent(), agent, "the process has changed");
     assert!(agent.runs(&newer));
-    assert!(client.capabilities().has(Capabilities::SUBSCRIBE), "agreed anew");
+    assert!(
+        client.capabilities().has(Capabilities::SUBSCRIBE),
+        "the capabilities were not negotiated again"
+    );
     let mut fresh = client.connect(echo.port);
     assert_echoes(&mut fresh, b"a new stream").await;
     client.check();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_newer_agent_does_not_make_way_for_an_older_one_and_both_go_on_side_by_side() {
+async fn a_newer_agent_does_not_make_way_for_an_older_one_and_both_keep_running() {
     let (host, echo) = (Host::new(), Echo::start().await);
     let older = host.build_of(&older_peer::older("jq-agent"), "older");
     let newer = host.build("newer");
@@ -48,7 +51,7 @@ async fn a_newer_agent_does_not_make_way_for_an_older_one_and_both_go_on_side_by
     let mut beside = other.connect(echo.port);
     assert_echoes(&mut beside, b"beside").await;
     assert_echoes(&mut stream, b"after").await;
-    assert_eq!(client.generation(), 1, "nothing paused");
+    assert_eq!(client.generation(), 1, "the connection was interrupted");
     client.check();
     other.check();
 

@@ -1,18 +1,42 @@
 //! `connect`: runs a session in the foreground until the user ends it.
 
-use std::sync::Arc;
+use std::{pin::pin, sync::Arc};
 
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    browser, error::Failure, output::Printer, session::run::RunningSession, settings::ConnectSettings,
+    browser,
+    error::{Failure, Kind},
+    output::Printer,
+    session::run::RunningSession,
+    settings::ConnectSettings,
+    signals::EndSignals,
 };
 
-/// Connects and runs the session until `stop` is cancelled; then disconnects. Dropping the future disconnects at once.
+/// Runs the session until it fails or the user ends it: the first signal disconnects cleanly, the second one exits at once.
 ///
 /// # Errors
-/// What failed, on which host, and what to do; [`Failure::interrupted`] when it is stopped before the session is open.
-pub async fn run(
+/// What failed, on which host, and what to do; [`Failure::interrupted`] when it ends before the session is open, or at once.
+pub(super) async fn run(settings: &ConnectSettings, printer: &Printer) -> Result<(), Failure> {
+    let mut signals = EndSignals::new()
+        .map_err(|error| Failure::new(Kind::Local, "cannot handle signals").because(error))?;
+    let stop = CancellationToken::new();
+    let mut session = pin!(run_until(settings, printer, &stop));
+    tokio::select! {
+        ended = &mut session => return ended,
+        () = signals.next() => printer.clear_status(),
+    }
+    stop.cancel();
+    tokio::select! {
+        ended = &mut session => ended?,
+        () = signals.next() => return Err(Failure::interrupted()),
+    }
+    printer.closed(&settings.host());
+    Ok(())
+}
+
+/// Connects and runs the session until `stop` is cancelled; then disconnects. Dropping the future disconnects at once.
+async fn run_until(
     settings: &ConnectSettings,
     printer: &Printer,
     stop: &CancellationToken,

@@ -17,18 +17,18 @@ use crate::{
 ///
 /// # Errors
 /// When the given session does not run or does not answer.
-pub async fn run(args: &StatusArgs, environment: &Environment, printer: &Printer) -> Result<(), Failure> {
+pub(super) async fn run(
+    args: &StatusArgs,
+    environment: &Environment,
+    printer: &Printer,
+) -> Result<(), Failure> {
     let folder = local_api::folder(&environment.folders.runtime);
     let found = running(&folder).await;
     let Some(name) = &args.name else {
         printer.sessions(&found);
         return Ok(());
     };
-    let named = found.into_iter().find(|one| {
-        let target = one.answer.as_ref().map(|snapshot| snapshot.target.as_str());
-        one.session == *name || target.is_ok_and(|target| target == name)
-    });
-    match named.map(|one| one.answer) {
+    match named(found, name).map(|one| one.answer) {
         Some(Ok(snapshot)) => {
             printer.session(&snapshot);
             Ok(())
@@ -42,6 +42,14 @@ pub async fn run(args: &StatusArgs, environment: &Environment, printer: &Printer
             )),
         ),
     }
+}
+
+/// The session called `name`; if none is, the first one whose target is `name`.
+fn named(mut found: Vec<Found>, name: &str) -> Option<Found> {
+    let has_target = |one: &Found| one.answer.as_ref().is_ok_and(|snapshot| snapshot.target == name);
+    let called = found.iter().position(|one| one.session == name);
+    let index = called.or_else(|| found.iter().position(has_target))?;
+    Some(found.swap_remove(index))
 }
 
 /// The sessions that have a running process.

@@ -14,6 +14,7 @@ use std::{
 use jq_common::{
     bootstrap::{AdmitReply, AdmitRequest, MOST_ADDRESSES},
     identity::Fingerprint,
+    private_files,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -30,7 +31,6 @@ use crate::{
     error::{Failure, Kind},
     reporter::{Reporter, Silent},
     ssh::{Connection, Destination, Local, RemoteHost, SshOptions},
-    state::make_private,
 };
 
 /// Whether ssh may interact with the user.
@@ -182,7 +182,7 @@ impl Bootstrapper {
         let destination = Destination::target(target).map_err(|error| {
             Failure::new(Kind::Usage, format!("`{target}` is not an ssh destination")).because(error)
         })?;
-        make_private(&self.runtime_dir).map_err(|error| {
+        private_files::create_folder(&self.runtime_dir).map_err(|error| {
             Failure::new(
                 Kind::Local,
                 format!("cannot create {}", self.runtime_dir.display()),

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     error::{Failure, Kind},
     reporter::Reporter,
-    session::core::Session,
+    resumable_session::Session,
     state::Folders,
 };
 

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use quinn::Connection;
 use tokio::time::{Instant, sleep_until};
 
-use crate::{session::core::Session, ticker};
+use crate::{resumable_session::Session, ticker};
 
 /// Interval of checks while the connection is not idle.
 const CLOSE_LOOK: Duration = Duration::from_millis(250);

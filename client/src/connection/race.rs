@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     agent::Pipe,
-    session::core::{AttachError, Attached, Session},
+    resumable_session::{AttachError, Attached, Session},
 };
 
 /// Head start of a better kind of path over the next one. A path through relays takes one more round trip anyway.

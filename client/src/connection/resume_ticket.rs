@@ -9,12 +9,12 @@ use std::{
     sync::Mutex,
 };
 
-use jq_common::{identity::Identity, protocol::hex};
+use jq_common::{identity::Identity, private_files, protocol::hex};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 use super::race::KnownAgent;
-use crate::state::{Folders, make_private, write_private};
+use crate::state::Folders;
 
 /// The resume ticket of one session, in a file.
 pub(crate) struct TicketStore {
@@ -82,7 +82,7 @@ impl TicketStore {
         };
         match serde_json::to_vec(&ticket)
             .map_err(io::Error::from)
-            .and_then(|ticket| write_private(&self.path, &ticket))
+            .and_then(|ticket| private_files::replace(&self.path, &ticket))
         {
             Ok(()) => *saved = Some(known.clone()),
             Err(error) => tracing::info!(%error, "the resume ticket is not saved"),
@@ -92,7 +92,7 @@ impl TicketStore {
 
 /// Takes the lock of a session. None if another process holds it.
 fn take(folder: &Path, name: &str) -> io::Result<Option<File>> {
-    make_private(folder)?;
+    private_files::create_folder(folder)?;
     let file = File::options()
         .append(true)
         .create(true)

@@ -17,7 +17,6 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::core::Session;
 use crate::{
     error::Failure,
     forward::{
@@ -25,6 +24,7 @@ use crate::{
         spec::{Forward, Shown},
     },
     reporter::Reporter,
+    resumable_session::Session,
     status::Port,
 };
 

@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use jq_common::peer_cred::accept_own;
+use jq_common::{peer_cred::accept_own, private_files::create_folder, protocol::profile};
 use rustix::{fs::FlockOperation, process::geteuid};
 use serde::{Deserialize, Serialize};
 use tokio::{
@@ -28,9 +28,8 @@ use tokio::{
     time::timeout,
 };
 
-use super::name;
 use crate::{
-    state::{SOCKET_PATH_LIMIT, make_private},
+    state::SOCKET_PATH_LIMIT,
     status::{AskError, Snapshot},
 };
 
@@ -63,7 +62,7 @@ enum Answer {
 /// Folder of the sockets: `runtime_dir`, or a private one in /tmp if socket paths in `runtime_dir` could be too long.
 #[must_use]
 pub(crate) fn folder(runtime_dir: &Path) -> PathBuf {
-    if runtime_dir.as_os_str().len() + 1 + name::LONGEST + SUFFIX.len() <= SOCKET_PATH_LIMIT {
+    if runtime_dir.as_os_str().len() + 1 + profile::LONGEST + SUFFIX.len() <= SOCKET_PATH_LIMIT {
         runtime_dir.to_owned()
     } else {
         PathBuf::from(format!("/tmp/jq-sockets-{}", geteuid().as_raw()))
@@ -127,7 +126,7 @@ impl LocalApi {
     /// # Errors
     /// When the folder or the socket cannot be created.
     pub(crate) fn bind(folder: &Path, session: &str) -> io::Result<Option<Self>> {
-        make_private(folder)?;
+        create_folder(folder)?;
         let path = socket(folder, session);
         // Two processes that find the same dead socket must not remove each other's new one.
         let alone = File::open(folder)?;

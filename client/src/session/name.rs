@@ -1,16 +1,6 @@
 //! Names of sessions.
 
-/// Longest name in bytes. It becomes part of a container's name and of a socket's path.
-pub(crate) const LONGEST: usize = 48;
-
-/// Whether `text` is a name: ASCII letters, digits, `_`, `.` and `-`, the first a letter or digit.
-pub(crate) fn is_name(text: &str) -> bool {
-    (1..=LONGEST).contains(&text.len())
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
-        && text.as_bytes()[0].is_ascii_alphanumeric()
-}
+use jq_common::protocol::profile::LONGEST;
 
 /// The name that a session gets from its target: the host, with `-` in place of characters that a name may not have.
 pub(crate) fn default_name(target: &str) -> String {
@@ -38,6 +28,8 @@ pub(crate) fn default_name(target: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use jq_common::protocol::profile::is_name;
+
     use super::*;
 
     #[test]

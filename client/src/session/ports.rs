@@ -175,9 +175,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        reporter::Silent,
-        session::{core::Session, forwards::ForwardActor},
-        state::Folders,
+        reporter::Silent, resumable_session::Session, session::forwards::ForwardActor, state::Folders,
     };
 
     fn jupyter(token: &str, path: &str) -> JupyterInfo {

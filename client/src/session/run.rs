@@ -17,7 +17,6 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    core::{Events, Session},
     forwards::{ForwardActor, Forwards},
     local_api::{self, LocalApi},
     ports::{self, PortPlan},
@@ -32,6 +31,7 @@ use crate::{
     },
     error::{Failure, Kind},
     reporter::Reporter,
+    resumable_session::{Events, Session},
     state::{Folders, PortsFile},
     status::{Opened, Port, Snapshot, Status},
 };

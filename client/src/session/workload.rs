@@ -5,10 +5,10 @@ use std::sync::Arc;
 use jq_common::protocol::workload::{Event, Ready, Request, WorkloadSpec};
 use tokio::sync::Notify;
 
-use super::core::{Events, RequestError, Session};
 use crate::{
     error::{Failure, Kind},
     reporter::{self, Reporter},
+    resumable_session::{Events, RequestError, Session},
 };
 
 /// The workload of a session.

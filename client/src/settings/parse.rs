@@ -5,15 +5,12 @@ use std::{fmt, path::Path, time::Duration};
 use jq_common::{
     codec,
     protocol::{
-        limits,
+        limits, profile,
         workload::{GpuAsk, MOST_LISTED, UserSpec, Volume, WorkloadSpec},
     },
 };
 
-use crate::{
-    error::{Failure, Kind},
-    session::name::{LONGEST, is_name},
-};
+use crate::error::{Failure, Kind};
 
 /// Bytes of a request besides the workload.
 const BESIDES: usize = 64;
@@ -49,12 +46,10 @@ pub(super) fn checked_length(workload: &WorkloadSpec) -> Result<(), Failure> {
 }
 
 pub(super) fn checked_name(name: String) -> Result<String, Failure> {
-    if is_name(&name) {
+    if profile::is_name(&name) {
         return Ok(name);
     }
-    let why = format!(
-        "a name consists of at most {LONGEST} letters, digits, `_`, `.` and `-`, and begins with a letter or digit"
-    );
+    let why = format!("a name has {}", profile::RULE);
     Err(usage(format!("--name {name}"), why))
 }
 
@@ -78,8 +73,9 @@ pub(super) fn parse_volume(
         return Err(wrong("the folder in the container must begin with `/`"));
     }
     let source = if source == "~" { "~/" } else { source };
-    let known =
-        source.starts_with('/') || source.starts_with("~/") || (is_name(source) && !source.contains('/'));
+    let known = source.starts_with('/')
+        || source.starts_with("~/")
+        || (profile::is_name(source) && !source.contains('/'));
     if !known {
         return Err(wrong(
             "the folder on the host must begin with `/` or `~/`, or be the name of a volume",

@@ -254,7 +254,7 @@ mod tests {
         if setsid.status.success() {
             assert_eq!(words[1], words[0], "a session of its own");
         } else {
-            crate::testing::not_run("there is no setsid");
+            crate::not_run::not_run("there is no setsid");
         }
         drop(child.stdin.take());
         let status = child.wait().unwrap();

@@ -1,4 +1,4 @@
-//! A scripted agent, frame by frame, and the client's session with it.
+//! An agent that is scripted frame by frame, and the client's session with it.
 
 use std::{
     net::{Ipv4Addr, SocketAddr, UdpSocket},
@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use jq_client::session::{AttachError, Attached, Detached, Session};
+use jq_client::resumable_session::{AttachError, Attached, Detached, Session};
 use jq_common::{
     codec,
     identity::{AllowedClients, Identity},
@@ -26,13 +26,13 @@ use tokio::{
     time::timeout,
 };
 
-/// Timeout of everything that must succeed.
+/// Time limit for everything that must succeed.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Deadline of an attach.
 pub(crate) const ATTACH: Duration = Duration::from_secs(2);
 
-/// Both ends of a connection that is not attached yet, and a session to attach.
+/// Both ends of a connection that is not attached yet, and a session that can be attached to it.
 pub(crate) struct Pair {
     pub(crate) session: Arc<Session>,
     address: SocketAddr,
@@ -74,17 +74,21 @@ impl Pair {
     }
 
     /// Attaches the session to a new connection whose agent sends `table`.
-    pub(crate) async fn carry(&self, epoch: u8, table: Vec<Entry>) -> Result<(Talk, Host), AttachError> {
+    pub(crate) async fn carry(
+        &self,
+        epoch: u8,
+        table: Vec<Entry>,
+    ) -> Result<(ControlTask, Host), AttachError> {
         self.carry_as(Capabilities::OURS, epoch, table).await
     }
 
-    /// As [`carry`](Self::carry), with an agent that can do so much.
+    /// As [`carry`](Self::carry), with an agent that has these capabilities.
     pub(crate) async fn carry_as(
         &self,
         capabilities: Capabilities,
         epoch: u8,
         table: Vec<Entry>,
-    ) -> Result<(Talk, Host), AttachError> {
+    ) -> Result<(ControlTask, Host), AttachError> {
         let (client, agent) = self.connect().await;
         let host = async {
             let mut host = Host::begin(agent).await;
@@ -92,24 +96,24 @@ impl Pair {
             host
         };
         let (attached, host) = tokio::join!(self.session.attach(client, ATTACH), host);
-        Ok((Talk::begin(&self.session, attached?), host))
+        Ok((ControlTask::begin(&self.session, attached?), host))
     }
 }
 
-/// The control stream of the client, in a task.
-pub(crate) struct Talk(JoinSet<Detached>);
+/// The client's control stream, which runs in a task.
+pub(crate) struct ControlTask(JoinSet<Detached>);
 
-impl Talk {
+impl ControlTask {
     fn begin(session: &Arc<Session>, attached: Attached) -> Self {
         let connection = attached.connection.clone();
-        let (_, mut control) = session.install(attached).expect("it is newer");
+        let (_, mut control) = session.install(attached).expect("the attachment is not newer");
         let session = session.clone();
         let mut talking = JoinSet::new();
         talking.spawn(async move { session.talk(&connection, &mut control).await });
         Self(talking)
     }
 
-    /// How it ended.
+    /// How the control stream ended.
     pub(crate) async fn ended(&mut self) -> Option<Detached> {
         let ended = timeout(PATIENCE, self.0.join_next()).await.ok()?;
         Some(ended.unwrap().unwrap())
@@ -124,7 +128,7 @@ pub(crate) struct Host {
 }
 
 impl Host {
-    /// Receives the attach.
+    /// Receives the ATTACH.
     pub(crate) async fn begin(connection: Connection) -> Self {
         let (send, mut receive) = connection.accept_bi().await.unwrap();
         let _: Attach = codec::read(&mut receive, limits::CONTROL_FRAME).await.unwrap();
@@ -141,7 +145,7 @@ impl Host {
             .ok()
     }
 
-    /// Answers it.
+    /// Accepts the attach.
     async fn attached(&mut self, capabilities: Capabilities, epoch: u8, table: Vec<Entry>) {
         let reply = AttachReply::Attached {
             boot: [1; 16],
@@ -166,7 +170,7 @@ impl Host {
         Some((open, send, receive))
     }
 
-    /// Echoes the next stream of the client to its end.
+    /// Echoes the client's next stream up to its end.
     pub(crate) async fn echo(&self) {
         let (_, mut send, mut receive) = self.opened().await.expect("a stream");
         while let Ok(Some(chunk)) = receive.read_chunk(usize::MAX, true).await {
@@ -201,7 +205,7 @@ impl Program {
         }
     }
 
-    /// How its stream ended; none if it has not ended in time.
+    /// How the program's stream ended; none if it has not ended in time.
     pub(crate) async fn ended(&mut self) -> Option<Result<(), ResetCode>> {
         let ended = timeout(PATIENCE, self.carried.join_next()).await.ok()?;
         Some(ended.unwrap().expect("no panic"))

@@ -1,11 +1,11 @@
-//! What a hostile agent can do, and its effect on the client.
+//! Attacks by a hostile agent, and their effect on the client.
 
 use std::{
     io::ErrorKind,
     time::{Duration, Instant},
 };
 
-use jq_client::session::{AttachError, Detached};
+use jq_client::resumable_session::{AttachError, Detached};
 use jq_common::{
     codec,
     protocol::{
@@ -21,34 +21,12 @@ use tokio::{
     time::timeout,
 };
 
-use crate::host::{ATTACH, Host, PATIENCE, Pair, Program, memory};
-
-/// Reproducible random numbers (SplitMix64).
-struct Random(u64);
+use crate::{
+    host::{ATTACH, Host, PATIENCE, Pair, Program, memory},
+    random::Random,
+};
 
 impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, limit: u64) -> u64 {
-        self.next() % limit
-    }
-
-    /// Mostly a small number, sometimes any.
-    fn number(&mut self) -> u64 {
-        match self.below(8) {
-            0 => self.next(),
-            1 => u64::MAX,
-            2 => self.below(1 << 20),
-            _ => self.below(20),
-        }
-    }
-
     fn entry(&mut self) -> Entry {
         Entry {
             stream: self.below(12),
@@ -86,7 +64,7 @@ impl Random {
     }
 }
 
-/// Sends data over a new stream, and expects it back to the end.
+/// Sends data on a new stream, and expects all of it back.
 pub(crate) async fn works(pair: &Pair, host: &mut Host) {
     let exchange = async {
         let mut program = Program::connect(&pair.session).await;
@@ -120,7 +98,7 @@ async fn an_attach_without_an_answer_times_out() {
             let entry = Random(1).entry();
             loop {
                 let entries = match way {
-                    // The same frame repeatedly, none, or far too many, without an end.
+                    // The same frame repeatedly, no frame, or an endless number of frames.
                     1 => vec![entry; 1000],
                     2 => Vec::new(),
                     3 => (0..1000)
@@ -144,12 +122,12 @@ async fn an_attach_without_an_answer_times_out() {
             host.connection.closed().await;
         });
         let (began, before) = (Instant::now(), memory());
-        // In a task of its own, because a busy loop could not be cancelled here.
+        // In a separate task, because a busy loop could not be cancelled here.
         let (session, mut attaching) = (pair.session.clone(), JoinSet::new());
         attaching.spawn(async move { session.attach(client, ATTACH).await });
         let attached = timeout(2 * ATTACH, attaching.join_next()).await;
         let attached = attached
-            .unwrap_or_else(|_| panic!("{way}: no end"))
+            .unwrap_or_else(|_| panic!("{way}: the attach does not end"))
             .unwrap()
             .unwrap();
         assert!(matches!(attached, Err(AttachError::Frame(_))), "{way}");
@@ -225,7 +203,7 @@ async fn an_agent_can_open_no_stream_to_the_client() {
         }
     };
     tokio::select! {
-        () = opened => panic!("the client takes streams"),
+        () = opened => panic!("the client accepts streams"),
         () = works(&pair, &mut host) => {}
     }
     assert!(connection.send_datagram(b"x".as_slice().into()).is_err());
@@ -248,7 +226,7 @@ async fn a_control_stream_that_breaks_ends_its_connection() {
             _ => host.send.write_all(&[0xff; 4]).await.unwrap(),
         }
         if way == 3 {
-            // Noticed with the next message to send.
+            // The client notices it when it sends the next message.
             let _ = timeout(Duration::from_secs(1), works(&pair, &mut host)).await;
         }
         let ended = talk.ended().await;
@@ -259,7 +237,7 @@ async fn a_control_stream_that_breaks_ends_its_connection() {
 }
 
 /// Sends random frames on the control stream and on the streams that the client opens.
-async fn rave(mut host: Host, mut random: Random) {
+async fn send_random_frames(mut host: Host, mut random: Random) {
     let mut held = Vec::new();
     for _ in 0..150 {
         if random.below(3) > 0 {
@@ -315,10 +293,10 @@ async fn random_frames_affect_at_most_the_streams_that_they_name() {
                     program.ended().await
                 });
             }
-            rave(host, Random(random.next())).await;
+            send_random_frames(host, Random(random.next())).await;
             assert!(
                 talk.ended().await.is_some(),
-                "seed {seed}: it continues without a connection"
+                "seed {seed}: the session continues without a connection"
             );
         }
         let (talk, mut host) = pair.carry(2, Vec::new()).await.unwrap();
@@ -330,16 +308,18 @@ async fn random_frames_affect_at_most_the_streams_that_they_name() {
         }
         works(&pair, &mut host).await;
         drop(talk);
-        timeout(PATIENCE, pair.session.end()).await.expect("it ends");
+        timeout(PATIENCE, pair.session.end())
+            .await
+            .expect("the session does not end");
         let ended = timeout(PATIENCE, programs.join_all()).await;
-        ended.expect("nothing outlives the session");
+        ended.expect("a task outlives the session");
     }
     let grown = memory().saturating_sub(before);
-    assert!(grown < 60_000_000, "it grew by {} MB", grown / 1_000_000);
+    assert!(grown < 60_000_000, "memory grew by {} MB", grown / 1_000_000);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn endless_data_for_a_program_that_stopped_reading_stays_at_the_agent() {
+async fn endless_data_for_a_program_that_does_not_read_stays_at_the_agent() {
     let pair = Pair::new();
     let (_talk, mut host) = pair.carry(1, Vec::new()).await.unwrap();
     let before = memory();
@@ -357,8 +337,8 @@ async fn endless_data_for_a_program_that_stopped_reading_stays_at_the_agent() {
         works(&pair, &mut host).await;
     }
     let grown = memory().saturating_sub(before);
-    // Two windows, and the send buffers of the agent, which runs in this process too.
-    assert!(grown < 110_000_000, "it grew by {} MB", grown / 1_000_000);
+    // Two windows, and the send buffers of the agent, which also runs in this process.
+    assert!(grown < 110_000_000, "memory grew by {} MB", grown / 1_000_000);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -377,7 +357,7 @@ async fn tables_of_unknown_streams_do_not_accumulate() {
     };
     let attach = async |round: u64| {
         let (mut talk, host) = pair.carry(1, table(round)).await.unwrap();
-        // It reads nothing.
+        // The agent reads nothing.
         host.connection.close(VarInt::from_u32(0), b"");
         assert!(talk.ended().await.is_some());
     };
@@ -391,5 +371,5 @@ async fn tables_of_unknown_streams_do_not_accumulate() {
     let grown = memory().saturating_sub(before);
     // The allocator keeps up to 14 MB of freed memory. An id and a reason for each stream would exceed this.
     let kept = 16 * STREAMS * ROUNDS;
-    assert!(grown < kept, "it grew by {} MB", grown / 1_000_000);
+    assert!(grown < kept, "memory grew by {} MB", grown / 1_000_000);
 }

@@ -1,6 +1,8 @@
-//! The client's session against a hostile agent: the host belongs to somebody else.
-#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+//! The client's session with a hostile agent: the host may belong to another person.
+#![expect(clippy::unwrap_used, reason = "a failure here fails the test")]
 
 mod host;
 mod hostile;
 mod newer;
+#[path = "../../../common/tests/shared/random.rs"]
+mod random;

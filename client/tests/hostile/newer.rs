@@ -1,6 +1,6 @@
-//! Agents that are newer than the client, or older, and what they tell without end.
+//! Agents that are newer or older than the client, and agents that send endless updates.
 
-use jq_client::session::{Connected, Detached, Session};
+use jq_client::resumable_session::{Connected, Detached, Session};
 use jq_common::{
     codec,
     protocol::{
@@ -79,7 +79,7 @@ async fn an_update_that_is_too_long_ends_its_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_updates_without_end_the_newest_is_kept_and_no_more_memory_than_that() {
+async fn of_endless_updates_only_the_newest_is_kept_in_memory() {
     let pair = Pair::new();
     let (_talk, mut host) = pair.carry(1, Vec::new()).await.unwrap();
     works(&pair, &mut host).await;
@@ -95,14 +95,17 @@ async fn of_updates_without_end_the_newest_is_kept_and_no_more_memory_than_that(
             .as_ref()
             .is_some_and(|status| status.engine == "the newest")
     });
-    timeout(PATIENCE, newest).await.expect("it is seen").unwrap();
+    timeout(PATIENCE, newest)
+        .await
+        .expect("the newest update does not arrive")
+        .unwrap();
     let grown = memory().saturating_sub(before);
-    assert!(grown < 20_000_000, "it grew by {} MB", grown / 1_000_000);
+    assert!(grown < 20_000_000, "memory grew by {} MB", grown / 1_000_000);
     works(&pair, &mut host).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn each_agent_that_knows_subscriptions_is_told_of_one_and_no_other() {
+async fn only_agents_that_support_subscriptions_receive_one() {
     let pair = Pair::new();
     for generation in 0..2 {
         let (_talk, mut host) = pair.carry(1, Vec::new()).await.unwrap();
@@ -122,14 +125,14 @@ async fn each_agent_that_knows_subscriptions_is_told_of_one_and_no_other() {
     assert_eq!(*pair.session.subscriptions().workload().borrow(), None);
 }
 
-/// Connects to `target` by the session, while the agent does what `host` does with the stream.
+/// Connects to `target` through the session, while `host` acts as the agent.
 async fn connected(session: &Session, host: impl AsyncFnOnce()) -> Result<Connected, ResetCode> {
     let both = async { tokio::join!(session.connect(Target::host("h", 1)), host()).0 };
     timeout(PATIENCE, both).await.expect("in time")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_connection_that_is_to_be_confirmed_stands_once_the_agent_says_so_and_loses_no_byte() {
+async fn a_connection_with_confirmation_is_open_once_the_agent_confirms_it_and_loses_no_byte() {
     let pair = Pair::new();
     let (_talk, host) = pair.carry(1, Vec::new()).await.unwrap();
     let opened = codec::encode(&Opened::default(), limits::REPLY_FRAME).unwrap();
@@ -167,7 +170,7 @@ async fn a_connection_that_is_to_be_confirmed_stands_once_the_agent_says_so_and_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_connection_that_is_to_be_confirmed_tells_why_there_is_none() {
+async fn a_connection_with_confirmation_reports_why_it_failed() {
     let pair = Pair::new();
     let (_talk, host) = pair.carry(1, Vec::new()).await.unwrap();
     let refused = connected(&pair.session, async || {

@@ -1,5 +1,5 @@
-//! Client and agent of this version and of one before it, each with each, as real programs on this machine.
-#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+//! All combinations of client and agent of this version and of the previous one, as real programs on this machine.
+#![expect(clippy::unwrap_used, reason = "a failure here fails the test")]
 
 #[path = "../../../common/tests/shared/older_peer.rs"]
 mod older_peer;
@@ -22,13 +22,13 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-/// What anything here may take on a busy machine.
+/// Time limit for anything here on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Between two looks at a condition.
-const LOOK: Duration = Duration::from_millis(50);
+/// Interval between checks of a condition.
+const POLL: Duration = Duration::from_millis(50);
 
-/// A `jq-client connect local`, with a home of its own.
+/// A `jq-client connect local` with its own home.
 struct Session {
     client: PathBuf,
     home: tempfile::TempDir,
@@ -37,7 +37,7 @@ struct Session {
 }
 
 impl Session {
-    /// Connects through an agent of its own, with a forward to `port` of this machine.
+    /// Connects through its own agent, with a forward to `port` of this machine.
     fn start(client: &Path, agent: &Path, port: u16) -> Self {
         let home = tempfile::tempdir().unwrap();
         let agents = home.path().join("agents");
@@ -59,6 +59,7 @@ impl Session {
             .arg(agents)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
+            .stderr(fs::File::create(home.path().join("log")).unwrap())
             .kill_on_drop(true)
             .spawn()
             .unwrap();
@@ -75,7 +76,7 @@ impl Session {
     async fn event(&mut self, kind: &str) -> Value {
         loop {
             let line = self.events.next_line().await.unwrap();
-            let event: Value = serde_json::from_str(&line.expect("it goes on")).unwrap();
+            let event: Value = serde_json::from_str(&line.expect("the client has ended")).unwrap();
             assert_ne!(event["event"], "failure", "{event}");
             if event["event"] == kind {
                 return event;
@@ -83,19 +84,35 @@ impl Session {
         }
     }
 
-    /// What `jq-client status` tells of it.
+    /// The output of `jq-client status` for this session.
     async fn status(&self) -> Value {
         let mut status = command(&self.client, self.home.path());
         let output = status.args(["status", "--json"]).output().await.unwrap();
         serde_json::from_slice(&output.stdout).unwrap()
     }
 
-    /// Ends as by Ctrl-C.
+    /// Ends the client like Ctrl-C.
     async fn end(mut self) {
         let pid = Pid::from_raw(self.process.id().unwrap().cast_signed()).unwrap();
         kill_process(pid, Signal::INT).unwrap();
-        let ended = timeout(PATIENCE, self.process.wait()).await.expect("it ends");
+        let ended = timeout(PATIENCE, self.process.wait())
+            .await
+            .expect("the client does not end");
         assert!(ended.unwrap().success());
+        assert_no_panics(self.home.path());
+    }
+}
+
+/// No log below `folder`, of the client or an agent, tells of a panic.
+fn assert_no_panics(folder: &Path) {
+    for entry in fs::read_dir(folder).unwrap().flatten() {
+        let path = entry.path();
+        if entry.file_type().unwrap().is_dir() {
+            assert_no_panics(&path);
+        } else if entry.file_name() == "log" {
+            let log = fs::read_to_string(&path).unwrap();
+            assert!(!log.contains("panicked at "), "{}: {log}", path.display());
+        }
     }
 }
 
@@ -110,13 +127,13 @@ fn command(client: &Path, home: &Path) -> Command {
     command
 }
 
-/// A port where nobody listens.
+/// A port without a listener.
 fn free_port() -> u16 {
     let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     listener.local_addr().unwrap().port()
 }
 
-/// Sends back what comes, on a port of this machine.
+/// Starts an echo service on a port of this machine.
 async fn echo(serving: &mut JoinSet<()>) -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -133,11 +150,11 @@ async fn echo(serving: &mut JoinSet<()>) -> u16 {
     port
 }
 
-/// How the session's workload is, as `status` tells it, once that is so.
+/// Waits until `status` shows the expected state of the workload.
 async fn workload_is(session: &Session, expected: &Value) {
     let told = async {
         while session.status().await["workload"]["state"] != *expected {
-            sleep(LOOK).await;
+            sleep(POLL).await;
         }
     };
     let told = timeout(PATIENCE, told).await;
@@ -145,7 +162,7 @@ async fn workload_is(session: &Session, expected: &Value) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_pairing_of_client_and_agent_connects_and_carries_and_uses_what_both_know() {
+async fn every_pairing_of_client_and_agent_connects_carries_data_and_uses_common_capabilities() {
     let mut serving = JoinSet::new();
     let port = echo(&mut serving).await;
     let clients = [

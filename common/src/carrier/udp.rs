@@ -279,8 +279,8 @@ mod tests {
             ("[::1]:0", "[::1]:0"),
             ("0.0.0.0:0", "127.0.0.1:0"),
         ] {
-            // A machine without IPv6 cannot test it.
             let (Ok(here), Ok(there)) = (UdpSocket::bind(here), UdpSocket::bind(there)) else {
+                crate::not_run::not_run("this machine has no ::1");
                 continue;
             };
             let there = UdpCarrier::new(there).unwrap();

@@ -18,7 +18,7 @@ pub enum Request {
 /// The workload a user asked for: a container (or process) with Jupyter in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkloadSpec {
-    /// Session name: ASCII letters, digits, `_`, `.`, `-`; at most 48 bytes. Names the container and its token.
+    /// Name of the [profile](super::profile). Names the container and its token.
     pub session: String,
     /// Which engine runs it.
     #[serde(default)]

@@ -1,9 +1,13 @@
-//! Frames of the session layer, frames of commands, datagrams: binary.
+//! Frames of the session layer, frames of commands, and datagrams. They are binary.
 
-use std::fmt::Debug;
+use std::{collections::VecDeque, fmt::Debug};
 
 use bytes::Bytes;
 use jq_common::{
+    carrier::{
+        pipe::Deframer,
+        relay::{Kind, Packet},
+    },
     codec::Frame,
     protocol::{
         capabilities::Capabilities,
@@ -15,6 +19,7 @@ use jq_common::{
         topics::{Topic, Value, WorkloadState, WorkloadStatus},
         workload::{Failure, FailureKind},
     },
+    session::block::BlockDecoder,
 };
 
 use crate::golden::{Golden, hex, unhex};
@@ -41,7 +46,7 @@ fn session(golden: &mut Golden) {
             .with(Capabilities::SUBSCRIBE)
             .with(Capabilities::OPENED),
     };
-    let comment = "session, generation, seconds that it is kept, capabilities";
+    let comment = "session, generation, linger time in seconds, capabilities";
     frame(golden, "attach", comment, &attach);
     let attached = AttachReply::Attached {
         boot: [1; 16],
@@ -65,7 +70,7 @@ fn session(golden: &mut Golden) {
         received: 0,
         header: Some(Header::of(&header).unwrap()),
     };
-    let comment = "stream, first offset, offset that the peer goes on from, a header, its length, JSON";
+    let comment = "stream, first offset, offset from which the peer continues, a header, its length, JSON";
     frame(golden, "open", comment, &open);
     let again = Open {
         from: 1000,
@@ -73,7 +78,7 @@ fn session(golden: &mut Golden) {
         header: None,
         ..open
     };
-    let comment = "stream, first offset, offset that the peer goes on from, no header";
+    let comment = "stream, first offset, offset from which the peer continues, no header";
     frame(golden, "open_again", comment, &again);
 }
 
@@ -177,12 +182,53 @@ fn datagram(golden: &mut Golden) {
     });
 }
 
+fn relay(golden: &mut Golden) {
+    let secret = [3; 32];
+    for (name, kind) in [
+        ("relay_bind", Kind::Bind),
+        ("relay_challenge", Kind::Challenge),
+        ("relay_answer", Kind::Answer),
+        ("relay_bound", Kind::Bound),
+    ] {
+        let packet = Packet {
+            kind,
+            pair: [7; 16],
+            generation: 300,
+            cookie: [9; 32],
+        };
+        let text = hex(
+            "magic, kind, pair, generation, cookie, HMAC-SHA256",
+            &packet.encode(&secret),
+        );
+        golden.check(&format!("{name}.hex"), &packet, &text, |text| {
+            Packet::decode(&unhex(text), &secret)
+        });
+    }
+}
+
+/// Written by the unit tests beside them, which read back what they write.
+fn headers(golden: &mut Golden) {
+    golden.is_read_as("pipe_packet.hex", &Bytes::from_static(b"data"), |text| {
+        let mut deframer = Deframer::default();
+        deframer.push(&unhex(text));
+        deframer.next_packet().ok()?
+    });
+    for name in ["block_plain.hex", "block_deflated.hex"] {
+        golden.is_read_as(name, &Bytes::from_static(b"data"), |text| {
+            let mut arrived = VecDeque::from([Bytes::from(unhex(text))]);
+            BlockDecoder::default().next(&mut arrived).ok()?
+        });
+    }
+}
+
 #[test]
-fn every_frame_is_what_its_golden_file_says() {
+fn every_frame_equals_its_golden_file() {
     let mut golden = Golden::open(FOLDER);
     session(&mut golden);
     control(&mut golden);
     exec(&mut golden);
     datagram(&mut golden);
+    relay(&mut golden);
+    headers(&mut golden);
     golden.finish();
 }

@@ -1,6 +1,6 @@
-//! What travels between the two ends is what the files under `tests/golden` say.
+//! The encoded messages between the two ends are equal to the golden files in `tests/golden`.
 
-#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+#![expect(clippy::unwrap_used, reason = "a failure here fails the test")]
 
 mod frames;
 #[path = "../shared/golden.rs"]

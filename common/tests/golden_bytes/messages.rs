@@ -1,4 +1,4 @@
-//! Messages above the session layer, and over SSH: JSON.
+//! Messages above the session layer and messages over SSH. They are JSON.
 
 use std::fmt::Debug;
 
@@ -273,7 +273,7 @@ fn bootstrap_replies(golden: &mut Golden) {
 }
 
 #[test]
-fn every_message_is_what_its_golden_file_says() {
+fn every_message_equals_its_golden_file() {
     let mut golden = Golden::open(FOLDER);
     headers(&mut golden);
     replies(&mut golden);
@@ -284,7 +284,7 @@ fn every_message_is_what_its_golden_file_says() {
     golden.finish();
 }
 
-/// Numbers that both ends give a meaning to.
+/// Numbers with a meaning for both ends.
 fn numbers() -> Value {
     let bits = [
         Capabilities::COMPRESSION,
@@ -311,7 +311,7 @@ fn numbers() -> Value {
 }
 
 #[test]
-fn every_number_is_what_its_golden_file_says() {
+fn every_number_equals_its_golden_file() {
     let mut golden = Golden::open(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/numbers"));
     let text = pretty(&serde_json::to_vec(&numbers()).unwrap());
     golden.check("numbers.json", &numbers(), &text, |text| {

@@ -1,4 +1,4 @@
-//! Events on attachments: on their legs, and on their control streams.
+//! Events on attachments: on the QUIC streams of their logical streams, and on their control streams.
 
 use bytes::Bytes;
 use jq_common::{protocol::session::StreamId, session::core::recv_state::RecvState};
@@ -30,7 +30,7 @@ impl World {
             return false;
         };
         let attachment = &mut self.attachments[index];
-        let stream: &mut Stream = self.ends[CLIENT].at_work(id).expect("picked");
+        let stream: &mut Stream = self.ends[CLIENT].at_work(id).expect("the stream exists");
         if !attachment.established
             || attachment.wires.contains_key(&id)
             || stream.core.reset_reason().is_some()
@@ -58,7 +58,7 @@ impl World {
         let attachment = &mut self.attachments[index];
         let generation = attachment.generation;
         let current = generation == self.ends[end].generation;
-        let stream = self.ends[end].at_work(id).expect("picked");
+        let stream = self.ends[end].at_work(id).expect("the stream exists");
         let Some(wire) = attachment.wires.get_mut(&id).filter(|wire| wire.used[end]) else {
             return false;
         };
@@ -73,7 +73,7 @@ impl World {
             left -= part.len();
             assert!(
                 is_content(&part, id, end, from + sent),
-                "what is sent is what was written"
+                "sent bytes differ from written bytes"
             );
             sent += part.len() as u64;
             if !part.is_empty() {
@@ -118,20 +118,20 @@ impl World {
         let Some(id) = pick(&waiting, stream) else {
             return false;
         };
-        let wire = attachment.wires.get_mut(&id).expect("picked");
+        let wire = attachment.wires.get_mut(&id).expect("the stream exists");
         let local = self.ends[end].at_work(id);
         // A stalled socket blocks its own stream.
         if current && local.as_ref().is_some_and(|local| !local.pending.is_empty()) {
             return false;
         }
-        let item = wire.pipes[1 - end].pop_front().expect("picked");
+        let item = wire.pipes[1 - end].pop_front().expect("the stream exists");
         if let Item::Open {
             received,
             with_header,
         } = item
         {
             let opened = self.ends[AGENT].opened(generation, id, received, with_header);
-            wire.used[AGENT] = opened.expect("an honest peer");
+            wire.used[AGENT] = opened.expect("an honest peer commits no violation");
             return true;
         }
         let at = wire.at[end];
@@ -144,10 +144,13 @@ impl World {
         let before = state_of(local);
         match &item {
             Item::Data(bytes) => {
-                // Twice: at first only a part.
+                // In two steps, so that a part is accepted first.
                 let first = if twice { bytes.len() / 2 } else { bytes.len() };
                 for bytes in [bytes.slice(..first), bytes.clone()] {
-                    let new = local.core.accept(generation, at, bytes).expect("an honest peer");
+                    let new = local
+                        .core
+                        .accept(generation, at, bytes)
+                        .expect("an honest peer commits no violation");
                     let new = new.unwrap_or_default();
                     local.pending = if local.pending.is_empty() {
                         new
@@ -158,7 +161,10 @@ impl World {
             }
             Item::End => {
                 for _ in 0..=u8::from(twice) {
-                    local.core.accept_end(generation, at).expect("an honest peer");
+                    local
+                        .core
+                        .accept_end(generation, at)
+                        .expect("an honest peer commits no violation");
                 }
             }
             Item::Open { .. } => unreachable!("handled above"),
@@ -217,14 +223,14 @@ impl World {
                     self.boots[CLIENT] = boot;
                     self.ends[CLIENT]
                         .resume(generation, &table)
-                        .expect("an honest peer");
+                        .expect("an honest peer commits no violation");
                 }
             }
             Frame::Control(control) => {
                 for _ in 0..=u8::from(twice) {
                     self.ends[end]
                         .on_control(control.clone())
-                        .expect("an honest peer");
+                        .expect("an honest peer commits no violation");
                 }
             }
         }
@@ -246,7 +252,7 @@ impl World {
     }
 }
 
-/// The whole state of a stream, to compare.
+/// The whole state of a stream, for comparisons.
 fn state_of(stream: &Stream) -> (u64, u64, u64, RecvState, bool, usize) {
     let (core, send_buffer) = (&stream.core, stream.core.send_buffer());
     (

@@ -1,27 +1,16 @@
-//! The end of each case: the link stays up, sockets are read, programs end their data.
+//! The last part of each case: the link stays up, sockets are read, and programs end their data.
 
 use crate::{
+    random::Random,
     story::Outcome,
     world::{AGENT, CLIENT, Event, World},
 };
 
-/// No case has more steps left than this.
+/// The maximum number of remaining steps of a case.
 const STEPS: usize = 20_000;
 
-/// More than the first window, in bytes.
+/// Bytes to write, more than the first window.
 const MUCH: u64 = 700 * 1024;
-
-/// Random numbers for the order of events (splitmix64).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
-    }
-}
 
 pub(crate) fn drain(mut world: World, seed: u64) {
     let mut random = Random(seed);
@@ -30,19 +19,22 @@ pub(crate) fn drain(mut world: World, seed: u64) {
             stream.stalled = false;
         }
     }
-    // Sometimes more data than a window is written at the end.
+    // In some cases, more data than a window is written at the end.
     world.goal = Some(if random.next().is_multiple_of(8) { MUCH } else { 0 });
     for _ in 0..random.next() % 4 {
         let after = random.next() % 150;
         settle(&mut world, &mut random, after as usize);
         disturb(&mut world, &mut random);
     }
-    // Sometimes without a new attachment: not everything needs one.
+    // In some cases there is no new attachment, because not everything needs one.
     if random.next().is_multiple_of(2) {
         world.connect();
     }
     loop {
-        assert!(settle(&mut world, &mut random, STEPS), "no end: {world:#?}");
+        assert!(
+            settle(&mut world, &mut random, STEPS),
+            "the streams do not end: {world:#?}"
+        );
         if is_up(&world) {
             break;
         }
@@ -60,7 +52,7 @@ fn is_up(world: &World) -> bool {
             .any(|attachment| attachment.generation == generation && !attachment.orphaned)
 }
 
-/// An event near the end, where chance alone would bring few.
+/// Injects an event near the end, where random events are rare.
 fn disturb(world: &mut World, random: &mut Random) {
     let number = random.next().to_le_bytes();
     let end = usize::from(number[1] % 2);
@@ -141,7 +133,7 @@ fn possible(world: &World) -> Vec<Event> {
 
 fn check_end(world: &World) {
     for end in &world.ends {
-        assert!(end.known.is_empty(), "not forgotten: {world:#?}");
+        assert!(end.known.is_empty(), "a stream is not forgotten: {world:#?}");
         assert!(
             end.forgotten.values().all(|stream| !stream.open),
             "a socket is left: {world:#?}"
@@ -151,10 +143,10 @@ fn check_end(world: &World) {
         let outcomes = [client.outcome, agent.outcome];
         match outcomes {
             [Some(Outcome::Complete), Some(Outcome::Complete)] => {}
-            // A reset that comes when the other end is complete changes nothing there.
+            // A reset that arrives after the other end is complete has no effect there.
             [Some(Outcome::Complete | Outcome::Reset), Some(Outcome::Complete | Outcome::Reset)]
-            // Reset before the agent heard of it.
-            | [Some(Outcome::Reset), None] => assert!(client.disturbed, "stream {id} was reset for nothing"),
+            // The stream was reset before the agent knew it.
+            | [Some(Outcome::Reset), None] => assert!(client.disturbed, "stream {id} was reset without a reason"),
             _ => panic!("stream {id} ended as {outcomes:?}"),
         }
     }

@@ -1,4 +1,4 @@
-//! One end of the session: does what `Streams` and `Stream` do around each core, one step at a time.
+//! One end of the session. It does what `Streams` and `Stream` do around each core, one step at a time.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -17,20 +17,20 @@ use jq_common::{
     },
 };
 
-/// The budget of an end in bytes: so small that it runs out.
+/// The budget of an end in bytes. It is small, so that it runs out.
 const BUDGET: u64 = 400 * 1024;
 
 /// A stream at one end.
 #[derive(Debug)]
 pub(crate) struct Stream {
     pub(crate) core: StreamCore,
-    /// It stands in the control queue.
+    /// Whether the stream is in the control queue.
     queued: bool,
-    /// Accepted, and not delivered.
+    /// Bytes that were accepted but not delivered.
     pub(crate) pending: Bytes,
-    /// The socket is open.
+    /// Whether the socket is open.
     pub(crate) open: bool,
-    /// The socket cannot be written to.
+    /// Whether writes to the socket would block.
     pub(crate) stalled: bool,
 }
 
@@ -55,10 +55,10 @@ pub(crate) enum Pending {
 
 #[derive(Debug)]
 pub(crate) struct End {
-    /// Of the current attachment.
+    /// The generation of the current attachment.
     pub(crate) generation: u64,
     pub(crate) known: BTreeMap<StreamId, Stream>,
-    /// Forgotten. Their sockets may still be open.
+    /// Streams that were forgotten. Their sockets may still be open.
     pub(crate) forgotten: BTreeMap<StreamId, Stream>,
     pub(crate) control_queue: VecDeque<Pending>,
     budget: Arc<BufferBudget>,
@@ -205,7 +205,7 @@ impl End {
                 self.forget(stream);
                 result.transpose()?;
             }
-            other => unreachable!("nobody says {other:?} here"),
+            other => unreachable!("no end sends {other:?} here"),
         }
         Ok(())
     }
@@ -265,7 +265,8 @@ impl End {
         lost
     }
 
-    /// At the agent: the client opened `stream` on the attachment of `generation`. Returns whether it uses that now.
+    /// At the agent: the client opened `stream` on the attachment of `generation`. Returns whether the stream uses that
+    /// attachment now.
     pub(crate) fn opened(
         &mut self,
         generation: u64,
@@ -286,7 +287,8 @@ impl End {
             .unwrap_or(Ok(false))
     }
 
-    /// The process is replaced by its successor: sockets and state are handed over, bytes received and not delivered are not.
+    /// Replaces the process by its successor. Sockets and state are handed over, but not bytes that were received and not
+    /// delivered.
     pub(crate) fn restart(&mut self) {
         self.control_queue.clear();
         self.budget = BufferBudget::new(BUDGET);
@@ -317,7 +319,7 @@ impl End {
         assert_eq!(
             self.budget.room(0),
             EACH + BUDGET.saturating_sub(above),
-            "the account of the budget"
+            "the budget is counted wrongly"
         );
     }
 }

@@ -28,7 +28,7 @@ enum Step {
     Opened(u64, u64),
 }
 
-/// Mostly small, so that it is often a valid one.
+/// Mostly a small offset, so that it is often valid.
 fn offset() -> impl Strategy<Value = u64> {
     prop_oneof![
         8 => 0u64..300,
@@ -164,14 +164,14 @@ proptest! {
         let mut first: Option<Reset> = None;
         for step in &steps {
             if !apply(&mut core, step) {
-                // What the session does then.
+                // The session does the same.
                 core.reset(ResetCode::ProtocolViolation as u32);
                 prop_assert!(core.reset_reason().is_some() || core.is_complete());
             }
             written = written.max(core.send_buffer().end());
             check(&core, written);
             if first.is_some() {
-                prop_assert_eq!(core.reset_reason(), first, "a reset is final");
+                prop_assert_eq!(core.reset_reason(), first, "a reset reason has changed");
                 prop_assert!(!core.is_complete());
                 prop_assert_eq!(core.send_buffer().held(), 0);
             }

@@ -1,23 +1,25 @@
-//! A model of two ends of a session and a network that may do anything. Checked:
+//! A model of the two ends of a session, and a network on which anything can happen. It checks these invariants:
 //!
-//! - what is delivered is a prefix of what was sent, and the end is delivered only at full length
+//! - the delivered bytes are a prefix of the sent bytes, and the end is delivered only at full length
 //! - once the link stays up, every stream becomes complete or was reset for a reason, and both ends forget it
-//! - memory stays within the caps, and the budget counts it correctly
-//! - one attachment is written to at a time; late input of another has no effect
+//! - memory stays within the limits, and the budget counts it correctly
+//! - only one attachment is written to at a time; late input from another one has no effect
 //! - acknowledged ≤ delivered ≤ received ≤ sent
 //! - a reset is final
-//! - no input of a peer makes the core panic, or do more than reset the stream concerned
+//! - no input from a peer makes the core panic; invalid input resets at most the stream concerned
 //!
-//! The core has no clock: a time-out, a suspend of hours and a clock that jumps are each an order of events, and every order may
-//! come up.
+//! The core has no clock: a timeout, a suspend of hours and a clock that jumps are only different orders of events, and the
+//! model generates every order.
 //!
-//! `PROPTEST_CASES=100000 cargo test --release -p jq-common --test session_model` runs that many cases of each.
+//! `PROPTEST_CASES=100000 cargo test --release -p jq-common --test session_model` runs 100,000 cases of each property.
 
 mod attachments;
 mod drain;
 mod end;
 mod hostile;
 mod network;
+#[path = "../shared/random.rs"]
+mod random;
 mod story;
 mod world;
 
@@ -30,7 +32,7 @@ use world::{Event, World};
 #[derive(Clone, Debug)]
 struct Case {
     seed: u64,
-    /// Most streams. With few of them, more happens to each.
+    /// Maximum number of streams. With few streams, more events happen to each.
     streams: usize,
     /// How often a process may still crash or be replaced.
     crashes: u8,
@@ -70,7 +72,7 @@ fn usual() -> BoxedStrategy<Event> {
 }
 
 thread_local! {
-    /// Built once: it is needed at every step.
+    /// Built once, because every step needs it.
     static USUAL: BoxedStrategy<Event> = usual();
 }
 
@@ -134,5 +136,5 @@ prop_state_machine! {
     #![proptest_config(Config { failure_persistence: None, ..Config::default() })]
 
     #[test]
-    fn streams_lose_nothing_and_end_as_they_were_ended_whatever_the_network_does(sequential 1..120 => Session);
+    fn streams_lose_no_data_and_end_correctly_whatever_the_network_does(sequential 1..120 => Session);
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use jq_common::protocol::session::{Control, Entry, StreamId};
 
-/// On the control stream.
+/// Items on the control stream.
 #[derive(Clone, Debug)]
 pub(crate) enum Frame {
     Attach,
@@ -17,7 +17,7 @@ pub(crate) enum Frame {
     Control(Control),
 }
 
-/// On the QUIC stream of a logical stream.
+/// Items on the QUIC stream of a logical stream.
 #[derive(Clone, Debug)]
 pub(crate) enum Item {
     Open { received: u64, with_header: bool },
@@ -28,11 +28,11 @@ pub(crate) enum Item {
 /// One QUIC stream.
 #[derive(Debug, Default)]
 pub(crate) struct Wire {
-    /// By sender.
+    /// The items in flight, by sender.
     pub(crate) pipes: [VecDeque<Item>; 2],
     /// Offset of the next byte that each end receives.
     pub(crate) at: [u64; 2],
-    /// The ends that use it.
+    /// Whether each end uses it.
     pub(crate) used: [bool; 2],
 }
 
@@ -40,12 +40,12 @@ pub(crate) struct Wire {
 #[derive(Debug)]
 pub(crate) struct Attachment {
     pub(crate) generation: u64,
-    /// By sender.
+    /// The frames in flight on the control stream, by sender.
     pub(crate) control: [VecDeque<Frame>; 2],
     pub(crate) wires: BTreeMap<StreamId, Wire>,
-    /// The client has read the agent's table.
+    /// Whether the client has read the agent's table.
     pub(crate) established: bool,
-    /// The agent at its other end is gone.
+    /// Whether the agent at its other end has ended.
     pub(crate) orphaned: bool,
 }
 

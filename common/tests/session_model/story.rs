@@ -1,14 +1,14 @@
-//! What really happened to a stream. The model compares the two ends with it.
+//! The true history of a stream. The model compares both ends with it.
 
 use std::sync::LazyLock;
 
 use bytes::Bytes;
 use jq_common::protocol::session::StreamId;
 
-/// Longest write in bytes: one read of a socket.
+/// Maximum length of a write in bytes: one read of a socket.
 pub(crate) const LONGEST: usize = 64 * 1024;
 
-/// Period of a direction's content in bytes. A prime, so that no usual mistake is a multiple of it.
+/// Period of a direction's content in bytes. A prime, so that a usual error is not a multiple of it.
 const PERIOD: u64 = 65_521;
 
 static CONTENT: LazyLock<Bytes> = LazyLock::new(|| {
@@ -22,14 +22,14 @@ static CONTENT: LazyLock<Bytes> = LazyLock::new(|| {
     Bytes::from([&period[..], &period[..], &period[..]].concat())
 });
 
-/// The bytes from `offset` of what `from` sends on `stream`.
+/// The bytes that `from` sends on `stream` from `offset`.
 pub(crate) fn content(stream: StreamId, from: usize, offset: u64, length: usize) -> Bytes {
     assert!(length <= LONGEST);
     let start = ((stream * 7919 + from as u64 * 4801 + offset) % PERIOD) as usize;
     CONTENT.slice(start..start + length)
 }
 
-/// Whether that is what `from` sends on `stream` from `offset` on.
+/// Whether these are the bytes that `from` sends on `stream` from `offset`.
 pub(crate) fn is_content(bytes: &[u8], stream: StreamId, from: usize, offset: u64) -> bool {
     bytes
         .chunks(LONGEST)
@@ -54,6 +54,6 @@ pub(crate) struct Story {
     pub(crate) delivered: u64,
     pub(crate) ended: bool,
     pub(crate) outcome: Option<Outcome>,
-    /// Something happened to this end that may reset the stream.
+    /// Whether an event happened at this end that may reset the stream.
     pub(crate) disturbed: bool,
 }

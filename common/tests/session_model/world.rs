@@ -1,4 +1,4 @@
-//! Two ends and the network between them, and everything that can happen to them.
+//! Two ends, the network between them, and all events that can happen.
 
 use std::collections::BTreeMap;
 
@@ -23,7 +23,7 @@ pub(crate) const AGENT: usize = 1;
 /// Most attachments alive at once.
 pub(crate) const ATTACHMENTS: usize = 4;
 
-/// An event. An index is taken modulo what there is; an event that is impossible now has no effect.
+/// An event. An index is taken modulo the number of choices. An event that is impossible at the moment has no effect.
 #[derive(Clone, Debug)]
 pub(crate) enum Event {
     Open,
@@ -91,15 +91,15 @@ pub(crate) struct World {
     pub(crate) ends: [End; 2],
     pub(crate) attachments: Vec<Attachment>,
     pub(crate) stories: BTreeMap<StreamId, [Story; 2]>,
-    /// At the end of a case: a program writes until it has written so many bytes in all, and then ends its data.
+    /// At the end of a case: the total number of bytes that a program writes before it ends its data.
     pub(crate) goal: Option<u64>,
-    /// Most streams of a session.
+    /// Maximum number of streams of a session.
     most: usize,
     next_stream: StreamId,
     pub(crate) next_generation: u64,
     /// The boot id of the agent, and the one that the client saw last.
     pub(crate) boots: [u64; 2],
-    /// The agent knows the session.
+    /// Whether the agent knows the session.
     pub(crate) begun: bool,
 }
 
@@ -134,7 +134,7 @@ impl World {
                 self.on_stream(end, stream, |world, id| world.break_socket(end, id))
             }
             Event::Stall { end, stream } => self.on_stream(end, stream, |world, id| {
-                let stream = world.ends[end].at_work(id).expect("picked");
+                let stream = world.ends[end].at_work(id).expect("the stream exists");
                 stream.stalled = !stream.stalled;
                 true
             }),
@@ -257,7 +257,7 @@ impl World {
             let peer = self.story(1 - end, id);
             [peer.written, u64::from(peer.finished)]
         };
-        let stream = self.ends[end].at_work(id).expect("picked");
+        let stream = self.ends[end].at_work(id).expect("the stream exists");
         if stream.stalled {
             return false;
         }
@@ -271,7 +271,7 @@ impl World {
         // I1: what is delivered is a prefix of what was sent.
         assert!(
             is_content(&taken, id, 1 - end, story.delivered),
-            "what is delivered is what was sent"
+            "delivered bytes differ from sent bytes"
         );
         story.delivered += count as u64;
         assert!(story.delivered <= peer_written);
@@ -279,12 +279,12 @@ impl World {
             // I2, I10: an end only where the peer's program set it.
             assert!(
                 peer_finished == 1 && story.delivered == peer_written,
-                "an end at full length only"
+                "an end was delivered before the full length"
             );
             // I7: no end follows a reset.
             assert!(
                 !reset && story.outcome.is_none() && !story.ended,
-                "an end after a reset"
+                "an end was delivered after a reset"
             );
             story.ended = true;
         }
@@ -294,9 +294,9 @@ impl World {
         count > 0 || ended
     }
 
-    /// The proxy of the stream at this end notices that it is over.
+    /// The proxy of the stream at this end notices that the stream has ended.
     fn settle(&mut self, end: usize, id: StreamId) -> bool {
-        let stream = self.ends[end].at_work(id).expect("picked");
+        let stream = self.ends[end].at_work(id).expect("the stream exists");
         let (reset, complete) = (stream.core.reset_reason().is_some(), stream.core.is_complete());
         if !reset && !complete {
             return false;
@@ -309,7 +309,7 @@ impl World {
             let (here, there) = (self.story(end, id).clone(), self.story(1 - end, id).clone());
             assert!(
                 here.ended && here.finished && there.ended && there.finished,
-                "complete in both directions"
+                "the stream is not complete in both directions"
             );
             assert!(here.delivered == there.written && there.delivered == here.written);
             self.ends[end].push_frame(Control::Acks(vec![ack]));
@@ -320,7 +320,7 @@ impl World {
 
     // Processes.
 
-    /// Another client has another session.
+    /// The next client starts a new session.
     fn crash_client(&mut self) -> bool {
         *self = Self {
             boots: [0, self.boots[AGENT]],
@@ -369,7 +369,7 @@ impl World {
                     assert!(core.recv_state().delivered() <= core.recv_state().received());
                     assert!(
                         core.recv_state().received() <= stories[from].sent,
-                        "received before it was sent"
+                        "bytes were received before they were sent"
                     );
                 }
             }

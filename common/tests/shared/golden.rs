@@ -1,5 +1,5 @@
-//! Golden files: what every message, frame and record looks like on the wire and on disk, one file each, in the repository.
-//! A change of a format shows as a change of a file. Also part of the unit tests of agent and client.
+//! Golden files: one file in the repository for each message, frame and record, as it is encoded on the wire or on disk. A
+//! change of a format shows as a change of a file. Also part of the unit tests of agent and client.
 
 use std::{
     collections::BTreeSet,
@@ -8,17 +8,17 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// A folder of golden files, all of which are to be read.
+/// A folder of golden files. A test must read all of them.
 pub(crate) struct Golden {
     folder: PathBuf,
-    /// Where what should have been there is written.
+    /// The folder for the actual encodings that differ from a golden file.
     written: PathBuf,
     unread: BTreeSet<String>,
     wrong: Vec<String>,
 }
 
 impl Golden {
-    /// The files in `folder`.
+    /// Opens the golden files in `folder`.
     pub(crate) fn open(folder: &str) -> Self {
         let entries = fs::read_dir(folder).into_iter().flatten().flatten();
         let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
@@ -31,7 +31,7 @@ impl Golden {
         }
     }
 
-    /// `value`, which is written as `text`, is what the file `name` has; and the file is read as `value`.
+    /// Checks that `value`, encoded as `text`, equals the file `name`, and that the file decodes to `value`.
     pub(crate) fn check<T: PartialEq + Debug>(
         &mut self,
         name: &str,
@@ -47,7 +47,7 @@ impl Golden {
         self.compare(name, value, file.as_deref().and_then(read).as_ref());
     }
 
-    /// The file `name`, which another version has written, is read as `value`.
+    /// Checks that the file `name`, written by another version, decodes to `value`.
     pub(crate) fn is_read_as<T: PartialEq + Debug>(
         &mut self,
         name: &str,
@@ -78,19 +78,19 @@ impl Golden {
     fn compare<T: PartialEq + Debug>(&mut self, name: &str, value: &T, read: Option<&T>) {
         if read != Some(value) {
             self.wrong
-                .push(format!("{name} is read as {read:?} instead of {value:?}"));
+                .push(format!("{name} decodes to {read:?} instead of {value:?}"));
         }
     }
 
-    /// All that is in the folder has been read, and was right.
+    /// Checks that all files of the folder have been read and were right.
     #[track_caller]
     pub(crate) fn finish(self) {
         assert!(self.wrong.is_empty(), "\n{}", self.wrong.join("\n"));
-        assert!(self.unread.is_empty(), "nobody reads {:?}", self.unread);
+        assert!(self.unread.is_empty(), "no test reads {:?}", self.unread);
     }
 }
 
-/// JSON with a line for each field. The order of the fields stays.
+/// JSON with one line for each field. The order of the fields is kept.
 pub(crate) fn pretty(json: &[u8]) -> String {
     let mut text = String::new();
     let mut depth = 0;
@@ -128,7 +128,7 @@ pub(crate) fn pretty(json: &[u8]) -> String {
     text
 }
 
-/// Bytes as hexadecimal digits, sixteen a line, below a comment.
+/// Bytes as hexadecimal digits, sixteen per line, after a comment.
 pub(crate) fn hex(comment: &str, bytes: &[u8]) -> String {
     let lines = bytes.chunks(16).map(|line| {
         let bytes: Vec<_> = line.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -139,7 +139,7 @@ pub(crate) fn hex(comment: &str, bytes: &[u8]) -> String {
     text.join("\n")
 }
 
-/// The bytes of such a text.
+/// The bytes of a text from [`hex`].
 pub(crate) fn unhex(text: &str) -> Vec<u8> {
     let lines = text.lines().filter(|line| !line.starts_with('#'));
     let bytes = lines.flat_map(str::split_whitespace);

@@ -1,37 +1,37 @@
-//! Programs of a version before this one: the same sources with the feature `older-peer`, which takes a message and a
-//! capability away. Part of the integration tests of agent and client.
+//! Builds programs of a simulated previous version: the same sources with the feature `older-peer`, which removes one
+//! message and one capability. Part of the integration tests of agent and client.
 
 use std::{
     path::{Path, PathBuf},
     process::Command,
 };
 
-/// The program `name` (`jq-agent`, `jq-client`) as an older version, built first where that has not happened yet.
+/// The program `name` (`jq-agent`, `jq-client`) of the older version. Builds it first if necessary.
 pub(crate) fn older(name: &str) -> PathBuf {
     let features = ["--features", "jq-agent/older-peer,jq-client/older-peer"];
     built(name, "older-peer", &features)
 }
 
-/// The program `name` as this version, built first where that has not happened yet.
-#[allow(dead_code, reason = "cargo tells a test of its own package's programs only")]
+/// The program `name` of this version. Builds it first if necessary.
+#[allow(dead_code, reason = "cargo gives a test only the programs of its own package")]
 pub(crate) fn newer(name: &str) -> PathBuf {
     built(name, "newer-peer", &[])
 }
 
-/// Builds both programs in the profile of this test, and returns `name`. What they are made of lies where everything does,
-/// and is chosen as `deploy/test` chooses it, so that no dependency is compiled a second time there (to name a test chooses
-/// the tests' features); the programs themselves get a folder of their own.
+/// Builds both programs in the profile of this test, and returns `name`. Uses the target directory, flags and features of
+/// `deploy/test`, so that no dependency is compiled a second time (naming a test enables the features of tests). The
+/// programs themselves are put into a separate folder.
 fn built(name: &str, folder: &str, flags: &[&str]) -> PathBuf {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR"))
         .parent()
-        .expect("tmp lies in it");
-    let test = std::env::current_exe().expect("a test has a program");
+        .expect("the target directory contains tmp");
+    let test = std::env::current_exe().expect("the test's own path is unknown");
     let profile_folder = test
         .strip_prefix(target)
         .ok()
         .and_then(|path| path.iter().next())
         .and_then(|name| name.to_str())
-        .expect("a test lies in its profile's folder");
+        .expect("the test is not in its profile's folder");
     let profile = match profile_folder {
         "debug" => "dev",
         other => other,
@@ -54,7 +54,7 @@ fn built(name: &str, folder: &str, flags: &[&str]) -> PathBuf {
         .arg(&programs)
         .env("CARGO_BUILD_BUILD_DIR", target)
         .output()
-        .expect("cargo is there");
+        .expect("cargo cannot be started");
     assert!(
         built.status.success(),
         "{name}: {}",

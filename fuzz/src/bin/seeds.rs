@@ -1,4 +1,4 @@
-//! Writes the initial corpus: valid messages, one a file, in a folder for each target under the given folder.
+//! Writes the initial corpus: valid messages, one per file, in a subfolder for each target.
 
 use std::{
     fs, io,
@@ -28,13 +28,13 @@ use jq_common::{
 
 /// The body of a message's frame.
 fn body(message: &impl Frame) -> Vec<u8> {
-    let frame = codec::encode(message, limits::CONTROL_FRAME).expect("it is short");
+    let frame = codec::encode(message, limits::CONTROL_FRAME).expect("the message is short");
     frame[4..].to_vec()
 }
 
-/// The whole frame.
+/// The whole frame of a message.
 fn frame(message: &impl Frame) -> Vec<u8> {
-    codec::encode(message, limits::CONTROL_FRAME).expect("it is short")
+    codec::encode(message, limits::CONTROL_FRAME).expect("the message is short")
 }
 
 fn after(first: u8, rest: Vec<u8>) -> Vec<u8> {
@@ -65,7 +65,7 @@ fn spec() -> WorkloadSpec {
     }
 }
 
-/// Length of a hostile list: much in memory, little on the wire.
+/// Length of a hostile list, which is large in memory but small on the wire.
 const MANY: usize = 20_000;
 
 fn headers() -> Vec<StreamHeader> {
@@ -124,7 +124,7 @@ fn controls() -> Vec<Control> {
         },
         Control::Update {
             topic: Topic::Workload,
-            value: Value::of(&WorkloadStatus::default()).expect("it is short"),
+            value: Value::of(&WorkloadStatus::default()).expect("the message is short"),
         },
     ]
 }
@@ -171,7 +171,9 @@ fn events() -> Vec<Event> {
 }
 
 fn bootstraps() -> Vec<Vec<u8>> {
-    let fingerprint = Identity::generate().expect("there is randomness").fingerprint();
+    let fingerprint = Identity::generate()
+        .expect("random numbers are available")
+        .fingerprint();
     let serve = AdmitRequest {
         client: fingerprint,
         linger_s: 60,
@@ -288,10 +290,10 @@ fn main() -> io::Result<()> {
     ];
     write(&folder, "text", &texts(&escapes))?;
     write(&folder, "archive", &[archive()?])?;
-    // Its format, the length of its head, and the head: nothing in it but what has a length of its own.
+    // The format, the length of the head, and a head that contains only fields with a length prefix.
     let snapshot = [&1_u32.to_be_bytes()[..], &200_u64.to_be_bytes(), &[0; 200]].concat();
     write(&folder, "handover", &[snapshot])?;
-    // The id of the first request, and an errno.
+    // A reply: the id of the first request, and an errno.
     let replies = [111_u32, 0].map(|errno| [1_u32.to_be_bytes(), errno.to_be_bytes()].concat());
     write(&folder, "helper", &replies)?;
     for target in ["nonce", "relay", "pipe", "core", "blocks"] {

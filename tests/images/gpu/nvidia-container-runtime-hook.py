@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Stands in for NVIDIA's hook of this name: run by the container runtime before a container with GPUs starts.
+"""Simulates NVIDIA's hook of this name. The container runtime runs it before a container with GPUs starts.
 
-Reads the OCI state on stdin, and puts an nvidia-smi into the container that lists the GPUs which
-NVIDIA_VISIBLE_DEVICES of that container names. Beside this file lie `gpus` (an index and a UUID a line), the
-nvidia-smi to fill in, and perhaps `broken`, upon which it fails as the real one does without a driver.
+It reads the OCI state on stdin, and installs an nvidia-smi in the container that lists the GPUs of the container's
+NVIDIA_VISIBLE_DEVICES. Beside this file are `gpus` (an index and a UUID per line) and a template of nvidia-smi. If there is
+also a file `broken`, the hook fails like the real one without a driver.
 """
 
 import json

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Stands in for NVIDIA's tool of this name where there is no GPU: the same answers to the questions that programs ask.
+# Simulates NVIDIA's tool of this name on machines without a GPU: it answers the usual queries of programs.
 gpus='@GPUS@'
 name='NVIDIA H100 80GB HBM3'
 

@@ -9,7 +9,7 @@ fn a_killed_agent_resets_old_streams_and_new_ones_work_soon() -> Result<()> {
 }
 
 #[test]
-fn streams_into_a_container_go_on_soon_after_an_outage() -> Result<()> {
+fn streams_into_a_container_resume_soon_after_an_outage() -> Result<()> {
     faults::hold("F3-container")
 }
 

@@ -1,4 +1,4 @@
-//! Connections into a container without a shell, which the agent's helper dials.
+//! Connections into a container without a shell, opened by the agent's helper.
 
 use std::{
     io::{Read, Write},
@@ -13,12 +13,12 @@ use jq_tests::{
     require,
 };
 
-use super::{Forwarding, all_reset, pattern, talking};
+use super::{Forwarding, all_reset, open_connections, pattern};
 
-/// An image whose one program echoes on ports 7000 and 7001 of its loopback.
+/// An image with a single program, which echoes on ports 7000 and 7001 of its loopback.
 const IMAGE: &str = "jq-lab/static";
 
-/// Ports 7000 and 17001 here lead to the container's 7000 and 7001.
+/// Forwards local ports 7000 and 17001 to the container's ports 7000 and 7001.
 fn forwarding() -> Result<Forwarding> {
     let lab = Lab::builder().topology(Topology::Direct).docker(true).up()?;
     let ports = ["-L", "7000", "-L", "17001:7001"];
@@ -29,7 +29,7 @@ fn forwarding() -> Result<Forwarding> {
 }
 
 #[test]
-fn two_hundred_connections_at_once_each_get_their_own_bytes_back() -> Result<()> {
+fn each_of_two_hundred_concurrent_connections_gets_its_own_bytes_back() -> Result<()> {
     if !require::docker() {
         return Ok(());
     }
@@ -49,7 +49,7 @@ fn two_hundred_connections_at_once_each_get_their_own_bytes_back() -> Result<()>
                     stream
                         .read_exact(&mut heard)
                         .with_context(|| format!("connection {n}"))?;
-                    ensure!(heard == sent, "connection {n} got other bytes");
+                    ensure!(heard == sent, "connection {n} received wrong bytes");
                     Ok(())
                 })
             })
@@ -68,10 +68,10 @@ fn a_killed_agent_resets_every_open_connection() -> Result<()> {
         return Ok(());
     }
     let Forwarding { client, lab } = forwarding()?;
-    let streams = talking(&lab, 100)?;
+    let streams = open_connections(&lab, 100)?;
     lab.gpu().run(r#"pkill -KILL -u "$(id -u)" -f '[-]-run-dir'"#)?;
     all_reset(streams)?;
-    drop(talking(&lab, 1)?);
+    drop(open_connections(&lab, 1)?);
     client.disconnect()?;
     lab.down()
 }

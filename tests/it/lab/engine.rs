@@ -1,4 +1,4 @@
-//! The GPU host's engine, and a browser that looks at what runs there.
+//! The GPU host's engine, and a browser that opens what runs there.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ fn the_gpu_host_has_an_engine() -> Result<()> {
     let other = "docker run --rm jq-lab/nojupyter nvidia-smi -L";
     ensure!(
         run(&lab, other).is_err(),
-        "a container has GPUs that nobody asked for"
+        "a container has GPUs that were not requested"
     );
     ensure!(run(&lab, "docker run --rm jq-lab/jupyter jupyter lab --version")?.starts_with('4'));
     let uid = "docker run --rm --user 0 --env NB_UID=2345 jq-lab/stacks id -u";
@@ -37,12 +37,12 @@ fn the_gpu_host_has_an_engine() -> Result<()> {
         run(&lab, "docker exec echo /bin/sh").is_err(),
         "the static image has a shell"
     );
-    // The socket is for the GPU host's user, as on machines of their own.
+    // Only the GPU host's user can open the socket, as on separate machines.
     let socket = lab.state().engine.clone().context("no engine")?;
     let knock = format!("DOCKER_HOST=unix://{} docker ps", socket.display());
     ensure!(
         lab.laptop().run(&knock).is_err(),
-        "the laptop's user talks to the engine"
+        "the laptop's user can open the engine's socket"
     );
     lab.engine().stop()?;
     ensure!(run(&lab, "docker ps").is_err(), "dockerd still answers");
@@ -59,12 +59,15 @@ fn the_gpu_host_has_an_engine() -> Result<()> {
     assert_eq!(lab.docker(["ps", "--all", "--quiet"])?, "");
     assert_eq!(lab.docker(["images", "--quiet", "somebody/else"])?, "");
     let refused = lab.gpu().run("docker run --rm --gpus all jq-lab/nojupyter true");
-    ensure!(refused.is_err(), "an engine without hook gives GPUs");
+    ensure!(
+        refused.is_err(),
+        "an engine without the hook passes GPUs to containers"
+    );
     lab.down()
 }
 
 #[test]
-fn a_browser_uses_jupyter_over_a_plain_ssh_tunnel() -> Result<()> {
+fn a_browser_can_use_jupyter_over_an_ssh_tunnel() -> Result<()> {
     if !require::browser() {
         return Ok(());
     }
@@ -90,7 +93,7 @@ fn a_browser_uses_jupyter_over_a_plain_ssh_tunnel() -> Result<()> {
     let first = browser.use_jupyter(lab.laptop(), url, picture.path())?;
     ensure!(
         std::fs::read(picture.path())?.starts_with(b"\x89PNG"),
-        "no picture"
+        "there is no screenshot"
     );
     let again = browser.use_jupyter_again(lab.laptop(), url, &first.notebook, picture.path())?;
     assert_eq!(again.notebook, first.notebook);

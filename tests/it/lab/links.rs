@@ -16,7 +16,7 @@ use jq_tests::{
 
 use super::{MS, reaches, ssh_port};
 
-/// A UDP socket of the laptop's that is connected to one of its neighbour's.
+/// A UDP socket on `near`, connected to one on `far`.
 fn udp_pair(near: &Host, far: &Host) -> Result<(UdpSocket, UdpSocket)> {
     let open = |host: &Host| {
         host.enter(|| UdpSocket::bind((host.address, 0)))?
@@ -28,7 +28,7 @@ fn udp_pair(near: &Host, far: &Host) -> Result<(UdpSocket, UdpSocket)> {
     Ok((here, there))
 }
 
-/// Sends numbered packets and gives the numbers of those that arrived.
+/// Sends numbered packets and returns the numbers of those that arrived.
 fn arrivals(from: &UdpSocket, to: &UdpSocket, count: u32) -> Result<BTreeSet<u32>> {
     let mut arrived = BTreeSet::new();
     let mut receive = |timeout| -> Result<()> {
@@ -41,7 +41,7 @@ fn arrivals(from: &UdpSocket, to: &UdpSocket, count: u32) -> Result<BTreeSet<u32
     };
     for number in 0..count {
         from.send(&number.to_be_bytes())?;
-        // A socket's buffer holds some hundreds of packets, so it must be emptied on the way.
+        // A socket's buffer holds a few hundred packets, so it must be read in between.
         if number % 50 == 49 {
             receive(20 * MS)?;
         }
@@ -51,7 +51,7 @@ fn arrivals(from: &UdpSocket, to: &UdpSocket, count: u32) -> Result<BTreeSet<u32
 }
 
 #[test]
-fn the_round_trip_takes_as_long_as_set() -> Result<()> {
+fn the_round_trip_time_is_as_configured() -> Result<()> {
     if !require::lab() {
         return Ok(());
     }
@@ -85,7 +85,7 @@ fn the_round_trip_takes_as_long_as_set() -> Result<()> {
 }
 
 #[test]
-fn the_same_seed_loses_the_same_packets() -> Result<()> {
+fn the_same_seed_drops_the_same_packets() -> Result<()> {
     if !require::lab() {
         return Ok(());
     }
@@ -117,7 +117,7 @@ fn the_same_seed_loses_the_same_packets() -> Result<()> {
 }
 
 #[test]
-fn the_rate_is_kept_and_reached() -> Result<()> {
+fn throughput_reaches_the_configured_rate_and_does_not_exceed_it() -> Result<()> {
     if !require::lab() {
         return Ok(());
     }
@@ -146,7 +146,7 @@ fn the_rate_is_kept_and_reached() -> Result<()> {
 }
 
 #[test]
-fn links_go_down_and_block_udp() -> Result<()> {
+fn links_can_be_down_or_block_udp() -> Result<()> {
     if !require::lab() {
         return Ok(());
     }
@@ -156,7 +156,7 @@ fn links_go_down_and_block_udp() -> Result<()> {
     assert_eq!(arrivals(&here, &there, 5)?.len(), 0);
     ensure!(
         reaches(lab.laptop(), ssh_port(lab.gateway()))?,
-        "TCP is blocked too"
+        "blocked UDP also blocks TCP"
     );
     lab.link().set(|it| *it = Conditions::default());
     assert_eq!(arrivals(&here, &there, 5)?.len(), 5);
@@ -168,7 +168,7 @@ fn links_go_down_and_block_udp() -> Result<()> {
     lab.link().set_up(true);
     ensure!(
         reaches(lab.laptop(), ssh_port(lab.gateway()))?,
-        "the link does not come back"
+        "the link does not carry TCP after it is up again"
     );
     lab.down()
 }

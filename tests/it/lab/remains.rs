@@ -1,4 +1,4 @@
-//! Nothing remains of a lab whose owner was killed or panicked.
+//! A lab whose owner was killed or panicked leaves nothing behind.
 
 use std::{path::Path, process::Command, thread, time::Duration};
 
@@ -10,7 +10,7 @@ use jq_tests::{
 };
 
 #[test]
-fn nothing_stays_after_a_panic() -> Result<()> {
+fn nothing_remains_after_a_panic() -> Result<()> {
     if !require::lab() {
         return Ok(());
     }
@@ -30,7 +30,7 @@ fn nothing_stays_after_a_panic() -> Result<()> {
 }
 
 #[test]
-fn what_a_killed_lab_left_is_swept() -> Result<()> {
+fn the_remains_of_a_killed_lab_are_removed() -> Result<()> {
     if !require::lab() {
         return Ok(());
     }
@@ -66,10 +66,13 @@ fn what_a_killed_lab_left_is_swept() -> Result<()> {
     eventually("the owner's lock to be free", Duration::from_secs(5), || {
         !state.is_owned()
     })?;
-    ensure!(!remains(&id).is_empty(), "there is nothing to sweep");
-    // Another test that brings a lab up may have done the sweeping already.
+    ensure!(!remains(&id).is_empty(), "nothing remains of the killed lab");
+    // Another test that starts a lab may have removed the remains already.
     lab::sweep_all()?;
     assert_eq!(remains(&id), [""; 0]);
-    ensure!(!Path::new(&state.hosts[0].dir).exists(), "the directory stays");
+    ensure!(
+        !Path::new(&state.hosts[0].dir).exists(),
+        "the lab's directory was not removed"
+    );
     Ok(())
 }

@@ -11,11 +11,11 @@ use jq_tests::{lab::Topology, require};
 use super::{IMAGE, fails, hosts, says, with_engine};
 
 #[test]
-fn a_host_without_an_engine_says_how_to_do_without() -> Result<()> {
+fn on_a_host_without_an_engine_the_error_names_the_alternatives() -> Result<()> {
     if !require::lab() {
         return Ok(());
     }
-    // The hosts of a lab share this machine's programs, Docker's among them; Podman is not.
+    // The hosts of a lab share this machine's programs. Docker is installed, Podman is not.
     let lab = hosts(Topology::Direct)?;
     let failure = fails(&lab, &["gpu", "--image", IMAGE, "--engine", "podman"])?;
     says(
@@ -31,7 +31,7 @@ fn a_host_without_an_engine_says_how_to_do_without() -> Result<()> {
 }
 
 #[test]
-fn a_socket_that_may_not_be_opened_names_the_group() -> Result<()> {
+fn if_the_engines_socket_cannot_be_opened_the_error_names_the_docker_group() -> Result<()> {
     if !require::docker() {
         return Ok(());
     }
@@ -45,13 +45,13 @@ fn a_socket_that_may_not_be_opened_names_the_group() -> Result<()> {
 }
 
 #[test]
-fn a_stopped_dockerd_is_told_from_a_missing_one() -> Result<()> {
+fn a_stopped_dockerd_and_a_missing_one_are_different_errors() -> Result<()> {
     if !require::docker() {
         return Ok(());
     }
     let mut lab = with_engine()?;
     lab.engine().stop()?;
-    // What a dockerd that died leaves: a socket at which nobody listens.
+    // A crashed dockerd leaves a socket without a listener.
     let socket = lab.engine().socket();
     drop(UnixListener::bind(&socket)?);
     fs::set_permissions(&socket, Permissions::from_mode(0o666))?;
@@ -61,7 +61,7 @@ fn a_stopped_dockerd_is_told_from_a_missing_one() -> Result<()> {
 }
 
 #[test]
-fn an_image_that_cannot_be_had_is_named_with_what_the_engine_said() -> Result<()> {
+fn if_an_image_cannot_be_pulled_the_error_has_its_name_and_the_engines_message() -> Result<()> {
     if !require::docker() {
         return Ok(());
     }
@@ -80,7 +80,7 @@ fn an_image_that_cannot_be_had_is_named_with_what_the_engine_said() -> Result<()
 }
 
 #[test]
-fn an_image_without_jupyter_is_said_to_be_one_and_nothing_of_it_is_left() -> Result<()> {
+fn an_image_without_jupyter_is_an_error_and_leaves_no_container() -> Result<()> {
     if !require::docker() {
         return Ok(());
     }
@@ -93,14 +93,17 @@ fn an_image_without_jupyter_is_said_to_be_one_and_nothing_of_it_is_left() -> Res
         "gpu",
         &["jq-lab/nojupyter", "jupyter"],
     )?;
-    ensure!(lab.docker(["ps", "-a", "-q"])?.is_empty(), "no container is left");
+    ensure!(
+        lab.docker(["ps", "-a", "-q"])?.is_empty(),
+        "a container was left behind"
+    );
     let failure = fails(&lab, &["gpu", "--image", "jq-lab/static"])?;
     says(&failure, "command_missing", 1, "gpu", &["jq-lab/static"])?;
     lab.down()
 }
 
 #[test]
-fn a_container_of_somebody_else_with_our_name_is_not_touched() -> Result<()> {
+fn a_foreign_container_with_the_sessions_container_name_is_not_touched() -> Result<()> {
     if !require::docker() {
         return Ok(());
     }

@@ -5,11 +5,11 @@ use jq_tests::{lab::Topology, product::Client, require};
 
 use super::{IMAGE, fails, hosts, says, with_engine};
 
-/// What needs neither an engine nor a Jupyter.
+/// Arguments of a connect that needs neither an engine nor Jupyter.
 const PROCESS: [&str; 5] = ["gpu", "--engine", "process", "--jupyter", "none"];
 
 #[test]
-fn a_home_that_is_full_gives_way_to_another_folder() -> Result<()> {
+fn if_the_home_is_full_the_agent_is_put_into_another_folder() -> Result<()> {
     if !require::lab() {
         return Ok(());
     }
@@ -25,7 +25,7 @@ fn a_home_that_is_full_gives_way_to_another_folder() -> Result<()> {
 }
 
 #[test]
-fn a_read_only_home_gives_way_to_another_folder() -> Result<()> {
+fn if_the_home_is_read_only_the_agent_is_put_into_another_folder() -> Result<()> {
     if !require::docker() {
         return Ok(());
     }
@@ -38,7 +38,7 @@ fn a_read_only_home_gives_way_to_another_folder() -> Result<()> {
 }
 
 #[test]
-fn a_noexec_home_gives_way_to_another_folder() -> Result<()> {
+fn if_the_home_is_noexec_the_agent_is_put_into_another_folder() -> Result<()> {
     if !require::docker() {
         return Ok(());
     }
@@ -51,7 +51,7 @@ fn a_noexec_home_gives_way_to_another_folder() -> Result<()> {
 }
 
 #[test]
-fn an_unsupported_processor_is_named_with_what_is_supported() -> Result<()> {
+fn the_error_for_an_unsupported_processor_names_it_and_the_supported_one() -> Result<()> {
     if !require::lab() {
         return Ok(());
     }
@@ -63,7 +63,7 @@ fn an_unsupported_processor_is_named_with_what_is_supported() -> Result<()> {
 }
 
 #[test]
-fn start_up_files_that_print_do_not_disturb() -> Result<()> {
+fn output_of_shell_start_up_files_is_ignored() -> Result<()> {
     if !require::lab() {
         return Ok(());
     }

@@ -1,4 +1,4 @@
-//! Errors on the way to a host: its name, the network, the login, its key, its shell, UDP.
+//! Errors while connecting to a host: its name, the network, the login, its key, its shell, UDP.
 
 use std::{
     path::Path,
@@ -19,13 +19,13 @@ fn an_unknown_host_is_named() -> Result<()> {
     if !require::lab() {
         return Ok(());
     }
-    // No name server is in the lab; a name that cannot be one is refused without asking.
+    // The lab has no name server. The resolver refuses an invalid name without a query.
     let failure = fails(&hosts(Topology::Direct)?, &["nowhere..invalid", "--image", IMAGE])?;
     says(&failure, "unknown_host", 255, "nowhere..invalid", &["resolve"])
 }
 
 #[test]
-fn no_network_is_said_of_the_host_that_did_not_answer() -> Result<()> {
+fn without_a_network_the_error_names_the_host_that_did_not_answer() -> Result<()> {
     if !require::lab() {
         return Ok(());
     }
@@ -37,7 +37,7 @@ fn no_network_is_said_of_the_host_that_did_not_answer() -> Result<()> {
 }
 
 #[test]
-fn a_wrong_key_names_the_host_that_refused_it() -> Result<()> {
+fn if_a_key_is_refused_the_error_names_the_host() -> Result<()> {
     if !require::lab() {
         return Ok(());
     }
@@ -49,7 +49,7 @@ fn a_wrong_key_names_the_host_that_refused_it() -> Result<()> {
 }
 
 #[test]
-fn a_changed_host_key_stops_hard() -> Result<()> {
+fn a_changed_host_key_ends_the_connect() -> Result<()> {
     if !require::lab() {
         return Ok(());
     }
@@ -59,13 +59,13 @@ fn a_changed_host_key_stops_hard() -> Result<()> {
     says(&failure, "host_key_changed", 255, "gpu", &["key"])?;
     ensure!(
         !lab.gpu().home().join(".cache").exists(),
-        "nothing was sent to that host"
+        "something was sent to that host"
     );
     lab.down()
 }
 
 #[test]
-fn a_shell_that_says_too_much_is_given_up_with_its_beginning() -> Result<()> {
+fn a_shell_with_endless_output_is_an_error_that_quotes_the_beginning() -> Result<()> {
     if !require::lab() {
         return Ok(());
     }
@@ -77,7 +77,7 @@ fn a_shell_that_says_too_much_is_given_up_with_its_beginning() -> Result<()> {
 }
 
 #[test]
-fn a_login_that_may_run_nothing_is_named() -> Result<()> {
+fn a_login_without_a_shell_is_an_error_that_names_the_host() -> Result<()> {
     if !require::lab() {
         return Ok(());
     }
@@ -89,7 +89,7 @@ fn a_login_that_may_run_nothing_is_named() -> Result<()> {
 }
 
 #[test]
-fn nothing_from_a_remote_machine_reaches_the_terminal_unsanitised() -> Result<()> {
+fn remote_text_is_sanitised_before_it_reaches_the_terminal() -> Result<()> {
     if !require::lab() {
         return Ok(());
     }
@@ -113,7 +113,7 @@ fn nothing_from_a_remote_machine_reaches_the_terminal_unsanitised() -> Result<()
 }
 
 #[test]
-fn blocked_udp_says_which_ports_to_ask_for() -> Result<()> {
+fn if_udp_is_blocked_the_error_names_the_ports_to_open() -> Result<()> {
     if !require::lab() {
         return Ok(());
     }

@@ -1,9 +1,9 @@
-//! As many bytes as possible.
+//! Bulk throughput.
 
 use anyhow::Result;
 
 use super::{
-    Bench, Work,
+    Benchmark, Options,
     figures::{Sheet, at_least},
     flow::{Direction, Flow, rates},
     peers::{Peer, Who},
@@ -11,66 +11,66 @@ use super::{
     wire::{self, Kind, Wire},
 };
 
-pub(super) const WORKS: &[Work] = &[
-    Work {
+pub(super) const BENCHMARKS: &[Benchmark] = &[
+    Benchmark {
         id: "bulk-machine",
         name: "bulk, no delay: the machine is the limit",
         bar: "1.2 x ssh -L aes128-gcm",
         aim: "2 x",
-        run: |bench| bulk(bench, wire::VETH, machine),
+        run: |options| bulk(options, wire::VETH, machine),
     },
-    Work {
+    Benchmark {
         id: "bulk-clean",
         name: "bulk, 100 Mbit/s 40 ms clean",
         bar: "0.97 x raw TCP",
         aim: "1.0 x",
-        run: |bench| bulk(bench, wire::CLEAN, clean),
+        run: |options| bulk(options, wire::CLEAN, clean),
     },
-    Work {
+    Benchmark {
         id: "bulk-loss",
         name: "bulk, 100 Mbit/s 40 ms, 1 % random loss",
         bar: "85 % of the link; 10 x ssh -L",
         aim: "92 %",
-        run: |bench| bulk(bench, wire::LOSS, lossy),
+        run: |options| bulk(options, wire::LOSS, lossy),
     },
-    Work {
+    Benchmark {
         id: "bulk-bursts",
         name: "bulk, 100 Mbit/s 40 ms, 1 % loss in bursts",
         bar: "85 % of the link; 10 x ssh -L",
         aim: "92 %",
-        run: |bench| bulk(bench, wire::BURSTS, lossy),
+        run: |options| bulk(options, wire::BURSTS, lossy),
     },
-    Work {
+    Benchmark {
         id: "bulk-long",
         name: "bulk, 300 Mbit/s 80 ms, 0.1 % loss",
         bar: "85 % of the link",
         aim: "93 %",
-        run: |bench| bulk(bench, wire::LONG, long),
+        run: |options| bulk(options, wire::LONG, long),
     },
-    Work {
+    Benchmark {
         id: "bulk-slow",
         name: "bulk, 20 Mbit/s 150 ms, one-second queue",
         bar: "none",
         aim: "none",
-        run: |bench| bulk(bench, wire::SLOW, |_, _, _| ()),
+        run: |options| bulk(options, wire::SLOW, |_, _, _| ()),
     },
-    Work {
+    Benchmark {
         id: "bulk-gateway",
         name: "bulk, 100 Mbit/s 40 ms, through the gateway",
-        bar: "0.97 x raw TCP straight to the host",
+        bar: "0.97 x direct raw TCP",
         aim: "1.0 x",
-        run: |bench| bulk(bench, wire::GATEWAY, clean),
+        run: |options| bulk(options, wire::GATEWAY, clean),
     },
 ];
 
 const UNIT: &str = "Mbit/s";
 
-/// How many streams at the same time.
+/// Numbers of parallel streams.
 const STREAMS: [usize; 2] = [1, 8];
 
 type Judge = fn(&mut Sheet, &str, Wire);
 
-fn bulk(bench: &Bench, wire: Wire, judge: Judge) -> Result<Sheet> {
+fn bulk(options: &Options, wire: Wire, judge: Judge) -> Result<Sheet> {
     let place = Place::up(wire)?;
     let mut sheet = Sheet::default();
     let is_limited = wire.rate.is_some();
@@ -79,11 +79,11 @@ fn bulk(bench: &Bench, wire: Wire, judge: Judge) -> Result<Sheet> {
         all.push(Who::Dumbpipe);
     }
     all.push(Who::Product);
-    if is_limited && bench.bbr {
+    if is_limited && options.bbr {
         all.extend([Who::RawBbr, Who::SshAesBbr]);
     }
-    let peers = Peer::start_all(bench, &place, &all)?;
-    for round in 0..bench.rounds {
+    let peers = Peer::start_all(options, &place, &all)?;
+    for round in 0..options.rounds {
         for streams in STREAMS {
             for direction in Direction::BOTH {
                 let what = situation(direction, streams);
@@ -92,9 +92,9 @@ fn bulk(bench: &Bench, wire: Wire, judge: Judge) -> Result<Sheet> {
                     if streams > 1 && is_second_column {
                         continue;
                     }
-                    let rate = rate(&place, peer, direction, streams, bench)?;
+                    let rate = rate(&place, peer, direction, streams, options)?;
                     sheet.add(&what, peer.who.name(), UNIT, rate);
-                    bench.tell(round, &what, peer.who.name(), rate, UNIT);
+                    options.tell(round, &what, peer.who.name(), rate, UNIT);
                 }
             }
         }
@@ -118,17 +118,17 @@ fn situation(direction: Direction, streams: usize) -> String {
     format!("{}, {count}", direction.name())
 }
 
-/// What `streams` carry together once they are under way.
+/// The throughput of `streams` together, after they have started.
 pub(super) fn rate(
     place: &Place,
     peer: &Peer,
     direction: Direction,
     streams: usize,
-    bench: &Bench,
+    options: &Options,
 ) -> Result<f64> {
     let flows = Flow::start_many(place, peer, direction, streams)?;
-    rates([&flows], bench.warm_up)?;
-    let [rate] = rates([&flows], bench.length)?;
+    rates([&flows], options.warm_up)?;
+    let [rate] = rates([&flows], options.length)?;
     drop(flows);
     place.settle()?;
     Ok(rate)
@@ -144,7 +144,7 @@ fn clean(sheet: &mut Sheet, what: &str, _: Wire) {
 
 fn lossy(sheet: &mut Sheet, what: &str, wire: Wire) {
     share(sheet, what, wire, 85.0, 92.0);
-    // With eight streams ssh still has one connection.
+    // Only for one stream: with eight streams ssh still has one TCP connection.
     sheet.judge_ratio(what, Who::Product.name(), Who::Ssh.name(), at_least(10.0, 10.0));
 }
 

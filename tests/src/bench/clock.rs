@@ -1,11 +1,11 @@
-//! Time that a measurement takes.
+//! Sleeps during a measurement.
 
 use std::{thread, time::Duration};
 
-/// Lets a measurement last.
+/// Sleeps for the length of a measurement.
 #[expect(
     clippy::disallowed_methods,
-    reason = "a measurement has a length; nothing is waited for"
+    reason = "a measurement has a given length; there is no condition to wait for"
 )]
 pub fn last(length: Duration) {
     thread::sleep(length);

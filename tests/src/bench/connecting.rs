@@ -1,4 +1,4 @@
-//! The time from the start of `connect` to usable ports.
+//! The time from the start of `jq-client connect` to usable ports.
 
 use std::{
     process::Stdio,
@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 
 use super::{
-    Bench, Work,
+    Benchmark, Options,
     figures::{Sheet, at_most},
     peers::{PRODUCT, product_words},
     place::Place,
@@ -20,31 +20,31 @@ use crate::{
     product::{self, Client},
 };
 
-pub(super) const WORKS: &[Work] = &[
-    Work {
+pub(super) const BENCHMARKS: &[Benchmark] = &[
+    Benchmark {
         id: "connect",
-        name: "connects, 100 Mbit/s 40 ms, agent in place",
+        name: "time to connect, 100 Mbit/s 40 ms, agent installed",
         bar: "first: 1.3 x `ssh HOST true`; second: 3 round trips + 50 ms",
-        aim: "first: less than it; second: 2 round trips + 20 ms",
-        run: |bench| connects(bench, wire::CLEAN),
+        aim: "first: faster than `ssh HOST true`; second: 2 round trips + 20 ms",
+        run: |options| connects(options, wire::CLEAN),
     },
-    Work {
+    Benchmark {
         id: "connect-gateway",
-        name: "connects through the gateway, 100 Mbit/s 40 ms, agent in place",
+        name: "time to connect through the gateway, 100 Mbit/s 40 ms, agent installed",
         bar: "first: 1.3 x `ssh HOST true`; second: 3 round trips + 50 ms",
-        aim: "first: less than it; second: 2 round trips + 20 ms",
-        run: |bench| connects(bench, wire::GATEWAY),
+        aim: "first: faster than `ssh HOST true`; second: 2 round trips + 20 ms",
+        run: |options| connects(options, wire::GATEWAY),
     },
-    Work {
+    Benchmark {
         id: "size",
-        name: "the agent: its size, and what its upload takes on the link",
+        name: "agent: file size, and bytes of its upload on the link",
         bar: "8 MB; 3.5 MB",
         aim: "5 MB; 2 MB",
         run: size,
     },
 ];
 
-/// How long a connect may take, with an upload.
+/// Time limit of a connect with an upload.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 const SSH: &str = "ssh HOST true";
@@ -52,14 +52,14 @@ const SSH: &str = "ssh HOST true";
 /// The local port of the forward.
 const PORT: u16 = 9104;
 
-fn connects(bench: &Bench, wire: Wire) -> Result<Sheet> {
+fn connects(options: &Options, wire: Wire) -> Result<Sheet> {
     let place = Place::up(wire)?;
     let mut sheet = Sheet::default();
-    let (first, second) = ("first", "second, the agent being alive");
+    let (first, second) = ("first", "second, agent running");
     let trip = wire.rtt.as_secs_f64() * 1e3;
-    // Uploads the agent.
+    // The first connect uploads the agent, and is not measured.
     connect(&place)?.1.disconnect()?;
-    for round in 0..bench.rounds {
+    for round in 0..options.rounds {
         forget(&place)?;
         let start = Instant::now();
         let mut ssh = place.lab.laptop().command("ssh");
@@ -78,7 +78,7 @@ fn connects(bench: &Bench, wire: Wire) -> Result<Sheet> {
             (second, PRODUCT, again),
         ] {
             sheet.add(what, peer, "ms", value);
-            bench.tell(round, what, peer, value, "ms");
+            options.tell(round, what, peer, value, "ms");
         }
     }
     sheet.judge_ratio(first, PRODUCT, SSH, at_most(1.3, 1.0));
@@ -89,7 +89,7 @@ fn connects(bench: &Bench, wire: Wire) -> Result<Sheet> {
     Ok(sheet)
 }
 
-/// How long it takes until the ports are there, in milliseconds.
+/// The time until the ports are usable, in milliseconds.
 fn connect(place: &Place) -> Result<(f64, Client)> {
     let laptop = place.lab.laptop();
     laptop.install(&product::client_binary(), "jq-client")?;
@@ -103,11 +103,11 @@ fn connect(place: &Place) -> Result<(f64, Client)> {
     Ok((took, client))
 }
 
-fn size(_: &Bench) -> Result<Sheet> {
+fn size(_: &Options) -> Result<Sheet> {
     const MB: f64 = 1e6;
     let mut sheet = Sheet::default();
     let agent = std::fs::metadata(product::agent_binary())?.len() as f64 / MB;
-    let place = Place::up(wire::ROOMY)?;
+    let place = Place::up(wire::LARGE_QUEUE)?;
     let sent = || {
         let way = place.lab.link().counters_from(HostName::Laptop);
         way.map(|way| way.bytes as f64 / MB).unwrap_or_default()
@@ -120,15 +120,15 @@ fn size(_: &Bench) -> Result<Sheet> {
         *cost = sent() - before;
         client.disconnect()?;
         if sheet.series.is_empty() {
-            sheet.add("first connect, with the upload", PRODUCT, "ms", took);
+            sheet.add("first connect, with upload", PRODUCT, "ms", took);
         }
     }
     let [with, without] = costs;
     sheet.add("size, stripped", PRODUCT, "MB", agent);
-    sheet.add("upload, ssh and TCP included", PRODUCT, "MB", with - without);
+    sheet.add("upload, including ssh and TCP", PRODUCT, "MB", with - without);
     sheet.judge("size, stripped", "MB", vec![agent], at_most(8.0, 5.0));
     let upload = vec![with - without];
-    sheet.judge("upload, ssh and TCP included", "MB", upload, at_most(3.5, 2.0));
+    sheet.judge("upload, including ssh and TCP", "MB", upload, at_most(3.5, 2.0));
     place.down()?;
     Ok(sheet)
 }

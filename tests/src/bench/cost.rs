@@ -1,67 +1,67 @@
-//! What a way takes of the machines at its ends.
+//! Processor time and memory of the tunnels.
 
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
 use super::{
-    Bench, Work,
+    Benchmark, Options,
     clock::last,
     figures::{Sheet, at_most},
     flow::{Direction, Flow, rates},
-    idlers::{self, Idlers},
+    idle_streams::{self, IdleProcess},
     peers::{Peer, Who},
     place::Place,
     process::{Processes, forget},
     wire::{self, Wire},
 };
 
-pub(super) const WORKS: &[Work] = &[
-    Work {
+pub(super) const BENCHMARKS: &[Benchmark] = &[
+    Benchmark {
         id: "cpu",
-        name: "processor time for a GB, both ends together, no delay",
+        name: "processor time per GB, both ends together, no delay",
         bar: "1.2 x ssh -L aes128-gcm",
         aim: "0.6 x",
         run: cpu,
     },
-    Work {
+    Benchmark {
         id: "memory",
         name: "memory of each end",
         bar: "idle 12 MB; one stream at full speed 40 MB; 10,000 idle streams 150 MB",
         aim: "half",
         run: memory,
     },
-    Work {
+    Benchmark {
         id: "idle",
-        name: "processor time when nothing happens, 100 Mbit/s 40 ms",
+        name: "processor time when idle, 100 Mbit/s 40 ms",
         bar: "< 0.1 %",
-        aim: "no wake-ups but keep-alive",
+        aim: "no wake-ups except keep-alive",
         run: idle,
     },
 ];
 
-fn cpu(bench: &Bench) -> Result<Sheet> {
+fn cpu(options: &Options) -> Result<Sheet> {
     let place = Place::up(wire::VETH)?;
     let mut sheet = Sheet::default();
     let peers = Peer::start_all(
-        bench,
+        options,
         &place,
         &[Who::Ssh, Who::SshAes, Who::Dumbpipe, Who::Product],
     )?;
     let what = |direction: Direction| format!("{}, one stream", direction.name());
-    for round in 0..bench.rounds {
+    for round in 0..options.rounds {
         for direction in Direction::BOTH {
             for peer in &peers {
                 let processes = Processes::all(&place, peer.who);
                 let flows = Flow::start_many(&place, peer, direction, 1)?;
-                rates([&flows], bench.warm_up)?;
+                rates([&flows], options.warm_up)?;
                 let before = processes.seconds()?;
-                let [rate] = rates([&flows], bench.length)?;
+                let [rate] = rates([&flows], options.length)?;
                 let used = processes.seconds()? - before;
                 drop(flows);
-                let moved = rate / 8e3 * bench.length.as_secs_f64();
+                let moved = rate / 8e3 * options.length.as_secs_f64();
                 sheet.add(&what(direction), peer.who.name(), "s/GB", used / moved);
-                bench.tell(round, &what(direction), peer.who.name(), used / moved, "s/GB");
+                options.tell(round, &what(direction), peer.who.name(), used / moved, "s/GB");
                 place.settle()?;
             }
         }
@@ -79,16 +79,16 @@ fn cpu(bench: &Bench) -> Result<Sheet> {
     Ok(sheet)
 }
 
-fn idle(bench: &Bench) -> Result<Sheet> {
-    // Threads that have nothing to do end after ten seconds, and what they had counted with them.
+fn idle(options: &Options) -> Result<Sheet> {
+    // Idle threads end after ten seconds, and their counters are lost with them.
     const SETTLED: Duration = Duration::from_secs(15);
-    // The kernel counts in hundredths of a second, so a thousandth of a processor takes a while to be seen.
-    let length = bench.length * 4;
+    // The kernel counts in hundredths of a second, so a load of 0.1 % needs a long measurement.
+    let length = options.length * 4;
     let place = Place::up(wire::CLEAN)?;
     let mut sheet = Sheet::default();
-    let peers = Peer::start_all(bench, &place, &[Who::SshAes, Who::Product])?;
+    let peers = Peer::start_all(options, &place, &[Who::SshAes, Who::Product])?;
     last(SETTLED);
-    for round in 0..bench.rounds {
+    for round in 0..options.rounds {
         let ends: Vec<_> = peers
             .iter()
             .flat_map(|peer| {
@@ -112,7 +112,7 @@ fn idle(bench: &Bench) -> Result<Sheet> {
             let what = format!("processor, {host}");
             sheet.add(&what, who.name(), "%", load);
             sheet.add(&format!("wake-ups, {host}"), who.name(), "1/s", wakes);
-            bench.tell(round, &what, who.name(), load, "%");
+            options.tell(round, &what, who.name(), load, "%");
         }
     }
     for host in ["laptop", "GPU host"] {
@@ -130,22 +130,22 @@ const MACHINE: &str = "one stream, no delay";
 const LONG: &str = "one stream, 300 Mbit/s 80 ms";
 const MANY: &str = "10,000 idle streams";
 
-fn memory(bench: &Bench) -> Result<Sheet> {
-    idlers::raise_descriptors()?;
+fn memory(options: &Options) -> Result<Sheet> {
+    idle_streams::raise_descriptors()?;
     let mut sheet = Sheet::default();
     for (wire, what) in [(wire::VETH, MACHINE), (wire::LONG, LONG)] {
         let place = Place::up(wire)?;
-        for round in 0..bench.rounds {
-            at_full_speed(&place, wire, what, round, bench, &mut sheet)?;
+        for round in 0..options.rounds {
+            at_full_speed(&place, wire, what, round, options, &mut sheet)?;
             if wire == wire::VETH {
                 forget(&place)?;
                 let peer = Peer::start(&place, Who::Product)?;
-                let idlers = Idlers::start(&place, &peer)?;
-                last(bench.warm_up);
+                let process = IdleProcess::start(&place, &peer)?;
+                last(options.warm_up);
                 let ends = ends(&place, Who::Product);
-                note(&mut sheet, bench, round, MANY, Who::Product, &residents(&ends)?);
-                drop(idlers);
-                place.target.let_go();
+                note(&mut sheet, options, round, MANY, Who::Product, &residents(&ends)?);
+                drop(process);
+                place.target.close_held();
             }
         }
         place.down()?;
@@ -167,21 +167,21 @@ fn at_full_speed(
     wire: Wire,
     what: &str,
     round: usize,
-    bench: &Bench,
+    options: &Options,
     sheet: &mut Sheet,
 ) -> Result<()> {
     for who in [Who::SshAes, Who::Product] {
         forget(place)?;
         let peer = Peer::start(place, who)?;
-        last(bench.warm_up);
+        last(options.warm_up);
         let ends = ends(place, who);
         if wire == wire::VETH {
-            note(sheet, bench, round, IDLE, who, &residents(&ends)?);
+            note(sheet, options, round, IDLE, who, &residents(&ends)?);
         }
         let mut most = [0.0; 2];
         for direction in Direction::BOTH {
             let flows = Flow::start_many(place, &peer, direction, 1)?;
-            let deadline = Instant::now() + bench.warm_up + bench.length;
+            let deadline = Instant::now() + options.warm_up + options.length;
             while Instant::now() < deadline {
                 last(Duration::from_millis(100));
                 for (most, now) in most.iter_mut().zip(residents(&ends)?) {
@@ -191,7 +191,7 @@ fn at_full_speed(
             drop(flows);
             place.settle()?;
         }
-        note(sheet, bench, round, what, who, &most);
+        note(sheet, options, round, what, who, &most);
     }
     Ok(())
 }
@@ -205,10 +205,10 @@ fn residents(ends: &[Processes; 2]) -> Result<[f64; 2]> {
     Ok([near.resident()?, far.resident()?])
 }
 
-fn note(sheet: &mut Sheet, bench: &Bench, round: usize, what: &str, who: Who, residents: &[f64; 2]) {
+fn note(sheet: &mut Sheet, options: &Options, round: usize, what: &str, who: Who, residents: &[f64; 2]) {
     for (end, resident) in ENDS.iter().zip(residents) {
         let what = format!("{what}, {end}");
         sheet.add(&what, who.name(), "MB", *resident);
-        bench.tell(round, &what, who.name(), *resident, "MB");
+        options.tell(round, &what, who.name(), *resident, "MB");
     }
 }

@@ -1,5 +1,5 @@
-//! dumbpipe from crates.io: TCP connections as streams of QUIC, by iroh. The tunnel of the registry that does the same
-//! work as the product on a way that is straight.
+//! dumbpipe from crates.io: a tunnel that carries TCP connections as QUIC streams, by iroh. On direct paths it does the same
+//! work as the product.
 
 use std::{
     fs::{self, File},
@@ -13,31 +13,31 @@ use anyhow::{Context as _, Result};
 use super::{place::Place, target::PORT};
 use crate::eventually_some;
 
-/// What it is called, in results, as a file and as a process.
+/// Its name in the results, and of its file and process.
 pub(super) const NAME: &str = "dumbpipe";
 
-/// How long it may look for relays in the internet, of which a lab has none, before it says how it is reached.
+/// Time limit for its ticket. It first looks for relays in the internet, which a lab does not have.
 const ONLINE: Duration = Duration::from_secs(60);
 
-/// Both ends. Dropped, they are ended.
+/// The processes of both ends. Dropping this kills them.
 pub(super) struct Dumbpipe(Vec<Child>);
 
-/// Where `deploy/bench` puts it; none when it is not there.
+/// The path at which `deploy/bench` installs it; none if it is not installed.
 pub(super) fn binary() -> Option<PathBuf> {
     let path = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/peers/bin")).join(NAME);
     path.canonicalize().ok()
 }
 
-/// Streams from a local port of the laptop to the service.
+/// Starts a tunnel from a local port of the laptop to the service.
 pub(super) fn start(place: &Place, port: u16) -> Result<Dumbpipe> {
-    let binary = binary().context("dumbpipe is not installed: deploy/bench does that")?;
+    let binary = binary().context("dumbpipe is not installed: run deploy/bench")?;
     let (laptop, gpu) = (place.lab.laptop(), place.lab.gpu());
     let said = gpu.home().join("dumbpipe.log");
     let mut listen = gpu.command(&binary);
     listen.args(["listen-tcp", "--host", &format!("127.0.0.1:{PORT}")]);
     listen.stderr(File::create(&said)?);
     let listening = spawn(&mut listen)?;
-    let ticket = eventually_some("a ticket of dumbpipe's", ONLINE, || {
+    let ticket = eventually_some("dumbpipe's ticket", ONLINE, || {
         let said = fs::read_to_string(&said)?;
         let line = said
             .lines()
@@ -59,7 +59,7 @@ fn spawn(command: &mut Command) -> Result<Child> {
 impl Drop for Dumbpipe {
     fn drop(&mut self) {
         for child in &mut self.0 {
-            // Fails only when it has ended already.
+            // Fails only if the process has ended already.
             let _ = child.kill();
             let _ = child.wait();
         }

@@ -1,49 +1,49 @@
-//! Figures of several rounds, and the bars that they are held against. Values only.
+//! Figures of several rounds, and the bars that they must meet. Values only.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// What a work came to.
+/// The results of a benchmark.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Sheet {
-    /// What was measured, in the order in which it was first measured.
+    /// The measured series, in the order of their first value.
     pub series: Vec<Series>,
-    /// What is to be said of it.
+    /// Their comparison with the bars.
     pub verdicts: Vec<Verdict>,
 }
 
-/// What one peer came to in one situation.
+/// The values of one peer in one situation.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Series {
-    /// The situation.
+    /// The name of the situation.
     pub what: String,
-    /// Who was measured.
+    /// The name of the peer.
     pub peer: String,
-    /// In which unit.
+    /// The unit.
     pub unit: String,
-    /// One value a round.
+    /// One value per round.
     pub values: Vec<f64>,
 }
 
-/// A figure beside its bar.
+/// A figure and its bar.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Verdict {
-    /// Of what.
+    /// What was measured.
     pub what: String,
-    /// In which unit; a factor where it is a ratio.
+    /// The unit; `x` for a ratio.
     pub unit: String,
-    /// One value a round, the ratio of that round's where it is a ratio.
+    /// One value per round. A ratio compares values of the same round.
     pub values: Vec<f64>,
-    /// What has to be reached.
+    /// The limit that must be met.
     pub bar: Bound,
-    /// What is wished.
+    /// The desired value.
     pub aim: Bound,
-    /// How it came out, by the median.
+    /// The grade of the median.
     pub grade: Grade,
 }
 
-/// A side on which a figure has to be.
+/// A lower or upper limit.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Bound {
@@ -53,31 +53,31 @@ pub enum Bound {
     AtMost(f64),
 }
 
-/// How a figure came out.
+/// The grade of a figure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Grade {
     /// The aim is reached.
     Aim,
-    /// The bar is, the aim is not.
+    /// The bar is met, the aim is not.
     Bar,
-    /// Not even the bar.
+    /// The bar is missed.
     Missed,
 }
 
 /// Median and spread.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Spread {
-    /// The value in the middle.
+    /// The median.
     pub median: f64,
-    /// The smallest.
+    /// The smallest value.
     pub min: f64,
-    /// The largest.
+    /// The largest value.
     pub max: f64,
 }
 
 impl Sheet {
-    /// One more round's value.
+    /// Adds the value of a round.
     pub(super) fn add(&mut self, what: &str, peer: &str, unit: &str, value: f64) {
         let known = |series: &&mut Series| series.what == what && series.peer == peer;
         if let Some(series) = self.series.iter_mut().find(known) {
@@ -92,7 +92,7 @@ impl Sheet {
         });
     }
 
-    /// What was measured of `peer`; nothing if nothing was.
+    /// The values of `peer`. Empty if it was not measured.
     pub(super) fn values(&self, what: &str, peer: &str) -> Vec<f64> {
         let known = |series: &&Series| series.what == what && series.peer == peer;
         self.series
@@ -102,7 +102,7 @@ impl Sheet {
             .unwrap_or_default()
     }
 
-    /// Holds `values` against a bar and an aim. Without values there is nothing to hold.
+    /// Compares `values` with a bar and an aim. Does nothing without values.
     pub(super) fn judge(
         &mut self,
         what: impl Into<String>,
@@ -129,25 +129,25 @@ impl Sheet {
         });
     }
 
-    /// Holds how many times `peer`'s values `over`'s are, round by round, against a bar and an aim.
+    /// Compares the ratio of `peer` to `over` with a bar and an aim, round by round.
     pub(super) fn judge_ratio(&mut self, what: &str, peer: &str, over: &str, limits: [Bound; 2]) {
         let ratios = ratios(&self.values(what, peer), &self.values(what, over));
         self.judge(format!("{what}, against {over}"), "x", ratios, limits);
     }
 }
 
-/// The ratios of two peers' values, round by round. A round in which the other one carried nothing has none.
+/// The ratios of two peers' values, round by round. A round in which the other peer carried nothing is left out.
 pub(super) fn ratios(values: &[f64], over: &[f64]) -> Vec<f64> {
     let pairs = values.iter().zip(over).filter(|(_, over)| **over > 0.0);
     pairs.map(|(value, over)| value / over).collect()
 }
 
-/// Both bounds from below.
+/// A bar and an aim that are lower limits.
 pub(super) fn at_least(bar: f64, aim: f64) -> [Bound; 2] {
     [Bound::AtLeast(bar), Bound::AtLeast(aim)]
 }
 
-/// Both bounds from above.
+/// A bar and an aim that are upper limits.
 pub(super) fn at_most(bar: f64, aim: f64) -> [Bound; 2] {
     [Bound::AtMost(bar), Bound::AtMost(aim)]
 }
@@ -162,7 +162,7 @@ impl Bound {
 }
 
 impl Spread {
-    /// Of values in any order; none of none.
+    /// The spread of values in any order; none without values.
     #[must_use]
     pub fn of(values: &[f64]) -> Option<Self> {
         let mut sorted = values.to_vec();
@@ -175,14 +175,14 @@ impl Spread {
     }
 }
 
-/// The value that `share` percent of `sorted` do not exceed, between neighbours by a straight line; none of none.
+/// The percentile `share` (0 to 100) of `sorted`, with linear interpolation; none without values.
 pub(super) fn percentile(sorted: &[f64], share: f64) -> Option<f64> {
     let place = share / 100.0 * sorted.len().checked_sub(1)? as f64;
     let (low, high) = (place.floor() as usize, place.ceil() as usize);
     Some(sorted[low] + (sorted[high] - sorted[low]) * place.fract())
 }
 
-/// A number with as many digits as mean something.
+/// A number with its significant digits.
 pub(super) fn short(value: f64) -> String {
     match value.abs() {
         size if size >= 100.0 => format!("{value:.0}"),
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missed_bar_is_said_to_be_missed_and_ratios_are_of_the_same_round() {
+    fn a_missed_bar_is_marked_and_ratios_compare_the_same_round() {
         let mut sheet = Sheet::default();
         for (ours, theirs) in [(2.0, 1.0), (30.0, 10.0), (8.0, 2.0), (7.0, 0.0)] {
             sheet.add("down", "ours", "Mbit/s", ours);

@@ -1,4 +1,4 @@
-//! The callers on the laptop: streams that carry as much as they can, and streams that ask.
+//! The callers on the laptop: bulk streams and echo streams.
 
 use std::{
     io::{Read as _, Write as _},
@@ -18,15 +18,15 @@ use super::{
     clock::last,
     peers::Peer,
     place::Place,
-    target::{QUESTION, Wish, noise, pour, swallow},
+    target::{ECHO_BYTES, Wish, random_bytes, receive_all, send_repeatedly},
 };
 
-/// Which way bytes go.
+/// The direction of data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Direction {
     /// To the laptop.
     Down,
-    /// From it.
+    /// From the laptop.
     Up,
 }
 
@@ -41,7 +41,7 @@ impl Direction {
     }
 }
 
-/// A stream that carries as much as it can until it is dropped.
+/// A bulk stream. It carries as much as it can until it is dropped.
 pub(super) struct Flow {
     socket: TcpStream,
     arrived: Arc<AtomicU64>,
@@ -56,11 +56,11 @@ impl Flow {
         }
     }
 
-    /// Of what the service sends for this wish.
+    /// Receives what the service sends for this wish.
     pub(super) fn down(place: &Place, peer: &Peer, wish: Wish) -> Result<Self> {
         let (socket, arrived) = (peer.call(place, wish)?, Arc::default());
         let (mine, count) = (socket.try_clone()?, Arc::clone(&arrived));
-        let worker = thread::spawn(move || swallow(&mine, &count));
+        let worker = thread::spawn(move || receive_all(&mine, &count));
         Ok(Self {
             socket,
             arrived,
@@ -74,7 +74,7 @@ impl Flow {
         let arrived = place.target.tally(number);
         let socket = peer.call(place, Wish::Up(number))?;
         let mine = socket.try_clone()?;
-        let worker = thread::spawn(move || pour(&mine, &noise()));
+        let worker = thread::spawn(move || send_repeatedly(&mine, &random_bytes()));
         Ok(Self {
             socket,
             arrived,
@@ -102,7 +102,7 @@ impl Flow {
 
 impl Drop for Flow {
     fn drop(&mut self) {
-        // A reset, so that nothing which is still queued goes on filling the link.
+        // A reset, so that queued data does not keep filling the link.
         let _ = set_socket_linger(&self.socket, Some(Duration::ZERO));
         let _ = self.socket.shutdown(Shutdown::Both);
         if let Some(worker) = self.worker.take() {
@@ -111,14 +111,14 @@ impl Drop for Flow {
     }
 }
 
-/// Lets `length` pass. Gives what each group of flows carried in that time, in Mbit/s.
+/// Waits for `length`. Returns the throughput of each group of flows in that time, in Mbit/s.
 pub(super) fn rates<const N: usize>(groups: [&[Flow]; N], length: Duration) -> Result<[f64; N]> {
     let count = || groups.map(|flows| flows.iter().map(Flow::arrived).sum::<u64>());
     let (start, before) = (Instant::now(), count());
     last(length);
     let (passed, after) = (start.elapsed().as_secs_f64(), count());
     let broken = groups.iter().flat_map(|flows| flows.iter()).any(Flow::is_over);
-    ensure!(!broken, "a stream ended in the middle");
+    ensure!(!broken, "a stream ended during the measurement");
     let mut rates = [0.0; N];
     for ((rate, before), after) in rates.iter_mut().zip(before).zip(after) {
         *rate = (after - before) as f64 * 8.0 / 1e6 / passed;
@@ -126,29 +126,29 @@ pub(super) fn rates<const N: usize>(groups: [&[Flow]; N], length: Duration) -> R
     Ok(rates)
 }
 
-/// Streams that ask, each again and again, one question at a time.
-pub(super) struct Questions {
+/// Echo streams. Each sends one request at a time.
+pub(super) struct EchoStreams {
     sockets: Vec<TcpStream>,
 }
 
-impl Questions {
-    /// Opens them without asking anything yet.
+impl EchoStreams {
+    /// Opens the streams without sending requests.
     pub(super) fn open(place: &Place, peer: &Peer, count: usize) -> Result<Self> {
         let sockets = (0..count).map(|_| peer.call(place, Wish::Echo));
         let mut sockets = sockets.collect::<Result<Vec<_>>>()?;
         for socket in &mut sockets {
-            // So that opening is no part of what the first question takes.
+            // Waits for the stream, so that opening it does not count as part of the first request.
             ask(socket)?;
         }
         Ok(Self { sockets })
     }
 
-    /// Asks on all of them for `length`, with `pause` after each answer. Gives how long each answer took, in
+    /// Sends requests on all streams for `length`, with `pause` after each response. Returns the response times in
     /// milliseconds, sorted.
     pub(super) fn ask(&self, length: Duration, pause: Duration) -> Result<Vec<f64>> {
         let over = AtomicBool::new(false);
         let mut all = thread::scope(|scope| {
-            let askers = self.sockets.iter().zip(0_u32..).map(|(socket, place)| {
+            let threads = self.sockets.iter().zip(0_u32..).map(|(socket, place)| {
                 let (over, count) = (&over, self.sockets.len() as u32);
                 scope.spawn(move || {
                     last(pause * place / count);
@@ -160,12 +160,12 @@ impl Questions {
                     Ok::<_, anyhow::Error>(took)
                 })
             });
-            let askers: Vec<_> = askers.collect();
+            let threads: Vec<_> = threads.collect();
             last(length);
             over.store(true, Ordering::Relaxed);
             let mut all = Vec::new();
-            for asker in askers {
-                all.extend(asker.join().map_err(|_| anyhow!("an asker panicked"))??);
+            for handle in threads {
+                all.extend(handle.join().map_err(|_| anyhow!("an echo thread panicked"))??);
             }
             Ok::<_, anyhow::Error>(all)
         })?;
@@ -175,10 +175,10 @@ impl Questions {
 }
 
 fn ask(mut socket: &TcpStream) -> Result<Duration> {
-    let (question, mut answer) = ([7; QUESTION], [0; QUESTION]);
+    let (request, mut answer) = ([7; ECHO_BYTES], [0; ECHO_BYTES]);
     let start = Instant::now();
-    socket.write_all(&question).context("cannot ask")?;
-    socket.read_exact(&mut answer).context("no answer")?;
-    ensure!(answer == question, "another answer than was asked for");
+    socket.write_all(&request).context("cannot send a request")?;
+    socket.read_exact(&mut answer).context("there is no response")?;
+    ensure!(answer == request, "the response is wrong");
     Ok(start.elapsed())
 }

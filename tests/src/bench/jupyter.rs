@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result};
 use serde::Deserialize;
 
 use super::{
-    Bench, Work,
+    Benchmark, Options,
     figures::{Sheet, Spread, at_most},
     peers::{PRODUCT, Who, await_port, ssh},
     place::Place,
@@ -17,7 +17,7 @@ use crate::{
     require,
 };
 
-pub(super) const WORKS: &[Work] = &[Work {
+pub(super) const BENCHMARKS: &[Benchmark] = &[Benchmark {
     id: "jupyter",
     name: "JupyterLab in Chromium, 20 Mbit/s 40 ms, 1 % loss, empty cache",
     bar: "launcher: 0.7 x ssh -L; 1+1 during a download: idle + 30 ms",
@@ -27,19 +27,19 @@ pub(super) const WORKS: &[Work] = &[Work {
 
 const SCRIPT: &str = include_str!("launcher.py");
 
-/// What is downloaded, in the folder that JupyterLab shows.
+/// The file that is downloaded, in the folder that JupyterLab shows.
 const FILE: &str = "large.bin";
 
-/// Where the container that ssh leads to publishes its JupyterLab, on the GPU host's loopback.
+/// The published port of the container for ssh, on the GPU host's loopback.
 const PUBLISHED: u16 = 9300;
 
-/// The local port of ssh.
+/// The local port of `ssh -L`.
 const NEAR: u16 = 9301;
 
-/// How long JupyterLab may take to start.
+/// Time limit for JupyterLab to start.
 const START: std::time::Duration = std::time::Duration::from_secs(90);
 
-/// What the script says.
+/// The output of the script.
 #[derive(Deserialize)]
 struct Visit {
     launcher: f64,
@@ -48,8 +48,11 @@ struct Visit {
     mbit: f64,
 }
 
-fn jupyter(bench: &Bench) -> Result<Sheet> {
-    anyhow::ensure!(require::browser(), "this machine lacks what a browser needs");
+fn jupyter(options: &Options) -> Result<Sheet> {
+    anyhow::ensure!(
+        require::browser(),
+        "this machine does not meet the requirements of a browser (see above)"
+    );
     let browser = Browser::install()?;
     let place = Place::up_with(wire::HOME, |builder| builder.docker(true))?;
     let (laptop, gpu) = (place.lab.laptop(), place.lab.gpu());
@@ -63,14 +66,14 @@ fn jupyter(bench: &Bench) -> Result<Sheet> {
     await_port(&place, NEAR, START)?;
     let mut sheet = Sheet::default();
     let (launcher, idle, loaded) = (
-        "until the launcher can be used",
+        "until the launcher is usable",
         "1+1, idle",
         "1+1, during a download",
     );
     let mut late = Vec::new();
-    for round in 0..bench.rounds {
+    for round in 0..options.rounds {
         for (peer, url) in [(Who::Ssh.name(), &theirs), (PRODUCT, &ours)] {
-            // What was open in an earlier round is not to come back.
+            // A new workspace, so that JupyterLab does not reopen the notebooks of an earlier round.
             let fresh = format!("/lab/workspaces/round-{round}?");
             let visit = visit(&place, &browser, &url.replacen("/lab?", &fresh, 1))?;
             let (idle_ms, loaded_ms) = (median(&visit.idle)?, median(&visit.loaded)?);
@@ -78,11 +81,11 @@ fn jupyter(bench: &Bench) -> Result<Sheet> {
                 (launcher, visit.launcher, "s"),
                 (idle, idle_ms, "ms"),
                 (loaded, loaded_ms, "ms"),
-                ("download meanwhile", visit.mbit, "Mbit/s"),
+                ("download during the cells", visit.mbit, "Mbit/s"),
             ];
             for (what, value, unit) in figures {
                 sheet.add(what, peer, unit, value);
-                bench.tell(round, what, peer, value, unit);
+                options.tell(round, what, peer, value, unit);
             }
             if peer == PRODUCT {
                 late.push(loaded_ms - idle_ms);
@@ -103,11 +106,11 @@ fn jupyter(bench: &Bench) -> Result<Sheet> {
     Ok(sheet)
 }
 
-/// What people do who have ssh only: a container whose port is published. Gives the URL on the laptop.
+/// The usual setup without jq: a container with a published port, and `ssh -L`. Returns the URL on the laptop.
 fn publish(place: &Place) -> Result<String> {
     let work = format!("{}:/work", place.lab.gpu().home().join("work").display());
     let publish = format!("127.0.0.1:{PUBLISHED}:{PUBLISHED}");
-    // As the user: what root makes in the folder, the other container's user could not change.
+    // As the user: the other container's user could not change files that belong to root.
     let user = &place.lab.gpu().user;
     let user = format!("{}:{}", user.uid, user.gid);
     place.lab.docker([
@@ -150,5 +153,5 @@ fn visit(place: &Place, browser: &Browser, url: &str) -> Result<Visit> {
     let mut command = laptop.command(browser.python());
     command.arg(laptop.home().join("launcher.py"));
     let said = tools::output(command.args([url, "--file", FILE]))?;
-    serde_json::from_str(said.trim()).context("the browser driver said something else than expected")
+    serde_json::from_str(said.trim()).context("the browser driver printed something unexpected")
 }

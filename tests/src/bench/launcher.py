@@ -1,10 +1,10 @@
-"""Opens JupyterLab as a person would, with a browser that was never there before, and measures what they wait for.
+"""Opens JupyterLab like a user, with a fresh browser profile, and measures the waiting times.
 
     launcher.py URL --file PATH [--tries N]
 
-URL is what JupyterLab prints, token included; PATH is a large file in the folder that it shows. On success one line of
-JSON on stdout: seconds until the launcher could be used, milliseconds from Enter to the output of `1+1` with nothing
-else going on and while the file is downloaded, and the Mbit/s of that download.
+URL is the one that JupyterLab prints, with the token. PATH is a large file in the folder that it shows. On success it prints
+one line of JSON: seconds until the launcher is usable, milliseconds from Enter to the output of `1+1` (when idle, and while
+the file is downloaded), and the download rate in Mbit/s.
 """
 
 import argparse
@@ -31,7 +31,7 @@ DOWNLOAD = """path => {
             if (done) break;
             window.arrived += value.length;
         }
-        window.failed = 'it ended too early';
+        window.failed = 'it ended during the measurement';
     }).catch(error => { window.failed = String(error); });
 }"""
 
@@ -46,7 +46,7 @@ def arguments():
 
 def open_launcher(page, url):
     page.goto(url, wait_until="commit")
-    # What was open before comes back; then nobody shows the launcher by itself.
+    # JupyterLab reopens earlier notebooks; then it does not show the launcher by itself.
     page.locator(f".jp-Launcher, {NOTEBOOK}").first.wait_for()
     if page.locator(".jp-Launcher").count() == 0:
         page.get_by_role("button", name="New Launcher").first.click()
@@ -54,7 +54,7 @@ def open_launcher(page, url):
 
 
 def new_notebook(page):
-    """Whose first cell has been run, since that takes longer."""
+    """Opens a notebook and runs its first cell, which takes longer than the following ones."""
     page.locator('.jp-LauncherCard[data-category="Notebook"]').first.click()
     page.locator(f"{NOTEBOOK} .cm-content").first.wait_for()
     expect(page.locator("#jp-main-statusbar")).to_contain_text("| Idle")
@@ -92,7 +92,7 @@ def main():
         launcher = time.monotonic() - start
         new_notebook(page)
         idle = [one_and_one(page) for _ in range(args.tries)]
-        # Another one in JupyterLab opened anew, since each cell more makes it slower.
+        # A second notebook in a reloaded JupyterLab, because each additional cell makes a notebook slower.
         open_launcher(page, args.url + "&reset")
         new_notebook(page)
         page.evaluate(DOWNLOAD, args.file)

@@ -1,4 +1,4 @@
-//! The time to open a connection.
+//! The time to open a connection, and the rate at which connections can be opened.
 
 use std::{
     net::SocketAddr,
@@ -9,58 +9,59 @@ use std::{
 use anyhow::{Context as _, Result, anyhow};
 
 use super::{
-    Bench, Work,
+    Benchmark, Options,
     figures::{Sheet, Spread, at_least, at_most},
-    flow::Questions,
+    flow::EchoStreams,
     peers::{Peer, Who, call},
     place::Place,
     target::Wish,
     wire,
 };
 
-pub(super) const WORKS: &[Work] = &[
-    Work {
+pub(super) const BENCHMARKS: &[Benchmark] = &[
+    Benchmark {
         id: "first-byte",
         name: "new connection to first byte, 100 Mbit/s 40 ms",
         bar: "one round trip + 2 ms",
         aim: "one round trip + 0.5 ms",
         run: first_byte,
     },
-    Work {
+    Benchmark {
         id: "opens",
-        name: "new connections a second, no delay",
+        name: "new connections per second, no delay",
         bar: "3 x ssh -L",
         aim: "10 x",
         run: opens,
     },
 ];
 
-/// Connections one after the other, of which the one in the middle counts.
+/// Number of connections that are opened one after the other. Their median is the result.
 const TRIES: usize = 25;
 
-/// Who open connections at the same time, each one after the other.
+/// Number of callers that open connections in parallel.
 const CALLERS: usize = 12;
 
 const ALL: [Who; 4] = [Who::Raw, Who::Ssh, Who::Dumbpipe, Who::Product];
 
-fn first_byte(bench: &Bench) -> Result<Sheet> {
+fn first_byte(options: &Options) -> Result<Sheet> {
     let place = Place::up(wire::CLEAN)?;
     let mut sheet = Sheet::default();
-    let peers = Peer::start_all(bench, &place, &ALL)?;
-    let what = "connect, ask, first byte";
-    let trip = "a question on a connection that stands";
+    let peers = Peer::start_all(options, &place, &ALL)?;
+    let what = "connect, request, first byte";
+    let trip = "request on an open connection";
     let mut late = Vec::new();
-    for round in 0..bench.rounds {
+    for round in 0..options.rounds {
         for peer in &peers {
             let name = peer.who.name();
-            let asked = Questions::open(&place, peer, 1)?.ask(bench.warm_up, Duration::from_millis(10))?;
-            let asked = Spread::of(&asked).context("nothing was answered")?.median;
+            let asked =
+                EchoStreams::open(&place, peer, 1)?.ask(options.warm_up, Duration::from_millis(10))?;
+            let asked = Spread::of(&asked).context("there was no response")?.median;
             sheet.add(trip, name, "ms", asked);
             let entrance = peer.entrance(&place);
             let took = place.lab.laptop().enter(|| tries(entrance))??;
-            let took = Spread::of(&took).context("nothing was tried")?.median;
+            let took = Spread::of(&took).context("no connection was opened")?.median;
             sheet.add(what, name, "ms", took);
-            bench.tell(round, what, name, took, "ms");
+            options.tell(round, what, name, took, "ms");
         }
         let last = |what: &str, who: Who| sheet.values(what, who.name()).last().copied();
         if let (Some(took), Some(trip)) = (last(what, Who::Product), last(trip, Who::Raw)) {
@@ -73,7 +74,7 @@ fn first_byte(bench: &Bench) -> Result<Sheet> {
     Ok(sheet)
 }
 
-/// How long each try takes, in milliseconds.
+/// The time of each connection in milliseconds.
 fn tries(entrance: SocketAddr) -> Result<Vec<f64>> {
     let one = |_| -> Result<f64> {
         let start = Instant::now();
@@ -83,18 +84,18 @@ fn tries(entrance: SocketAddr) -> Result<Vec<f64>> {
     (0..TRIES).map(one).collect()
 }
 
-fn opens(bench: &Bench) -> Result<Sheet> {
+fn opens(options: &Options) -> Result<Sheet> {
     let place = Place::up(wire::VETH)?;
     let mut sheet = Sheet::default();
-    let peers = Peer::start_all(bench, &place, &ALL)?;
-    let what = "connections that were answered";
-    for round in 0..bench.rounds {
+    let peers = Peer::start_all(options, &place, &ALL)?;
+    let what = "answered connections";
+    for round in 0..options.rounds {
         for peer in &peers {
             let entrance = peer.entrance(&place);
-            let count = place.lab.laptop().enter(|| count(entrance, bench.length))??;
-            let rate = count as f64 / bench.length.as_secs_f64();
+            let count = place.lab.laptop().enter(|| count(entrance, options.length))??;
+            let rate = count as f64 / options.length.as_secs_f64();
             sheet.add(what, peer.who.name(), "1/s", rate);
-            bench.tell(round, what, peer.who.name(), rate, "1/s");
+            options.tell(round, what, peer.who.name(), rate, "1/s");
             place.settle()?;
         }
     }
@@ -104,7 +105,7 @@ fn opens(bench: &Bench) -> Result<Sheet> {
     Ok(sheet)
 }
 
-/// How many connections can be opened within `length`.
+/// The number of connections that can be opened within `length`.
 fn count(entrance: SocketAddr, length: Duration) -> Result<usize> {
     let deadline = Instant::now() + length;
     thread::scope(|scope| {

@@ -1,4 +1,4 @@
-//! Ways from the laptop to the service on the GPU host: the product, and what a user could take instead.
+//! The peers: connections from the laptop to the service on the GPU host, through the product or through an alternative.
 
 use std::{
     io::{Read as _, Write as _},
@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 
 use super::{
-    Bench,
+    Options,
     clock::last,
     dumbpipe::{self, Dumbpipe},
     place::{Control, Place},
@@ -19,35 +19,35 @@ use super::{
 };
 use crate::{eventually, eventually_some, product::Client};
 
-/// How long a tunnel may take to stand.
+/// Time limit for starting a tunnel.
 const START: Duration = Duration::from_secs(60);
 
-/// How long an answer over any of them may take.
+/// Time limit of a response through a tunnel.
 const ANSWER: Duration = Duration::from_secs(30);
 
-/// What makes ssh fast on every hop, in its configuration.
+/// The fastest cipher on every hop, as a line of ssh's configuration.
 const FAST_CIPHER: &str = "Ciphers aes128-gcm@openssh.com";
 
-/// What the product is called in results.
+/// The product's name in the results.
 pub(super) const PRODUCT: &str = "jq";
 
-/// Who carries the streams.
+/// What carries the streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Who {
-    /// Nobody: TCP straight to the GPU host.
+    /// No tunnel: TCP directly to the GPU host.
     Raw,
     RawBbr,
     /// `ssh -L`, as OpenSSH is packaged.
     Ssh,
-    /// With the cipher that is fastest on machines that have instructions for it.
+    /// With the fastest cipher on processors with AES instructions.
     SshAes,
     SshAesBbr,
-    /// Compressing all that it carries.
+    /// With compression.
     SshCompressed,
-    /// A QUIC tunnel of the crate registry.
+    /// A QUIC tunnel from crates.io.
     Dumbpipe,
     Product,
-    /// Compressing nothing.
+    /// Without compression.
     ProductPlain,
 }
 
@@ -73,7 +73,7 @@ impl Who {
         }
     }
 
-    /// The local port of its tunnel.
+    /// The local port of the tunnel.
     fn port(self) -> u16 {
         match self {
             Self::Raw | Self::RawBbr => PORT,
@@ -88,7 +88,7 @@ impl Who {
     }
 }
 
-/// A way that stands. Dropped, it is taken down.
+/// A running peer. Dropping it stops its tunnel.
 pub(super) struct Peer {
     pub(super) who: Who,
     pub(super) tunnel: Tunnel,
@@ -98,8 +98,8 @@ pub(super) struct Peer {
 pub(super) enum Tunnel {
     None,
     Ssh(Child),
-    Dumbpipe(#[expect(dead_code, reason = "it carries until it is dropped")] Dumbpipe),
-    Product(#[expect(dead_code, reason = "it carries until it is dropped")] Box<Client>),
+    Dumbpipe(#[expect(dead_code, reason = "the tunnel runs until it is dropped")] Dumbpipe),
+    Product(#[expect(dead_code, reason = "the tunnel runs until it is dropped")] Box<Client>),
 }
 
 impl Peer {
@@ -115,7 +115,7 @@ impl Peer {
             Who::ProductPlain => product(place, who.port(), &["--name", "plain", "--no-compression"])?,
         };
         let peer = Self { who, tunnel };
-        let started = eventually_some("a tunnel to carry", START, || {
+        let started = eventually_some("a tunnel to carry data", START, || {
             peer.call(place, Wish::Once).map(Some)
         });
         started.with_context(|| who.name())?;
@@ -123,17 +123,19 @@ impl Peer {
         Ok(peer)
     }
 
-    /// Those of `all` that are asked for.
-    pub(super) fn start_all(bench: &Bench, place: &Place, all: &[Who]) -> Result<Vec<Self>> {
+    /// Starts those peers of `all` that were requested and are installed.
+    pub(super) fn start_all(options: &Options, place: &Place, all: &[Who]) -> Result<Vec<Self>> {
         let asked_for =
-            |who: &&Who| bench.peers.is_empty() || bench.peers.iter().any(|name| name == who.name());
+            |who: &&Who| options.peers.is_empty() || options.peers.iter().any(|name| name == who.name());
+        let installed = |who: &&Who| **who != Who::Dumbpipe || dumbpipe::binary().is_some();
         all.iter()
             .filter(asked_for)
+            .filter(installed)
             .map(|who| Self::start(place, *who))
             .collect()
     }
 
-    /// Where its streams begin.
+    /// The address to which its streams connect.
     pub(super) fn entrance(&self, place: &Place) -> SocketAddr {
         let address = match self.tunnel {
             Tunnel::None => place.address(),
@@ -142,8 +144,8 @@ impl Peer {
         (address, self.who.port()).into()
     }
 
-    /// A new stream to the service, which has been told this wish; one that has been answered where an answer is part
-    /// of it, but for [`Wish::Echo`].
+    /// Opens a stream to the service and sends this wish. For [`Wish::Once`] and [`Wish::Hold`], waits for the
+    /// response.
     pub(super) fn call(&self, place: &Place, wish: Wish) -> Result<TcpStream> {
         let own_control = self.who == Who::RawBbr;
         if own_control {
@@ -152,7 +154,7 @@ impl Peer {
         let entrance = self.entrance(place);
         let socket = place.lab.laptop().enter(|| call(entrance, wish))?;
         if own_control {
-            // The other end's socket is made when the last packet of the handshake arrives there.
+            // The other end creates its socket when the last packet of the handshake arrives.
             last(place.wire.rtt * 2);
             place.control(Control::Cubic)?;
         }
@@ -160,7 +162,7 @@ impl Peer {
     }
 }
 
-/// As [`Peer::call`], on a thread that stands in the laptop's network.
+/// As [`Peer::call`], on a thread in the laptop's network namespace.
 pub(super) fn call(entrance: SocketAddr, wish: Wish) -> Result<TcpStream> {
     let mut socket = TcpStream::connect(entrance)?;
     socket.set_nodelay(true)?;
@@ -169,12 +171,12 @@ pub(super) fn call(entrance: SocketAddr, wish: Wish) -> Result<TcpStream> {
     if matches!(wish, Wish::Once | Wish::Hold) {
         let mut answer = [0];
         socket.read_exact(&mut answer)?;
-        ensure!(answer == [1], "another answer than was asked for");
+        ensure!(answer == [1], "the response is wrong");
     }
     Ok(socket)
 }
 
-/// Waits until a local port takes connections.
+/// Waits until a local port accepts connections.
 pub(super) fn await_port(place: &Place, port: u16, within: Duration) -> Result<()> {
     let open = || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok();
     eventually("a tunnel to listen", within, || {
@@ -182,7 +184,7 @@ pub(super) fn await_port(place: &Place, port: u16, within: Duration) -> Result<(
     })
 }
 
-/// `ssh -L` from a local port to one of the GPU host's loopback, with this option before those of the user's configuration.
+/// `ssh -L` from a local port to a port of the GPU host's loopback. `option` overrides the user's configuration.
 pub(super) fn ssh(place: &Place, port: u16, to: u16, option: &str) -> Result<Tunnel> {
     let laptop = place.lab.laptop();
     let own = std::fs::read_to_string(laptop.home().join(".ssh/config"))?;
@@ -196,7 +198,7 @@ pub(super) fn ssh(place: &Place, port: u16, to: u16, option: &str) -> Result<Tun
     Ok(Tunnel::Ssh(child.context("cannot start ssh")?))
 }
 
-/// The arguments of `jq-client connect` for a tunnel whose streams begin at this local port.
+/// The arguments of `jq-client connect` for a tunnel from this local port.
 pub(super) fn product_words(place: &Place, port: u16) -> Vec<String> {
     let path = match place.wire.kind {
         Kind::Veth | Kind::Direct => "direct",
@@ -237,7 +239,7 @@ fn product(place: &Place, port: u16, flags: &[&str]) -> Result<Tunnel> {
 impl Drop for Tunnel {
     fn drop(&mut self) {
         if let Self::Ssh(child) = self {
-            // Fails only when it has ended already.
+            // Fails only if the process has ended already.
             let _ = child.kill();
             let _ = child.wait();
         }

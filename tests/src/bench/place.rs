@@ -15,17 +15,17 @@ use super::{
 };
 use crate::lab::{Builder, Host, HostName, Lab, Topology, tools};
 
-/// How long what is queued may take to leave a link. Where packets get lost, ssh may take longer for what it has read of
-/// eight streams that are gone.
+/// Time limit for the queues to drain. With packet loss, ssh needs a long time for data that it has read from eight streams
+/// before they were reset.
 const DRAIN: Duration = Duration::from_secs(240);
 
-/// What may pass a link in a fifth of a second that is taken to be unused: a few keep-alives.
+/// Bytes in a fifth of a second up to which the link counts as idle: a few keep-alives.
 const QUIET: u64 = 2_000;
 
 /// TCP's congestion control.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Control {
-    /// What laptops and servers run.
+    /// The default of laptops and servers.
     Cubic,
     Bbr,
 }
@@ -57,7 +57,7 @@ impl Place {
             Kind::Direct => {}
         }
         for host in hosts(&lab) {
-            // Ten thousands of connections come and go.
+            // The benchmarks open and close tens of thousands of connections.
             set(host, "net/ipv4/ip_local_port_range", "10000 65000")?;
             set(host, "net/ipv4/tcp_tw_reuse", "1")?;
         }
@@ -65,12 +65,12 @@ impl Place {
         Ok(Self { target, wire, lab })
     }
 
-    /// Where the GPU host is reached by those who go straight to it.
+    /// The address of the GPU host for direct connections.
     pub(super) fn address(&self) -> Ipv4Addr {
         self.lab.gpu().address
     }
 
-    /// Which congestion control TCP connections are made with from now on, by everybody.
+    /// Sets the congestion control of new TCP connections on all hosts.
     pub(super) fn control(&self, control: Control) -> Result<()> {
         let name = match control {
             Control::Cubic => "cubic",
@@ -81,11 +81,11 @@ impl Place {
             .try_for_each(|host| set(host, "net/ipv4/tcp_congestion_control", name))
     }
 
-    /// Waits until the laptop's link carries nothing any more. TCP that has lost a packet is silent for a while too, so its
-    /// queues have to be empty.
+    /// Waits until the laptop's link is idle. TCP is also silent for a while after a lost packet, so its send queues must be
+    /// empty too.
     ///
     /// # Errors
-    /// When that takes too long: whoever came next would be measured beside what is left.
+    /// When it takes too long: the remaining traffic would distort the next measurement.
     pub(super) fn settle(&self) -> Result<()> {
         let deadline = Instant::now() + DRAIN;
         let mut before = self.carried();
@@ -98,26 +98,26 @@ impl Place {
             }
             ensure!(
                 Instant::now() < deadline,
-                "the link still carries what is left of the last peer after {} s",
+                "the link still carries data of the previous peer after {} s",
                 DRAIN.as_secs()
             );
             before = now;
         }
     }
 
-    /// Bytes handed to the laptop's link so far, both ways.
+    /// Bytes sent over the laptop's link so far, in both directions.
     pub(super) fn carried(&self) -> u64 {
         let link = self.lab.link();
         let ways = link.ends().map(|end| link.counters_from(end));
         ways.into_iter().flatten().map(|way| way.bytes).sum()
     }
 
-    /// Bytes that TCP connections of all hosts have not brought to their other ends.
+    /// Bytes that are in the send queues of all TCP connections on all hosts.
     fn queued(&self) -> Result<u64> {
         let mut all = 0;
         for host in hosts(&self.lab) {
             for table in ["tcp", "tcp6"] {
-                // This folder shows the network of the thread that looks at it.
+                // This file shows the network namespace of the thread that reads it.
                 let read = host.enter(|| fs::read_to_string(format!("/proc/thread-self/net/{table}")))?;
                 all += queues(&read.with_context(|| format!("cannot see connections on {}", host.name))?);
             }
@@ -132,7 +132,7 @@ impl Place {
     }
 }
 
-/// What all connections of a table in /proc/net have sent, or are to send, and nobody has acknowledged (proc_pid_net(5)).
+/// The unacknowledged bytes of all connections in a table of /proc/net (proc_pid_net(5)).
 fn queues(table: &str) -> u64 {
     let connections = table.lines().skip(1);
     let queue = |line: &str| u64::from_str_radix(line.split_whitespace().nth(4)?.split(':').next()?, 16).ok();
@@ -144,15 +144,15 @@ pub(super) fn hosts(lab: &Lab) -> Vec<&Host> {
     known.filter_map(|name| lab.state().host(name)).collect()
 }
 
-/// Writes a setting of the host's network.
+/// Writes a setting of the host's network namespace.
 fn set(host: &Host, setting: &str, value: &str) -> Result<()> {
-    // This folder shows the network of the thread that looks at it.
+    // This folder shows the network namespace of the thread that accesses it.
     let written = host.enter(|| fs::write(format!("/proc/sys/{setting}"), value))?;
     written.with_context(|| format!("cannot set {setting} on {}", host.name))
 }
 
-/// Moves the addresses of both hosts to a pair of devices of the kernel's own: the lab's link passes packets through
-/// this process, which then is the limit.
+/// Moves the addresses of both hosts to a veth pair. The lab's link passes packets through this process, which would be the
+/// bottleneck.
 fn join_by_veth(lab: &Lab) -> Result<()> {
     let (laptop, gpu) = (lab.laptop(), lab.gpu());
     let ip = |words: &str| tools::run("ip", words.split_whitespace()).map(drop);
@@ -169,7 +169,7 @@ fn join_by_veth(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
-/// Lets the gateway pass packets on, for those who go straight to the GPU host.
+/// Enables forwarding on the gateway, for direct connections to the GPU host.
 fn pass_on(lab: &Lab) -> Result<()> {
     let (laptop, gateway, gpu) = (lab.laptop(), lab.gateway(), lab.gpu());
     set(gateway, "net/ipv4/ip_forward", "1")?;
@@ -191,7 +191,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_connection_whose_bytes_have_not_all_arrived_is_not_done() {
+    fn bytes_that_have_not_arrived_are_counted() {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let mut sender = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let own = |sender: &TcpStream| {
@@ -207,7 +207,7 @@ mod tests {
         };
         assert_eq!(own(&sender), 0);
         sender.set_nonblocking(true).unwrap();
-        // Nobody reads, so in the end some of it has to wait.
+        // Nobody reads, so bytes stay in the send queue in the end.
         while sender.write(&[0; 65_536]).is_ok() {}
         assert!(own(&sender) > 0);
     }

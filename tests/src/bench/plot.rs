@@ -1,4 +1,4 @@
-//! Results as pictures: bars, each with its value and its spread.
+//! Plots the results as SVG: bars, each with its value and its spread.
 
 use std::fmt::Write as _;
 
@@ -9,7 +9,7 @@ use super::{
     table::distinct,
 };
 
-/// Pixels.
+/// All lengths are in pixels.
 const WIDTH: f64 = 860.0;
 const LEFT: f64 = 230.0;
 const RIGHT: f64 = 110.0;
@@ -17,18 +17,18 @@ const BAR: f64 = 15.0;
 const GAP: f64 = 14.0;
 const TOP: f64 = 46.0;
 
-/// One for the product, and one for everybody else.
+/// Colours: one for the product, one for all other peers.
 const OURS: &str = "#1f6feb";
 const THEIRS: &str = "#9aa4b2";
 
-/// Bars that are compared with each other.
+/// A group of bars that are compared with each other.
 struct Group {
     label: String,
     unit: String,
     bars: Vec<(String, Spread)>,
 }
 
-/// Of one work; none where nothing is compared.
+/// The plot of one benchmark; none if it compares nothing.
 pub(super) fn of(row: &Row) -> Option<String> {
     let series = &row.sheet.series;
     let groups = distinct(series, |one| &one.what)
@@ -38,7 +38,7 @@ pub(super) fn of(row: &Row) -> Option<String> {
     (!groups.is_empty()).then(|| draw(&row.name, &groups))
 }
 
-/// One stream down over every link; none before any was measured.
+/// The plot of one stream down over every link; none before a bulk benchmark has run.
 pub(super) fn overview(results: &Results) -> Option<String> {
     let bulk = results.rows.iter().filter(|row| row.id.starts_with("bulk-"));
     let groups: Vec<_> = bulk
@@ -54,7 +54,7 @@ pub(super) fn overview(results: &Results) -> Option<String> {
         .collect();
     (!groups.is_empty()).then(|| {
         draw(
-            "One stream down: longer is faster, each link to its own scale",
+            "One stream down: longer bars are faster, each link has its own scale",
             &groups,
         )
     })
@@ -111,8 +111,8 @@ fn draw(title: &str, groups: &[Group]) -> String {
     text
 }
 
-/// The value whose bar takes all the room. Without a tunnel this machine's kernel can be so much faster than with one that
-/// nothing else could be told apart; such a bar is cut off, with a gap that says so; its number is not.
+/// The value that has the longest bar. Raw TCP without delay can be so much faster than all tunnels that their bars would look
+/// the same. Such a bar is cut off and has a gap; its number is the real value.
 fn scale(bars: &[(String, Spread)]) -> f64 {
     let longest = |with_raw: bool| {
         let shown = bars
@@ -150,7 +150,7 @@ fn bar(text: &mut String, y: f64, peer: &str, spread: Spread, longest: f64) {
         BAR - 4.0
     );
     if spread.median > longest {
-        // A gap near the end says that it goes on.
+        // A gap near the end shows that the bar is cut off.
         let end = at(longest) - 24.0;
         let _ = writeln!(
             text,
@@ -188,7 +188,7 @@ mod tests {
     use crate::bench::{Row, Sheet};
 
     #[test]
-    fn a_bar_that_is_cut_off_says_so() {
+    fn a_bar_that_is_cut_off_has_a_gap() {
         let cut = |raw: f64| {
             let mut text = String::new();
             let bars = [(Who::Raw.name(), raw), ("theirs", 10.0)];
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_shows_every_peer_with_its_median() {
+    fn a_plot_shows_every_peer_with_its_median() {
         let mut sheet = Sheet::default();
         for (peer, value) in [("ours", 93.25), ("theirs & others", 12.5)] {
             sheet.add("down", peer, "Mbit/s", value);

@@ -1,4 +1,4 @@
-//! CPU and memory of a tunnel's processes (proc(5)).
+//! CPU and memory use of a tunnel's processes (proc(5)).
 
 use std::{fs, time::Duration};
 
@@ -15,22 +15,22 @@ use crate::{
     lab::{Host, HostName, netns},
 };
 
-/// The processes of one end, or of both.
+/// The processes of a tunnel at one end, or at both.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Processes(Vec<Pid>);
 
 impl Processes {
-    /// Those of a way on the laptop.
+    /// The processes of a peer on the laptop.
     pub(super) fn near(place: &Place, who: Who) -> Self {
         Self::on(place.lab.laptop(), who)
     }
 
-    /// Those of a way on the GPU host.
+    /// The processes of a peer on the GPU host.
     pub(super) fn far(place: &Place, who: Who) -> Self {
         Self::on(place.lab.gpu(), who)
     }
 
-    /// Those of a way everywhere.
+    /// The processes of a peer at both ends.
     pub(super) fn all(place: &Place, who: Who) -> Self {
         let all = hosts(&place.lab)
             .into_iter()
@@ -42,7 +42,7 @@ impl Processes {
         let belongs = |pid: &Pid| match who {
             Who::Raw | Who::RawBbr => false,
             Who::Ssh | Who::SshAes | Who::SshAesBbr | Who::SshCompressed => {
-                // The listener starts with the lab and does nothing for anybody's bytes.
+                // The listening sshd belongs to the lab and carries no data.
                 let title = command_line(*pid);
                 let is_listener = title.contains("[listener]");
                 (name(*pid) == "ssh" || name(*pid).starts_with("sshd")) && !is_listener
@@ -61,12 +61,12 @@ impl Processes {
         self.0.iter().map(|pid| seconds(*pid)).sum()
     }
 
-    /// Memory that is not swapped out, in MB.
+    /// Resident memory in MB.
     pub(super) fn resident(&self) -> Result<f64> {
         self.0.iter().map(|pid| resident(*pid)).sum()
     }
 
-    /// How often they went to sleep of themselves so far, and so were woken up.
+    /// Number of voluntary context switches so far, which is the number of wake-ups.
     pub(super) fn sleeps(&self) -> f64 {
         let of = |pid: &Pid| -> f64 {
             let tasks = fs::read_dir(file(*pid, "task")).into_iter().flatten().flatten();
@@ -77,11 +77,11 @@ impl Processes {
         self.0.iter().map(of).sum()
     }
 
-    /// Asks them to end, and waits until they have.
+    /// Terminates them and waits until they have ended.
     pub(super) fn end(&self) -> Result<()> {
         const PATIENCE: Duration = Duration::from_secs(20);
         for pid in &self.0 {
-            // Ended by itself in the meantime: as well.
+            // Fails if the process has ended in the meantime, which is fine.
             let _ = kill_process(*pid, Signal::TERM);
         }
         let is_gone = |pid: &Pid| {
@@ -92,7 +92,7 @@ impl Processes {
     }
 }
 
-/// Ends the agent, and lets the laptop forget the way back to it: a first connect with the agent in place.
+/// Terminates the agent and deletes the laptop's resume ticket, so that the next connect is a first connect without upload.
 pub(super) fn forget(place: &Place) -> Result<()> {
     for host in hosts(&place.lab) {
         if host.name != HostName::Laptop {
@@ -129,10 +129,10 @@ fn resident(pid: Pid) -> Result<f64> {
 
 fn seconds(pid: Pid) -> Result<f64> {
     let stat = fs::read_to_string(file(pid, "stat")).context("a process has ended")?;
-    // The name before may hold anything, blanks and brackets too.
+    // The name before may contain anything, including spaces and brackets.
     let rest = stat.rsplit_once(')').context("no stat")?.1;
     let fields = rest.split_whitespace().skip(11).take(2);
     let ticks: Vec<f64> = fields.flat_map(str::parse).collect();
-    // The kernel counts in USER_HZ, which is 100 everywhere that matters.
+    // The kernel counts in USER_HZ, which is 100 on all usual systems.
     Ok(ticks.iter().sum::<f64>() / 100.0)
 }

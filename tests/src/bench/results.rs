@@ -1,35 +1,35 @@
-//! What is written down: one newest set of files, whose names do not change.
+//! The files in results/. They hold the newest results, and their names do not change.
 
 use std::{fs, path::Path};
 
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
-use super::{Grade, Sheet, Work, plot, table, works};
+use super::{Benchmark, Grade, Sheet, benchmarks, plot, table};
 
-/// What all works came to, each when it was last measured.
+/// The newest results of all benchmarks.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Results {
-    /// In the order of [`works`].
+    /// The rows, in the order of [`benchmarks`].
     pub rows: Vec<Row>,
 }
 
-/// What a work came to.
+/// The result of a benchmark.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Row {
-    /// The work's.
+    /// The id of the benchmark.
     pub id: String,
-    /// The work's.
+    /// The name of the benchmark.
     pub name: String,
-    /// What had to be reached, in words.
+    /// The bar in words.
     pub bar: String,
-    /// What was wished, in words.
+    /// The aim in words.
     pub aim: String,
-    /// How often it was measured.
+    /// Number of rounds.
     pub rounds: usize,
-    /// How long each time, in seconds.
+    /// Length of a measurement in seconds.
     pub seconds: f64,
-    /// How much of the machine others used just before, in percent of one processor.
+    /// Processor time that other processes used just before, in percent of one processor.
     pub others: f64,
     /// The machine.
     pub machine: String,
@@ -38,16 +38,16 @@ pub struct Row {
 }
 
 impl Row {
-    /// A row for what `work` came to.
+    /// A row with the results of `benchmark`.
     #[must_use]
-    pub fn new(work: &Work, bench: &super::Bench, others: f64, sheet: Sheet) -> Self {
+    pub fn new(benchmark: &Benchmark, options: &super::Options, others: f64, sheet: Sheet) -> Self {
         Self {
-            id: work.id.into(),
-            name: work.name.into(),
-            bar: work.bar.into(),
-            aim: work.aim.into(),
-            rounds: bench.rounds,
-            seconds: bench.length.as_secs_f64(),
+            id: benchmark.id.into(),
+            name: benchmark.name.into(),
+            bar: benchmark.bar.into(),
+            aim: benchmark.aim.into(),
+            rounds: options.rounds,
+            seconds: options.length.as_secs_f64(),
             others,
             machine: machine(),
             sheet,
@@ -63,7 +63,7 @@ impl Row {
             .all(|verdict| verdict.grade != Grade::Missed)
     }
 
-    /// For people.
+    /// The results as Markdown tables.
     #[must_use]
     pub fn table(&self) -> String {
         table::of(self)
@@ -73,33 +73,33 @@ impl Row {
 impl Results {
     const FILE: &str = "results.json";
 
-    /// What is in `folder`; nothing if there is nothing yet.
+    /// Loads the results in `folder`. Empty if there are none.
     ///
     /// # Errors
-    /// When there is something else.
+    /// When the file cannot be read or decoded.
     pub fn load(folder: &Path) -> Result<Self> {
         let file = folder.join(Self::FILE);
         if !file.exists() {
             return Ok(Self::default());
         }
         let text = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
-        serde_json::from_str(&text).with_context(|| format!("{} is something else", file.display()))
+        serde_json::from_str(&text).with_context(|| format!("{} is not a results file", file.display()))
     }
 
-    /// Puts a row in its place, where there may be an older one.
+    /// Inserts a row, or replaces an older one of the same benchmark.
     pub fn put(&mut self, row: Row) {
         self.rows.retain(|old| old.id != row.id);
         self.rows.push(row);
-        let order = works();
-        let place = |row: &Row| order.iter().position(|work| work.id == row.id);
+        let order = benchmarks();
+        let place = |row: &Row| order.iter().position(|benchmark| benchmark.id == row.id);
         self.rows.sort_by_key(|row| place(row).unwrap_or(usize::MAX));
     }
 
-    /// Writes everything into `folder`, which is made: the figures (JSON), the tables (Markdown), a plot (SVG) for each
-    /// work that compares, and one of all bulk.
+    /// Writes all files to `folder`, which is created if necessary: the figures (JSON), the tables (Markdown), a plot (SVG)
+    /// for each benchmark that compares peers, and one for all bulk benchmarks.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// When a file cannot be written.
     pub fn save(&self, folder: &Path) -> Result<()> {
         fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
         let write = |name: &str, text: &str| {
@@ -121,7 +121,7 @@ impl Results {
     }
 }
 
-/// Processor and kernel, in a line.
+/// Processor and kernel in one line.
 fn machine() -> String {
     let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let models: Vec<_> = info

@@ -1,4 +1,4 @@
-//! Results as text that is a Markdown table too.
+//! Results as Markdown tables that are also readable as plain text.
 
 use std::fmt::Write as _;
 
@@ -7,7 +7,7 @@ use super::{
     figures::{Series, Spread},
 };
 
-/// Of one work: a line for each situation, a column for each peer, and what is to be said of it.
+/// The table of one benchmark: a line for each situation, a column for each peer, then the grades.
 pub(super) fn of(row: &Row) -> String {
     let mut text = format!("## {}: {}\n\n", row.id, row.name);
     let series = &row.sheet.series;
@@ -35,13 +35,13 @@ pub(super) fn of(row: &Row) -> String {
     }
     let _ = writeln!(
         text,
-        "\n{} rounds of {} s, median (smallest..largest), on {}; others used {:.0} % of a processor before it.",
+        "\n{} rounds of {} s, median (smallest..largest), on {}; other processes used {:.0} % of a processor before it.",
         row.rounds, row.seconds, row.machine, row.others
     );
     text
 }
 
-/// Of all works.
+/// The tables of all benchmarks.
 pub(super) fn of_all(results: &Results) -> String {
     let mut text = String::from("# Results\n\n");
     let tables: Vec<_> = results.rows.iter().map(of).collect();
@@ -49,7 +49,7 @@ pub(super) fn of_all(results: &Results) -> String {
     text
 }
 
-/// In the order in which they first come.
+/// The distinct values, in the order of their first occurrence.
 pub(super) fn distinct<'a>(series: &'a [Series], field: impl Fn(&'a Series) -> &'a String) -> Vec<&'a str> {
     let mut found: Vec<&str> = Vec::new();
     for one in series {
@@ -61,7 +61,7 @@ pub(super) fn distinct<'a>(series: &'a [Series], field: impl Fn(&'a Series) -> &
     found
 }
 
-/// The first line is the head.
+/// Writes aligned columns. The first line is the head.
 fn columns(text: &mut String, lines: &[Vec<String>]) {
     let count = lines.first().map_or(0, Vec::len);
     let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max();
@@ -86,7 +86,7 @@ mod tests {
     use crate::bench::{Results, Row, Sheet};
 
     #[test]
-    fn every_row_says_on_which_machine_it_was_measured() {
+    fn every_row_names_the_machine_on_which_it_was_measured() {
         let row = |machine: &str| Row {
             id: "x".into(),
             name: String::new(),

@@ -1,4 +1,4 @@
-//! The service on the GPU host: sends, swallows and answers as cheaply as the kernel can.
+//! The service on the GPU host. It sends, receives and echoes data with as little processor time as possible.
 
 use std::{
     collections::HashMap,
@@ -17,35 +17,35 @@ use rustix::net::{RecvFlags, recv, shutdown};
 
 use crate::lab::Host;
 
-/// Where it listens, on all of the host's addresses.
+/// Its port, on all addresses of the host.
 pub(super) const PORT: u16 = 9200;
 
-/// Bytes of a question, and of its answer.
-pub(super) const QUESTION: usize = 64;
+/// Bytes of an echo request and of its response.
+pub(super) const ECHO_BYTES: usize = 64;
 
-/// Bytes handed to the kernel, or taken from it, at a time.
+/// Bytes of one system call.
 const CHUNK: usize = 256 * 1024;
 
-/// Connections that may be on their way to being answered at the same time.
+/// Number of connections that can be accepted at the same time.
 const ACCEPTORS: usize = 16;
 
-/// How long a caller may take to say what it wants.
+/// Time limit for a caller to send its wish.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What a caller wants, in its first bytes.
+/// What a caller wants from the service, sent as the first bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wish {
-    /// Bytes without end that nobody can compress.
+    /// Receive incompressible bytes without end.
     Down,
-    /// A table of measurements without end, as text.
+    /// Receive a table of measurements as text, without end.
     Table,
-    /// To send bytes without end, counted under this number.
+    /// Send bytes without end. The service counts them under this number.
     Up(u64),
-    /// Each [`QUESTION`] bytes back.
+    /// Receive each [`ECHO_BYTES`] bytes back.
     Echo,
-    /// One byte, and the end.
+    /// Receive one byte, then the end.
     Once,
-    /// One byte, and nothing more.
+    /// Receive one byte, then nothing.
     Hold,
 }
 
@@ -80,7 +80,7 @@ impl Wish {
     }
 }
 
-/// The service. Dropped, it lets go of everything.
+/// The service. Dropping it closes all connections.
 pub(super) struct Target {
     listener: Arc<TcpListener>,
     state: Arc<State>,
@@ -89,7 +89,7 @@ pub(super) struct Target {
 
 #[derive(Default)]
 struct State {
-    /// What arrived from callers that send, by their numbers.
+    /// Received bytes of each [`Wish::Up`], by its number.
     tallies: Mutex<HashMap<u64, Arc<AtomicU64>>>,
     held: Mutex<Vec<TcpStream>>,
 }
@@ -103,8 +103,8 @@ impl Target {
             let (listener, state) = (Arc::clone(&listener), Arc::clone(&state));
             thread::spawn(move || {
                 while let Ok((socket, _)) = listener.accept() {
-                    // A caller that went away, or said nothing that is understood.
-                    let _ = greet(socket, &state);
+                    // A caller that disconnected, or sent no valid wish.
+                    let _ = serve(socket, &state);
                 }
             })
         });
@@ -116,22 +116,22 @@ impl Target {
         })
     }
 
-    /// Where the bytes of the next caller that says [`Wish::Up`] with this number are counted.
+    /// The counter for the bytes of the next [`Wish::Up`] with this number.
     pub(super) fn tally(&self, number: u64) -> Arc<AtomicU64> {
         let tally = Arc::default();
         locked(&self.state.tallies).insert(number, Arc::clone(&tally));
         tally
     }
 
-    /// Closes what was only to be held.
-    pub(super) fn let_go(&self) {
+    /// Closes the connections of [`Wish::Hold`].
+    pub(super) fn close_held(&self) {
         locked(&self.state.held).clear();
     }
 }
 
 impl Drop for Target {
     fn drop(&mut self) {
-        // Wakes those who wait in accept(2).
+        // Wakes the threads in accept(2).
         let _ = shutdown(&self.listener, rustix::net::Shutdown::Both);
         for acceptor in self.acceptors.drain(..) {
             let _ = acceptor.join();
@@ -143,7 +143,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn greet(mut socket: TcpStream, state: &Arc<State>) -> std::io::Result<()> {
+fn serve(mut socket: TcpStream, state: &Arc<State>) -> std::io::Result<()> {
     socket.set_nodelay(true)?;
     socket.set_read_timeout(Some(PATIENCE))?;
     let mut wish = [0; Wish::LEN];
@@ -158,15 +158,15 @@ fn greet(mut socket: TcpStream, state: &Arc<State>) -> std::io::Result<()> {
         Some(Wish::Up(number)) => {
             let tally = locked(&state.tallies).remove(&number);
             if let Some(tally) = tally {
-                // These threads end with their sockets.
-                thread::spawn(move || swallow(&socket, &tally));
+                // These threads end when their sockets close.
+                thread::spawn(move || receive_all(&socket, &tally));
             }
         }
         Some(Wish::Down) => {
-            thread::spawn(move || pour(&socket, &noise()));
+            thread::spawn(move || send_repeatedly(&socket, &random_bytes()));
         }
         Some(Wish::Table) => {
-            thread::spawn(move || pour(&socket, &table()));
+            thread::spawn(move || send_repeatedly(&socket, &table()));
         }
         Some(Wish::Echo) => {
             thread::spawn(move || echo(&socket));
@@ -176,32 +176,32 @@ fn greet(mut socket: TcpStream, state: &Arc<State>) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Takes bytes until the end, and counts them.
-pub(super) fn swallow(socket: &TcpStream, tally: &AtomicU64) {
+/// Receives bytes until the end, and counts them.
+pub(super) fn receive_all(socket: &TcpStream, tally: &AtomicU64) {
     let mut room = vec![0; CHUNK];
-    // TRUNC: the kernel throws the bytes away instead of copying them (tcp(7)).
+    // TRUNC: the kernel discards the bytes instead of copying them (tcp(7)).
     while let Ok((_, count @ 1..)) = recv(socket, &mut room[..], RecvFlags::TRUNC) {
         tally.fetch_add(count as u64, Ordering::Relaxed);
     }
 }
 
-/// Sends `bytes` again and again, until it cannot.
-pub(super) fn pour(mut socket: &TcpStream, bytes: &[u8]) {
+/// Sends `bytes` repeatedly until the connection fails.
+pub(super) fn send_repeatedly(mut socket: &TcpStream, bytes: &[u8]) {
     while !bytes.is_empty() && socket.write_all(bytes).is_ok() {}
     let _ = socket.shutdown(Shutdown::Both);
 }
 
-/// Bytes that nobody can compress.
-pub(super) fn noise() -> Vec<u8> {
+/// Incompressible bytes.
+pub(super) fn random_bytes() -> Vec<u8> {
     let mut bytes = vec![0; CHUNK];
-    // Without any nobody gets anything, which is seen.
+    // Without random bytes no caller receives anything, and the benchmark fails.
     getrandom::fill(&mut bytes).map_or_else(|_| Vec::new(), |()| bytes)
 }
 
-/// A table as programs write it.
+/// A table as programs write it, in text.
 fn table() -> Vec<u8> {
-    let noise = noise();
-    let (values, _) = noise.as_chunks::<8>();
+    let random_bytes = random_bytes();
+    let (values, _) = random_bytes.as_chunks::<8>();
     let rows = values.iter().enumerate().flat_map(|(row, value)| {
         let [a, b, c, d, ..] = *value;
         let (x, y) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
@@ -218,8 +218,8 @@ fn table() -> Vec<u8> {
 }
 
 fn echo(mut socket: &TcpStream) {
-    let mut question = [0; QUESTION];
-    while socket.read_exact(&mut question).is_ok() && socket.write_all(&question).is_ok() {}
+    let mut request = [0; ECHO_BYTES];
+    while socket.read_exact(&mut request).is_ok() && socket.write_all(&request).is_ok() {}
 }
 
 #[cfg(test)]
@@ -227,7 +227,7 @@ mod tests {
     use super::Wish;
 
     #[test]
-    fn a_wish_is_understood_as_it_was_meant() {
+    fn a_wish_survives_encoding_and_decoding() {
         for wish in [
             Wish::Down,
             Wish::Table,

@@ -1,9 +1,9 @@
-//! What a table takes, on a link that is slower than a processor compresses.
+//! A table as text, on a link that is slower than compression.
 
 use anyhow::Result;
 
 use super::{
-    Bench, Work,
+    Benchmark, Options,
     figures::Sheet,
     flow::{Flow, rates},
     peers::{Peer, Who},
@@ -12,7 +12,7 @@ use super::{
     wire,
 };
 
-pub(super) const WORKS: &[Work] = &[Work {
+pub(super) const BENCHMARKS: &[Benchmark] = &[Benchmark {
     id: "text",
     name: "a table as text, down one stream, 20 Mbit/s 150 ms, one-second queue",
     bar: "none",
@@ -24,7 +24,7 @@ const WHAT: &str = "of the table";
 
 const UNIT: &str = "Mbit/s";
 
-fn text(bench: &Bench) -> Result<Sheet> {
+fn text(options: &Options) -> Result<Sheet> {
     let place = Place::up(wire::SLOW)?;
     let mut sheet = Sheet::default();
     let all = [
@@ -34,16 +34,16 @@ fn text(bench: &Bench) -> Result<Sheet> {
         Who::Product,
         Who::ProductPlain,
     ];
-    let peers = Peer::start_all(bench, &place, &all)?;
-    for round in 0..bench.rounds {
+    let peers = Peer::start_all(options, &place, &all)?;
+    for round in 0..options.rounds {
         for peer in &peers {
             let flow = [Flow::down(&place, peer, Wish::Table)?];
-            rates([&flow], bench.warm_up)?;
-            let [rate] = rates([&flow], bench.length)?;
+            rates([&flow], options.warm_up)?;
+            let [rate] = rates([&flow], options.length)?;
             drop(flow);
             place.settle()?;
             sheet.add(WHAT, peer.who.name(), UNIT, rate);
-            bench.tell(round, WHAT, peer.who.name(), rate, UNIT);
+            options.tell(round, WHAT, peer.who.name(), rate, UNIT);
         }
     }
     drop(peers);

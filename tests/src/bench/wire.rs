@@ -1,31 +1,31 @@
-//! The links that people have. Values only.
+//! Typical links between laptop and GPU host. Values only.
 
 use std::time::Duration;
 
 use crate::lab::{Conditions, Loss};
 
-/// A link of the laptop's.
+/// The link of the laptop.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Wire {
     pub(super) kind: Kind,
-    /// Both ways together.
+    /// Round-trip time.
     pub(super) rtt: Duration,
-    /// Mbit/s, counting whole IP packets; none for no limit.
+    /// Mbit/s, counting whole IP packets. None: no limit.
     pub(super) rate: Option<u64>,
-    /// Bytes that may wait for their turn.
+    /// Size of the queue in bytes.
     pub(super) queue: u64,
-    /// The share of packets lost, each way.
+    /// The share of packets lost in each direction.
     pub(super) loss: Losses,
 }
 
-/// How laptop and GPU host are joined.
+/// How laptop and GPU host are connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// By the kernel itself, without a delay: the machine is the limit.
+    /// With a veth pair, without delay: the machine is the limit.
     Veth,
-    /// By the lab's link.
+    /// With the lab's link.
     Direct,
-    /// By the lab's link to a gateway, which is near the GPU host.
+    /// With the lab's link to a gateway, which is near the GPU host.
     Gateway,
 }
 
@@ -33,7 +33,7 @@ pub(super) enum Kind {
 pub(super) enum Losses {
     None,
     Random(f64),
-    /// So many packets at a time on average.
+    /// In bursts of this average length in packets.
     Bursts(f64, f64),
 }
 
@@ -88,8 +88,8 @@ pub(super) const SLOW: Wire = Wire {
     ..CLEAN
 };
 
-/// 100 Mbit/s, 40 ms, with room for whatever is sent: nothing is lost, so nothing is sent twice.
-pub(super) const ROOMY: Wire = Wire {
+/// 100 Mbit/s, 40 ms, with a queue that holds everything that is sent: nothing is lost, so nothing is sent twice.
+pub(super) const LARGE_QUEUE: Wire = Wire {
     queue: 100_000_000,
     ..CLEAN
 };

@@ -12,13 +12,13 @@ const STEP: Duration = Duration::from_millis(10);
 /// Sleeps while a fault lasts.
 #[expect(
     clippy::disallowed_methods,
-    reason = "a fault has a length; nothing is waited for"
+    reason = "a fault lasts for a given time; there is no condition to wait for"
 )]
 pub(super) fn last(length: Duration) {
     thread::sleep(length);
 }
 
-/// Sleeps while a fault lasts, at most until `over` holds. Returns whether it did.
+/// Sleeps while a fault lasts, but only until `over` holds. Returns whether `over` holds.
 pub(super) fn last_unless(length: Duration, mut over: impl FnMut() -> bool) -> bool {
     let deadline = Instant::now() + length;
     while !over() {
@@ -42,7 +42,7 @@ pub(super) fn each_second(times: u32, mut look: impl FnMut(u32) -> Result<()>) -
     Ok(())
 }
 
-/// The smallest of the values that is not exceeded by `share` (0 to 1) of them; zero of none.
+/// The smallest value that is at least as large as `share` (0 to 1) of the values. Zero if there are no values.
 pub(super) fn percentile(values: &[Duration], share: f64) -> Duration {
     let mut sorted = values.to_vec();
     sorted.sort();
@@ -50,7 +50,7 @@ pub(super) fn percentile(values: &[Duration], share: f64) -> Duration {
     sorted.get(rank.max(1) - 1).copied().unwrap_or_default()
 }
 
-/// The largest value; zero of none.
+/// The largest value. Zero if there are no values.
 pub(super) fn largest(values: &[Duration]) -> Duration {
     values.iter().copied().max().unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! Streams into a container, and the helper in its network that dials there.
+//! Streams into a container, and the helper in its network namespace that connects there.
 
 use std::time::{Duration, Instant};
 
@@ -23,23 +23,23 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         id: "F11-helper",
-        name: "the helper in the container's network is killed in a transfer",
-        bar: "open streams go on, new ones reach the container within 3 s",
+        name: "the helper in the container's network namespace is killed during a transfer",
+        bar: "open streams continue, new ones reach the container within 3 s",
         quick: true,
         engine: true,
         run: helper_killed,
     },
     Scenario {
         id: "F16",
-        name: "dockerd is restarted, and containers outlive it (--live-restore)",
-        bar: "no stream notices, and new connections reach the container",
+        name: "dockerd is restarted while containers keep running (--live-restore)",
+        bar: "no stream is interrupted, and new connections reach the container",
         quick: true,
         engine: true,
         run: engine_restarted,
     },
 ];
 
-/// How long a new connection is waited for.
+/// Time limit of a new connection.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 fn container(site: &Site) -> Result<&str> {
@@ -64,7 +64,7 @@ fn outages(_: &Bench) -> Result<Outcome> {
     Ok(Outcome::default().seconds("slowest of 2", largest(&usable), 2.0))
 }
 
-/// Waits until a new stream is answered. Gives how long that took since `start`.
+/// Waits until a new stream is answered. Returns the time since `start`.
 fn reached(site: &Site, start: Instant) -> Result<Duration> {
     eventually_some("a new stream to be answered", PATIENCE, || {
         site.caller.try_once(Duration::from_secs(5)).map(Some)
@@ -78,7 +78,10 @@ fn helper_killed(_: &Bench) -> Result<Outcome> {
     let helper = site
         .lab
         .docker(["ps", "-q", "--filter", "label=dev.jq.role=inside"])?;
-    ensure!(helper.lines().count() == 1, "not one helper: {helper:?}");
+    ensure!(
+        helper.lines().count() == 1,
+        "there must be exactly one helper: {helper:?}"
+    );
     site.lab.docker(["kill", helper.trim()])?;
     let start = Instant::now();
     let reached = reached(&site, start)?;

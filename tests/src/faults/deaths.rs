@@ -20,8 +20,8 @@ use crate::{
 pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
         id: "F11",
-        name: "the agent is killed in a large transfer",
-        bar: "the container lives, every old stream is reset, new ones work within 3 s",
+        name: "the agent is killed during a large transfer",
+        bar: "the container keeps running, every old stream is reset, new ones work within 3 s",
         quick: true,
         engine: true,
         run: agent_killed,
@@ -29,7 +29,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
         id: "F13",
         name: "the client is killed and started again",
-        bar: "usable within 5 s, nothing of the old one on the host after 60 s",
+        bar: "usable within 5 s, nothing of the old session is on the host after 60 s",
         quick: true,
         engine: false,
         run: client_killed,
@@ -37,14 +37,14 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
         id: "F15",
         name: "the GPU host is rebooted",
-        bar: "the loss is said, old streams are reset, new ones work within 10 s",
+        bar: "the loss is reported, old streams are reset, new ones work within 10 s",
         quick: true,
         engine: false,
         run: rebooted,
     },
 ];
 
-/// How many streams are open beside the three that move.
+/// Number of idle streams besides the three that carry data.
 const IDLE: usize = 20;
 
 const SOON: Duration = Duration::from_secs(20);
@@ -53,7 +53,7 @@ fn idle_streams(site: &Site) -> Result<Vec<Stream>> {
     let streams: Vec<_> = (0..IDLE).map(|_| site.caller.idle()).collect();
     streams.iter().for_each(Stream::ask);
     let all = || streams.iter().all(|stream| stream.near().answers() == 1);
-    eventually("all idle streams to be there", SOON, all)?;
+    eventually("all idle streams to be open", SOON, all)?;
     Ok(streams)
 }
 
@@ -66,7 +66,7 @@ fn all_reset(streams: &[Stream]) -> Result<()> {
     Ok(())
 }
 
-/// Waits until a new stream is answered. Gives how long that took since `start`.
+/// Waits until a new stream is answered. Returns the time since `start`.
 fn works_again(site: &Site, start: Instant) -> Result<Duration> {
     eventually_some("a new stream to be answered", Duration::from_secs(60), || {
         site.caller.try_once(Duration::from_secs(2)).map(Some)
@@ -119,7 +119,7 @@ fn client_killed(_: &Bench) -> Result<Outcome> {
     };
     let gone = || sockets().is_ok_and(|left| left.is_empty());
     eventually(
-        "the old streams to be gone on the host",
+        "the old streams to be closed on the host",
         Duration::from_secs(60),
         gone,
     )?;
@@ -132,7 +132,7 @@ fn client_killed(_: &Bench) -> Result<Outcome> {
     site.finish()?;
     Ok(Outcome::default()
         .seconds("usable", usable, 5.0)
-        .seconds("nothing orphaned", orphaned, 60.0))
+        .seconds("no orphans after", orphaned, 60.0))
 }
 
 fn rebooted(_: &Bench) -> Result<Outcome> {
@@ -143,10 +143,10 @@ fn rebooted(_: &Bench) -> Result<Outcome> {
     site.lab.sshd(HostName::Gpu).stop_all()?;
     let gpu = site.lab.gpu();
     for pid in netns::processes_of(gpu.user.uid) {
-        // Some end with others of them.
+        // Killing one process may already have ended another.
         let _ = Process(pid).signal(Signal::KILL);
     }
-    // What a reboot leaves of folders in memory.
+    // A reboot empties folders in memory.
     gpu.run("rm -rf ~/.cache/jq/run")?;
     super::clock::last(Duration::from_secs(3));
     site.lab.link().set_up(true);
@@ -156,7 +156,7 @@ fn rebooted(_: &Bench) -> Result<Outcome> {
     trio.all_reset(SOON)?;
     trio.all_reset_at_the_host(SOON)?;
     all_reset(&idle)?;
-    let said = eventually_some("the client to say that the session is lost", SOON, || {
+    let said = eventually_some("the client to report that the session is lost", SOON, || {
         let events = &site.client.events()[told_before..];
         let about = |event: &&serde_json::Value| event["lost_something"] == true;
         Ok(events.iter().find(about).map(ToString::to_string))
@@ -164,5 +164,5 @@ fn rebooted(_: &Bench) -> Result<Outcome> {
     site.finish()?;
     Ok(Outcome::default()
         .seconds("new streams work", usable, 10.0)
-        .noting(format!("said: {said}")))
+        .noting(format!("reported: {said}")))
 }

@@ -41,13 +41,13 @@ fn half_closed(_: &Bench) -> Result<Outcome> {
                 site.caller.open(Job::HalfClose { up, down })
             })
             .collect();
-        // Each round cuts at another moment: ends on their way, answers on theirs.
+        // The outage of each round starts at another time: while ends or replies are in flight.
         last(Duration::from_millis(30 + 120 * round));
         site.lab.link().set_up(false);
         last(Duration::from_secs(3));
         site.lab.link().set_up(true);
         streams.iter().try_for_each(|stream| stream.complete(SOON))?;
-        site.nothing_held()?;
+        site.check_nothing_leaked()?;
     }
     site.finish()?;
     Ok(Outcome::default().with("replies complete", (ROUNDS * 10) as f64, "", Limit::Told))

@@ -22,7 +22,7 @@ const fn scenario(
     Scenario {
         id,
         name,
-        bar: "nothing is torn down, usable within 2 s of going on",
+        bar: "no stream ends, usable within 2 s after SIGCONT",
         quick,
         engine: false,
         run,
@@ -33,22 +33,22 @@ const SHORT: &[u64] = &[1, 10];
 const LONG: &[u64] = &[60];
 
 pub(super) const SCENARIOS: &[Scenario] = &[
-    scenario("F10-agent", "the agent stops for 1 and 10 s", true, |_| {
+    scenario("F10-agent", "the agent is stopped for 1 and 10 s", true, |_| {
         agent(SHORT)
     }),
-    scenario("F10-client", "the client stops for 1 and 10 s", true, |_| {
+    scenario("F10-client", "the client is stopped for 1 and 10 s", true, |_| {
         client(SHORT)
     }),
-    scenario("F10-relay", "the relay stops for 1 and 10 s", true, |_| {
+    scenario("F10-relay", "the relay is stopped for 1 and 10 s", true, |_| {
         relay(SHORT)
     }),
-    scenario("F10-agent-60s", "the agent stops for 60 s", false, |_| {
+    scenario("F10-agent-60s", "the agent is stopped for 60 s", false, |_| {
         agent(LONG)
     }),
-    scenario("F10-client-60s", "the client stops for 60 s", false, |_| {
+    scenario("F10-client-60s", "the client is stopped for 60 s", false, |_| {
         client(LONG)
     }),
-    scenario("F10-relay-60s", "the relay stops for 60 s", false, |_| {
+    scenario("F10-relay-60s", "the relay is stopped for 60 s", false, |_| {
         relay(LONG)
     }),
 ];

@@ -1,4 +1,4 @@
-//! Uploads of the agent that are cut, concurrent, or made with a wrong clock.
+//! Uploads of the agent that are interrupted, concurrent, or made with a wrong clock.
 
 use std::{
     fs,
@@ -26,23 +26,23 @@ use crate::{
 pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
         id: "F20",
-        name: "an upload is cut at any offset",
-        bar: "no part of it is ever executed; the next connect works",
+        name: "an upload is interrupted at any offset",
+        bar: "an incomplete upload is never executed; the next connect works",
         quick: true,
         engine: false,
         run: cut,
     },
     Scenario {
         id: "F21",
-        name: "20 clients bring the agent at once",
+        name: "20 clients upload the agent at the same time",
         bar: "all succeed",
         quick: true,
         engine: false,
-        run: crowd,
+        run: concurrent_uploads,
     },
     Scenario {
         id: "F23",
-        name: "the laptop's clock is 10 years ahead, or behind",
+        name: "the laptop's clock is 10 years ahead, or 10 years behind",
         bar: "no effect",
         quick: true,
         engine: false,
@@ -50,7 +50,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     },
 ];
 
-/// How much of the upload is through when it is cut, in bytes. It is compressed, and has 3.4 MB.
+/// Bytes of the upload before the interruption. The upload is compressed and has 3.4 MB.
 const OFFSETS: [u64; 5] = [50_000, 400_000, 1_000_000, 2_000_000, 3_000_000];
 
 fn cut(_: &Bench) -> Result<Outcome> {
@@ -70,27 +70,27 @@ fn cut(_: &Bench) -> Result<Outcome> {
         };
         let before = sent();
         let mut client = Client::connect(lab.laptop(), &words)?;
-        eventually("the upload to be on its way", Duration::from_secs(30), || {
+        eventually("the upload to reach the offset", Duration::from_secs(30), || {
             sent() > before + offset
         })?;
         match whom {
-            // As when the laptop's battery is empty, ...
+            // Kills the client, as if the laptop's battery were empty, ...
             HostName::Laptop => client.signal(Signal::KILL)?,
-            // ... or as when the host ends the login.
+            // ... or the login on the host.
             _ => kill_all(&lab, whom),
         }
         if whom == HostName::Laptop {
             client.wait()?;
             kill_all(&lab, HostName::Laptop);
         } else {
-            // The second try finds that the login is gone.
+            // The second attempt finds that the login has ended.
             let failure = client.failure()?;
             ensure!(failure.kind == "no_shell", "{failure:?}");
             kill_all(&lab, HostName::Laptop);
         }
         no_partial(&lab)?;
         kill_all(&lab, HostName::Gpu);
-        // The next one starts from nothing.
+        // The next upload starts from the beginning.
         lab.gpu().run("rm -rf ~/.cache/jq")?;
     }
     let site = plan.up_in(lab)?;
@@ -111,7 +111,7 @@ fn kill_all(lab: &Lab, host: HostName) {
     });
 }
 
-/// That whatever has an agent's name on the GPU host is the whole agent.
+/// Checks that every file with an agent's name on the GPU host is the complete agent.
 fn no_partial(lab: &Lab) -> Result<()> {
     let folder = lab.gpu().home().join(".cache/jq");
     let whole = Sha256::digest(fs::read(agent_binary())?);
@@ -125,7 +125,7 @@ fn no_partial(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
-fn crowd(_: &Bench) -> Result<Outcome> {
+fn concurrent_uploads(_: &Bench) -> Result<Outcome> {
     const CLIENTS: u16 = 20;
     let lab = Plan::default().lab()?;
     lab.laptop().install(&client_binary(), "jq-client")?;
@@ -164,7 +164,7 @@ fn crowd(_: &Bench) -> Result<Outcome> {
     );
     ensure!(
         Process::agents(lab.gpu(), "serve").len() == 1,
-        "one agent serves them all:\n{}",
+        "there must be exactly one agent:\n{}",
         agents_on(lab.gpu())
     );
     no_partial(&lab)?;
@@ -175,15 +175,15 @@ fn crowd(_: &Bench) -> Result<Outcome> {
     Ok(Outcome::default().with("all connected after", took.as_secs_f64(), "s", Limit::Told))
 }
 
-/// What of agents there is on a host: files, processes, logs.
+/// The agents on a host: files, processes, logs.
 fn agents_on(host: &Host) -> String {
     let look = r#"ls -la "$HOME"/.cache/jq; ps -o pid,etime,args -U "$(id -u)"; tail -n 20 "$HOME"/.cache/jq/run/*/*/log"#;
     host.run(&format!("{{ {look}; }} 2>&1 || true"))
         .unwrap_or_else(|error| format!("{error:#}"))
 }
 
-/// Replaces the C library's clock in programs that load it (ld.so(8)). Only the time of day: it is what dates are
-/// compared with.
+/// A library that replaces the C library's clock in programs that load it (ld.so(8)). It shifts only the time of day,
+/// which is what dates are compared with.
 const CLOCK: &str = r#"
 #define _GNU_SOURCE
 #include <dlfcn.h>

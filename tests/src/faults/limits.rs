@@ -18,7 +18,7 @@ use crate::{
 pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
         id: "F24",
-        name: "the client is out of descriptors",
+        name: "the client has no free descriptors",
         bar: "CPU < 10 %, recovers within 1 s",
         quick: true,
         engine: false,
@@ -26,16 +26,16 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         id: "F25",
-        name: "a reader that stopped beside ten fast ones, either way",
-        bar: "the ten keep 95 %",
+        name: "one stopped reader beside ten fast ones, in each direction",
+        bar: "the ten keep 95 % of their rate",
         quick: true,
         engine: false,
         run: stopped_reader,
     },
     Scenario {
         id: "F26",
-        name: "64 streams saturated both ways over small queues",
-        bar: "progress each second, each way",
+        name: "64 streams saturated in both directions over small queues",
+        bar: "progress in each second and each direction",
         quick: true,
         engine: false,
         run: saturated,
@@ -51,7 +51,7 @@ fn out_of_descriptors(_: &Bench) -> Result<Outcome> {
     let before = site.caller.echo(Duration::from_millis(20));
     eventually("echoes", SOON, || before.near().answers() > 5)?;
     let open = client.descriptors().context("the client ended")?;
-    // As the client's user: even root may not do it to others everywhere.
+    // As the client's user: on some systems even root may not change the limits of other users' processes.
     let limit = |soft: &str| {
         let pid = client.0.as_raw_nonzero();
         site.lab
@@ -71,14 +71,14 @@ fn out_of_descriptors(_: &Bench) -> Result<Outcome> {
     };
     last(Duration::from_secs(1));
     let [load] = Process::loads([client], Duration::from_secs(5))?;
-    ensure!(answered() < WAITING, "the limit held nobody up");
+    ensure!(answered() < WAITING, "the descriptor limit blocked no connection");
     let meanwhile = before
         .near()
         .round_trips(Instant::now() - Duration::from_secs(3))
         .len();
     ensure!(
         meanwhile > 20,
-        "an open stream was held up too: {meanwhile} answers in 3 s"
+        "an open stream was blocked too: {meanwhile} answers in 3 s"
     );
     let start = Instant::now();
     limit(usual.trim())?;
@@ -94,7 +94,7 @@ fn out_of_descriptors(_: &Bench) -> Result<Outcome> {
         .seconds("recovered", recovered, 1.0))
 }
 
-/// Bytes a second that arrive on all of them together.
+/// Bytes per second that arrive on all streams together.
 fn rate(streams: &[Stream], length: Duration) -> f64 {
     let arrived = || streams.iter().map(Stream::arrived).sum::<u64>();
     let (start, before) = (Instant::now(), arrived());
@@ -102,7 +102,7 @@ fn rate(streams: &[Stream], length: Duration) -> f64 {
     (arrived() - before) as f64 / start.elapsed().as_secs_f64()
 }
 
-/// The better of two looks: what else runs on the machine can only lower it.
+/// The higher of two measurements, because other processes on the machine can only lower it.
 fn best_rate(streams: &[Stream]) -> f64 {
     let look = || rate(streams, Duration::from_secs(2));
     look().max(look())
@@ -127,7 +127,7 @@ fn stopped_reader(_: &Bench) -> Result<Outcome> {
             },
         ),
     ] {
-        // First, so that it has filled whatever it may fill before the others come.
+        // It starts first, so that it fills all its buffers before the others start.
         let slow = site.caller.open(job);
         let reader = if what.starts_with("down") {
             slow.near()
@@ -136,7 +136,7 @@ fn stopped_reader(_: &Bench) -> Result<Outcome> {
         };
         reader.order(|orders| orders.pace = Pace::Stopped);
         let sent = || slow.near().sent() + slow.far().sent();
-        eventually("the slow one to stand still", SOON, || {
+        eventually("the stopped stream to stall", SOON, || {
             let before = sent();
             last(Duration::from_secs(1));
             before > 0 && sent() == before
@@ -144,7 +144,7 @@ fn stopped_reader(_: &Bench) -> Result<Outcome> {
         let fast: Vec<_> = (0..10).map(|_| site.caller.open(job)).collect();
         last(Duration::from_secs(2));
         let beside = best_rate(&fast);
-        // Reads all that it was sent, and is out of the way.
+        // It now reads everything that was sent, and ends.
         slow.finish();
         slow.complete(SOON)?;
         last(Duration::from_secs(1));
@@ -156,10 +156,10 @@ fn stopped_reader(_: &Bench) -> Result<Outcome> {
     Ok(outcome)
 }
 
-/// Resets them: what arrived was judged as it came, and what is in the kernel's buffers would take minutes.
+/// Resets the streams: the bytes that arrived are verified already, and reading the kernel's buffers would take minutes.
 fn over(streams: &[Stream]) -> Result<()> {
     streams.iter().for_each(Stream::reset);
-    eventually("the streams to be over", SOON, || {
+    eventually("the streams to end", SOON, || {
         let mut sides = streams.iter().flat_map(|stream| [stream.near(), stream.far()]);
         sides.all(|side| !matches!(side.end(), End::Open))
     })
@@ -176,7 +176,7 @@ fn saturated(_: &Bench) -> Result<Outcome> {
     };
     let streams: Vec<_> = (0..64).map(|_| site.caller.open(job)).collect();
     let moving = |stream: &Stream| stream.near().received() > 0 && stream.far().received() > 0;
-    eventually("bytes on every stream, both ways", SOON, || {
+    eventually("bytes on every stream, in both directions", SOON, || {
         streams.iter().all(moving)
     })?;
     for stream in &streams {
@@ -193,7 +193,7 @@ fn saturated(_: &Bench) -> Result<Outcome> {
         let now = count();
         still += u32::from(now[0] == before[0]) + u32::from(now[1] == before[1]);
         before = now;
-        site.no_violation()
+        site.check_no_violation()
     })?;
     let silences = streams
         .iter()

@@ -18,12 +18,12 @@ use tokio::{
 };
 
 use super::{Bench, Limit, Outcome, Scenario, clock::last, process::Process, site::Plan};
-use crate::{eventually, lab::Host, oracle::Room};
+use crate::{eventually, lab::Host, oracle::NetThread};
 
 pub(super) const SCENARIOS: &[Scenario] = &[Scenario {
     id: "F29",
     name: "10,000 idle streams",
-    bar: "150 MB each, all answer within 5 s of an outage, CPU < 1 %",
+    bar: "client and agent 150 MB each, all streams answer within 5 s after an outage, CPU < 1 %",
     quick: true,
     engine: false,
     run: idle,
@@ -31,12 +31,13 @@ pub(super) const SCENARIOS: &[Scenario] = &[Scenario {
 
 const STREAMS: usize = 10_000;
 
-/// As many as a listener keeps waiting without dropping any.
+/// Number of streams opened at once: what a listener's backlog holds.
 const BATCH: usize = 250;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Where the echo listens on the GPU host. A process of its own, so that no process holds both ends' descriptors.
+/// The port of the echo service on the GPU host. It is a separate process, so that no process has the descriptors of both
+/// ends.
 const PORT: u16 = 9002;
 
 const ECHO: &str = "
@@ -72,24 +73,24 @@ impl Echo {
 
 impl Drop for Echo {
     fn drop(&mut self) {
-        // Fails only when it has ended already.
+        // Fails only if the process has ended already.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-/// What all streams together have come to.
+/// Counters over all streams.
 #[derive(Default)]
 struct Tally {
-    /// Questions answered, over all streams.
+    /// Answered requests.
     answered: AtomicUsize,
-    /// Streams that ended in order after they were told to.
+    /// Streams that ended cleanly after they were told to.
     ended: AtomicUsize,
-    /// Streams that ended otherwise, or were answered wrongly.
+    /// Streams that ended in another way, or received a wrong answer.
     broken: AtomicUsize,
 }
 
-/// Asks a byte for each turn that is called, until the call of `LAST`.
+/// Sends one byte and waits for the answer in each turn, until the turn `LAST`.
 async fn stream(number: usize, mut turns: watch::Receiver<u8>, tally: Arc<Tally>) {
     let count = |counter: &AtomicUsize| counter.fetch_add(1, Ordering::Relaxed);
     let talk = async {
@@ -99,7 +100,7 @@ async fn stream(number: usize, mut turns: watch::Receiver<u8>, tally: Arc<Tally>
         loop {
             tokio::select! {
                 turn = turns.wait_for(|turn| *turn != before) => before = turn.map_or(LAST, |turn| *turn),
-                // Nothing comes unasked, and no end either.
+                // Between requests neither data nor an end may arrive.
                 _ = socket.read(&mut heard) => return Ok(false),
             }
             if before == LAST {
@@ -130,7 +131,7 @@ fn idle(_: &Bench) -> Result<Outcome> {
         .up()?;
     let echo = Echo::start(site.lab.gpu())?;
     let (client, agent) = (site.client_process(), site.agent()?);
-    let room = Room::on(site.lab.laptop())?;
+    let net_thread = NetThread::on(site.lab.laptop())?;
     let (turns, tally) = (watch::Sender::new(0), Arc::new(Tally::default()));
     let reached = |what: &str, counter: &AtomicUsize, wanted: usize| -> Result<()> {
         let is_broken = || tally.broken.load(Ordering::Relaxed) > 0;
@@ -155,7 +156,7 @@ fn idle(_: &Bench) -> Result<Outcome> {
     turns.send_replace(1);
     for first in (0..STREAMS).step_by(BATCH) {
         for number in first..first + BATCH {
-            room.start(stream(number, turns.subscribe(), Arc::clone(&tally)));
+            net_thread.start(stream(number, turns.subscribe(), Arc::clone(&tally)));
         }
         reached("answers on new streams", &tally.answered, first + BATCH)?;
     }
@@ -174,7 +175,7 @@ fn idle(_: &Bench) -> Result<Outcome> {
     let after = [client.resident()?, agent.resident()?];
 
     turns.send_replace(LAST);
-    reached("ends in order", &tally.ended, STREAMS)?;
+    reached("clean ends", &tally.ended, STREAMS)?;
     drop(echo);
     site.finish()?;
     Ok(Outcome::default()

@@ -20,22 +20,22 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
         id: "F1",
         name: "random and bursty loss up to 8 %",
-        bar: "all streams go on",
+        bar: "all streams continue",
         quick: true,
         engine: false,
         run: loss,
     },
     Scenario {
         id: "F2",
-        name: "25 % reordered, 5 % doubled, 1 % corrupted, 50 ms jitter",
-        bar: "all streams go on",
+        name: "25 % reordered, 5 % duplicated, 1 % corrupted, 50 ms jitter",
+        bar: "all streams continue",
         quick: true,
         engine: false,
         run: disorder,
     },
     Scenario {
         id: "F6",
-        name: "packets of more than 1280 bytes vanish in mid-transfer",
+        name: "packets of more than 1280 bytes are dropped silently during a transfer",
         bar: "progress within 3 s",
         quick: true,
         engine: false,
@@ -44,24 +44,23 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
         id: "F8",
         name: "bulk beside an echo on 100 Mbit/s with a deep queue",
-        bar: "echo p95 <= ping + 50 ms (wished)",
+        bar: "echo p95 <= ping + 50 ms (a goal, not a limit)",
         quick: true,
         engine: false,
         run: deep_queue,
     },
 ];
 
-/// Each way of the transfer that must come through a bad link. How fast that is, is for a benchmark to say.
+/// Bytes in each direction of the transfer over a bad link. Its speed is not judged here, but by the benchmarks.
 const AMOUNT: u64 = 600_000;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What is done to the link.
+/// A change of the link's conditions.
 type Change = fn(&mut Conditions);
 
-/// A transfer and a conversation under conditions that stay. Gives how long the slowest echo and the longest silence
-/// on the transfer were.
-fn endure(changes: &[(&'static str, Change)]) -> Result<Outcome> {
+/// Runs a transfer and an echo under each of these conditions. Returns the duration of the transfer and the slowest echo.
+fn measure_under(changes: &[(&'static str, Change)]) -> Result<Outcome> {
     let site = Plan::default().up()?;
     let mut outcome = Outcome::default();
     for (what, change) in changes {
@@ -99,7 +98,7 @@ fn clean(link: &Conditions) -> Conditions {
 }
 
 fn loss(_: &Bench) -> Result<Outcome> {
-    endure(&[
+    measure_under(&[
         ("1 %", |link| link.loss = Loss::random(0.01)),
         ("3 %", |link| link.loss = Loss::random(0.03)),
         ("8 %", |link| link.loss = Loss::random(0.08)),
@@ -108,7 +107,7 @@ fn loss(_: &Bench) -> Result<Outcome> {
 }
 
 fn disorder(_: &Bench) -> Result<Outcome> {
-    endure(&[("transfer", |link| {
+    measure_under(&[("transfer", |link| {
         link.reorder = 0.25;
         link.duplicate = 0.05;
         link.corrupt = 0.01;
@@ -120,10 +119,10 @@ fn disorder(_: &Bench) -> Result<Outcome> {
 fn black_hole(_: &Bench) -> Result<Outcome> {
     let site = Plan::default().up()?;
     let trio = Trio::start(&site)?;
-    // Until packets have grown as far as the path lets them.
+    // Wait until QUIC's path MTU discovery has reached the largest packet.
     last(Duration::from_secs(2));
     site.lab.link().set(|link| link.mtu = Some(1280));
-    // What is on its way still arrives.
+    // Packets in flight still arrive.
     last(Duration::from_millis(100));
     let mark = trio.mark();
     let progress = trio.moved_since(&mark, 500_000)?;

@@ -31,12 +31,9 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     scenario("F3-1s", "link down 1 s", true, |_| outages(1, 5)),
     scenario("F3-5s", "link down 5 s", true, |_| outages(5, 4)),
     scenario("F3-30s", "link down 30 s", true, |_| outages(30, 1)),
-    scenario(
-        "F3-gateway",
-        "link down 5 s on the way to a gateway",
-        true,
-        |_| outages_of(&Plan::gateway(), 5, 4),
-    ),
+    scenario("F3-gateway", "link to the gateway down 5 s", true, |_| {
+        outages_of(&Plan::gateway(), 5, 4)
+    }),
     scenario("F3-120s", "link down 120 s", false, |_| outages(120, 1)),
     scenario("F3-600s", "link down 600 s", false, |_| outages(600, 1)),
     scenario("F3-many", "link down 5 s, twenty times", false, |_| {

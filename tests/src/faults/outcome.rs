@@ -4,29 +4,29 @@ use std::fmt;
 
 use serde::Serialize;
 
-/// What a scenario came to.
+/// The result of a scenario.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Outcome {
-    /// Its figures.
+    /// The measured figures.
     pub measures: Vec<Measure>,
-    /// What else is to be known, in words. May be empty.
+    /// Further information for the reader. May be empty.
     pub note: String,
 }
 
-/// A figure.
+/// A measured figure.
 #[derive(Clone, Debug, Serialize)]
 pub struct Measure {
-    /// Of what.
+    /// What was measured.
     pub what: &'static str,
-    /// How much.
+    /// The value.
     pub value: f64,
-    /// In which unit.
+    /// The unit.
     pub unit: &'static str,
-    /// What it is held against.
+    /// The limit that it must meet.
     pub limit: Limit,
 }
 
-/// A bar.
+/// A limit.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Limit {
@@ -41,7 +41,7 @@ pub enum Limit {
 }
 
 impl Outcome {
-    /// One more figure.
+    /// Adds a figure.
     #[must_use]
     pub fn with(mut self, what: &'static str, value: f64, unit: &'static str, limit: Limit) -> Self {
         self.measures.push(Measure {
@@ -53,20 +53,20 @@ impl Outcome {
         self
     }
 
-    /// One more figure in seconds, with the most that it may be.
+    /// Adds a figure in seconds with an upper limit.
     #[must_use]
     pub fn seconds(self, what: &'static str, value: std::time::Duration, most: f64) -> Self {
         self.with(what, value.as_secs_f64(), "s", Limit::AtMost(most))
     }
 
-    /// Something to be known.
+    /// Adds a note.
     #[must_use]
     pub fn noting(mut self, note: impl Into<String>) -> Self {
         self.note = note.into();
         self
     }
 
-    /// The figures of both.
+    /// Combines the figures and notes of both.
     #[must_use]
     pub fn and(mut self, other: Self) -> Self {
         self.measures.extend(other.measures);

@@ -9,21 +9,21 @@ use super::{Bench, Limit, Outcome, Scenario, clock::last, site::Plan, trio::Trio
 pub(super) const SCENARIOS: &[Scenario] = &[Scenario {
     id: "F2-pipe",
     name: "bits flipped on the pipe between ssh and the client",
-    bar: "every flip found, all streams go on",
+    bar: "every flip is detected, all streams continue",
     quick: true,
     engine: false,
     run: flips,
 }];
 
-/// In front of the real ssh: flips a bit a second each way once the file `~/flip` is there, and counts them in
-/// `~/flips`.
+/// A wrapper around the real ssh. Once the file `~/flip` exists, it flips one bit per second in each direction and counts
+/// the flips in `~/flips`.
 const SSH: &str = r#"#!/usr/bin/python3
 import ctypes, os, random, subprocess, sys, threading, time
-home, dice = os.environ["HOME"], random.Random(1)
+home, rng = os.environ["HOME"], random.Random(1)
 command = ["/usr/bin/ssh"] + sys.argv[1:]
 if "-M" in command or "-G" in command:
     os.execv(command[0], command)
-# Who kills this one means ssh.
+# Killing this process must also kill ssh.
 with_this = lambda: ctypes.CDLL(None).prctl(1, 9)
 real = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, preexec_fn=with_this)
 def carry(source, sink):
@@ -35,8 +35,8 @@ def carry(source, sink):
         if time.monotonic() > due and os.path.exists(home + "/flip") and len(data) > 200:
             due = time.monotonic() + 1
             data = bytearray(data)
-            # Anywhere, but the same each time: packets' lengths have a check of their own.
-            data[dice.randrange(len(data))] ^= 8
+            # A reproducible random position, which may also be in the length of a packet: lengths have their own check.
+            data[rng.randrange(len(data))] ^= 8
             with open(home + "/flips", "a") as log:
                 log.write("x")
         while data:
@@ -75,6 +75,6 @@ fn flips(_: &Bench) -> Result<Outcome> {
     site.finish()?;
     Ok(Outcome::default()
         .with("bits flipped", count as f64, "", Limit::AtLeast(4.0))
-        .seconds("usable meanwhile", usable, 20.0)
+        .seconds("usable during the flips", usable, 20.0)
         .noting(states))
 }

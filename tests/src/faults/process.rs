@@ -8,12 +8,12 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::clock::last;
 use crate::lab::{Host, netns};
 
-/// One that runs, or ran.
+/// A process that is running or has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Process(pub(super) Pid);
 
 impl Process {
-    /// The agents (`serve`) or relays (`relay`) of a host's user.
+    /// All agents (`serve`) or relays (`relay`) of a host's user.
     pub(super) fn agents(host: &Host, role: &str) -> Vec<Self> {
         let is_one = |pid: &Pid| {
             let line = fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero())).unwrap_or_default();
@@ -27,7 +27,7 @@ impl Process {
             .collect()
     }
 
-    /// The only one that [`Self::agents`] finds.
+    /// The first process that [`Self::agents`] finds.
     pub(super) fn agent(host: &Host, role: &str) -> Result<Self> {
         Self::agents(host, role)
             .first()
@@ -36,10 +36,10 @@ impl Process {
     }
 
     pub(super) fn signal(self, signal: Signal) -> Result<()> {
-        kill_process(self.0, signal).context("the process is gone")
+        kill_process(self.0, signal).context("the process has ended")
     }
 
-    /// Open descriptors; none once it has ended.
+    /// Number of open descriptors; none once it has ended.
     pub(super) fn descriptors(self) -> Option<usize> {
         Some(fs::read_dir(self.file("fd")).ok()?.count())
     }
@@ -52,7 +52,7 @@ impl Process {
         Ok(kib.context("no VmRSS")? * 1024.0 / 1e6)
     }
 
-    /// The share of one processor that each of `processes` takes while `length` passes, in percent.
+    /// The CPU time that each of `processes` uses during `length`, in percent of one processor.
     pub(super) fn loads<const N: usize>(processes: [Self; N], length: Duration) -> Result<[f64; N]> {
         let start = Instant::now();
         let before = processes.map(Self::ticks);
@@ -60,20 +60,20 @@ impl Process {
         let passed = start.elapsed().as_secs_f64();
         let mut loads = [0.0; N];
         for ((load, process), before) in loads.iter_mut().zip(processes).zip(before) {
-            // The kernel counts in USER_HZ, which is 100 everywhere that matters.
+            // The kernel counts in USER_HZ, which is 100 on all usual systems.
             *load = (process.ticks()? - before?) / passed;
         }
         Ok(loads)
     }
 
-    /// The file that it runs.
+    /// The file that it executes.
     pub(super) fn program(self) -> Result<String> {
         Ok(fs::read_link(self.file("exe"))?.to_string_lossy().into_owned())
     }
 
     fn ticks(self) -> Result<f64> {
         let stat = fs::read_to_string(self.file("stat"))?;
-        // The name before may hold anything, blanks and brackets too.
+        // The name before may contain anything, including spaces and brackets.
         let rest = stat.rsplit_once(')').context("no stat")?.1;
         let field = |index: usize| {
             rest.split_whitespace()

@@ -1,4 +1,4 @@
-//! A laptop that changes its address, sleeps, or whose flow falls silent.
+//! A laptop that changes its address, sleeps, or whose UDP flow is dropped silently.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -34,33 +34,38 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     scenario("F4-v4", "the laptop's address changes", SOON, other_address),
     scenario(
         "F4-v6",
-        "the laptop's address changes from v4 to v6 and back",
+        "the laptop's address changes from IPv4 to IPv6 and back",
         SOON,
         other_kind,
     ),
     scenario(
         "F4-gateway",
-        "the laptop's address changes on the way to a gateway",
+        "the laptop's address changes, with a gateway on the path",
         SOON,
         other_address_gateway,
     ),
-    scenario("F5-rebind", "a NAT gives the flow another port", SOON, rebind),
-    scenario("F5-expire", "a NAT forgets the flow", SOON, expire),
+    scenario(
+        "F5-rebind",
+        "a NAT assigns another port to the flow",
+        SOON,
+        rebind,
+    ),
+    scenario("F5-expire", "a NAT drops its mapping of the flow", SOON, expire),
     scenario(
         "F9",
-        "asleep 20 s: stopped, flows forgotten, another address on waking",
+        "suspended 20 s: processes stopped, NAT mappings dropped, another address after waking",
         SOON,
         sleep,
     ),
     scenario(
         "F9-silence",
-        "what UDP carries vanishes, nothing else is seen",
+        "UDP packets are dropped silently",
         "usable within 5 s",
         silence,
     ),
     Scenario {
         quick: false,
-        ..scenario("F9-long", "asleep 10 min", SOON, long_sleep)
+        ..scenario("F9-long", "suspended 10 min", SOON, long_sleep)
     },
 ];
 
@@ -79,14 +84,14 @@ fn moved(address: IpAddr, step: u8) -> IpAddr {
 }
 
 fn other_address(_: &Bench) -> Result<Outcome> {
-    wander(&Plan::default())
+    change_addresses(&Plan::default())
 }
 
 fn other_address_gateway(_: &Bench) -> Result<Outcome> {
-    wander(&Plan::gateway())
+    change_addresses(&Plan::gateway())
 }
 
-fn wander(plan: &Plan) -> Result<Outcome> {
+fn change_addresses(plan: &Plan) -> Result<Outcome> {
     let site = plan.up()?;
     let trio = Trio::start(&site)?;
     let (mut usable, mut now) = (Vec::new(), IpAddr::from(site.lab.laptop().address));
@@ -128,7 +133,7 @@ fn rebind(_: &Bench) -> Result<Outcome> {
     let mut usable = Vec::new();
     for _ in 0..4 {
         let mark = trio.mark();
-        site.nat.as_mut().context("no NAT")?.rebind()?;
+        site.nat.as_mut().context("this lab has no NAT")?.rebind()?;
         usable.push(trio.moved_since(&mark, 1_000_000)?);
     }
     ended(
@@ -144,7 +149,7 @@ fn expire(_: &Bench) -> Result<Outcome> {
     let mut usable = Vec::new();
     for _ in 0..4 {
         let mark = trio.mark();
-        site.nat.as_ref().context("no NAT")?.forget()?;
+        site.nat.as_ref().context("this lab has no NAT")?.forget()?;
         usable.push(trio.moved_since(&mark, 1_000_000)?);
     }
     ended(
@@ -171,7 +176,7 @@ fn sleep_for(length: Duration) -> Result<Outcome> {
     last(length);
     let address = IpAddr::from(laptop.address);
     laptop.change_address(address, moved(address, 7))?;
-    site.nat.as_ref().context("no NAT")?.forget()?;
+    site.nat.as_ref().context("this lab has no NAT")?.forget()?;
     site.lab.link().set_up(true);
     let mark = trio.mark();
     site.client.signal(Signal::CONT)?;
@@ -186,11 +191,11 @@ fn silence(_: &Bench) -> Result<Outcome> {
     let mut usable = Vec::new();
     for _ in 0..2 {
         laptop.silence_udp_of(site.client.pid())?;
-        // What is in buffers on this side of the silence is not from beyond it.
+        // Data that was in local buffers before the packets were dropped does not count.
         last(Duration::from_millis(50));
         let mark = trio.mark();
         usable.push(trio.moved_since(&mark, 1_000_000)?);
-        laptop.carry_again()?;
+        laptop.restore_udp()?;
         last(Duration::from_secs(1));
     }
     ended(

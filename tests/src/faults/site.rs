@@ -10,27 +10,27 @@ use super::process::Process;
 use crate::{
     eventually,
     lab::{Conditions, Host, HostName, Lab, Nat, Topology, images, netns, tools},
-    oracle::{Caller, Ledger, Room, Server},
+    oracle::{Caller, Ledger, NetThread, Server},
     product::{Client, Ready},
 };
 
 /// The port of the oracle, on the laptop and on the GPU host.
 pub(super) const PORT: u16 = 9000;
 
-/// How long things may take to be given back.
+/// Time limit for releasing descriptors, sockets and processes.
 const TIDY: Duration = Duration::from_secs(20);
 
-/// By how many descriptors a process may differ from before: another path has other sockets, and ssh has pipes.
+/// How many more descriptors a process may have than before: another path has other sockets, and ssh has pipes.
 const OTHER_PATH: usize = 8;
 
-/// The workload on the GPU host, which decides where the oracle's forward leads.
+/// The workload on the GPU host, which determines the target of the oracle's forward.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Work {
-    /// No container: to the host's loopback.
+    /// No container. The target is on the host's loopback.
     Process,
-    /// A container that needs no start: to its loopback, which the agent's helper dials.
+    /// A container without Jupyter. The target is on its loopback, to which the agent's helper connects.
     Container,
-    /// A container with a Jupyter that the agent starts: to its loopback as well.
+    /// A container in which the agent starts Jupyter. The target is on its loopback.
     Jupyter,
 }
 
@@ -40,10 +40,10 @@ pub(super) struct Plan {
     pub(super) topology: Topology,
     pub(super) rtt: Duration,
     pub(super) link: Conditions,
-    /// Whether the gateway passes the laptop's packets on under its own address.
+    /// Whether the gateway forwards the laptop's packets with network address translation.
     pub(super) nat: bool,
     pub(super) work: Work,
-    /// What settles the link's dice.
+    /// The seed of the link's random events.
     pub(super) seed: u64,
     pub(super) arguments: Vec<String>,
 }
@@ -82,7 +82,7 @@ impl Plan {
         }
     }
 
-    /// The laptop reaches the GPU host straight, but through somebody who translates addresses.
+    /// The laptop reaches the GPU host directly, but through network address translation.
     pub(super) fn nat() -> Self {
         Self {
             nat: true,
@@ -90,7 +90,7 @@ impl Plan {
         }
     }
 
-    /// A link of another round-trip time.
+    /// Sets the round-trip time of the link.
     pub(super) fn rtt(rtt: Duration) -> Self {
         Self {
             rtt,
@@ -146,11 +146,11 @@ impl Plan {
             .then(|| Nat::start(lab.laptop(), lab.gateway(), lab.gpu()))
             .transpose()?;
         let ledger = Ledger::default();
-        let caller = Caller::new(Room::on(lab.laptop())?, &ledger, PORT);
+        let caller = Caller::new(NetThread::on(lab.laptop())?, &ledger, PORT);
         let (client, ready) = self.connect(&lab)?;
         let served = match &ready.container {
-            Some(container) => Room::in_container(&lab, &container.id)?,
-            None => Room::on(lab.gpu())?,
+            Some(container) => NetThread::in_container(&lab, &container.id)?,
+            None => NetThread::on(lab.gpu())?,
         };
         let server = Server::start(served, &ledger, PORT)?;
         caller
@@ -178,9 +178,9 @@ pub(super) struct Site {
     pub(super) caller: Caller,
     pub(super) ledger: Ledger,
     pub(super) nat: Option<Nat>,
-    /// Descriptors of client and agent when they had just connected.
+    /// The number of descriptors of client and agent directly after the connect.
     before: Vec<(Process, usize)>,
-    #[expect(dead_code, reason = "it serves until it is dropped")]
+    #[expect(dead_code, reason = "the service runs until it is dropped")]
     server: Server,
     pub(super) lab: Lab,
 }
@@ -194,7 +194,7 @@ impl Site {
         Process::agent(self.lab.gpu(), "serve")
     }
 
-    /// The states that the client told so far, in a line.
+    /// The states that the client has reported so far, in one line.
     pub(super) fn states(&mut self) -> String {
         let told = |event: &Value| {
             let field = |name: &str| event[name].as_str().unwrap_or_default().to_owned();
@@ -212,14 +212,14 @@ impl Site {
         states.map(told).collect::<Vec<_>>().join(", ")
     }
 
-    /// Once more without the client that there was, which must have ended.
+    /// Connects again with a new client. The previous one must have ended.
     pub(super) fn reconnect(&mut self, plan: &Plan) -> Result<()> {
         (self.client, self.ready) = plan.connect(&self.lab)?;
         Ok(())
     }
 
     /// Fails if the oracle has seen a violation.
-    pub(super) fn no_violation(&self) -> Result<()> {
+    pub(super) fn check_no_violation(&self) -> Result<()> {
         let found = self.ledger.violations();
         let mut text = String::new();
         for violation in found.iter().take(5) {
@@ -229,25 +229,24 @@ impl Site {
         Ok(())
     }
 
-    /// Fails unless everything that must hold after any fault does, and takes the lab down. All streams must have come
-    /// to their ends before.
+    /// Checks the conditions that must hold after every fault, and removes the lab. All streams must have ended before.
     pub(super) fn finish(mut self) -> Result<()> {
-        self.no_violation()?;
-        self.nothing_held()?;
+        self.check_no_violation()?;
+        self.check_nothing_leaked()?;
         self.client.signal(Signal::INT)?;
         let status = self.client.wait()?;
         ensure!(status.success(), "the client ended with {status}");
-        self.nobody_left()?;
-        self.no_violation()?;
+        self.check_all_processes_end()?;
+        self.check_no_violation()?;
         self.lab.down()
     }
 
-    /// That no descriptor and no half-closed socket is held for a stream that is over.
-    pub(super) fn nothing_held(&self) -> Result<()> {
+    /// Checks that no descriptor and no half-closed socket of an ended stream is left.
+    pub(super) fn check_nothing_leaked(&self) -> Result<()> {
         for (process, before) in &self.before {
             let most = before + OTHER_PATH;
             let mut now = None;
-            let given_back = eventually("descriptors to be given back", TIDY, || {
+            let given_back = eventually("descriptors to be closed", TIDY, || {
                 now = process.descriptors();
                 now.is_none_or(|now| now <= most)
             });
@@ -265,12 +264,12 @@ impl Site {
         Ok(())
     }
 
-    /// That all processes end when they are asked to.
-    fn nobody_left(&mut self) -> Result<()> {
+    /// Checks that all processes end on SIGTERM.
+    fn check_all_processes_end(&mut self) -> Result<()> {
         for host in hosts(&self.lab) {
             for role in ["serve", "relay"] {
                 for agent in Process::agents(host, role) {
-                    // Ended by itself in the meantime: as well.
+                    // Fails if the process has ended in the meantime, which is fine.
                     let _ = agent.signal(Signal::TERM);
                 }
             }
@@ -280,10 +279,10 @@ impl Site {
                 self.lab
                     .docker(["ps", "-aq", "--filter", "label=dev.jq.role=inside"])
             };
-            eventually("helpers to be gone", TIDY, || {
+            eventually("helpers to end", TIDY, || {
                 helpers().is_ok_and(|left| left.is_empty())
             })?;
-            // The user's own stay, and are no longer of interest.
+            // The user's containers stay by design. They are not needed any more.
             for container in self.lab.docker(["ps", "-aq"])?.lines() {
                 self.lab.docker(["rm", "-f", container])?;
             }
@@ -304,7 +303,7 @@ impl Site {
     }
 }
 
-/// The sockets of the caller's network whose peer has ended and whose own end has not.
+/// The sockets in the caller's network namespace that are in CLOSE_WAIT: only the peer has closed.
 fn half_closed() -> Result<String> {
     tools::output(Command::new("ss").args(["-Htan", "state", "close-wait"]))
 }
@@ -326,7 +325,7 @@ fn hosts(lab: &Lab) -> Vec<&Host> {
         .collect()
 }
 
-/// For this process and for all that it starts: sshd hands its own on to agents.
+/// For this process and its children: agents inherit the limit from sshd.
 fn raise_descriptors() -> Result<()> {
     let now = getrlimit(Resource::Nofile);
     let raised = Rlimit {

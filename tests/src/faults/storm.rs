@@ -25,23 +25,23 @@ use crate::{
 pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
         id: "F30",
-        name: "a large transfer each way in a storm of faults",
-        bar: "complete, hashes equal",
+        name: "a large transfer in each direction during a storm of faults",
+        bar: "complete, hashes are equal",
         quick: true,
         engine: false,
         run: both_ways,
     },
     Scenario {
         id: "F30-curl",
-        name: "curl downloads in a storm of faults",
-        bar: "no retry, no reconnect, hash equal",
+        name: "a download with curl during a storm of faults",
+        bar: "no retry, no new connection, hashes are equal",
         quick: true,
         engine: false,
         run: curl,
     },
 ];
 
-/// Longest that a transfer may take once the faults are over, and in all.
+/// Time limits of a transfer: after the last fault, and in total.
 const PATIENCE: Duration = Duration::from_secs(120);
 const LONGEST: Duration = Duration::from_secs(20 * 60);
 
@@ -80,24 +80,24 @@ const FAULTS: [Fault; 14] = [
     Fault::KillRelay,
 ];
 
-/// The faults of one seed, one after the other.
+/// The sequence of faults of one seed.
 struct Storm {
-    dice: Random,
-    calm: Conditions,
+    random: Random,
+    normal: Conditions,
     address: IpAddr,
     moves: u8,
-    /// The shortest and the longest time from one fault to the next, in seconds.
+    /// The shortest and the longest time between the starts of two faults, in seconds.
     gaps: (f64, f64),
-    /// What happened, for whoever wants to know what a failure came after.
+    /// The faults so far, for error messages.
     log: Vec<String>,
 }
 
 impl Storm {
     fn new(seed: u64, bench: &Bench, site: &Site) -> Result<Self> {
-        let calm = site.lab.link().conditions_from(crate::lab::HostName::Laptop);
+        let normal = site.lab.link().conditions_from(crate::lab::HostName::Laptop);
         Ok(Self {
-            dice: Random::new(seed, 30),
-            calm: calm.context("the laptop has no link")?,
+            random: Random::new(seed, 30),
+            normal: normal.context("the laptop has no link")?,
             address: site.lab.laptop().address.into(),
             moves: 0,
             gaps: if bench.long { (2.0, 10.0) } else { (1.0, 4.0) },
@@ -106,15 +106,15 @@ impl Storm {
     }
 
     /// Injects faults until `over` holds.
-    fn rage(&mut self, site: &mut Site, over: &mut dyn FnMut() -> bool) -> Result<()> {
+    fn run(&mut self, site: &mut Site, over: &mut dyn FnMut() -> bool) -> Result<()> {
         let end = Instant::now() + LONGEST;
         while Instant::now() < end {
             let gap = self.between(self.gaps.0, self.gaps.1);
-            let fault = FAULTS[(self.dice.next() % FAULTS.len() as u64) as usize];
-            // Shorter than the gap, so that there is always something that gets through.
-            let length = gap.mul_f64(0.1 + 0.5 * self.dice.unit());
+            let fault = FAULTS[(self.random.next() % FAULTS.len() as u64) as usize];
+            // Shorter than the gap, so that there is time without a fault.
+            let length = gap.mul_f64(0.1 + 0.5 * self.random.unit());
             self.log.push(format!("{fault:?} {:.1} s", length.as_secs_f64()));
-            let done = self.happen(site, fault, length, over)?;
+            let done = self.inject(site, fault, length, over)?;
             if done || last_unless(gap - length, &mut *over) {
                 return Ok(());
             }
@@ -122,7 +122,7 @@ impl Storm {
         Ok(())
     }
 
-    fn happen(
+    fn inject(
         &mut self,
         site: &mut Site,
         fault: Fault,
@@ -141,8 +141,8 @@ impl Storm {
         if let Some(change) = change {
             site.lab.link().set(change);
             let done = last_unless(length, over);
-            let calm = self.calm.clone();
-            site.lab.link().set(|link| *link = calm.clone());
+            let normal = self.normal.clone();
+            site.lab.link().set(|link| *link = normal.clone());
             return Ok(done);
         }
         let laptop = site.lab.laptop();
@@ -153,12 +153,12 @@ impl Storm {
                 laptop.change_address(self.address, next)?;
                 self.address = next;
             }
-            Fault::Rebind => site.nat.as_mut().context("no NAT")?.rebind()?,
-            Fault::Forget => site.nat.as_ref().context("no NAT")?.forget()?,
+            Fault::Rebind => site.nat.as_mut().context("this lab has no NAT")?.rebind()?,
+            Fault::Forget => site.nat.as_ref().context("this lab has no NAT")?.forget()?,
             Fault::Silence => {
                 laptop.silence_udp_of(site.client.pid())?;
                 let done = last_unless(length, over);
-                laptop.carry_again()?;
+                laptop.restore_udp()?;
                 return Ok(done);
             }
             Fault::KillRelay => {
@@ -170,7 +170,7 @@ impl Storm {
                 let whom = match stop {
                     Fault::StopClient => Some(site.client_process()),
                     Fault::StopAgent => Some(site.agent()?),
-                    // Only where the direct way was not taken is there one.
+                    // There is a relay only if the direct path was not used.
                     _ => Process::agents(site.lab.gateway(), "relay").first().copied(),
                 };
                 let Some(whom) = whom else { return Ok(false) };
@@ -183,30 +183,30 @@ impl Storm {
         Ok(false)
     }
 
-    fn told(&self, seed: u64) -> String {
+    fn description(&self, seed: u64) -> String {
         format!("seed {seed}: {}", self.log.join(", "))
     }
 
     fn between(&mut self, least: f64, most: f64) -> Duration {
-        Duration::from_secs_f64(least + (most - least) * self.dice.unit())
+        Duration::from_secs_f64(least + (most - least) * self.random.unit())
     }
 }
 
 #[expect(
     clippy::print_stderr,
-    reason = "whoever sees a storm fail, or hang, must be able to repeat it"
+    reason = "a storm that fails or hangs must be repeatable, so its seed is printed first"
 )]
-/// Runs `once` with each seed. All of them, whatever becomes of the first: one that fails says little about the rest.
+/// Runs `once` with every seed, also after one has failed: one failure says little about the other seeds.
 fn each_seed(bench: &Bench, once: impl Fn(&Bench, u64) -> Result<Outcome>) -> Result<Outcome> {
     let mut outcome = Outcome::default();
     let mut failed = Vec::new();
     for seed in (bench.first_seed..).take(bench.seeds as usize) {
         let start = Instant::now();
-        eprintln!("storm of seed {seed}; `jq-faults run F30 --first-seed {seed}` repeats it");
+        eprintln!("storm with seed {seed}; repeat it with `jq-faults run F30 --first-seed {seed}`");
         match once(bench, seed) {
-            Ok(told) => {
+            Ok(result) => {
                 outcome = outcome
-                    .and(told)
+                    .and(result)
                     .with("took", start.elapsed().as_secs_f64(), "s", Limit::Told);
             }
             Err(error) => failed.push(format!("seed {seed}: {error:#}")),
@@ -236,11 +236,11 @@ fn both_ways(bench: &Bench) -> Result<Outcome> {
             down: amount,
         });
         let mut over = || stream.near().end() != End::Open && stream.far().end() != End::Open;
-        storm.rage(&mut site, &mut over)?;
-        let told = storm.told(seed);
-        stream.complete(PATIENCE).with_context(|| told.clone())?;
-        site.finish().with_context(|| told.clone())?;
-        Ok(Outcome::default().noting(told))
+        storm.run(&mut site, &mut over)?;
+        let faults = storm.description(seed);
+        stream.complete(PATIENCE).with_context(|| faults.clone())?;
+        site.finish().with_context(|| faults.clone())?;
+        Ok(Outcome::default().noting(faults))
     })
 }
 
@@ -251,10 +251,10 @@ fn curl(bench: &Bench) -> Result<Outcome> {
         let mut site = plan(seed).with("-L").with(&forward).up()?;
         let mut storm = Storm::new(1000 + seed, bench, &site)?;
         let mut download = Download::start(&site.lab, seed, amount)?;
-        storm.rage(&mut site, &mut || download.is_over())?;
-        let told = storm.told(seed);
-        download.complete(PATIENCE).with_context(|| told.clone())?;
-        site.finish().with_context(|| told.clone())?;
-        Ok(Outcome::default().noting(told))
+        storm.run(&mut site, &mut || download.is_over())?;
+        let faults = storm.description(seed);
+        download.complete(PATIENCE).with_context(|| faults.clone())?;
+        site.finish().with_context(|| faults.clone())?;
+        Ok(Outcome::default().noting(faults))
     })
 }

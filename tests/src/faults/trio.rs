@@ -10,13 +10,13 @@ use crate::{
     oracle::{End, Job, Side, Stream},
 };
 
-/// How long a stream may take to its first byte, and to its end once nothing is in the way.
+/// Time limit for the first byte of a stream, and for its end once there is no fault.
 const SOON: Duration = Duration::from_secs(30);
 
-/// Between two questions of the conversation.
+/// Pause between two requests of the echo.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Longest that is waited for anything to work again. Bars are shorter.
+/// Longest time to wait for streams to work again. Bars are shorter.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Three streams that carry data all the time.
@@ -26,7 +26,7 @@ pub(super) struct Trio {
     pub(super) echo: Stream,
 }
 
-/// How much had arrived at a given time.
+/// The number of bytes that had arrived at a given time.
 pub(super) struct Mark {
     at: Instant,
     down: u64,
@@ -55,7 +55,7 @@ impl Trio {
         Ok(trio)
     }
 
-    /// Now, as the moment from which [`Self::usable_since`] counts.
+    /// Marks the current time, from which [`Self::usable_since`] counts.
     pub(super) fn mark(&self) -> Mark {
         Mark {
             at: Instant::now(),
@@ -64,15 +64,15 @@ impl Trio {
         }
     }
 
-    /// How long it took from the mark until all three had moved again, which is waited for.
+    /// Waits until all three streams have carried data since the mark. Returns how long that took.
     ///
     /// # Errors
-    /// When one of them ended, or never moves again.
+    /// When one of them ends, or does not carry data again.
     pub(super) fn usable_since(&self, mark: &Mark) -> Result<Duration> {
         self.moved_since(mark, 1)
     }
 
-    /// As [`Self::usable_since`], with at least `bytes` each way on the bulk streams.
+    /// As [`Self::usable_since`], with at least `bytes` on each bulk stream.
     pub(super) fn moved_since(&self, mark: &Mark, bytes: u64) -> Result<Duration> {
         let mut latest = [None; 3];
         let moved = eventually("all streams to move again", PATIENCE, || {
@@ -90,12 +90,12 @@ impl Trio {
         });
         self.alive()?;
         if moved.is_err() {
-            bail!("not usable after {PATIENCE:?}: download, upload, echo moved after {latest:?}");
+            bail!("not usable after {PATIENCE:?}: download, upload and echo carried data after {latest:?}");
         }
         Ok(latest.into_iter().flatten().max().unwrap_or_default())
     }
 
-    /// How much each stream carries in 2 s, for a failure's message.
+    /// The bytes that each stream carries in 2 s, for an error message.
     pub(super) fn movement(&self) -> String {
         let count = || {
             [
@@ -108,13 +108,13 @@ impl Trio {
         last(Duration::from_secs(2));
         let now = count();
         let [down, up, echo] = [now[0] - before[0], now[1] - before[1], now[2] - before[2]];
-        format!("in 2 s the download moved {down} bytes, the upload {up}, the echo {echo}")
+        format!("in 2 s the download carried {down} bytes, the upload {up}, the echo {echo}")
     }
 
     /// Fails if a stream has ended.
     pub(super) fn alive(&self) -> Result<()> {
         for (name, stream) in self.streams() {
-            // The far side of a download has ended its reading in order: nothing is sent up.
+            // At the far side of a download, reading is complete: nothing is sent up.
             for end in [stream.near().end(), stream.far().end()] {
                 ensure!(
                     matches!(end, End::Open | End::Complete),
@@ -135,14 +135,14 @@ impl Trio {
             .try_for_each(|(_, stream)| stream.complete(SOON))
     }
 
-    /// Waits until each was reset at the laptop. Fails when one ends otherwise.
+    /// Waits until each stream was reset at the laptop. Fails if one ends in another way.
     pub(super) fn all_reset(&self, within: Duration) -> Result<()> {
         let near = self.streams().map(|(name, stream)| (name, stream.near()));
         near.into_iter()
             .try_for_each(|(name, side)| reset(name, side, within))
     }
 
-    /// Waits until each was reset at the GPU host. Fails when one ends otherwise.
+    /// Waits until each stream was reset at the GPU host. Fails if one ends in another way.
     pub(super) fn all_reset_at_the_host(&self, within: Duration) -> Result<()> {
         let far = self.streams().map(|(name, stream)| (name, stream.far()));
         far.into_iter()

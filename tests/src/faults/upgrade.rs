@@ -25,7 +25,7 @@ use crate::{
 pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
         id: "F12",
-        name: "another build of the agent takes over under load",
+        name: "the agent is upgraded in place under load",
         bar: "no reset, pause < 2 s",
         quick: true,
         engine: false,
@@ -33,26 +33,26 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         id: "F12-jupyter",
-        name: "another build of the agent takes over, with streams into a container and a Jupyter in it",
-        bar: "no reset, pause < 2 s; container, Jupyter and kernel stay, and new connections reach them",
+        name: "the agent is upgraded in place, with streams into a container with Jupyter",
+        bar: "no reset, pause < 2 s; container, Jupyter and kernel keep running, and new connections reach them",
         quick: true,
         engine: true,
         run: taken_over_with_jupyter,
     },
     Scenario {
         id: "F22",
-        name: "agents that do not fit: another version, garbage, nothing",
-        bar: "works or is refused within 45 s",
+        name: "unsuitable agents: another version, garbage, no output, not executable",
+        bar: "each works or is refused within 45 s",
         quick: true,
         engine: false,
-        run: unfit,
+        run: unsuitable,
     },
 ];
 
-/// How long a new connection may take.
+/// Time limit of a new connection.
 const SOON: Duration = Duration::from_secs(10);
 
-/// A folder of the laptop's with an agent that `make` has written.
+/// A folder on the laptop with an agent that `make` writes.
 fn folder(site: &Site, name: &str, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
     let folder = site.lab.laptop().dir.join(name);
     fs::create_dir_all(&folder)?;
@@ -63,7 +63,7 @@ fn folder(site: &Site, name: &str, make: impl FnOnce(&Path) -> Result<()>) -> Re
     Ok(folder)
 }
 
-/// The same agent with some bytes behind its end, which no program reads: another build, by its hash.
+/// The same agent with additional bytes at its end, which have no effect: a different build by its hash.
 fn other_build(site: &Site, salt: &str) -> Result<PathBuf> {
     folder(site, &format!("agents-{salt}"), |file| {
         fs::copy(agent_binary(), file)?;
@@ -95,7 +95,7 @@ fn taken_over(_: &Bench) -> Result<Outcome> {
     Ok(outcome)
 }
 
-/// Brings another build of the agent in the middle of three transfers, which must all go on.
+/// Upgrades the agent to another build during three transfers, which must all continue.
 fn take_over(site: &Site) -> Result<Outcome> {
     let trio = Trio::start(site)?;
     let (agent, agents) = (site.agent()?, other_build(site, "another build")?);
@@ -117,13 +117,13 @@ fn take_over(site: &Site) -> Result<Outcome> {
         let running = Process::agents(site.lab.gpu(), "serve")
             .into_iter()
             .map(Process::program);
-        format!("the agents that run are {:?}", running.collect::<Vec<_>>())
+        format!("the running agents are {:?}", running.collect::<Vec<_>>())
     })?;
     let mark = trio.mark();
     trio.moved_since(&mark, 1_000_000)?;
     ensure!(
         Process::agents(site.lab.gpu(), "serve").len() == 1,
-        "two agents run"
+        "two agents are running"
     );
     client.disconnect()?;
     trio.end()?;
@@ -132,7 +132,7 @@ fn take_over(site: &Site) -> Result<Outcome> {
         .map(|name| name.to_string_lossy().into_owned());
     Ok(Outcome::default()
         .seconds("pause", pause.into_iter().max().unwrap_or_default(), 2.0)
-        .noting(format!("runs now: {}", name.unwrap_or_default())))
+        .noting(format!("running now: {}", name.unwrap_or_default())))
 }
 
 fn taken_over_with_jupyter(_: &Bench) -> Result<Outcome> {
@@ -153,16 +153,16 @@ fn taken_over_with_jupyter(_: &Bench) -> Result<Outcome> {
 
     let same = open
         .get("/api/status", token)
-        .context("on the connection from before")?;
-    ensure!(same["started"] == started, "Jupyter was started again: {same}");
+        .context("on a connection from before the upgrade")?;
+    ensure!(same["started"] == started, "Jupyter was restarted: {same}");
     let kernels = Kept::new(dial()?).get("/api/kernels", token)?;
     ensure!(
         kernels[0]["id"] == kernel["id"],
-        "the kernel is another: {kernels}"
+        "the kernel has changed: {kernels}"
     );
     ensure!(
         container_start(&site)? == container,
-        "the container was started again"
+        "the container was restarted"
     );
     site.caller
         .try_once(SOON)
@@ -171,14 +171,14 @@ fn taken_over_with_jupyter(_: &Bench) -> Result<Outcome> {
     Ok(outcome)
 }
 
-/// Which container there is, and when it was started.
+/// The id of the container, and the time of its start.
 fn container_start(site: &Site) -> Result<String> {
     let id = &site.ready.container.as_ref().context("no container")?.id;
     site.lab
         .docker(["inspect", "-f", "{{.Id}} {{.State.StartedAt}}", id])
 }
 
-fn unfit(_: &Bench) -> Result<Outcome> {
+fn unsuitable(_: &Bench) -> Result<Outcome> {
     let site = Plan::default().up()?;
     let trio = Trio::start(&site)?;
     let scripts = [
@@ -198,7 +198,10 @@ fn unfit(_: &Bench) -> Result<Outcome> {
         let failure = client
             .failure()
             .with_context(|| format!("with an agent that is {name}"))?;
-        ensure!(!failure.what.contains('\n'), "more than a line: {failure:?}");
+        ensure!(
+            !failure.what.contains('\n'),
+            "the message has more than one line: {failure:?}"
+        );
         refusals.push(format!("{name}: {}", failure.what));
     }
     let slowest = start.elapsed();

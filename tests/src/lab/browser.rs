@@ -23,7 +23,7 @@ pub struct Browser {
     python: PathBuf,
 }
 
-/// What a visit to JupyterLab came to.
+/// The result of a visit to JupyterLab.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct Visit {
     /// The notebook that was used.
@@ -33,16 +33,16 @@ pub struct Visit {
 }
 
 impl Browser {
-    /// Installs the driver into the cache if it is not there yet, from the package index that the machine is
-    /// set up for. Chromium itself must be installed.
+    /// Installs the driver into the cache, from the package index that pip is configured for, unless it is there already.
+    /// Chromium itself must be installed.
     pub fn install() -> Result<Self> {
         tools::must_find("chromium")?;
         let dir = place::cache().join("browser");
-        let _turn = Lock::wait(&place::cache().join("browser.lock"))?;
+        let _lock = Lock::wait(&place::cache().join("browser.lock"))?;
         let python = dir.join("bin/python");
         let done = dir.join("done");
         if !done.exists() {
-            // The system's Python, since hosts' users cannot reach one that lies in root's home.
+            // The system's Python, because the hosts' users cannot read one in root's home.
             tools::run(
                 "/usr/bin/python3",
                 ["-m", "venv", "--clear", &dir.to_string_lossy()],
@@ -51,24 +51,24 @@ impl Browser {
                 &python.to_string_lossy(),
                 ["-m", "pip", "install", "--quiet", "playwright"],
             )?;
-            fs::write(&done, "").context("cannot note that the browser driver is there")?;
+            fs::write(&done, "").context("cannot record that the browser driver is installed")?;
         }
         Ok(Self { python })
     }
 
-    /// The interpreter that has the driver, for a script of the caller's.
+    /// A Python interpreter with the driver, for the caller's own script.
     pub(crate) fn python(&self) -> &Path {
         &self.python
     }
 
-    /// As the host's user: opens JupyterLab's `url`, makes a notebook, prints, plots and sets a variable in
-    /// it. Fails unless all of it is seen on the page. The screenshot (PNG) is written in either case.
+    /// As the host's user: opens JupyterLab at `url`, creates a notebook, prints, plots and sets a variable in it. Fails
+    /// unless all of this appears on the page. The screenshot (PNG) is written in any case.
     pub fn use_jupyter(&self, host: &Host, url: &str, screenshot: &Path) -> Result<Visit> {
         self.visit(host, "first", url, screenshot, &[])
     }
 
-    /// As the host's user, with a browser that was never there before: opens the notebook of an earlier
-    /// [`Self::use_jupyter`]. Fails unless its kernel still has the variable.
+    /// As the host's user, with a fresh browser profile: opens the notebook of an earlier [`Self::use_jupyter`]. Fails unless
+    /// its kernel still has the variable.
     pub fn use_jupyter_again(
         &self,
         host: &Host,
@@ -79,9 +79,9 @@ impl Browser {
         self.visit(host, "again", url, screenshot, &["--notebook", notebook])
     }
 
-    /// As the host's user: opens JupyterLab's `url` and lets a cell of a new notebook count to 60, a number a second.
-    /// Calls `begun` when the first numbers are on the page. Fails unless every number appears, in order, without a
-    /// reload, and without a word of JupyterLab's about its connection.
+    /// As the host's user: opens JupyterLab at `url` and runs a cell in a new notebook that counts to 60, one number per
+    /// second. Calls `begun` when the first numbers are on the page. Fails unless every number appears, in order, without a
+    /// reload, and without a message from JupyterLab about its connection.
     pub fn count_in_jupyter(
         &self,
         host: &Host,
@@ -91,10 +91,7 @@ impl Browser {
     ) -> Result<Visit> {
         const START: Duration = Duration::from_secs(90);
         let sign = host.home().join("counting");
-        let (over, is_over) = (
-            AtomicBool::new(false),
-            "the browser's visit ended before it counted",
-        );
+        let (over, is_over) = (AtomicBool::new(false), "the browser ended before it counted");
         thread::scope(|scope| {
             let visit = scope.spawn(|| {
                 let visit = self.visit(
@@ -116,7 +113,7 @@ impl Browser {
                 Ok(()) => Err(anyhow!(is_over)),
                 Err(error) => Err(error),
             };
-            // What the browser says tells more than that nothing began.
+            // The browser's own error is more useful than the timeout.
             let visit = visit
                 .join()
                 .map_err(|_| anyhow!("the browser's thread panicked"))??;
@@ -138,6 +135,6 @@ impl Browser {
             fs::copy(&picture, screenshot)
                 .with_context(|| format!("cannot write {}", screenshot.display()))?;
         }
-        serde_json::from_str(said?.trim()).context("the browser driver said something else than expected")
+        serde_json::from_str(said?.trim()).context("the browser driver printed something unexpected")
     }
 }

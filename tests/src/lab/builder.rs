@@ -1,4 +1,4 @@
-//! Builds a lab.
+//! Creates a lab.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -19,7 +19,7 @@ use super::state::State;
 use super::watch::LogWatch;
 use super::{Lab, netns, ssh, sweep, tools, user};
 
-/// What a lab shall be like. [`Self::up`] makes it.
+/// The description of a lab. [`Self::up`] creates it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Builder {
     topology: Topology,
@@ -44,57 +44,57 @@ impl Default for Builder {
 }
 
 impl Builder {
-    /// How the hosts are joined. Default: through the gateway.
+    /// How the hosts are connected. Default: through the gateway.
     #[must_use]
     pub fn topology(mut self, topology: Topology) -> Self {
         self.topology = topology;
         self
     }
 
-    /// The round-trip time of the laptop's link, half of it each way. Default: none.
+    /// The round-trip time of the laptop's link, half of it in each direction. Default: none.
     #[must_use]
     pub fn rtt(mut self, rtt: Duration) -> Self {
         self.far.delay = rtt / 2;
         self
     }
 
-    /// Changes what the laptop's link is like from the start, both ways.
+    /// Sets the initial conditions of the laptop's link, in both directions.
     #[must_use]
     pub fn far(mut self, change: impl FnOnce(&mut Conditions)) -> Self {
         change(&mut self.far);
         self
     }
 
-    /// Changes what the link between gateway and GPU host is like from the start, both ways.
+    /// Sets the initial conditions of the link between gateway and GPU host, in both directions.
     #[must_use]
     pub fn near(mut self, change: impl FnOnce(&mut Conditions)) -> Self {
         change(&mut self.near);
         self
     }
 
-    /// What settles the links' dice. The same seed gives the same luck, packet for packet. Default: 1.
+    /// The seed of all random events on the links. The same seed gives the same result for each packet. Default: 1.
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = seed;
         self
     }
 
-    /// Whether the GPU host has a dockerd, with the images of [`super::images`]. Labs that have one take
-    /// turns, and the first on a machine builds the images, which takes minutes. Default: no.
+    /// Whether the GPU host has a dockerd, with the images of [`super::images`]. Only one lab with a dockerd runs at a time.
+    /// The first one on a machine builds the images, which takes minutes. Default: no.
     #[must_use]
     pub fn docker(mut self, docker: bool) -> Self {
         self.docker = docker;
         self
     }
 
-    /// What GPUs the GPU host seems to have. Default: none.
+    /// The simulated GPUs of the GPU host. Default: none.
     #[must_use]
     pub fn gpus(mut self, gpus: Gpus) -> Self {
         self.gpus = gpus;
         self
     }
 
-    /// Makes the lab, after removing what labs left behind whose owner died.
+    /// Creates the lab. First removes the remains of labs whose owner has died.
     pub fn up(self) -> Result<Lab> {
         sweep::abandoned()?;
         let (id, owner) = LabId::fresh()?;
@@ -109,7 +109,7 @@ impl Builder {
             hosts: Vec::new(),
             engine: None,
         };
-        // From here on whatever fails drops the lab, which removes what has been made.
+        // From here on, a failure drops the lab, which removes everything that was created.
         let mut lab = Lab {
             state,
             links: Vec::new(),
@@ -144,7 +144,7 @@ impl Builder {
             )?;
             lab.links.push(link);
         }
-        ssh::introduce(self.topology, &lab.state.hosts)?;
+        ssh::create_keys(self.topology, &lab.state.hosts)?;
         for host in lab
             .state
             .hosts
@@ -178,8 +178,8 @@ impl Builder {
         let user = user::create(&id.user(name), &dir.join("home"), &groups)?;
         let mut env = Vec::new();
         if has_engine {
-            // One machine has one /var/run/docker.sock, so the engine of this host is announced as users do
-            // it who have theirs elsewhere.
+            // All hosts share one /var/run/docker.sock, so the user finds this host's engine by DOCKER_HOST, as with any
+            // engine at another path.
             env.push((
                 "DOCKER_HOST".into(),
                 format!("unix://{}", dir.join("docker.sock").display()),

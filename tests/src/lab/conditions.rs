@@ -1,37 +1,36 @@
-//! What one direction of a link is like. Values only; [`super::impair`] acts on them.
+//! The conditions of one direction of a link. Values only; [`super::impair`] applies them.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// The state of one direction of a link. The default is a perfect one: no delay, no loss, as fast as the
-/// machine.
+/// The conditions of one direction of a link. The default is a perfect link: no delay, no loss, no rate limit.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Conditions {
-    /// How long a packet travels.
+    /// One-way delay.
     pub delay: Duration,
     /// Added to or taken from `delay`, evenly distributed. Does not change the order of packets.
     pub jitter: Duration,
-    /// Which packets are lost on the way.
+    /// Which packets are lost.
     pub loss: Loss,
-    /// Bits a second, counting whole IP packets. None: no limit.
+    /// Bits per second, counting whole IP packets. None: no limit.
     pub rate: Option<u64>,
-    /// Bytes that may wait for their turn where `rate` is set; a packet that finds no room is dropped.
+    /// Size of the queue in bytes if `rate` is set. A packet that does not fit is dropped.
     pub queue: u64,
     /// The share of packets (0 to 1) that are held back by up to `reorder_by`, so that others overtake them.
     pub reorder: f64,
-    /// The longest that a reordered packet is held back.
+    /// Longest time that a reordered packet is held back.
     pub reorder_by: Duration,
     /// The share of packets (0 to 1) that arrive twice.
     pub duplicate: f64,
-    /// The share of packets (0 to 1) of which one bit is flipped behind the IP header.
+    /// The share of packets (0 to 1) in which one bit after the IP header is flipped.
     pub corrupt: f64,
-    /// IP packets longer than this vanish without a word (an MTU black hole). None: all sizes pass.
+    /// IP packets longer than this are dropped silently (an MTU black hole). None: all sizes pass.
     pub mtu: Option<usize>,
-    /// Whether anything passes. A link that goes down loses what is on its way too.
+    /// Whether the link is up. A link that goes down also loses the packets in flight.
     pub up: bool,
-    /// Whether UDP vanishes, as on networks that let TCP through only.
+    /// Whether UDP is dropped silently, as on networks that allow only TCP.
     pub block_udp: bool,
 }
 
@@ -58,13 +57,12 @@ impl Default for Conditions {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Loss {
-    /// None are.
+    /// No packet is lost.
     #[default]
     None,
-    /// Each on its own, with this probability (0 to 1).
+    /// Each packet independently, with this probability (0 to 1).
     Random(f64),
-    /// In bursts, after Gilbert and Elliott: a good state that loses nothing and a bad one that loses
-    /// everything.
+    /// In bursts, by the Gilbert-Elliott model: a good state that loses nothing and a bad state that loses everything.
     Bursts {
         /// The probability to go from good to bad, at each packet.
         enter: f64,

@@ -1,4 +1,4 @@
-//! Requests from other processes to the process that owns a lab: one JSON value each way on a Unix socket.
+//! Requests from other processes to the owner of a lab: one JSON value in each direction on a Unix socket.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -12,70 +12,70 @@ use super::link::Counters;
 use super::place::LabId;
 use super::plan::HostName;
 
-/// What can be asked.
+/// A request.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Request {
-    /// How all links are, and what they have carried.
+    /// Return the conditions and the counters of all links.
     Links,
-    /// The direction of a link that leaves `from` towards `to` shall be like this.
+    /// Set the conditions of the link from `from` to `to`, in this direction.
     Link {
         /// The host that sends.
         from: HostName,
         /// The host that receives.
         to: HostName,
-        /// What it shall be like.
+        /// The new conditions.
         conditions: Conditions,
     },
     /// Start or stop a host's sshd.
     Sshd {
-        /// Whose.
+        /// The host of the sshd.
         host: HostName,
-        /// Whether it shall run.
+        /// Whether it should run.
         run: bool,
     },
     /// Start or stop the GPU host's dockerd.
     Engine {
-        /// Whether it shall run.
+        /// Whether it should run.
         run: bool,
     },
-    /// Bring the lab down and end.
+    /// Remove the lab and end.
     Down,
 }
 
-/// How one direction of a link is.
+/// The status of one direction of a link.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct LinkStatus {
     /// The host that sends.
     pub from: HostName,
     /// The host that receives.
     pub to: HostName,
-    /// What it is like.
+    /// Its conditions.
     pub conditions: Conditions,
-    /// What it has carried.
+    /// Its counters.
     pub counters: Counters,
 }
 
 type Answer = std::result::Result<Vec<LinkStatus>, String>;
 
-/// Asks the process that holds a lab. Gives the links' state for [`Request::Links`] and nothing for the
-/// others, after the thing is done.
+/// Sends a request to the owner of a lab and waits until it is carried out. Returns the status of the links for
+/// [`Request::Links`], otherwise nothing.
 pub fn ask(id: &LabId, request: &Request) -> Result<Vec<LinkStatus>> {
     let stream = UnixStream::connect(id.control_socket())
-        .with_context(|| format!("lab {} is not held by `jq-lab up`", id.as_str()))?;
+        .with_context(|| format!("lab {} does not belong to `jq-lab up`", id.as_str()))?;
     send(&stream, request)?;
     let answer: Answer = receive(&stream)?;
     answer.map_err(|error| anyhow!(error))
 }
 
-/// Serves requests until one asks to bring the lab down; then does, and answers.
+/// Serves requests until one asks to remove the lab. Replies to that one after the removal.
 pub fn serve(mut lab: Lab, ready: impl FnOnce()) -> Result<()> {
     let listener =
         UnixListener::bind(lab.id().control_socket()).context("cannot open the lab's control socket")?;
     ready();
     loop {
         let (stream, _) = listener.accept().context("the lab's control socket failed")?;
-        // Whoever asks wrongly, or does not wait for the answer, harms nobody but himself.
+        // An invalid request, or a client that does not wait for the reply, affects only that client.
         let Ok(request) = receive(&stream) else { continue };
         if matches!(request, Request::Down) {
             let done = lab.down();

@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::eventually::eventually;
 
-/// A running process of the lab's. Dropping it ends the process.
+/// A running daemon. Dropping it ends the process.
 #[derive(Debug)]
 pub(crate) struct Daemon {
     name: String,
@@ -20,8 +20,8 @@ pub(crate) struct Daemon {
 }
 
 impl Daemon {
-    /// Starts it with stdout and stderr in the log file, in a process group of its own: a Ctrl-C at the
-    /// terminal is for the lab, which then ends its daemons in order.
+    /// Starts it with stdout and stderr in the log file, and in a new process group: Ctrl-C at the terminal must reach only
+    /// the lab, which then stops its daemons itself.
     pub(crate) fn start(name: &str, command: &mut Command, log: &Path) -> Result<Self> {
         let open = || File::options().create(true).append(true).open(log);
         let file = open().with_context(|| format!("cannot open {}", log.display()))?;
@@ -39,9 +39,9 @@ impl Daemon {
         })
     }
 
-    /// Fails with the end of the log if the process has ended.
+    /// Fails if the process has ended. The error has the end of its log.
     pub(crate) fn check(&mut self) -> Result<()> {
-        if let Some(status) = self.child.try_wait().context("cannot ask after a daemon")? {
+        if let Some(status) = self.child.try_wait().context("cannot wait for a daemon")? {
             let log = std::fs::read_to_string(&self.log).unwrap_or_default();
             let lines: Vec<_> = log.lines().collect();
             let end = lines[lines.len().saturating_sub(8)..].join("\n");
@@ -59,12 +59,12 @@ impl Daemon {
         self.stop(Duration::ZERO)
     }
 
-    /// Asks it to end, and kills it if it has not after `grace`.
+    /// Sends SIGTERM, and SIGKILL if the process has not ended after `grace`.
     pub(crate) fn stop(&mut self, grace: Duration) -> Result<()> {
         if self
             .child
             .try_wait()
-            .context("cannot ask after a daemon")?
+            .context("cannot wait for a daemon")?
             .is_some()
         {
             return Ok(());
@@ -72,7 +72,7 @@ impl Daemon {
         if !grace.is_zero()
             && let Some(pid) = self.pid()
         {
-            // Not reaped yet, so the id is still its own.
+            // The process is not reaped yet, so its id cannot have been reused.
             let _ = kill_process(pid, Signal::TERM);
         }
         let child = &mut self.child;
@@ -82,7 +82,7 @@ impl Daemon {
                 .with_context(|| format!("cannot kill {}", self.name))?;
             child
                 .wait()
-                .with_context(|| format!("{} does not die", self.name))?;
+                .with_context(|| format!("{} does not end after SIGKILL", self.name))?;
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! The GPU host's dockerd.
 //!
-//! Its images are in the cache and outlive labs, so one engine runs at a time on a machine. Everything else
-//! that it holds belongs to the lab.
+//! Its images are in the cache and outlive labs, so only one engine runs at a time on a machine. Everything else in it
+//! belongs to the lab.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -19,8 +19,8 @@ use super::place::{self, LabId, Lock};
 use super::{DAEMON_START, images, sweep, tools};
 use crate::eventually::eventually_some;
 
-/// Longer than any test keeps a lab, and than building all images takes.
-const TURN: Duration = Duration::from_secs(15 * 60);
+/// Longer than any test uses a lab, and longer than building all images takes.
+const LOCK_WAIT: Duration = Duration::from_secs(15 * 60);
 const STOP: Duration = Duration::from_secs(20);
 
 /// The engine of a lab's GPU host.
@@ -31,13 +31,13 @@ pub struct Engine {
     hook: Option<PathBuf>,
     options: Vec<String>,
     daemon: Option<Daemon>,
-    _turn: Lock,
+    _lock: Lock,
 }
 
 impl Engine {
-    /// Waits for this lab's turn, starts dockerd on the GPU host, and builds the images that the cache lacks.
+    /// Waits until no other lab uses the engine, starts dockerd on the GPU host, and builds the missing images.
     pub(crate) fn start(id: &LabId, host: &Host, gpus: Gpus) -> Result<Self> {
-        let turn = turn()?;
+        let lock = engine_lock()?;
         clear_mounts()?;
         let hook = gpus.equip_engine(host)?;
         let (host, id) = (host.clone(), id.clone());
@@ -47,26 +47,26 @@ impl Engine {
             hook,
             options: Vec::new(),
             daemon: None,
-            _turn: turn,
+            _lock: lock,
         };
         engine.launch()?;
-        // Left by an engine that was killed before its lab could tidy up.
+        // Removes what an earlier engine left if it was killed.
         engine.tidy()?;
         images::build_missing(&engine)?;
         Ok(engine)
     }
 
-    /// Stops dockerd, and with it all containers unless [`Self::set_options`] asked for `--live-restore`.
+    /// Stops dockerd. This also stops all containers, unless [`Self::set_options`] has set `--live-restore`.
     pub fn stop(&mut self) -> Result<()> {
         self.daemon.take().map_or(Ok(()), |mut daemon| daemon.stop(STOP))
     }
 
-    /// Kills dockerd, as a crash does. Containers run on, but nobody answers for them.
+    /// Kills dockerd, which simulates a crash. Containers keep running, but the API does not answer.
     pub fn kill(&mut self) -> Result<()> {
         self.daemon.take().map_or(Ok(()), Daemon::kill)
     }
 
-    /// Starts dockerd again and waits until it answers. Nothing happens if it runs.
+    /// Starts dockerd and waits until it answers. Does nothing if it is running.
     pub fn launch(&mut self) -> Result<()> {
         if self.daemon.is_some() {
             return Ok(());
@@ -106,7 +106,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Further options of dockerd, from its next start on.
+    /// Sets additional options of dockerd, from its next start on.
     pub fn set_options<S: Into<String>>(&mut self, options: impl IntoIterator<Item = S>) {
         self.options = options.into_iter().map(Into::into).collect();
     }
@@ -116,15 +116,15 @@ impl Engine {
         self.daemon.as_ref().and_then(Daemon::pid)
     }
 
-    /// The API socket, open to the GPU host's user.
+    /// The API socket, which the GPU host's user can open.
     pub fn socket(&self) -> PathBuf {
         self.host.dir.join("docker.sock")
     }
 
-    /// Runs the docker command line against this engine, as root. Gives its stdout.
+    /// Runs the `docker` command with this engine, as root. Returns its stdout.
     pub fn docker<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Result<String> {
         let address = format!("unix://{}", self.socket().display());
-        // The legacy builder needs no further daemon and is in every version that the lab meets.
+        // The legacy builder needs no additional daemon, and every supported version has it.
         tools::output(
             tools::command("docker", args)
                 .env("DOCKER_HOST", address)
@@ -165,7 +165,7 @@ impl Engine {
         ])? {
             let (name, id) = line.split_once(' ').context("an image without id")?;
             if !name.starts_with(images::REPOSITORY) {
-                // An image without a name has nothing but its id to be removed by.
+                // An image without a name can be removed only by its id.
                 self.docker(["rmi", "--force", if name.contains("<none>") { id } else { name }])?;
             }
         }
@@ -173,28 +173,30 @@ impl Engine {
     }
 }
 
-/// The right to run the one engine of this machine.
+/// Waits for the lock that allows this lab to run the only engine of this machine.
 #[expect(
     clippy::print_stderr,
     reason = "waiting for another lab must not look like a hang"
 )]
-fn turn() -> Result<Lock> {
+fn engine_lock() -> Result<Lock> {
     let cache = place::cache();
     fs::create_dir_all(&cache).with_context(|| format!("cannot make {}", cache.display()))?;
     let file = cache.join("engine.lock");
     if let Some(lock) = Lock::try_take(&file)? {
         return Ok(lock);
     }
-    eprintln!("another lab of this machine has its engine running (`jq-lab status`); waiting");
-    eventually_some("another lab's engine to stop", TURN, || Lock::try_take(&file))
+    eprintln!("waiting: another lab on this machine runs an engine (see `jq-lab status`)");
+    eventually_some("another lab's engine to stop", LOCK_WAIT, || {
+        Lock::try_take(&file)
+    })
 }
 
-/// Where dockerd keeps images and containers.
+/// The directory in which dockerd keeps images and containers.
 pub(super) fn data_root() -> PathBuf {
     place::cache().join("docker")
 }
 
-/// Takes away what an engine that was killed left mounted. Nobody else's, since the caller holds the turn.
+/// Removes mounts that a killed engine left. The caller holds the engine lock, so they belong to no running engine.
 fn clear_mounts() -> Result<()> {
     for mount in sweep::mounts_under(&data_root()).into_iter().rev() {
         sweep::unmount(&mount)?;
@@ -203,7 +205,7 @@ fn clear_mounts() -> Result<()> {
 }
 
 fn ping(socket: &Path) -> Result<()> {
-    let mut stream = UnixStream::connect(socket).context("no socket yet")?;
+    let mut stream = UnixStream::connect(socket).context("there is no socket yet")?;
     stream.set_read_timeout(Some(Duration::from_secs(5)))?;
     stream.write_all(b"GET /_ping HTTP/1.0\r\n\r\n")?;
     let mut answer = String::new();

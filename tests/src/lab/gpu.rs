@@ -1,4 +1,4 @@
-//! Simulated GPUs: an `nvidia-smi` for the host, and the hook by which an engine gives GPUs to containers.
+//! Simulated GPUs: an `nvidia-smi` for the host, and the hook with which an engine passes GPUs to containers.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -14,18 +14,18 @@ use super::host::Host;
 const SMI: &str = include_str!("../../images/gpu/nvidia-smi.sh");
 const HOOK: &str = include_str!("../../images/gpu/nvidia-container-runtime-hook.py");
 
-/// What GPUs the GPU host seems to have.
+/// The simulated GPUs of the GPU host.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Gpus {
-    /// None: no `nvidia-smi`, and the engine knows nothing of GPUs.
+    /// None: there is no `nvidia-smi`, and the engine does not support GPUs.
     #[default]
     None,
-    /// So many, and the engine can give them to containers.
+    /// This many, and the engine can pass them to containers.
     Working(u32),
-    /// So many, but the engine's hook fails when a container with GPUs starts.
+    /// This many, but the engine's hook fails when a container with GPUs starts.
     BrokenHook(u32),
-    /// So many, but the engine has not been told how to give them to containers.
+    /// This many, but the engine has no hook to pass them to containers.
     NoHook(u32),
 }
 
@@ -49,7 +49,7 @@ impl FromStr for Gpus {
 }
 
 impl Gpus {
-    /// How many there are.
+    /// Number of GPUs.
     pub fn count(self) -> u32 {
         match self {
             Self::None => 0,
@@ -62,7 +62,7 @@ impl Gpus {
         format!("GPU-5c0de000-77aa-4b1d-9d00-{index:012x}")
     }
 
-    /// Gives the host's user an `nvidia-smi`.
+    /// Installs `nvidia-smi` for the host's user.
     pub(crate) fn equip_host(self, host: &Host) -> Result<()> {
         if self.count() == 0 {
             return Ok(());
@@ -70,8 +70,7 @@ impl Gpus {
         host.install_script("nvidia-smi", &SMI.replace("@GPUS@", self.list().trim()))
     }
 
-    /// Puts the hook into a directory of its own, which must be on the engine's PATH; none where there is no
-    /// hook.
+    /// Installs the hook in its own directory, which must be on the engine's PATH. None if there is no hook.
     pub(crate) fn equip_engine(self, host: &Host) -> Result<Option<PathBuf>> {
         if matches!(self, Self::None | Self::NoHook(_)) {
             return Ok(None);

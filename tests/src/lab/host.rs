@@ -16,25 +16,25 @@ use super::{netns, tools};
 /// A host of a lab. Cheap to clone; it stays usable for as long as the lab is up.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Host {
-    /// Its part in the picture.
+    /// The host's role in the topology.
     pub name: HostName,
     /// The network namespace, as `ip netns` lists it.
     pub netns: String,
-    /// The user whose machine this is.
+    /// The host's user.
     pub user: User,
-    /// The directory that holds what belongs to this host, homes included.
+    /// The directory of this host's files, including the home.
     pub dir: PathBuf,
-    /// Where others reach it over IPv4.
+    /// Its IPv4 address.
     pub address: Ipv4Addr,
-    /// Where others reach it over IPv6.
+    /// Its IPv6 address.
     pub address6: Ipv6Addr,
-    /// Further variables of the user's environment, in local commands and in SSH sessions alike.
+    /// Additional variables of the user's environment, in local commands and in SSH sessions.
     pub env: Vec<(String, String)>,
 }
 
 impl Host {
-    /// A command that runs on this host as its user, in the user's home, with a clean environment. The
-    /// process that is spawned becomes the program itself, so its id and its signals are the program's.
+    /// A command that runs on this host as its user, in the user's home, with a clean environment. The spawned process
+    /// becomes the program itself, so its id and its signals are the program's.
     pub fn command(&self, program: impl AsRef<Path>) -> Command {
         let (uid, gid) = (self.user.uid.to_string(), self.user.gid.to_string());
         let mut command = self.enter_command();
@@ -60,20 +60,20 @@ impl Host {
         command
     }
 
-    /// Runs a line of `/bin/sh` on this host as its user. Gives its stdout; fails unless it exits with 0.
+    /// Runs a line of `/bin/sh` on this host as its user. Returns its stdout. Fails unless it exits with 0.
     pub fn run(&self, line: &str) -> Result<String> {
         tools::output(self.command("/bin/sh").arg("-c").arg(line))
             .with_context(|| format!("on {}", self.name))
     }
 
-    /// Runs a line of `/bin/sh` on this host as root. Gives its stdout; fails unless it exits with 0.
+    /// Runs a line of `/bin/sh` on this host as root. Returns its stdout. Fails unless it exits with 0.
     pub fn run_as_root(&self, line: &str) -> Result<String> {
         tools::output(self.root_command("/bin/sh").arg("-c").arg(line))
             .with_context(|| format!("on {}, as root", self.name))
     }
 
-    /// Calls `act` on a thread that stands in this host's network. Sockets opened there stay in that network
-    /// wherever they are used afterwards.
+    /// Calls `act` on a thread in this host's network namespace. A socket that is opened there stays in that namespace,
+    /// wherever it is used afterwards.
     pub fn enter<T: Send>(&self, act: impl FnOnce() -> T + Send) -> Result<T> {
         netns::enter(&self.netns, act)
     }
@@ -83,34 +83,34 @@ impl Host {
         &self.user.home
     }
 
-    /// Writes a file of the user's, making the directories that lead to it. `path` is relative to the home.
+    /// Writes a file that belongs to the user, and creates its parent directories. `path` is relative to the home.
     pub fn write(&self, path: impl AsRef<Path>, content: impl AsRef<[u8]>) -> Result<()> {
         self.user.write(&self.user.home.join(path), content, 0o644)
     }
 
-    /// Copies a program to a directory that comes first on the user's PATH, here and in SSH sessions.
+    /// Copies a program to the first directory of the user's PATH, in local commands and in SSH sessions.
     pub fn install(&self, program: &Path, name: &str) -> Result<()> {
         let (target, draft) = (self.bin().join(name), self.bin().join(format!(".{name}.new")));
-        // One that runs cannot be written to, but it can be replaced.
+        // A running program cannot be overwritten, but it can be replaced by renaming.
         fs::copy(program, &draft).with_context(|| format!("cannot copy {}", program.display()))?;
         executable(&draft)?;
         fs::rename(&draft, &target).with_context(|| format!("cannot put {} in place", target.display()))
     }
 
-    /// Writes a script to a directory that comes first on the user's PATH, here and in SSH sessions.
+    /// Writes a script to the first directory of the user's PATH, in local commands and in SSH sessions.
     pub fn install_script(&self, name: &str, script: &str) -> Result<()> {
         let target = self.bin().join(name);
         fs::write(&target, script).with_context(|| format!("cannot write {}", target.display()))?;
         executable(&target)
     }
 
-    /// Takes away what [`Self::install`] or [`Self::install_script`] put there.
+    /// Removes a program that [`Self::install`] or [`Self::install_script`] installed.
     pub fn uninstall(&self, name: &str) -> Result<()> {
         let target = self.bin().join(name);
         fs::remove_file(&target).with_context(|| format!("cannot remove {}", target.display()))
     }
 
-    /// The directory that comes first on the user's PATH.
+    /// The first directory of the user's PATH.
     pub(crate) fn bin(&self) -> PathBuf {
         self.dir.join("bin")
     }
@@ -144,7 +144,7 @@ impl Host {
         own.chain(self.env.iter().cloned()).collect()
     }
 
-    /// `ip netns exec` would hide the control groups, which an engine needs.
+    /// Uses `nsenter`, because `ip netns exec` would hide the control groups, which an engine needs.
     fn enter_command(&self) -> Command {
         let mut command = Command::new(tools::find("nsenter").unwrap_or_else(|| "nsenter".into()));
         command

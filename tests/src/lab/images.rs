@@ -1,8 +1,7 @@
-//! The images that the lab's engine has: built once, kept in the cache, built anew when what makes them
-//! changes.
+//! The images of the lab's engine. They are built once, kept in the cache, and rebuilt when their sources change.
 //!
-//! Building needs the Debian and Python package servers that the machine is set up for; nothing else of the
-//! lab does.
+//! Building them needs the Debian and Python package servers that this machine is configured for. Nothing else in the lab
+//! needs the internet.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -14,21 +13,21 @@ use sha2::{Digest as _, Sha256};
 use super::engine::Engine;
 use super::{place, tools};
 
-/// What the names of all of the lab's images begin with.
+/// The prefix of the names of all images of the lab.
 pub const REPOSITORY: &str = "jq-lab/";
 
-/// Plain Debian with Python and without Jupyter.
+/// Debian with Python, without Jupyter.
 pub const NO_JUPYTER: &str = "jq-lab/nojupyter";
-/// Debian with JupyterLab, Matplotlib and NumPy on PATH; runs as root, has no entry point.
+/// Debian with JupyterLab, Matplotlib and NumPy on PATH. Runs as root and has no entry point.
 pub const JUPYTER: &str = "jq-lab/jupyter";
-/// Like the docker-stacks images: user jovyan, `NB_UID`, an entry point that becomes the user.
+/// Like Jupyter's docker-stacks images: user jovyan, `NB_UID`, an entry point that switches to the user.
 pub const STACKS: &str = "jq-lab/stacks";
 /// One static program that echoes on 127.0.0.1:7000 and 7001, and no shell.
 pub const STATIC: &str = "jq-lab/static";
 
 const KEY_LABEL: &str = "jq-lab.key";
 
-/// An image: files, of which `build.sh` makes it from the others.
+/// The sources of an image. `build.sh` builds it from the other files.
 struct Recipe {
     name: &'static str,
     files: &'static [(&'static str, &'static str)],
@@ -43,7 +42,7 @@ macro_rules! recipe {
     };
 }
 
-/// Each after what it is made from, of which it is made anew when that changes.
+/// Each image comes after the image that it is based on, and is rebuilt when that image changes.
 const RECIPES: [Recipe; 4] = [
     recipe!(STATIC, "static", ["build.sh", "echo.rs"]),
     recipe!(NO_JUPYTER, "nojupyter", ["build.sh"]),
@@ -51,7 +50,7 @@ const RECIPES: [Recipe; 4] = [
     recipe!(STACKS, "stacks", ["build.sh", "Dockerfile", "start.sh"]),
 ];
 
-/// Builds the images that the engine lacks or that were made from something else.
+/// Builds the images that the engine lacks or whose sources have changed.
 pub(crate) fn build_missing(engine: &Engine) -> Result<()> {
     let mut parents = String::new();
     for recipe in &RECIPES {
@@ -89,11 +88,14 @@ impl Recipe {
             .collect()
     }
 
-    #[expect(clippy::print_stderr, reason = "minutes of silence would look like a hang")]
+    #[expect(
+        clippy::print_stderr,
+        reason = "minutes without output would look like a hang"
+    )]
     fn build(&self, engine: &Engine, key: &str) -> Result<()> {
         let log = place::cache().join(format!("{}.log", self.name.replace('/', "-")));
         eprintln!("building the image {} (once; see {})", self.name, log.display());
-        // Not under /tmp, which may be small, or a file system without devices.
+        // Not in /tmp, which may be small or mounted `nodev`.
         let dir = tempfile::tempdir_in(place::cache()).context("no directory to build in")?;
         for (name, content) in self.files {
             fs::write(dir.path().join(name), content).with_context(|| format!("cannot write {name}"))?;

@@ -1,15 +1,14 @@
-//! What happens to a packet on one direction of a link: a pure state machine without I/O or clock.
+//! What happens to a packet in one direction of a link: a pure state machine without I/O and without a clock.
 //!
-//! Each kind of impairment has its own random sequence, and every packet draws from all of them. So the
-//! fate of the n-th packet depends on the seed and on n, and not on timing or on which other impairments are
-//! switched on.
+//! Each kind of impairment has its own random sequence, and every packet draws from all of them. The fate of the n-th
+//! packet therefore depends only on the seed and on n, not on timing or on the other impairments.
 
 use std::time::Duration;
 
 use super::conditions::{Conditions, Loss};
 use super::random::Random;
 
-/// What the state machine must know of a packet.
+/// The properties of a packet that the state machine needs.
 #[derive(Clone, Copy, Debug)]
 pub struct Packet {
     /// Length in bytes, IP header included.
@@ -18,54 +17,54 @@ pub struct Packet {
     pub udp: bool,
 }
 
-/// What becomes of a packet.
+/// What happens to a packet.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Fate {
-    /// It does not arrive.
+    /// It is dropped.
     Dropped(Cause),
-    /// It arrives, and perhaps once more.
+    /// It arrives, once or twice.
     Delivered(Delivery, Option<Delivery>),
 }
 
 /// One arrival.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Delivery {
-    /// When, on the clock that the caller passes in.
+    /// Time of arrival, on the caller's clock.
     pub at: Duration,
     /// The bit to flip: byte offset in the packet, and the mask.
     pub flip: Option<(usize, u8)>,
 }
 
-/// Why a packet does not arrive.
+/// Why a packet is dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
     /// The link is down.
     Down,
     /// UDP is blocked.
     Udp,
-    /// Longer than the path carries.
+    /// The packet is larger than the path's MTU.
     TooBig,
-    /// Bad luck.
+    /// Random loss.
     Loss,
-    /// No room in the queue.
+    /// The queue is full.
     Queue,
 }
 
-/// One direction of a link. Feed it packets in order, with a clock that never goes back.
+/// One direction of a link. Packets must be passed in order, with a clock that never goes backwards.
 #[derive(Debug)]
 pub struct Impair {
     conditions: Conditions,
-    dice: Dice,
+    sequences: Sequences,
     /// Gilbert-Elliott: whether the link is in its bad state.
     bad: bool,
-    /// When the last bit of what is queued will have been sent.
+    /// When the last bit in the queue will have been sent.
     busy_until: Duration,
-    /// The latest arrival promised so far to a packet that keeps its place.
+    /// The latest arrival so far of a packet that is not reordered.
     last: Duration,
 }
 
 #[derive(Debug)]
-struct Dice {
+struct Sequences {
     loss: Random,
     jitter: Random,
     reorder: Random,
@@ -73,8 +72,8 @@ struct Dice {
     corrupt: Random,
 }
 
-/// One throw of all dice.
-struct Throw {
+/// The random numbers of one packet.
+struct Draw {
     loss: f64,
     jitter: f64,
     reorder: f64,
@@ -84,9 +83,9 @@ struct Throw {
     bit: u64,
 }
 
-impl Dice {
-    fn throw(&mut self) -> Throw {
-        Throw {
+impl Sequences {
+    fn draw(&mut self) -> Draw {
+        Draw {
             loss: self.loss.unit(),
             jitter: self.jitter.unit(),
             reorder: self.reorder.unit(),
@@ -99,9 +98,9 @@ impl Dice {
 }
 
 impl Impair {
-    /// A direction in `conditions` whose luck is settled by `seed`.
+    /// A direction with these conditions. `seed` determines all random events.
     pub fn new(seed: u64, conditions: Conditions) -> Self {
-        let dice = Dice {
+        let sequences = Sequences {
             loss: Random::new(seed, 1),
             jitter: Random::new(seed, 2),
             reorder: Random::new(seed, 3),
@@ -110,27 +109,27 @@ impl Impair {
         };
         Self {
             conditions,
-            dice,
+            sequences,
             bad: false,
             busy_until: Duration::ZERO,
             last: Duration::ZERO,
         }
     }
 
-    /// What this direction is like now.
+    /// The current conditions.
     pub fn conditions(&self) -> &Conditions {
         &self.conditions
     }
 
-    /// Changes what this direction is like. Packets that have a fate keep it.
+    /// Changes the conditions for the packets from now on.
     pub fn set(&mut self, conditions: Conditions) {
         self.conditions = conditions;
     }
 
-    /// Settles what becomes of a packet that is handed in at `now`.
+    /// Decides what happens to a packet that is sent at `now`.
     pub fn fate(&mut self, now: Duration, packet: Packet) -> Fate {
-        let throw = self.dice.throw();
-        let lost = self.lost(throw.loss);
+        let draw = self.sequences.draw();
+        let lost = self.lost(draw.loss);
         let it = &self.conditions;
         if !it.up {
             return Fate::Dropped(Cause::Down);
@@ -147,25 +146,24 @@ impl Impair {
         let Some(sent) = self.enqueue(now, packet.len) else {
             return Fate::Dropped(Cause::Queue);
         };
-        let at = self.arrival(sent, &throw);
-        let flip = (throw.corrupt < self.conditions.corrupt).then(|| flip(throw.bit, packet.len));
-        let again = (throw.duplicate < self.conditions.duplicate).then_some(Delivery { at, flip: None });
+        let at = self.arrival(sent, &draw);
+        let flip = (draw.corrupt < self.conditions.corrupt).then(|| flip(draw.bit, packet.len));
+        let again = (draw.duplicate < self.conditions.duplicate).then_some(Delivery { at, flip: None });
         Fate::Delivered(Delivery { at, flip }, again)
     }
 
-    fn lost(&mut self, throw: f64) -> bool {
+    fn lost(&mut self, draw: f64) -> bool {
         match self.conditions.loss {
             Loss::None => false,
-            Loss::Random(share) => throw < share,
+            Loss::Random(share) => draw < share,
             Loss::Bursts { enter, leave } => {
-                self.bad = if self.bad { throw >= leave } else { throw < enter };
+                self.bad = if self.bad { draw >= leave } else { draw < enter };
                 self.bad
             }
         }
     }
 
-    /// Puts a packet behind what waits already. Gives the time when its last bit has been sent, or none
-    /// without room.
+    /// Appends a packet to the queue. Returns the time when its last bit has been sent, or none if the queue is full.
     fn enqueue(&mut self, now: Duration, len: usize) -> Option<Duration> {
         let Some(rate) = self.conditions.rate else {
             return Some(now);
@@ -173,8 +171,7 @@ impl Impair {
         let rate = rate.max(1) as f64;
         let start = self.busy_until.max(now);
         let backlog = (start - now).as_secs_f64() * rate / 8.0;
-        // An idle link takes any packet, however small its queue: that packet is being sent, it does not
-        // wait.
+        // An idle link accepts any packet, however small its queue: the packet is sent at once and is not queued.
         if backlog > 0.0 && backlog + len as f64 > self.conditions.queue as f64 {
             return None;
         }
@@ -182,20 +179,19 @@ impl Impair {
         Some(self.busy_until)
     }
 
-    fn arrival(&mut self, sent: Duration, throw: &Throw) -> Duration {
+    fn arrival(&mut self, sent: Duration, draw: &Draw) -> Duration {
         let it = &self.conditions;
-        let swing = it.jitter.mul_f64(throw.jitter * 2.0);
+        let swing = it.jitter.mul_f64(draw.jitter * 2.0);
         let at = (sent + it.delay + swing).saturating_sub(it.jitter).max(sent);
-        if throw.reorder < it.reorder {
-            return at.max(self.last) + it.reorder_by.mul_f64(throw.hold);
+        if draw.reorder < it.reorder {
+            return at.max(self.last) + it.reorder_by.mul_f64(draw.hold);
         }
         self.last = self.last.max(at);
         self.last
     }
 }
 
-/// A bit behind the IP header, so that the packet still finds its way and the checksum above has something to
-/// find.
+/// Chooses a bit after the IP header, so that the packet is still delivered and a checksum of the transport can detect it.
 fn flip(random: u64, len: usize) -> (usize, u8) {
     const HEADER: usize = 20;
     let room = len.saturating_sub(HEADER).max(1) as u64;

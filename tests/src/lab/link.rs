@@ -15,37 +15,37 @@ use super::plan::HostName;
 use super::pump::{self, Pump};
 use super::{netns, tools, tun};
 
-/// A link that is up. Dropping it takes the devices away.
+/// A running link. Dropping it removes the devices.
 pub struct Link {
     ends: [HostName; 2],
-    /// What leaves `ends[0]`, and what leaves `ends[1]`.
+    /// The direction that leaves `ends[0]`, and the one that leaves `ends[1]`.
     ways: [Arc<Way>; 2],
     stop: Arc<std::os::fd::OwnedFd>,
     pumps: Vec<JoinHandle<()>>,
 }
 
-/// One direction, as the pump and the lab share it.
+/// One direction, shared by the pump and the lab.
 pub(crate) struct Way {
     pub(crate) impair: Mutex<Impair>,
     pub(crate) counters: Mutex<Counters>,
 }
 
-/// What one direction has carried so far.
+/// The counters of one direction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counters {
-    /// Packets handed in.
+    /// Packets sent.
     pub packets: u64,
-    /// Bytes handed in, IP headers included.
+    /// Bytes sent, including IP headers.
     pub bytes: u64,
-    /// Packets lost by chance.
+    /// Packets lost at random.
     pub lost: u64,
-    /// Packets for which the queue had no room.
+    /// Packets dropped because the queue was full.
     pub queue_full: u64,
-    /// Packets dropped because the link was down, UDP blocked, or the packet too big.
+    /// Packets dropped because the link was down, UDP was blocked, or the packet was too large.
     pub refused: u64,
 }
 
-/// One end of a link: in which namespace, and what the device is called there.
+/// One end of a link: its namespace, and the device's name there.
 pub(crate) struct End<'a> {
     pub(crate) host: HostName,
     pub(crate) netns: &'a str,
@@ -53,7 +53,7 @@ pub(crate) struct End<'a> {
 }
 
 impl Link {
-    /// Makes the devices and starts carrying packets. The devices have no addresses yet.
+    /// Creates the devices and starts carrying packets. The devices have no addresses yet.
     pub(crate) fn open(ends: &[End<'_>; 2], seed: u64, start: &Conditions) -> Result<Self> {
         let [a, b] = ends;
         let devices = (open_end(a)?, open_end(b)?);
@@ -84,7 +84,7 @@ impl Link {
         Ok(link)
     }
 
-    /// The two hosts that it joins.
+    /// The two hosts that it connects.
     pub fn ends(&self) -> [HostName; 2] {
         self.ends
     }
@@ -96,29 +96,29 @@ impl Link {
         }
     }
 
-    /// Changes the direction that leaves `host`. Nothing happens if `host` is not at either end.
+    /// Changes the direction that leaves `host`. Does nothing if `host` is not at either end.
     pub fn set_from(&self, host: HostName, change: impl FnOnce(&mut Conditions)) {
         if let Some(way) = self.way(host) {
             way.change(change);
         }
     }
 
-    /// Takes the link down (everything on its way is lost) or up, both ways.
+    /// Takes the link down (packets in flight are lost) or up, in both directions.
     pub fn set_up(&self, up: bool) {
         self.set(|it| it.up = up);
     }
 
-    /// What the direction that leaves `host` is like now; none if `host` is not at either end.
+    /// The conditions of the direction that leaves `host`; none if `host` is not at either end.
     pub fn conditions_from(&self, host: HostName) -> Option<Conditions> {
         self.way(host).map(|way| lock(&way.impair).conditions().clone())
     }
 
-    /// What the direction that leaves `host` has carried; none if `host` is not at either end.
+    /// The counters of the direction that leaves `host`; none if `host` is not at either end.
     pub fn counters_from(&self, host: HostName) -> Option<Counters> {
         self.way(host).map(|way| *lock(&way.counters))
     }
 
-    /// Throws the dice anew from `seed`, so that the packets from now on meet the same luck each time.
+    /// Restarts the random sequences from `seed`, so that what happens to the next packets is reproducible.
     pub fn reseed(&self, seed: u64) {
         for (way, salt) in self.ways.iter().zip(0..) {
             let mut impair = lock(&way.impair);
@@ -148,16 +148,15 @@ impl Way {
     }
 }
 
-/// Locks, whatever became of the thread that held the lock before: a test that panicked must still be cleaned
-/// up.
+/// Locks even if the lock is poisoned: the lab of a test that panicked must still be removed.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn open_end(end: &End<'_>) -> Result<std::os::fd::OwnedFd> {
     let device = netns::enter(end.netns, || tun::open(end.device))??;
-    // Without multicast nobody but the hosts' programs sends packets, so the dice meet the same packets each
-    // time. The link's own queue is the one that counts: the device's must never be the first to overflow.
+    // Without multicast, only the hosts' programs send packets, so a seed always applies to the same packets. The device's
+    // queue is longer than the link's own queue, so that only the latter overflows.
     tools::run(
         "ip",
         [
@@ -180,7 +179,7 @@ fn open_end(end: &End<'_>) -> Result<std::os::fd::OwnedFd> {
 
 impl Drop for Link {
     fn drop(&mut self) {
-        // Cannot fail on an eventfd that is open and far from full.
+        // Cannot fail: the eventfd is open and its counter is far from its maximum.
         let _ = rustix::io::write(&self.stop, &1_u64.to_ne_bytes());
         for pump in self.pumps.drain(..) {
             let _ = pump.join();

@@ -1,4 +1,4 @@
-//! A router with network address translation, whose flow table a test can change.
+//! A router with network address translation, whose mappings a test can change.
 
 use std::os::fd::OwnedFd;
 
@@ -7,17 +7,17 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, 
 
 use super::host::Host;
 
-/// Network address translation on the gateway of a lab: the laptop reaches the GPU host through it, as from a home
-/// or an office.
+/// Network address translation on the gateway of a lab: the laptop reaches the GPU host through it, as from a home or an
+/// office network.
 #[derive(Debug)]
 pub struct Nat {
     router: Host,
-    /// Which thousand of ports it gives out.
+    /// The block of a thousand ports that it assigns from.
     ports: u16,
 }
 
 impl Nat {
-    /// Makes `router` pass on what `inside` sends to the network of `outside`, a neighbour of the router's.
+    /// Makes `router` forward and translate packets from `inside` to the network of `outside`, a neighbour of the router.
     pub fn start(inside: &Host, router: &Host, outside: &Host) -> Result<Self> {
         router.run_as_root("sysctl -qw net.ipv4.ip_forward=1")?;
         let [a, b, c, _] = outside.address.octets();
@@ -28,7 +28,7 @@ impl Nat {
             .split(" dev ")
             .nth(1)
             .and_then(|rest| rest.split(' ').next());
-        let device = device.context("the router has no way out")?;
+        let device = device.context("the router has no route to the outside")?;
         router.run_as_root(&format!(
             "nft 'add table ip jqnat; add chain ip jqnat out {{ type nat hook postrouting priority srcnat; \
              }}; add set ip jqnat to {{ type ifname; elements = {{ \"{device}\" }}; }}'"
@@ -41,15 +41,15 @@ impl Nat {
         Ok(nat)
     }
 
-    /// Gives every flow of UDP another port, at once. Whoever spoke through it seems to speak from elsewhere.
+    /// Assigns another port to every UDP flow at once: the outside sees a new source address.
     pub fn rebind(&mut self) -> Result<()> {
         self.ports = if self.ports >= 50 { 20 } else { self.ports + 1 };
         self.rules()?;
         self.forget()
     }
 
-    /// Forgets all flows, as when they have been silent for too long: what comes from outside finds no way in until
-    /// something was sent from inside.
+    /// Drops all mappings, as after a long silence: packets from outside are not forwarded until a packet was sent from
+    /// inside.
     pub fn forget(&self) -> Result<()> {
         self.router.enter(flush)?
     }
@@ -84,12 +84,12 @@ fn flush() -> Result<()> {
     message.extend(LENGTH.to_ne_bytes());
     message.extend(DELETE.to_ne_bytes());
     message.extend(REQUEST_AND_ACKNOWLEDGE.to_ne_bytes());
-    // Sequence number, port; then family, version and resource: any.
+    // Sequence number, port; then family, version and resource. 0 stands for any.
     message.extend([1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
     rustix::net::send(&socket, &message, SendFlags::empty()).context("cannot flush connection tracking")?;
     let mut answer = [0_u8; 256];
     let (got, _) = rustix::net::recv(&socket, &mut answer, RecvFlags::empty())?;
-    // A header of 16 bytes, then the error: 0 for none (netlink(7)).
+    // A header of 16 bytes, then the error code, 0 for success (netlink(7)).
     let error = answer[..got].get(16..20).and_then(|bytes| bytes.first_chunk());
     let error = error.map(|bytes| i32::from_ne_bytes(*bytes));
     ensure!(error == Some(0), "cannot flush connection tracking: {error:?}");

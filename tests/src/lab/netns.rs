@@ -11,25 +11,24 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::tools;
 
-/// Where the system keeps named network namespaces.
+/// The directory of named network namespaces.
 const DIRECTORY: &str = "/run/netns";
 
-/// The file that stands for a namespace.
+/// The file of a namespace.
 pub(crate) fn file(netns: &str) -> PathBuf {
     PathBuf::from(DIRECTORY).join(netns)
 }
 
-/// Makes a namespace with loopback up, where TCP behaves as on ordinary machines and any user may ping.
+/// Creates a namespace with loopback up, in which TCP has the usual settings and every user may ping.
 pub(crate) fn create(netns: &str) -> Result<()> {
     tools::run("ip", ["netns", "add", netns])?;
     tools::run("ip", ["-n", netns, "link", "set", "lo", "up"])?;
-    // Laptops and servers run cubic; what a machine made for virtual guests has as its default would flatter
-    // every measurement on a lossy link.
+    // Laptops and servers use Cubic. The default of some cloud machines (BBR) would distort measurements on lossy links.
     let settings = [
         "net.ipv4.tcp_congestion_control=cubic",
         "net.ipv4.ping_group_range=0 2147483647",
         "net.ipv4.ip_forward=0",
-        // No addresses or packets that nobody asked for.
+        // No autoconfigured addresses and no router solicitations.
         "net.ipv6.conf.default.addr_gen_mode=1",
         "net.ipv6.conf.default.router_solicitations=0",
         "net.ipv6.conf.default.accept_ra=0",
@@ -48,7 +47,7 @@ pub(crate) fn create(netns: &str) -> Result<()> {
     Ok(())
 }
 
-/// Lets namespaces choose cubic, which root must allow once for the machine.
+/// Allows Cubic in namespaces. Root must do this once for the machine.
 pub(crate) fn allow_cubic() -> Result<()> {
     const ALLOWED: &str = "/proc/sys/net/ipv4/tcp_allowed_congestion_control";
     let allowed = fs::read_to_string(ALLOWED).context("cannot read the allowed TCP congestion controls")?;
@@ -58,13 +57,12 @@ pub(crate) fn allow_cubic() -> Result<()> {
     fs::write(ALLOWED, format!("{} cubic", allowed.trim())).context("cannot allow TCP cubic")
 }
 
-/// Runs `act` on a thread of its own that stands in the namespace. What it opens there (sockets, TUN devices)
-/// stays there.
+/// Runs `act` on a separate thread in the namespace. What it opens there (sockets, TUN devices) stays in the namespace.
 pub(crate) fn enter<T: Send>(netns: &str, act: impl FnOnce() -> T + Send) -> Result<T> {
     enter_file(&file(netns), act)
 }
 
-/// As [`enter`], for the namespace that a file stands for: a named one, or that of a process (`/proc/PID/ns/net`).
+/// As [`enter`], for the namespace of a file: a named one, or that of a process (`/proc/PID/ns/net`).
 pub(crate) fn enter_file<T: Send>(netns: &Path, act: impl FnOnce() -> T + Send) -> Result<T> {
     let name = netns.display();
     thread::scope(|scope| {
@@ -82,7 +80,7 @@ pub(crate) fn enter_file<T: Send>(netns: &Path, act: impl FnOnce() -> T + Send) 
     })
 }
 
-/// The processes that stand in the namespace now.
+/// The processes that are in the namespace now.
 pub(crate) fn processes(netns: &str) -> Vec<Pid> {
     let Ok(wanted) = fs::metadata(file(netns)) else {
         return Vec::new();
@@ -98,8 +96,7 @@ pub(crate) fn processes(netns: &str) -> Vec<Pid> {
         .collect()
 }
 
-/// The processes of a user, by real or effective id, without those that have ended and wait for their parent
-/// to notice.
+/// The processes of a user, by real or effective id, without zombies.
 pub(crate) fn processes_of(uid: u32) -> Vec<Pid> {
     let is_theirs = |pid: &i32| {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
@@ -134,7 +131,7 @@ pub(crate) fn names() -> Vec<String> {
         .collect()
 }
 
-/// Removes a namespace. Nothing happens if there is none of this name.
+/// Removes a namespace. Does nothing if it does not exist.
 pub(crate) fn remove(netns: &str) -> Result<()> {
     if !file(netns).exists() {
         return Ok(());

@@ -1,4 +1,4 @@
-//! Directories of labs on this machine, and the names that a lab gives. The only reader of the lab's own
+//! The directories of labs on this machine, and the names that a lab assigns. The only reader of the lab's environment
 //! variables.
 
 use std::fs::{self, File};
@@ -12,15 +12,15 @@ use serde::{Deserialize, Serialize};
 use super::plan::HostName;
 use crate::environment;
 
-/// Four hexadecimal digits that all names of one lab contain.
+/// Four hexadecimal digits that are part of all names of one lab.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct LabId(String);
 
 impl LabId {
-    /// One that no lab of this machine has, with its directory, and the lock that says that its owner lives.
+    /// Creates a new id with its directory, and takes the lock that shows that its owner is running.
     pub(crate) fn fresh() -> Result<(Self, Lock)> {
-        let _turn = turn()?;
+        let _lock = labs_lock()?;
         loop {
             let mut random = [0; 2];
             getrandom::fill(&mut random).context("no random numbers")?;
@@ -61,7 +61,7 @@ impl LabId {
         format!("jq{}docker", self.0)
     }
 
-    /// Held by the process that the lab belongs to, for as long as it lives.
+    /// A lock that the owner of the lab holds as long as it runs.
     pub(crate) fn owner_lock(&self) -> PathBuf {
         self.dir().join("owner.lock")
     }
@@ -71,7 +71,7 @@ impl LabId {
     }
 }
 
-/// The ids that have a directory on this machine, of living labs and of dead ones.
+/// The ids of all labs that have a directory on this machine, including those whose owner has died.
 pub(crate) fn ids() -> Vec<LabId> {
     let entries = fs::read_dir(labs()).into_iter().flatten().flatten();
     let mut ids: Vec<_> = entries
@@ -81,28 +81,28 @@ pub(crate) fn ids() -> Vec<LabId> {
     ids
 }
 
-/// Held while a lab's directory is made or an abandoned one removed, so that a new lab is never taken for an
-/// abandoned one.
-pub(crate) fn turn() -> Result<Lock> {
+/// A lock that is held while a lab's directory is created or an abandoned one is removed, so that a new lab is never taken
+/// for an abandoned one.
+pub(crate) fn labs_lock() -> Result<Lock> {
     Lock::wait(&labs().join(".lock"))
 }
 
-/// Where labs' directories are. Short, because paths of Unix sockets have at most 107 bytes.
+/// The parent of the labs' directories. It is short, because the path of a Unix socket has at most 107 bytes.
 fn labs() -> PathBuf {
     environment::var_os("JQ_LAB_DIR").map_or_else(|| "/var/lib/jq-lab".into(), PathBuf::from)
 }
 
-/// Where what outlives a lab is kept: the engine's images, the browser driver.
+/// The directory for files that outlive a lab: the engine's images and the browser driver.
 pub(crate) fn cache() -> PathBuf {
     environment::var_os("JQ_LAB_CACHE").map_or_else(|| "/var/cache/jq-lab".into(), PathBuf::from)
 }
 
-/// Where the logs of a lab are kept that was dropped without [`super::Lab::down`], as after a failure.
+/// The directory for the logs of a lab that was dropped without [`super::Lab::down`], as after a failure.
 pub(crate) fn kept_logs(id: &LabId) -> PathBuf {
     labs().join("logs").join(id.as_str())
 }
 
-/// Removes all logs that labs of this machine left for reading.
+/// Removes all logs that failed labs on this machine have left.
 pub fn forget_logs() -> Result<()> {
     let logs = labs().join("logs");
     if !logs.exists() {
@@ -111,12 +111,12 @@ pub fn forget_logs() -> Result<()> {
     fs::remove_dir_all(&logs).with_context(|| format!("cannot remove {}", logs.display()))
 }
 
-/// A lock that lasts until it is dropped or the process ends, however it ends.
+/// A file lock that lasts until it is dropped or the process ends in any way.
 #[derive(Debug)]
-pub(crate) struct Lock(#[expect(dead_code, reason = "closing the file is what gives the lock back")] File);
+pub(crate) struct Lock(#[expect(dead_code, reason = "closing the file releases the lock")] File);
 
 impl Lock {
-    /// Waits until nobody else holds the lock of this file, which is made if it is not there.
+    /// Waits for the lock of this file, which is created if it does not exist.
     pub(crate) fn wait(path: &Path) -> Result<Self> {
         if let Some(dir) = path.parent() {
             fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
@@ -127,7 +127,7 @@ impl Lock {
         Ok(Self(file))
     }
 
-    /// Takes the lock, or gives none if somebody holds it or its directory is gone.
+    /// Takes the lock. None if another process holds it, or its directory does not exist.
     pub(crate) fn try_take(path: &Path) -> Result<Option<Self>> {
         let file = match Self::file(path) {
             Ok(file) => file,

@@ -1,4 +1,4 @@
-//! Which hosts and links a topology has, and their names and addresses. Values only.
+//! The hosts and links of each topology, with their names and addresses. Values only.
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -7,7 +7,7 @@ use std::str::FromStr;
 use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 
-/// How the hosts are joined.
+/// How the hosts are connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Topology {
@@ -15,31 +15,31 @@ pub enum Topology {
     Gateway,
     /// laptop - gpu.
     Direct,
-    /// laptop - gw1 - gw2 - gpu. Neither forwards packets: each host reaches its neighbours and nobody else.
+    /// laptop - gw1 - gw2 - gpu. The gateways do not forward packets, so each host reaches only its neighbours.
     TwoGateways,
 }
 
-/// A host's part in the picture.
+/// The role of a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HostName {
-    /// Where the user sits. Runs no daemon.
+    /// The laptop, on which the client runs. It has no daemons.
     Laptop,
-    /// Between laptop and GPU host. Runs sshd.
+    /// The gateway between laptop and GPU host. Runs sshd.
     Gateway,
-    /// The first of two between laptop and GPU host. Runs sshd.
+    /// The first of two gateways. Runs sshd.
     Gw1,
-    /// The second of them. Runs sshd.
+    /// The second of two gateways. Runs sshd.
     Gw2,
-    /// Where the engine is. Runs sshd and, if asked for, dockerd.
+    /// The GPU host. Runs sshd and, optionally, dockerd.
     Gpu,
 }
 
 impl HostName {
-    /// All of them.
+    /// All hosts.
     pub const ALL: [Self; 5] = [Self::Laptop, Self::Gateway, Self::Gw1, Self::Gw2, Self::Gpu];
 
-    /// As it is written in names and on the command line.
+    /// The name in namespaces and on the command line.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Laptop => "laptop",
@@ -63,7 +63,7 @@ impl FromStr for HostName {
     fn from_str(text: &str) -> Result<Self> {
         let found = Self::ALL.into_iter().find(|name| name.as_str() == text);
         let Some(name) = found else {
-            bail!("no host {text}: there are laptop, gateway (or gw1 and gw2) and gpu")
+            bail!("unknown host {text}: the hosts are laptop, gateway (or gw1 and gw2) and gpu")
         };
         Ok(name)
     }
@@ -77,7 +77,7 @@ impl FromStr for Topology {
             "gateway" => Ok(Self::Gateway),
             "direct" => Ok(Self::Direct),
             "two-gateways" => Ok(Self::TwoGateways),
-            other => bail!("no topology {other}: there are gateway, direct and two-gateways"),
+            other => bail!("unknown topology {other}: the topologies are gateway, direct and two-gateways"),
         }
     }
 }
@@ -98,8 +98,7 @@ impl Topology {
         }
     }
 
-    /// The neighbour of `host` by which it is reached from `from`, a host on the laptop's side; none where they are
-    /// neighbours.
+    /// The neighbour of `host` on the route from `from`, which is nearer to the laptop. None if they are neighbours.
     pub(crate) fn jump(self, from: HostName, host: HostName) -> Option<HostName> {
         let place = |name| self.hosts().iter().position(|other| *other == name);
         let (from, host) = (place(from)?, place(host)?);
@@ -107,7 +106,7 @@ impl Topology {
     }
 
     pub(crate) fn wires(self) -> &'static [Wire] {
-        const VIA: [Wire; 2] = [
+        const GATEWAY: [Wire; 2] = [
             Wire {
                 ends: [HostName::Laptop, HostName::Gateway],
                 subnet: 1,
@@ -117,11 +116,11 @@ impl Topology {
                 subnet: 2,
             },
         ];
-        const STRAIGHT: [Wire; 1] = [Wire {
+        const DIRECT: [Wire; 1] = [Wire {
             ends: [HostName::Laptop, HostName::Gpu],
             subnet: 3,
         }];
-        const TWICE: [Wire; 3] = [
+        const TWO_GATEWAYS: [Wire; 3] = [
             Wire {
                 ends: [HostName::Laptop, HostName::Gw1],
                 subnet: 4,
@@ -136,13 +135,13 @@ impl Topology {
             },
         ];
         match self {
-            Self::Gateway => &VIA,
-            Self::Direct => &STRAIGHT,
-            Self::TwoGateways => &TWICE,
+            Self::Gateway => &GATEWAY,
+            Self::Direct => &DIRECT,
+            Self::TwoGateways => &TWO_GATEWAYS,
         }
     }
 
-    /// Where `host` is reached from its neighbour on the laptop's side; for the laptop, from its only one.
+    /// The address of `host` on the link to its neighbour towards the laptop; for the laptop, on its only link.
     pub(crate) fn addresses(self, host: HostName) -> (Ipv4Addr, Ipv6Addr) {
         let wire = self.wires().iter().find(|wire| wire.ends.contains(&host));
         wire.map_or((Ipv4Addr::LOCALHOST, Ipv6Addr::LOCALHOST), |wire| {
@@ -159,7 +158,7 @@ impl Wire {
         (Ipv4Addr::new(10, 77, self.subnet, number), v6)
     }
 
-    /// What the device of `host` is called: after where it leads.
+    /// The device name of `host`, which contains the host at the other end.
     pub(crate) fn device(&self, host: HostName) -> String {
         let peer = if self.ends[0] == host {
             self.ends[1]

@@ -1,4 +1,4 @@
-//! The thread that carries packets one way: the shell around [`super::impair`].
+//! The thread that carries packets in one direction: the I/O around [`super::impair`].
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -14,9 +14,9 @@ use rustix::io::Errno;
 use super::impair::{Cause, Fate, Packet};
 use super::link::{Way, lock};
 
-/// Larger than any packet that a device of ours passes.
+/// Larger than any packet of the lab's devices.
 const LARGEST: usize = 65_536;
-/// How many packets are read before those that are due are delivered.
+/// Number of packets that are read at once, before due packets are delivered.
 const BATCH: usize = 64;
 
 pub(crate) struct Pump {
@@ -27,14 +27,13 @@ pub(crate) struct Pump {
     pub(crate) clock: Instant,
 }
 
-/// A packet on its way: when it arrives, its place among those of the same time, and its bytes.
+/// A packet in flight: its time of arrival, its order among packets with the same time, and its bytes.
 type Travelling = Reverse<(Duration, u64, Box<[u8]>)>;
 
-/// Carries packets on a thread of its own until `stop` becomes readable or a device fails.
+/// Carries packets on a separate thread until `stop` becomes readable or a device fails.
 pub(crate) fn start(name: String, pump: Pump) -> Result<JoinHandle<()>> {
     let body = move || {
-        // Only a device that was taken away ends the pump early, and then there is nobody left to carry
-        // packets for.
+        // The pump ends early only if a device was removed. Then there are no more packets to carry.
         let _ = pump.run();
     };
     thread::Builder::new()
@@ -67,7 +66,7 @@ impl Pump {
         }
     }
 
-    /// Waits for a packet or until `limit`. Says whether it is time to stop.
+    /// Waits for a packet, or until `limit`. Returns whether to stop.
     fn wait(&self, limit: Option<Duration>) -> Result<bool, Errno> {
         let limit = limit.map(|limit| Timespec {
             tv_sec: limit.as_secs().try_into().unwrap_or(i64::MAX),
@@ -120,8 +119,7 @@ impl Pump {
         let now = self.clock.elapsed();
         while let Some(Reverse((_, _, bytes))) = pop_due(travelling, now) {
             match rustix::io::write(&*self.to, &bytes) {
-                // A packet that the other host's kernel does not take (its device down, a broken header) is
-                // lost, as on any network.
+                // A packet that the other host's kernel rejects (device down, broken header) is lost, as on any network.
                 Ok(_) | Err(Errno::AGAIN | Errno::INTR | Errno::IO | Errno::INVAL | Errno::NOBUFS) => {}
                 Err(other) => return Err(other),
             }

@@ -1,12 +1,11 @@
-//! A small generator of random numbers that gives the same sequence for the same seed, on every machine and
-//! for ever.
+//! A small random number generator. A seed gives the same sequence on every machine and in every version.
 
-/// SplitMix64: one word of state, good enough for dice.
+/// SplitMix64: one word of state, good enough for simulated faults.
 #[derive(Clone, Debug)]
 pub(crate) struct Random(u64);
 
 impl Random {
-    /// A sequence of its own for each pair of seed and purpose.
+    /// Each pair of seed and purpose has its own sequence.
     pub(crate) fn new(seed: u64, purpose: u64) -> Self {
         let mut parent = Self(seed);
         let salt = parent.next();
@@ -21,9 +20,9 @@ impl Random {
         word ^ (word >> 31)
     }
 
-    /// A number in `0.0..1.0`. Always takes exactly one step of the sequence.
+    /// A number in `0.0..1.0`. Always advances the sequence by exactly one step.
     pub(crate) fn unit(&mut self) -> f64 {
-        // 53 bits are what a double holds exactly.
+        // A double holds 53 bits exactly.
         (self.next() >> 11) as f64 / (1_u64 << 53) as f64
     }
 }
@@ -33,7 +32,7 @@ mod tests {
     use super::Random;
 
     #[test]
-    fn same_seed_same_sequence_and_purposes_differ() {
+    fn a_seed_repeats_its_sequence_and_each_purpose_has_its_own() {
         let draw = |seed, purpose| {
             let mut random = Random::new(seed, purpose);
             [random.next(), random.next(), random.next()]
@@ -44,7 +43,7 @@ mod tests {
     }
 
     #[test]
-    fn unit_is_even() {
+    fn unit_is_uniformly_distributed() {
         let mut random = Random::new(1, 1);
         let mean = (0..100_000).map(|_| random.unit()).sum::<f64>() / 100_000.0;
         assert!((mean - 0.5).abs() < 0.01, "{mean}");

@@ -1,8 +1,8 @@
 //! An image registry on the GPU host, with faults.
 //!
-//! The Registry HTTP API as far as a pull needs it: images by tag and digest, layers in whole or from some byte on.
-//! dockerd takes plain HTTP from a registry on its own loopback, so no certificate is needed. Each answer ends its
-//! connection.
+//! Implements the part of the Registry HTTP API that a pull needs: images by tag and digest, and layers with range
+//! requests. dockerd accepts plain HTTP from a registry on its own loopback, so no certificate is needed. Each connection
+//! is closed after one response.
 
 mod http;
 mod image;
@@ -29,10 +29,10 @@ const MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 const CONFIG: &str = "application/vnd.docker.container.image.v1+json";
 const LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
 
-/// What is sent in one go, and so how evenly a rate is kept.
+/// Bytes that are sent at once. The smaller this is, the more even is the rate.
 const CHUNK: u64 = 16 << 10;
 
-/// A running registry on 127.0.0.1 of the GPU host. Dropping it ends it.
+/// A running registry on 127.0.0.1 of the GPU host. Dropping it stops it.
 #[derive(Debug)]
 pub struct Registry {
     address: String,
@@ -42,25 +42,25 @@ pub struct Registry {
     dir: TempDir,
 }
 
-/// How a registry treats those who pull.
+/// How a registry treats its clients.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Manner {
-    /// Bytes per second of each download; none: as fast as it goes.
+pub struct Behaviour {
+    /// Bytes per second of each download. None: no limit.
     pub rate: Option<u64>,
-    /// User and password without which nothing is given.
+    /// The user and password that are required.
     pub login: Option<(String, String)>,
-    /// The byte of a layer beyond which nothing is given: the connection is cut there.
+    /// The offset in a layer at which the connection is closed.
     pub cut: Option<u64>,
 }
 
-/// What has been asked of a registry so far.
+/// The requests that a registry has received so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
-    /// Requests of any kind, refused ones included.
+    /// Requests of any kind, including refused ones.
     pub requests: usize,
     /// Bytes of layers that were sent.
     pub layer_bytes: u64,
-    /// Connections cut at [`Manner::cut`].
+    /// Connections that were closed at [`Behaviour::cut`].
     pub cuts: usize,
 }
 
@@ -72,7 +72,7 @@ struct Serving {
 
 #[derive(Debug)]
 struct State {
-    manner: Manner,
+    behaviour: Behaviour,
     traffic: Traffic,
     /// By `NAME:TAG` and by `NAME@DIGEST`.
     manifests: HashMap<String, Vec<u8>>,
@@ -103,7 +103,7 @@ impl Registry {
             .context("cannot open the registry's log")?;
         let serving = Arc::new(Serving {
             state: Mutex::new(State {
-                manner: Manner::default(),
+                behaviour: Behaviour::default(),
                 traffic: Traffic::default(),
                 manifests: HashMap::new(),
                 blobs: HashMap::new(),
@@ -124,23 +124,23 @@ impl Registry {
         })
     }
 
-    /// What the names of its images begin with: `127.0.0.1:PORT`.
+    /// The prefix of its images' names: `127.0.0.1:PORT`.
     pub fn address(&self) -> &str {
         &self.address
     }
 
-    /// Changes how it treats those who pull, from the next request on.
-    pub fn set(&self, change: impl FnOnce(&mut Manner)) {
-        change(&mut self.serving.state().manner);
+    /// Changes how it treats its clients, from the next request on.
+    pub fn set(&self, change: impl FnOnce(&mut Behaviour)) {
+        change(&mut self.serving.state().behaviour);
     }
 
-    /// What has been asked of it so far.
+    /// The requests that it has received so far.
     pub fn traffic(&self) -> Traffic {
         self.serving.state().traffic
     }
 
-    /// Offers one of the engine's images as `name`, `NAME:TAG`, with a further layer of `payload` random bytes, so
-    /// that it is new to every engine. Gives the reference to pull it by.
+    /// Publishes one of the engine's images under `name` (`NAME:TAG`), with an additional layer of `payload` random bytes, so
+    /// that no engine has it. Returns the reference with which it can be pulled.
     pub fn publish(&self, lab: &Lab, image: &str, name: &str, payload: usize) -> Result<String> {
         let dir = tempfile::tempdir_in(&self.dir)
             .context("no directory for an image")?
@@ -179,7 +179,7 @@ impl Registry {
         Ok(format!("{}/{name}", self.address))
     }
 
-    /// Offers a file. Gives what a manifest says of it.
+    /// Publishes a file. Returns its descriptor for a manifest.
     fn blob(&self, media_type: &str, file: PathBuf) -> Result<Value> {
         let content = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
         let digest = digest(&content);
@@ -200,7 +200,7 @@ impl Drop for Registry {
             std::mem::take(&mut state.open)
         };
         self.serving.ended.notify_all();
-        // Both fail only for what has ended by itself.
+        // Both fail only if the thread has ended already.
         let _ = shutdown(&self.listener, Shutdown::Both);
         for stream in open.values() {
             let _ = shutdown(stream, Shutdown::Both);
@@ -228,7 +228,7 @@ impl Serving {
                 state.open.insert(number, copy);
                 drop(state);
                 scope.spawn(move || {
-                    // Whoever asked is gone, which is theirs to tell.
+                    // The client has closed the connection; it reports that itself.
                     let _ = self.serve(stream);
                     self.state().open.remove(&number);
                 });
@@ -240,7 +240,7 @@ impl Serving {
         let Some(request) = Request::read(&mut stream)? else {
             return stream.write_all(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n");
         };
-        let manner = {
+        let behaviour = {
             let mut state = self.state();
             state.traffic.requests += 1;
             writeln!(
@@ -248,9 +248,9 @@ impl Serving {
                 "{} {} from byte {}",
                 request.method, request.path, request.from
             )?;
-            state.manner.clone()
+            state.behaviour.clone()
         };
-        if let Some((user, password)) = &manner.login {
+        if let Some((user, password)) = &behaviour.login {
             let wanted = format!("Basic {}", base64(format!("{user}:{password}").as_bytes()));
             if request.authorization != Some(wanted) {
                 let status = "401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"lab\"";
@@ -281,7 +281,7 @@ impl Serving {
             (_, Some("blobs"), Some(digest)) => {
                 let found = self.state().blobs.get(digest).cloned();
                 match found {
-                    Some(blob) => self.send(&mut stream, &request, &manner, digest, &blob),
+                    Some(blob) => self.send(&mut stream, &request, &behaviour, digest, &blob),
                     None => request.refuse(&mut stream, "404 Not Found", "BLOB_UNKNOWN", "blob unknown"),
                 }
             }
@@ -293,7 +293,7 @@ impl Serving {
         &self,
         stream: &mut TcpStream,
         request: &Request,
-        manner: &Manner,
+        behaviour: &Behaviour,
         digest: &str,
         blob: &Blob,
     ) -> io::Result<()> {
@@ -315,7 +315,7 @@ impl Serving {
         if request.method == "HEAD" {
             return Ok(());
         }
-        let cut = manner.cut.filter(|cut| blob.is_layer && *cut < size);
+        let cut = behaviour.cut.filter(|cut| blob.is_layer && *cut < size);
         let end = cut.unwrap_or(size);
         file.seek(SeekFrom::Start(from))?;
         let (began, mut at) = (Instant::now(), from);
@@ -328,7 +328,7 @@ impl Serving {
             if blob.is_layer {
                 self.state().traffic.layer_bytes += sent;
             }
-            if let Some(rate) = manner.rate {
+            if let Some(rate) = behaviour.rate {
                 let due = began + Duration::from_secs_f64((at - from) as f64 / rate as f64);
                 self.wait_until(due);
             }
@@ -339,7 +339,7 @@ impl Serving {
         Ok(())
     }
 
-    /// Returns when it is time, or when the registry ends.
+    /// Waits until `due`, or until the registry is stopped.
     fn wait_until(&self, due: Instant) {
         let left = due.saturating_duration_since(Instant::now());
         let _ = self

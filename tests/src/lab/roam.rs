@@ -1,4 +1,4 @@
-//! A host that changes its addresses, and UDP flows that are dropped silently.
+//! Changes the addresses of a host, and drops UDP flows silently.
 
 use std::{fmt::Write as _, net::IpAddr, path::PathBuf};
 
@@ -8,18 +8,18 @@ use rustix::process::Pid;
 use super::host::Host;
 
 impl Host {
-    /// Takes the address `from` away and gives `to`, on the same device and of the same kind. Connections from the
-    /// old one are dead.
+    /// Replaces the address `from` by `to`, on the same device and of the same family. Connections from the old address are
+    /// dead.
     pub fn change_address(&self, from: IpAddr, to: IpAddr) -> Result<()> {
         let device = self.lose_address(from)?;
         self.gain_address(to, &device)
     }
 
-    /// Takes an address away. Gives the device that had it.
+    /// Removes an address. Returns the device that had it.
     pub fn lose_address(&self, address: IpAddr) -> Result<String> {
         let device = self.device_of(address)?;
-        // The kernel forgets routes with the last address of their kind; those through neighbours come back with the
-        // next one, as they do where addresses are handed out together with routes.
+        // The kernel removes routes together with the last address of their family. Routes through a gateway are saved here
+        // and restored with the next address, as DHCP would do.
         self.run_as_root(&format!(
             "ip route show dev {device} | grep via >{}; ip addr del {} dev {device}",
             self.lost_routes().display(),
@@ -28,7 +28,7 @@ impl Host {
         Ok(device)
     }
 
-    /// Gives an address to a device, and the routes that were lost with [`Self::lose_address`].
+    /// Adds an address to a device, and restores the routes that [`Self::lose_address`] saved.
     pub fn gain_address(&self, address: IpAddr, device: &str) -> Result<()> {
         let nodad = if address.is_ipv6() { "nodad" } else { "" };
         let routes = self.lost_routes();
@@ -45,8 +45,8 @@ impl Host {
         self.dir.join("lost-routes")
     }
 
-    /// From now on drops what the process's UDP sockets of this moment send and would receive, without a word. Sockets
-    /// that it opens later are not concerned. Undone by [`Self::carry_again`].
+    /// Silently drops all packets to and from the UDP sockets that the process has now. Sockets that it opens later are not
+    /// affected. [`Self::restore_udp`] undoes it.
     pub fn silence_udp_of(&self, pid: Pid) -> Result<()> {
         let mut ports = String::new();
         let mark = format!("pid={},", pid.as_raw_nonzero());
@@ -61,7 +61,7 @@ impl Host {
             }
         }
         if ports.is_empty() {
-            // Whatever it speaks, it is not UDP.
+            // The process has no UDP sockets.
             return Ok(());
         }
         self.run_as_root(&format!(
@@ -75,7 +75,7 @@ impl Host {
     }
 
     /// Ends [`Self::silence_udp_of`].
-    pub fn carry_again(&self) -> Result<()> {
+    pub fn restore_udp(&self) -> Result<()> {
         self.run_as_root("nft 'add table inet jqquiet; delete table inet jqquiet'")
             .map(drop)
     }
@@ -91,7 +91,7 @@ impl Host {
     }
 }
 
-/// With the length of the lab's subnets.
+/// The address with the prefix length of the lab's subnets.
 fn with_mask(address: IpAddr) -> String {
     match address {
         IpAddr::V4(address) => format!("{address}/24"),

@@ -1,4 +1,4 @@
-//! The user's side of SSH: keys, `~/.ssh/config`, known_hosts, authorized_keys.
+//! SSH files of the users: keys, `~/.ssh/config`, known_hosts, authorized_keys.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -10,8 +10,7 @@ use super::host::Host;
 use super::plan::{HostName, Topology};
 use super::tools;
 
-/// Makes an ed25519 key without passphrase at `path`, replacing what is there. Gives the public half as one
-/// line.
+/// Creates an ed25519 key without a passphrase at `path`, replacing an existing one. Returns the public key as one line.
 pub(crate) fn make_key(path: &Path, comment: &str) -> Result<String> {
     let public = path.with_extension("pub");
     for old in [path, &public] {
@@ -28,28 +27,28 @@ pub(crate) fn make_key(path: &Path, comment: &str) -> Result<String> {
     Ok(line.trim().to_owned())
 }
 
-/// Where a host keeps the key that it proves itself with.
+/// The path of a host's private host key.
 pub(crate) fn host_key(host: &Host) -> PathBuf {
     host.dir.join("ssh_host_ed25519_key")
 }
 
-/// Makes the keys of hosts and users, and lets the users in where they belong: each
-/// one's on all hosts behind it, as seen from the laptop.
-pub(crate) fn introduce(topology: Topology, hosts: &[Host]) -> Result<()> {
+/// Creates the keys of hosts and users, and authorises the users: each user may log in on all hosts that are further from
+/// the laptop than its own.
+pub(crate) fn create_keys(topology: Topology, hosts: &[Host]) -> Result<()> {
     let mut known = String::new();
     for host in hosts.iter().filter(|host| host.name != HostName::Laptop) {
         let line = make_key(&host_key(host), &host.name.to_string())?;
         let key = line.rsplit_once(' ').map_or(line.as_str(), |(key, _comment)| key);
         let _ = writeln!(known, "{},{} {key}", host.address, host.address6);
     }
-    let mut welcome = String::new();
+    let mut authorized_keys = String::new();
     for host in hosts {
         if host.name != HostName::Laptop {
             host.user
-                .write(&host.home().join(".ssh/authorized_keys"), &welcome, 0o600)?;
+                .write(&host.home().join(".ssh/authorized_keys"), &authorized_keys, 0o600)?;
         }
         if host.name != HostName::Gpu {
-            let _ = writeln!(welcome, "{}", make_user(topology, host, hosts, &known)?);
+            let _ = writeln!(authorized_keys, "{}", make_user(topology, host, hosts, &known)?);
         }
     }
     Ok(())
@@ -70,7 +69,7 @@ fn make_user(topology: Topology, host: &Host, hosts: &[Host], known: &str) -> Re
     Ok(public)
 }
 
-/// An ordinary `~/.ssh/config`: an alias a host, and a jump where the picture has one.
+/// An ordinary `~/.ssh/config`: an alias for each host, with ProxyJump where the topology has a gateway.
 fn config(topology: Topology, from: &Host, hosts: &[Host]) -> String {
     let mut text = String::new();
     for host in hosts

@@ -15,7 +15,7 @@ use crate::eventually::eventually_some;
 
 const START: Duration = Duration::from_secs(10);
 
-/// The sshd of one host, on port 22 of all its addresses. It lets in the host's user only, by key only.
+/// The sshd of one host, on port 22 of all its addresses. It accepts only the host's user, and only by key.
 #[derive(Debug)]
 pub struct Sshd {
     host: Host,
@@ -24,7 +24,7 @@ pub struct Sshd {
 }
 
 impl Sshd {
-    /// Starts it and waits until it takes connections. The host key must be there.
+    /// Starts it and waits until it accepts connections. The host key must exist.
     pub(crate) fn start(host: &Host) -> Result<Self> {
         let mut sshd = Self {
             host: host.clone(),
@@ -35,7 +35,7 @@ impl Sshd {
         Ok(sshd)
     }
 
-    /// Stops listening. Sessions that are open stay open; see [`Self::stop_all`].
+    /// Stops listening. Open sessions stay open; see [`Self::stop_all`].
     pub fn stop(&mut self) -> Result<()> {
         match self.daemon.take() {
             Some(mut daemon) => daemon.stop(Duration::from_secs(2)),
@@ -49,23 +49,23 @@ impl Sshd {
         for pid in super::netns::processes(&self.host.netns) {
             let name = fs::read_to_string(format!("/proc/{}/comm", pid.as_raw_nonzero())).unwrap_or_default();
             if name.trim() == "sshd" {
-                // Ended by itself in the meantime: as wanted.
+                // Fails if the process has ended in the meantime, which is fine.
                 let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
             }
         }
         Ok(())
     }
 
-    /// Listens again. Nothing happens if it does already.
+    /// Starts listening. Does nothing if it is listening already.
     pub fn launch(&mut self) -> Result<()> {
         if self.daemon.is_some() {
             return Ok(());
         }
-        // sshd insists on this directory for the half of it that has no rights.
-        fs::create_dir_all("/run/sshd").context("cannot make /run/sshd")?;
+        // sshd needs this directory for privilege separation.
+        fs::create_dir_all("/run/sshd").context("cannot create /run/sshd")?;
         let config = self.host.dir.join("sshd_config");
         fs::write(&config, self.config()).with_context(|| format!("cannot write {}", config.display()))?;
-        // sshd starts itself anew for each connection and wants to be called by its full path.
+        // sshd executes itself again for each connection, so it must be started by its full path.
         let mut command = self.host.root_command(tools::must_find("sshd")?);
         command.arg("-D").arg("-e").arg("-f").arg(&config);
         let mut daemon = Daemon::start(&format!("sshd of {}", self.host.name), &mut command, &self.log())?;
@@ -80,22 +80,21 @@ impl Sshd {
         Ok(())
     }
 
-    /// Starts it anew with further lines of `sshd_config`, which replace those of an earlier call. Open
-    /// sessions stay.
+    /// Restarts it with additional lines of `sshd_config`, which replace those of an earlier call. Open sessions stay open.
     pub fn configure(&mut self, lines: &str) -> Result<()> {
         self.extra = lines.into();
         self.stop()?;
         self.launch()
     }
 
-    /// Gives the host another key, as if it had been installed anew or were somebody else.
+    /// Replaces the host key, as if the host had been reinstalled or were another machine.
     pub fn change_host_key(&mut self) -> Result<()> {
         ssh::make_key(&ssh::host_key(&self.host), "changed")?;
         self.stop()?;
         self.launch()
     }
 
-    /// Where it writes its log.
+    /// The log file.
     pub fn log(&self) -> PathBuf {
         self.host.dir.join("sshd.log")
     }
@@ -103,7 +102,7 @@ impl Sshd {
     fn config(&self) -> String {
         let Host { user, dir, .. } = &self.host;
         let mut text = String::new();
-        // The first value that sshd reads is the one that counts, so a test's own lines go first.
+        // sshd uses the first value that it reads, so the lines of a test come first.
         let _ = writeln!(text, "{}", self.extra);
         let _ = writeln!(
             text,
@@ -113,7 +112,7 @@ impl Sshd {
         let _ = writeln!(text, "AllowUsers {}\nUsePAM no\nStrictModes yes", user.name);
         let _ = writeln!(text, "PasswordAuthentication no\nKbdInteractiveAuthentication no");
         let _ = writeln!(text, "LogLevel VERBOSE\nPrintMotd no\nPrintLastLog no");
-        // Tests open many connections at once; the default refuses some of them at random.
+        // Tests open many connections at once. With the defaults, sshd would refuse some of them at random.
         let _ = writeln!(text, "MaxStartups 200:30:400\nMaxSessions 100");
         let _ = writeln!(text, "Subsystem sftp /usr/lib/openssh/sftp-server");
         let _ = write!(

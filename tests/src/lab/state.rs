@@ -1,4 +1,4 @@
-//! The description of a lab that other processes need to use it, written when the lab is up.
+//! The description of a lab for other processes. It is written when the lab is up.
 
 use std::fs;
 use std::path::PathBuf;
@@ -10,14 +10,14 @@ use super::host::Host;
 use super::place::{self, LabId};
 use super::plan::{HostName, Topology};
 
-/// A lab as seen from another process.
+/// A lab as other processes see it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct State {
-    /// Which lab.
+    /// The lab's id.
     pub id: LabId,
-    /// The process that it belongs to.
+    /// The process that owns the lab.
     pub owner: u32,
-    /// How its hosts are joined.
+    /// How its hosts are connected.
     pub topology: Topology,
     /// Its hosts.
     pub hosts: Vec<Host>,
@@ -26,35 +26,35 @@ pub struct State {
 }
 
 impl State {
-    /// Reads the state of a lab that is up.
+    /// Reads the state of a running lab.
     pub fn load(id: &LabId) -> Result<Self> {
         let file = Self::file(id);
         let text = fs::read_to_string(&file).with_context(|| format!("lab {} is not up", id.as_str()))?;
         serde_json::from_str(&text).with_context(|| format!("cannot read {}", file.display()))
     }
 
-    /// The labs of this machine that are up, with a living owner or without.
+    /// All labs on this machine, including those whose owner has died.
     pub fn all() -> Vec<Self> {
         place::ids().iter().filter_map(|id| Self::load(id).ok()).collect()
     }
 
-    /// Whether the process that the lab belongs to lives.
+    /// Whether the lab's owner is running.
     pub fn is_owned(&self) -> bool {
         matches!(place::Lock::try_take(&self.id.owner_lock()), Ok(None))
     }
 
-    /// Whether `jq-lab up` holds it, rather than a test.
+    /// Whether `jq-lab up` owns it, and not a test.
     pub fn is_held(&self) -> bool {
         self.id.control_socket().exists() && self.is_owned()
     }
 
-    /// A host of this lab; none in topologies without it.
+    /// A host of this lab; none if the topology does not have it.
     pub fn host(&self, name: HostName) -> Option<&Host> {
         self.hosts.iter().find(|host| host.name == name)
     }
 
     pub(crate) fn save(&self) -> Result<()> {
-        let text = serde_json::to_string_pretty(self).context("cannot write down the lab's state")?;
+        let text = serde_json::to_string_pretty(self).context("cannot encode the lab's state")?;
         let (file, draft) = (Self::file(&self.id), self.id.dir().join("state.new"));
         fs::write(&draft, text).context("cannot write the lab's state")?;
         fs::rename(&draft, &file).context("cannot put the lab's state in place")

@@ -1,4 +1,4 @@
-//! Removing a lab: everything that carries its id, whether or not the process that made it still lives.
+//! Removes a lab: everything whose name contains its id, whether or not the process that created it is still running.
 
 use std::collections::{BTreeSet, HashSet};
 use std::fs;
@@ -14,7 +14,7 @@ use super::plan::HostName;
 use super::{netns, user};
 use crate::eventually::eventually;
 
-/// What is still there of a lab, in words. Empty after it came down.
+/// Describes what still exists of a lab. Empty after its removal.
 pub fn remains(id: &LabId) -> Vec<String> {
     let mut found: Vec<_> = netns_of(id)
         .into_iter()
@@ -43,7 +43,7 @@ pub fn remains(id: &LabId) -> Vec<String> {
     found
 }
 
-/// Removes everything of a lab. Goes on after a failure and reports the first.
+/// Removes everything of a lab. Continues after a failure, and reports the first one.
 pub(crate) fn remove(id: &LabId) -> Result<()> {
     let mut first = kill_all(id);
     let mut then = |result: Result<()>| {
@@ -62,8 +62,7 @@ pub(crate) fn remove(id: &LabId) -> Result<()> {
     }
     then(user::remove_group(&id.docker_group()));
     for dir in cgroups(id).into_iter().rev() {
-        // A control group goes when the last of its processes is reaped, which may take a moment after the
-        // kill.
+        // A control group can be removed when its last process has been reaped, which may take a moment after the kill.
         let what = format!("control group {} to be empty", dir.display());
         then(eventually(&what, Duration::from_secs(5), || {
             fs::remove_dir(&dir).is_ok() || !dir.exists()
@@ -72,12 +71,12 @@ pub(crate) fn remove(id: &LabId) -> Result<()> {
     if id.dir().exists() {
         then(fs::remove_dir_all(id.dir()).with_context(|| format!("cannot remove {}", id.dir().display())));
     }
-    first.with_context(|| format!("lab {} could not be removed entirely", id.as_str()))
+    first.with_context(|| format!("lab {} could not be removed completely", id.as_str()))
 }
 
-/// Removes labs whose owner died without removing them. Gives their ids.
+/// Removes labs whose owner died without removing them. Returns their ids.
 pub(crate) fn abandoned() -> Result<Vec<LabId>> {
-    let _turn = place::turn()?;
+    let _lock = place::labs_lock()?;
     let mut removed = Vec::new();
     for id in place::ids() {
         if let Some(_dead_owner) = place::Lock::try_take(&id.owner_lock())? {
@@ -88,9 +87,9 @@ pub(crate) fn abandoned() -> Result<Vec<LabId>> {
     Ok(removed)
 }
 
-/// Removes namespaces and users that have a lab's name but no lab's directory. Gives the ids.
+/// Removes namespaces and users that have the name of a lab without a directory. Returns the ids.
 pub(crate) fn strays() -> Result<Vec<LabId>> {
-    let _turn = place::turn()?;
+    let _lock = place::labs_lock()?;
     let from_netns = netns::names().into_iter().filter_map(|name| {
         let (id, host) = name.strip_prefix("jq-")?.split_once('-')?;
         host.parse::<HostName>().ok().and_then(|_| LabId::parse(id))
@@ -116,7 +115,7 @@ fn netns_of(id: &LabId) -> Vec<String> {
         .collect()
 }
 
-/// Everything that runs in the lab's namespaces, as its users, or in its containers.
+/// The processes in the lab's namespaces, of its users, and in its containers.
 fn processes(id: &LabId) -> HashSet<Pid> {
     let mut found: HashSet<_> = netns_of(id)
         .iter()
@@ -141,7 +140,7 @@ fn processes(id: &LabId) -> HashSet<Pid> {
 /// The control groups of the lab's containers, in every hierarchy, parents first.
 fn cgroups(id: &LabId) -> Vec<PathBuf> {
     let mut found = Vec::new();
-    // Version 2 has one hierarchy at the root, version 1 one a controller below it.
+    // Version 2 has one hierarchy at the root, version 1 has one for each controller below it.
     let root = PathBuf::from("/sys/fs/cgroup");
     let below: Vec<_> = fs::read_dir(&root)
         .into_iter()
@@ -180,7 +179,7 @@ fn kill_all(id: &LabId) -> Result<()> {
     )
     .is_err()
     {
-        bail!("processes of the lab that do not die: {:?}", processes(id));
+        bail!("these processes of the lab do not end: {:?}", processes(id));
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Runs the machine's programs. Errors say which one failed and what it printed.
+//! Runs programs of this machine. Errors say which program failed and what it printed.
 
 use std::ffi::OsStr;
 use std::path::PathBuf;
@@ -8,10 +8,10 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::environment;
 
-/// Where daemons and administration live, which users' PATH often lacks.
+/// The directories of system programs, which a user's PATH often lacks.
 const SYSTEM_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// The PATH that the lab's own programs run with: the caller's, and where the system's daemons are.
+/// The PATH of the lab's own programs: the caller's, and the directories of system programs.
 pub(crate) fn path() -> String {
     environment::var("PATH").map_or_else(|| SYSTEM_PATH.into(), |own| format!("{own}:{SYSTEM_PATH}"))
 }
@@ -23,25 +23,25 @@ pub(crate) fn find(program: &str) -> Option<PathBuf> {
         .find(|file| file.is_file())
 }
 
-/// The full path of a program that must be there.
+/// The full path of a program. Fails if it is not installed.
 pub(crate) fn must_find(program: &str) -> Result<PathBuf> {
     find(program).with_context(|| format!("{program} is not installed"))
 }
 
-/// A program of the machine's, run as the lab's own user.
+/// A command that runs a program of this machine as the lab's own user.
 pub(crate) fn command<A: AsRef<OsStr>>(program: &str, args: impl IntoIterator<Item = A>) -> Command {
     let mut command = Command::new(program);
     command.args(args).env("PATH", path()).env("LC_ALL", "C.UTF-8");
     command
 }
 
-/// Runs a program of the machine's to its end and gives its stdout. Fails unless it exits with 0.
+/// Runs a program to its end and returns its stdout. Fails unless it exits with 0.
 pub(crate) fn run<A: AsRef<OsStr>>(program: &str, args: impl IntoIterator<Item = A>) -> Result<String> {
     output(&mut command(program, args))
 }
 
-/// Runs a command to its end, with nothing on stdin unless the caller set it, and gives its stdout. Fails
-/// unless it exits with 0; the error has the command, its status and what it wrote on stderr.
+/// Runs a command to its end and returns its stdout. Its stdin is empty unless the caller has set it. Fails unless the
+/// command exits with 0; the error has the command, its status and its stderr.
 pub fn output(command: &mut Command) -> Result<String> {
     let output = command
         .stdout(Stdio::piped())

@@ -1,4 +1,4 @@
-//! Faults of a host that a test sets up.
+//! Faults of a host that a test can inject.
 
 use std::{fs, path::Path};
 
@@ -8,29 +8,29 @@ use super::host::Host;
 use super::{ssh, sweep, tools, user};
 
 impl Host {
-    /// Makes the shell print `text` whenever it reads its start-up files, for logins and for commands over
-    /// SSH alike. The text may hold escapes; it may not hold a line that is `JQ_LAB_END`.
+    /// Makes the shell print `text` whenever it reads its start-up files, in logins and in commands over SSH. The text may
+    /// contain escape sequences, but no line `JQ_LAB_END`.
     pub fn print_at_login(&self, text: &str) -> Result<()> {
         let script = format!("cat <<'JQ_LAB_END'\n{text}\nJQ_LAB_END\n");
         self.write(".bashrc", &script)?;
         self.write(".profile", &script)
     }
 
-    /// Makes the home read-only for its user, SSH still working. Undone by [`Self::make_home_writable`].
+    /// Makes the home read-only; SSH still works. [`Self::make_home_writable`] undoes it.
     pub fn make_home_read_only(&self) -> Result<()> {
         let home = self.home().to_string_lossy();
-        // A mount, so that the user cannot take the right back as with a mode.
+        // A read-only mount, because the user could undo a file mode.
         tools::run("mount", ["--bind", &home, &home])?;
         tools::run("mount", ["-o", "remount,bind,ro", &home]).map(drop)
     }
 
-    /// Takes the last mount off the home: that of [`Self::make_home_read_only`] or [`Self::limit_home`].
+    /// Removes the last mount on the home: that of [`Self::make_home_read_only`] or [`Self::limit_home`].
     pub fn make_home_writable(&self) -> Result<()> {
         sweep::unmount(self.home())
     }
 
-    /// Puts a file system of its own under the home, with `free_kib` KiB free in it and the files of
-    /// `~/.ssh`. Whatever else is in the home is out of sight until the lab is gone.
+    /// Mounts a separate file system on the home, with `free_kib` KiB free and a copy of `~/.ssh`. It hides all other files in
+    /// the home until the lab is removed.
     pub fn limit_home(&self, free_kib: u64) -> Result<()> {
         let home = self.home().to_string_lossy().into_owned();
         let kept = self.dir.join("kept-ssh");
@@ -47,13 +47,13 @@ impl Host {
         fs::remove_dir_all(&*kept).context("cannot remove the copy of the keys")
     }
 
-    /// Makes the home a file system from which no program can be started, otherwise empty but for `~/.ssh`.
+    /// Mounts a file system with `noexec` on the home, empty except for `~/.ssh`.
     pub fn make_home_noexec(&self) -> Result<()> {
         self.limit_home(256 * 1024)?;
         tools::run("mount", ["-o", "remount,noexec", &*self.home().to_string_lossy()]).map(drop)
     }
 
-    /// Makes `uname -m` say `machine`.
+    /// Makes `uname -m` print `machine`.
     pub fn pretend_machine(&self, machine: &str) -> Result<()> {
         let script = [
             "#!/bin/sh".into(),
@@ -66,13 +66,13 @@ impl Host {
         self.install_script("uname", &script.join("\n"))
     }
 
-    /// Gives the user another login shell.
+    /// Sets the user's login shell.
     pub fn set_shell(&self, shell: &Path) -> Result<()> {
-        let _turn = user::accounts_lock()?;
+        let _lock = user::accounts_lock()?;
         tools::run("usermod", ["--shell", &*shell.to_string_lossy(), &self.user.name]).map(drop)
     }
 
-    /// Replaces the user's key by one that nobody knows.
+    /// Replaces the user's key by one that no host accepts.
     pub fn forget_key(&self) -> Result<()> {
         let key = self.home().join(".ssh/id_ed25519");
         ssh::make_key(&key, "unknown")?;
@@ -80,7 +80,7 @@ impl Host {
         self.user.own(&key.with_extension("pub"), 0o644)
     }
 
-    /// Gives the user's key a passphrase, which nobody remembers for the user.
+    /// Sets a passphrase for the user's key. No ssh-agent remembers it.
     pub fn lock_key(&self, passphrase: &str) -> Result<()> {
         let key = self.home().join(".ssh/id_ed25519");
         let file = key.to_string_lossy();
@@ -91,14 +91,15 @@ impl Host {
         self.user.own(&key, 0o600)
     }
 
-    /// Gives the user a password for this host, without quotes in it. Its sshd takes none unless told to.
+    /// Sets the user's password on this host. It must not contain quotes. The host's sshd accepts passwords only if it is
+    /// configured to.
     pub fn set_password(&self, password: &str) -> Result<()> {
-        let _turn = user::accounts_lock()?;
+        let _lock = user::accounts_lock()?;
         self.run_as_root(&format!("echo '{}:{password}' | chpasswd", self.user.name))
             .map(drop)
     }
 
-    /// Empties the user's known_hosts, so that every host is met for the first time.
+    /// Empties the user's known_hosts, so that every host is unknown.
     pub fn forget_hosts(&self) -> Result<()> {
         self.user.write(&self.home().join(".ssh/known_hosts"), "", 0o600)
     }

@@ -13,7 +13,7 @@ const IFF_TUN: u16 = 0x0001;
 const IFF_NO_PI: u16 = 0x1000;
 const NAME_LEN: usize = 16;
 
-/// The kernel's `struct ifreq`, as far as TUNSETIFF reads it.
+/// The part of the kernel's `struct ifreq` that TUNSETIFF reads.
 #[repr(C)]
 struct InterfaceRequest {
     name: [u8; NAME_LEN],
@@ -21,8 +21,8 @@ struct InterfaceRequest {
     rest: [u8; 22],
 }
 
-/// Makes a TUN device called `name` in the calling thread's network namespace. Each read gives one IP packet
-/// and each write takes one, without blocking. The device goes when the descriptor is closed.
+/// Creates a TUN device called `name` in the calling thread's network namespace. Each read returns one IP packet and each
+/// write sends one, without blocking. Closing the descriptor removes the device.
 pub(crate) fn open(name: &str) -> Result<OwnedFd> {
     ensure!(
         name.len() < NAME_LEN,

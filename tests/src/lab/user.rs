@@ -1,4 +1,4 @@
-//! Unix users of the lab: one a host, with a home under the lab's directory.
+//! Unix users of the lab: one for each host, with a home under the lab's directory.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{place, tools};
 
-/// A user of the machine who belongs to the lab.
+/// A Unix user of this machine that belongs to a lab.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct User {
     /// The login name.
@@ -22,12 +22,11 @@ pub struct User {
     pub home: PathBuf,
 }
 
-/// Adds a user with an empty home. `groups` are further groups that must exist.
+/// Adds a user with an empty home. `groups` are additional groups, which must exist.
 pub(crate) fn create(name: &str, home: &Path, groups: &[String]) -> Result<User> {
-    let _turn = accounts_lock()?;
+    let _lock = accounts_lock()?;
     let home_text = home.to_string_lossy();
-    // A password of `*` matches none but leaves the account open; sshd without PAM takes the usual `!` as
-    // locked.
+    // The password `*` matches nothing but does not lock the account. sshd without PAM treats the usual `!` as locked.
     let mut args = vec![
         "--no-create-home",
         "--home-dir",
@@ -61,8 +60,7 @@ pub(crate) fn create(name: &str, home: &Path, groups: &[String]) -> Result<User>
 }
 
 impl User {
-    /// Writes a file that belongs to the user, making the directories that lead to it (0700) if they lie in
-    /// the home.
+    /// Writes a file that belongs to the user, and creates its parent directories (0700) if they are in the home.
     pub(crate) fn write(&self, path: &Path, content: impl AsRef<[u8]>, mode: u32) -> Result<()> {
         if let Some(dir) = path.parent()
             && !dir.exists()
@@ -73,7 +71,7 @@ impl User {
         self.own(path, mode)
     }
 
-    /// Makes a directory (0700) that belongs to the user, and those that lead to it.
+    /// Creates a directory (0700) that belongs to the user, and its parents.
     pub(crate) fn make_dir(&self, dir: &Path) -> Result<()> {
         if let Some(parent) = dir.parent()
             && !parent.exists()
@@ -84,10 +82,10 @@ impl User {
         self.own(dir, 0o700)
     }
 
-    /// Gives a file or directory to the user.
+    /// Makes the user the owner of a file or directory.
     pub(crate) fn own(&self, path: &Path, mode: u32) -> Result<()> {
         std::os::unix::fs::chown(path, Some(self.uid), Some(self.gid))
-            .with_context(|| format!("cannot give {} to {}", path.display(), self.name))?;
+            .with_context(|| format!("cannot make {} belong to {}", path.display(), self.name))?;
         fs::set_permissions(path, fs::Permissions::from_mode(mode))
             .with_context(|| format!("cannot set the mode of {}", path.display()))
     }
@@ -95,24 +93,24 @@ impl User {
 
 /// Adds a group.
 pub(crate) fn create_group(name: &str) -> Result<()> {
-    let _turn = accounts_lock()?;
+    let _lock = accounts_lock()?;
     tools::run("groupadd", [name]).map(drop)
 }
 
-/// Takes a user, the group of the same name and what the product put into temporary folders for it away. Nothing
-/// happens if there is none. The home stays.
+/// Removes a user, the group of the same name, and the user's files of the product in temporary folders. Does nothing if
+/// the user does not exist. The home stays.
 pub(crate) fn remove(name: &str) -> Result<()> {
     let Some(uid) = id_of(name) else {
         return Ok(());
     };
-    let _turn = accounts_lock()?;
+    let _lock = accounts_lock()?;
     for folder in ["/tmp", "/var/tmp", "/dev/shm"] {
         remove_product_files(Path::new(folder), uid)?;
     }
     tools::run("userdel", ["--force", name]).map(drop)
 }
 
-/// The next user may get the same number, and must not find its predecessor's agent.
+/// The next user may get the same id, and must not find its predecessor's agent.
 fn remove_product_files(folder: &Path, uid: u32) -> Result<()> {
     for entry in fs::read_dir(folder)
         .with_context(|| format!("cannot read {}", folder.display()))?
@@ -130,16 +128,16 @@ fn remove_product_files(folder: &Path, uid: u32) -> Result<()> {
     Ok(())
 }
 
-/// Takes a group away. Nothing happens if there is none.
+/// Removes a group. Does nothing if it does not exist.
 pub(crate) fn remove_group(name: &str) -> Result<()> {
     if tools::run("getent", ["group", name]).is_err() {
         return Ok(());
     }
-    let _turn = accounts_lock()?;
+    let _lock = accounts_lock()?;
     tools::run("groupdel", [name]).map(drop)
 }
 
-/// The user's id, if there is such a user.
+/// The user's id, if the user exists.
 pub(crate) fn id_of(name: &str) -> Option<u32> {
     tools::run("id", ["-u", name]).ok()?.trim().parse().ok()
 }
@@ -157,7 +155,7 @@ pub(crate) fn accounts(prefix: &str) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// useradd and its kin give up when another of them holds the system's lock, so labs take turns.
+/// useradd and similar programs fail if another one holds the system's lock, so labs call them one after the other.
 pub(super) fn accounts_lock() -> Result<place::Lock> {
     place::Lock::wait(&place::cache().join("accounts.lock"))
 }

@@ -1,4 +1,4 @@
-//! Looks for panics in the logs of a lab's agents, relays and helpers while the lab is up.
+//! Searches the logs of a lab's agents, relays and helpers for panics while the lab is up.
 
 use std::{
     collections::BTreeSet,
@@ -12,10 +12,10 @@ use std::{
 use super::{engine, host::Host};
 use crate::panics::{self, Reader};
 
-/// Between two looks: less than an agent takes to be started again over SSH, which empties its log.
+/// Interval between reads. It is shorter than the restart of an agent over SSH, which truncates the agent's log.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Where an agent is put when it cannot be in the home, besides `TMPDIR`.
+/// The folders, besides `TMPDIR`, into which an agent is installed if the home cannot be used.
 const TEMPORARY: [&str; 3] = ["/tmp", "/var/tmp", "/dev/shm"];
 
 /// A thread that reads logs as they grow.
@@ -26,7 +26,7 @@ pub(super) struct LogWatch {
 }
 
 impl LogWatch {
-    /// Starts to read the logs of these hosts' users, and of the engine's containers if the lab has one.
+    /// Starts to read the logs of these hosts' users and, if the lab has an engine, of its containers.
     pub(super) fn start(hosts: &[Host], has_engine: bool) -> Self {
         let folders = hosts.iter().flat_map(agent_folders).collect::<Vec<_>>();
         let (stop, stopped) = channel();
@@ -35,7 +35,7 @@ impl LogWatch {
             loop {
                 let is_last = stopped.recv_timeout(PAUSE) != Err(RecvTimeoutError::Timeout);
                 for log in logs(&folders, has_engine) {
-                    found.extend(reader.look(&log));
+                    found.extend(reader.new_panics(&log));
                 }
                 if is_last {
                     return found;
@@ -45,9 +45,9 @@ impl LogWatch {
         Self { stop, thread }
     }
 
-    /// Reads what is there once more. Gives all panics of the lab's life.
+    /// Reads all logs once more. Returns all panics since the start.
     pub(super) fn finish(self) -> BTreeSet<String> {
-        // Fails only when the thread has ended, which its result tells.
+        // Fails only if the thread has ended, which its result reports.
         let _ = self.stop.send(());
         let failed = || BTreeSet::from(["the lab's own thread that reads logs panicked".into()]);
         self.thread.join().unwrap_or_else(|_| failed())

@@ -13,42 +13,42 @@ use super::{
     flow::{Broken, Inward, Outward, Reader, carry_out, converse},
     header::{Header, Job},
     ledger::{End, Ledger, Pace, Record, Side},
+    net_thread::NetThread,
     pattern::{Direction, Pattern},
-    room::Room,
 };
 use crate::{eventually, eventually_some};
 
-/// Opens streams to a port of its room's 127.0.0.1. Dropped, it closes them all.
+/// Opens streams to a port on 127.0.0.1 of its network namespace. Dropping it closes all of them.
 pub struct Caller {
-    room: Room,
+    net_thread: NetThread,
     ledger: Ledger,
     port: u16,
 }
 
-/// A stream, as the scenario holds it. Dropping this does not end the stream.
+/// The scenario's handle of a stream. Dropping it does not end the stream.
 #[derive(Clone)]
 pub struct Stream {
     record: Arc<Record>,
 }
 
 impl Caller {
-    /// Calls `port` from `room`.
-    pub fn new(room: Room, ledger: &Ledger, port: u16) -> Self {
+    /// Connects to `port` from the network namespace of `net_thread`.
+    pub fn new(net_thread: NetThread, ledger: &Ledger, port: u16) -> Self {
         Self {
-            room,
+            net_thread,
             ledger: ledger.clone(),
             port,
         }
     }
 
-    /// Starts a stream. Connecting goes on after this returns, and what becomes of it is in [`Side::end`].
+    /// Starts a stream. It connects in the background; [`Side::end`] has the result.
     pub fn open(&self, job: Job) -> Stream {
         let record = self.ledger.open(job);
         let (ledger, port) = (self.ledger.clone(), self.port);
         let stream = Stream {
             record: Arc::clone(&record),
         };
-        self.room.start(async move {
+        self.net_thread.start(async move {
             let Ok(mut socket) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await else {
                 return record.caller.set_end(End::Refused);
             };
@@ -62,7 +62,7 @@ impl Caller {
         stream
     }
 
-    /// A stream that asks 64 bytes and is answered 64 bytes, `pause` after the last answer, until it is ended.
+    /// Opens a stream that sends requests of 64 bytes, each `pause` after the previous answer, until it is ended.
     pub fn echo(&self, pause: Duration) -> Stream {
         let stream = self.open(Job::Echo { size: 64 });
         stream.near().order(|orders| {
@@ -72,15 +72,15 @@ impl Caller {
         stream
     }
 
-    /// A stream on which nothing flows but when [`Stream::ask`] is called.
+    /// Opens a stream that carries data only when [`Stream::ask`] is called.
     pub fn idle(&self) -> Stream {
         self.open(Job::Echo { size: 1 })
     }
 
-    /// Opens an idle stream, asks once, and ends the stream. Gives how long that took from the start.
+    /// Opens an idle stream, sends one request, and ends the stream. Returns the time from the start to the answer.
     ///
     /// # Errors
-    /// When no answer comes within `within`.
+    /// When there is no answer within `within`.
     pub fn try_once(&self, within: Duration) -> Result<Duration> {
         let start = Instant::now();
         let stream = self.idle();
@@ -133,33 +133,33 @@ async fn work(socket: &mut TcpStream, record: &Arc<Record>, ledger: &Ledger) -> 
 }
 
 impl Stream {
-    /// Its number in the ledger.
+    /// The stream's number in the ledger.
     pub fn id(&self) -> u64 {
         self.record.id
     }
 
-    /// The side that connected.
+    /// The connecting side.
     pub fn near(&self) -> &Side {
         &self.record.caller
     }
 
-    /// The side that was connected to.
+    /// The accepting side.
     pub fn far(&self) -> &Side {
         &self.record.callee
     }
 
-    /// Bytes that arrived, at either side.
+    /// Bytes that have arrived at both sides.
     pub fn arrived(&self) -> u64 {
         self.near().received() + self.far().received()
     }
 
-    /// Asks once more.
+    /// Sends one more request.
     pub fn ask(&self) {
         self.near()
             .order(|orders| orders.questions = orders.questions.saturating_add(1));
     }
 
-    /// Ends both ways in order. A side that had stopped reading reads again.
+    /// Ends both directions cleanly. A side that had stopped reading reads again.
     pub fn finish(&self) {
         for side in [self.near(), self.far()] {
             side.order(|orders| {
@@ -169,17 +169,17 @@ impl Stream {
         }
     }
 
-    /// Resets it from the side that connected.
+    /// Resets the stream from the connecting side.
     pub fn reset(&self) {
         self.near().order(|orders| orders.reset = true);
     }
 
-    /// Waits until both ways are complete.
+    /// Waits until both directions are complete.
     ///
     /// # Errors
-    /// When they are not in time, or end otherwise.
+    /// When they are not complete in time, or end in another way.
     pub fn complete(&self, within: Duration) -> Result<()> {
-        let what = format!("both ways of stream {} to be complete", self.id());
+        let what = format!("both directions of stream {} to be complete", self.id());
         let ends = eventually_some(&what, within, || {
             let ends = [self.near().end(), self.far().end()];
             let done = ends == [End::Complete; 2];

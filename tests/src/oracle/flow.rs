@@ -20,14 +20,14 @@ use super::{
 
 const CHUNK: usize = 64 * 1024;
 
-/// How much a limited reader takes at once.
-const SIP: usize = 4 * 1024;
+/// Bytes that a rate-limited reader reads at once.
+const SMALL_READ: usize = 4 * 1024;
 
-/// Why a stream is over before both ways are complete.
+/// Why a stream ended before both directions were complete.
 pub(super) enum Broken {
-    /// The kernel says so.
+    /// The socket reported an error.
     Reset,
-    /// The ledger has the violation already.
+    /// A violation, which is already in the ledger.
     Violated,
 }
 
@@ -59,7 +59,7 @@ impl<'a> Outward<'a> {
         }
     }
 
-    /// Sends up to `length` bytes in all, fewer if ordered to finish.
+    /// Sends up to `length` bytes in total, fewer if ordered to finish.
     pub(super) async fn up_to(&mut self, length: u64) -> Result<(), Broken> {
         let mut orders = self.side.watch();
         while self.offset < length {
@@ -70,7 +70,7 @@ impl<'a> Outward<'a> {
             while done < size {
                 let written = tokio::select! {
                     written = self.socket.write(&self.buffer[done..]) => written?,
-                    // Nothing has been written where this comes first.
+                    // If this branch is taken, nothing has been written.
                     () = finish_ordered(&mut orders) => return Ok(()),
                 };
                 self.hash.update(&self.buffer[done..done + written]);
@@ -82,7 +82,7 @@ impl<'a> Outward<'a> {
         Ok(())
     }
 
-    /// Sends `count` bytes more, whatever is ordered.
+    /// Sends `count` more bytes, also if ordered to finish.
     pub(super) async fn more(&mut self, count: u64) -> Result<(), Broken> {
         self.buffer.resize(count as usize, 0);
         self.pattern.fill(self.offset, &mut self.buffer);
@@ -93,7 +93,7 @@ impl<'a> Outward<'a> {
         Ok(())
     }
 
-    /// Says that this is all, to the ledger first.
+    /// Ends the data. Records this in the ledger first.
     pub(super) async fn end(&mut self) -> Result<(), Broken> {
         self.side.finish(self.hash.clone().finalize().into());
         Ok(self.socket.shutdown().await?)
@@ -113,7 +113,7 @@ pub(super) struct Inward<'a> {
     buffer: Vec<u8>,
 }
 
-/// Who reads what of whom.
+/// The reading side, its peer, and the expected content of the stream.
 #[derive(Clone, Copy)]
 pub(super) struct Reader<'a> {
     pub(super) side: &'a Side,
@@ -145,11 +145,11 @@ impl<'a> Inward<'a> {
         }
     }
 
-    /// Takes what is there, `most` bytes at most, as soon as the pace allows. None: the end, and a right one.
+    /// Reads up to `most` bytes as soon as the pace allows. None: the data has ended, at the right offset.
     pub(super) async fn some(&mut self, most: u64) -> Result<Option<u64>, Broken> {
         let mut orders = self.side.watch();
         let pace = allowed(&mut orders).await;
-        let most = (most as usize).min(if pace == Pace::Full { CHUNK } else { SIP });
+        let most = (most as usize).min(if pace == Pace::Full { CHUNK } else { SMALL_READ });
         self.buffer.resize(most, 0);
         let got = self.socket.read(&mut self.buffer).await?;
         if got == 0 {
@@ -160,7 +160,7 @@ impl<'a> Inward<'a> {
             self.side.add_received(at as u64);
             let place = self.offset + at as u64;
             self.ledger
-                .accuse(Some(self.stream), format!("a wrong byte at offset {place}"));
+                .report(Some(self.stream), format!("a wrong byte at offset {place}"));
             return Err(Broken::Violated);
         }
         self.hash.update(bytes);
@@ -175,7 +175,7 @@ impl<'a> Inward<'a> {
         Ok(Some(got as u64))
     }
 
-    /// Takes exactly `count` bytes. False: the end came in their place.
+    /// Reads exactly `count` bytes. False: the data ended instead.
     pub(super) async fn exactly(&mut self, count: u64) -> Result<bool, Broken> {
         let mut missing = count;
         while missing > 0 {
@@ -187,17 +187,17 @@ impl<'a> Inward<'a> {
         Ok(true)
     }
 
-    /// Takes everything up to the end.
+    /// Reads everything up to the end.
     pub(super) async fn all(&mut self) -> Result<(), Broken> {
         while self.some(CHUNK as u64).await?.is_some() {}
         Ok(())
     }
 
-    /// Something came that nobody had asked for.
-    fn unasked(&self, got: Option<u64>) -> Broken {
+    /// Records that data or an end arrived without a request.
+    fn unexpected(&self, got: Option<u64>) -> Broken {
         if got.is_some() {
             self.ledger
-                .accuse(Some(self.stream), "an answer without a question");
+                .report(Some(self.stream), "an answer without a request");
         }
         Broken::Violated
     }
@@ -206,26 +206,26 @@ impl<'a> Inward<'a> {
         let hash: super::ledger::Digest = self.hash.clone().finalize().into();
         let what = match self.peer.finished() {
             Some((length, _)) if length != self.offset => {
-                format!("an end at {} of {length} bytes", self.offset)
+                format!("an early end at {} of {length} bytes", self.offset)
             }
-            Some((_, right)) if right != hash => "the hash of the whole is another".into(),
+            Some((_, right)) if right != hash => "the hash of the whole content differs".into(),
             Some(_) => {
                 self.side.set_end(End::Complete);
                 return Ok(());
             }
             None => format!(
-                "an end at {} bytes while the peer, with {} sent, had not ended",
+                "an early end at {} bytes: the peer has sent {} bytes and not ended",
                 self.offset,
                 self.peer.sent()
             ),
         };
         self.side.set_end(End::Early);
-        self.ledger.accuse(Some(self.stream), what);
+        self.ledger.report(Some(self.stream), what);
         Err(Broken::Violated)
     }
 }
 
-/// Runs what happens on a stream until it is over or the side is ordered to reset it. Says in the ledger how it ended.
+/// Runs a stream until it ends or is ordered to reset. Records in the ledger how it ended.
 pub(super) async fn carry_out(
     stream: &mut TcpStream,
     side: &Side,
@@ -243,12 +243,12 @@ pub(super) async fn carry_out(
         if matches!(broken, Broken::Reset) {
             side.set_end(End::Reset);
         }
-        // What is wrong must not look like an end to the other side.
+        // A violation must not look like a clean end to the other side.
         let _ = stream.set_zero_linger();
     }
 }
 
-/// Waits until reading is allowed and says how fast.
+/// Waits until reading is allowed. Returns the pace.
 async fn allowed(orders: &mut watch::Receiver<Orders>) -> Pace {
     ordered(orders, |orders| orders.pace != Pace::Stopped).await;
     orders.borrow().pace
@@ -258,14 +258,14 @@ async fn finish_ordered(orders: &mut watch::Receiver<Orders>) {
     ordered(orders, |orders| orders.finish).await;
 }
 
-/// Waits for orders of a kind; forever if nobody is left to give them.
+/// Waits until the orders fulfil a condition; forever if the scenario has ended.
 pub(super) async fn ordered(orders: &mut watch::Receiver<Orders>, kind: impl FnMut(&Orders) -> bool) {
     if orders.wait_for(kind).await.is_err() {
         pending::<()>().await;
     }
 }
 
-/// Asks until as many answers as ordered are there, for as long as it is not ordered to finish.
+/// Sends the ordered number of requests and waits for their answers, until it is ordered to finish.
 pub(super) async fn converse(
     out: &mut Outward<'_>,
     back: &mut Inward<'_>,
@@ -277,7 +277,7 @@ pub(super) async fn converse(
     loop {
         tokio::select! {
             () = ordered(&mut orders, |orders| orders.finish || orders.questions > asked) => {}
-            unasked = back.some(1) => return Err(back.unasked(unasked?)),
+            data = back.some(1) => return Err(back.unexpected(data?)),
         }
         let now = *orders.borrow();
         if now.finish {
@@ -287,7 +287,7 @@ pub(super) async fn converse(
         let start = Instant::now();
         out.more(size).await?;
         if !back.exactly(size).await? {
-            // The peer ended in order before it was asked to: not for an echo to decide.
+            // The peer ended cleanly before it was ordered to. Whether this is right is judged elsewhere.
             return Err(Broken::Violated);
         }
         side.add_answer(start.elapsed());

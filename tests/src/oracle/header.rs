@@ -1,35 +1,35 @@
-//! The first bytes of a connection: its stream in the ledger, and its job.
+//! The first bytes of a connection: the number of its stream in the ledger, and its job.
 
-/// How long a header is.
+/// Length of a header in bytes.
 pub(super) const LENGTH: usize = 48;
 
 const MAGIC: [u8; 8] = *b"jqoracle";
 
-/// What happens on a stream.
+/// What a stream carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Job {
-    /// A question of `size` bytes and an answer of as many, one after the other, as often as the caller is ordered to.
+    /// Requests of `size` bytes, each with an answer of the same size, as many as the caller is ordered to send.
     Echo {
-        /// Bytes each way (1 to 65,536).
+        /// Bytes in each direction (1 to 65,536).
         size: u64,
     },
-    /// Both ways at once and independently, each up to its length and then an end. `u64::MAX`: until ordered to end.
+    /// Data in both directions independently, each with its length and then an end. `u64::MAX`: until ordered to end.
     Bulk {
-        /// Bytes from the side that connects.
+        /// Bytes from the connecting side.
         up: u64,
-        /// Bytes to it.
+        /// Bytes to the connecting side.
         down: u64,
     },
-    /// `up` bytes and an end; the answer begins only when that end has come.
+    /// `up` bytes and an end. The answer begins only after that end has arrived.
     HalfClose {
-        /// Bytes from the side that connects.
+        /// Bytes from the connecting side.
         up: u64,
-        /// Bytes to it.
+        /// Bytes to the connecting side.
         down: u64,
     },
 }
 
-/// What a connection begins with.
+/// The beginning of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Header {
     pub(super) stream: u64,
@@ -48,7 +48,7 @@ impl Header {
         for (field, value) in bytes[8..].chunks_mut(8).zip([self.stream, kind, first, second]) {
             field.copy_from_slice(&value.to_le_bytes());
         }
-        // So that a header that was damaged on the way is known as such.
+        // A checksum, so that a damaged header is detected.
         let check = bytes[..40]
             .iter()
             .fold(0_u64, |sum, byte| sum.rotate_left(5) ^ u64::from(*byte));
@@ -56,7 +56,7 @@ impl Header {
         bytes
     }
 
-    /// None if these are not the bytes that [`Self::encode`] gives.
+    /// None if the bytes are not a result of [`Self::encode`].
     pub(super) fn decode(bytes: &[u8; LENGTH]) -> Option<Self> {
         let word = |index: usize| {
             bytes[index * 8..]
@@ -86,7 +86,7 @@ mod tests {
     use super::{Header, Job, LENGTH};
 
     #[test]
-    fn a_header_comes_back_as_it_was_and_a_damaged_one_does_not() {
+    fn a_header_survives_encoding_and_a_damaged_one_is_refused() {
         let jobs = [
             Job::Echo { size: 64 },
             Job::Bulk {

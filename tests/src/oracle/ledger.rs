@@ -1,4 +1,4 @@
-//! What each side of each stream has sent and received, and how it ended. Both sides write here, the scenario reads.
+//! What each side of each stream has sent and received, and how it ended. Both sides write it, the scenario reads it.
 
 use std::{
     collections::HashMap,
@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use super::header::Job;
 
-/// A SHA-256.
+/// A SHA-256 hash.
 pub(super) type Digest = [u8; 32];
 
 /// How fast a side reads.
@@ -22,50 +22,50 @@ pub(super) type Digest = [u8; 32];
 pub enum Pace {
     /// As fast as it can.
     Full,
-    /// At most so many bytes a second.
+    /// At most this many bytes per second.
     Limited(u64),
     /// Not at all.
     Stopped,
 }
 
-/// What the scenario wants of a side at the moment.
+/// What the scenario orders a side to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Orders {
     /// How fast to read.
     pub pace: Pace,
-    /// How many questions an echo's caller asks in all.
+    /// The total number of requests that the caller of an echo sends.
     pub questions: u64,
-    /// The pause between two questions.
+    /// The pause between two requests.
     pub pause: Duration,
-    /// End what is being sent, in order.
+    /// End the data cleanly.
     pub finish: bool,
-    /// Close with a reset, now.
+    /// Close with a reset at once.
     pub reset: bool,
 }
 
 /// How a side ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// It has not.
+    /// It has not ended.
     Open,
-    /// It has read everything, up to an end of data where the peer's data ended. It may still be sending.
+    /// It has read everything, and the end of data came where the peer's data ended. It may still be sending.
     Complete,
-    /// With an end of data before the peer had come to its end. A violation.
+    /// The end of data came before the peer had ended. This is a violation.
     Early,
-    /// By a reset, of the peer's or on the way.
+    /// It received a reset, from the peer or from the path.
     Reset,
-    /// By a reset of this side's own.
+    /// It has sent a reset itself.
     OwnReset,
-    /// The connection never came to be.
+    /// The connection was never established.
     Refused,
 }
 
 /// Something that must never happen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
-    /// On which stream; none where not even that arrived intact.
+    /// The stream; none if not even its number arrived intact.
     pub stream: Option<u64>,
-    /// What.
+    /// A description of the violation.
     pub what: String,
 }
 
@@ -78,7 +78,7 @@ impl fmt::Display for Violation {
     }
 }
 
-/// All streams of a scenario. Cheap to clone: clones are the same ledger.
+/// All streams of a scenario. Clones share the same ledger.
 #[derive(Clone, Default)]
 pub struct Ledger {
     shared: Arc<Shared>,
@@ -109,12 +109,12 @@ pub struct Side {
 
 struct State {
     end: End,
-    /// How much was sent in all, and its hash: known once no more will come.
+    /// The total number of bytes sent and their hash, once the side has ended its data.
     finished: Option<(u64, Digest)>,
-    /// When something was received last; before that, when the side came to be.
+    /// Time of the last received byte; before that, time of the side's creation.
     heard: Instant,
     longest_silence: Duration,
-    /// Of each answered question: when the answer was there, and how long it took.
+    /// For each answered request: the time of the answer, and the round-trip time.
     answers: Vec<(Instant, Duration)>,
 }
 
@@ -136,17 +136,17 @@ impl Ledger {
         lock(&self.shared.streams).get(&id).cloned()
     }
 
-    pub(super) fn accuse(&self, stream: Option<u64>, what: impl Into<String>) {
+    pub(super) fn report(&self, stream: Option<u64>, what: impl Into<String>) {
         let what = what.into();
         lock(&self.shared.violations).push(Violation { stream, what });
     }
 
-    /// What must never happen and did.
+    /// All violations so far.
     pub fn violations(&self) -> Vec<Violation> {
         lock(&self.shared.violations).clone()
     }
 
-    /// How many streams are open at the side that was connected to.
+    /// Number of streams that are open at the accepting side.
     pub fn served(&self) -> usize {
         let streams = lock(&self.shared.streams);
         let open = |record: &&Arc<Record>| record.callee.was_reached() && record.callee.end() == End::Open;
@@ -178,27 +178,27 @@ impl Side {
         }
     }
 
-    /// Changes what this side is to do.
+    /// Changes the orders for this side.
     pub fn order(&self, change: impl FnOnce(&mut Orders)) {
         self.orders.send_modify(change);
     }
 
-    /// Bytes given to the kernel here.
+    /// Bytes that this side has passed to the kernel.
     pub fn sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
     }
 
-    /// Bytes taken from the kernel here, every one of them right.
+    /// Bytes that this side has received from the kernel. All of them are correct.
     pub fn received(&self) -> u64 {
         self.received.load(Ordering::Relaxed)
     }
 
-    /// How reading ended here.
+    /// How reading has ended at this side.
     pub fn end(&self) -> End {
         lock(&self.state).end
     }
 
-    /// The longest time without a byte since the last [`Self::forget_silence`], that which lasts included.
+    /// The longest time without a byte since the last [`Self::forget_silence`], including the current silence.
     pub fn longest_silence(&self) -> Duration {
         let state = lock(&self.state);
         match state.end {
@@ -207,26 +207,26 @@ impl Side {
         }
     }
 
-    /// Starts the measurement of [`Self::longest_silence`] anew.
+    /// Restarts the measurement of [`Self::longest_silence`].
     pub fn forget_silence(&self) {
         let mut state = lock(&self.state);
         state.heard = Instant::now();
         state.longest_silence = Duration::ZERO;
     }
 
-    /// How many questions were answered.
+    /// Number of answered requests.
     pub fn answers(&self) -> usize {
         lock(&self.state).answers.len()
     }
 
-    /// How long the answers took that came at `since` or later.
+    /// The round-trip times of the answers that arrived at `since` or later.
     pub fn round_trips(&self, since: Instant) -> Vec<Duration> {
         let state = lock(&self.state);
         let late = state.answers.iter().rev().take_while(|(at, _)| *at >= since);
         late.map(|(_, took)| *took).collect()
     }
 
-    /// When the first answer came at `since` or later.
+    /// The time of the first answer at `since` or later.
     pub fn first_answer(&self, since: Instant) -> Option<Instant> {
         let state = lock(&self.state);
         state.answers.iter().map(|(at, _)| *at).find(|at| *at >= since)
@@ -236,7 +236,7 @@ impl Side {
         self.orders.subscribe()
     }
 
-    /// Whether the stream came as far as this side.
+    /// Whether the stream has reached this side.
     pub fn was_reached(&self) -> bool {
         self.reached.load(Ordering::Relaxed)
     }
@@ -260,7 +260,7 @@ impl Side {
         lock(&self.state).answers.push((Instant::now(), took));
     }
 
-    /// To be called before the end of data is given to the kernel.
+    /// Must be called before the end of data is passed to the kernel.
     pub(super) fn finish(&self, digest: Digest) {
         let sent = self.sent();
         lock(&self.state).finished = Some((sent, digest));
@@ -270,8 +270,7 @@ impl Side {
         lock(&self.state).finished
     }
 
-    /// The first end is the one that counts, except that a side that has read everything may still be reset while it
-    /// sends.
+    /// Only the first end counts. One exception: a side that has read everything may still be reset while it is sending.
     pub(super) fn set_end(&self, end: End) {
         let mut state = lock(&self.state);
         let is_over = match state.end {

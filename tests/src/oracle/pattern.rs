@@ -1,18 +1,18 @@
-//! The bytes of a stream: word `n` of a direction is a hash of the stream, the direction and `n`.
+//! The content of a stream: word `n` of a direction is a hash of the stream, the direction and `n`.
 
 /// Bytes in a word.
 const WORD: u64 = 8;
 
-/// Which way bytes go.
+/// The direction of the bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Direction {
-    /// From the side that connected.
+    /// From the connecting side.
     Up,
-    /// To the side that connected.
+    /// To the connecting side.
     Down,
 }
 
-/// All bytes of one direction of one stream.
+/// The content of one direction of a stream.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pattern {
     key: u64,
@@ -29,7 +29,7 @@ impl Pattern {
         }
     }
 
-    /// Writes the bytes from `offset` on.
+    /// Fills `bytes` with the content from `offset`.
     pub(super) fn fill(self, offset: u64, buffer: &mut [u8]) {
         let head = self.head(offset, buffer.len());
         let (first, rest) = buffer.split_at_mut(head);
@@ -41,7 +41,7 @@ impl Pattern {
         }
     }
 
-    /// Where the first byte of `bytes` is that does not belong at its place, counted from their start.
+    /// The index of the first wrong byte in `bytes`, which begin at `offset`.
     pub(super) fn first_wrong(self, offset: u64, bytes: &[u8]) -> Option<usize> {
         let head = self.head(offset, bytes.len());
         let (first, rest) = bytes.split_at(head);
@@ -63,7 +63,7 @@ impl Pattern {
         None
     }
 
-    /// How many of `len` bytes from `offset` on belong to a word that began before.
+    /// How many of `len` bytes from `offset` belong to a word that begins before `offset`.
     fn head(self, offset: u64, len: usize) -> usize {
         let inside = offset % WORD;
         if inside == 0 {
@@ -95,7 +95,7 @@ mod tests {
     use super::{Direction, Pattern};
 
     #[test]
-    fn pieces_of_any_size_at_any_offset_are_pieces_of_the_same_whole() {
+    fn pieces_of_any_size_at_any_offset_belong_to_the_same_content() {
         let pattern = Pattern::new(7, Direction::Up);
         let mut whole = [0; 300];
         pattern.fill(0, &mut whole);
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn every_changed_missing_or_doubled_byte_is_found_at_its_place() {
+    fn every_changed_missing_or_duplicated_byte_is_found_at_its_offset() {
         let pattern = Pattern::new(7, Direction::Down);
         let mut whole = [0; 200];
         pattern.fill(3, &mut whole);
@@ -119,12 +119,18 @@ mod tests {
             changed[at] ^= 0x10;
             assert_eq!(pattern.first_wrong(3, &changed), Some(at));
         }
-        assert!(pattern.first_wrong(3, &whole[1..]).is_some(), "a byte is missing");
-        assert!(pattern.first_wrong(4, &whole).is_some(), "a byte came twice");
+        assert!(
+            pattern.first_wrong(3, &whole[1..]).is_some(),
+            "a missing byte was not found"
+        );
+        assert!(
+            pattern.first_wrong(4, &whole).is_some(),
+            "a duplicated byte was not found"
+        );
     }
 
     #[test]
-    fn streams_and_directions_differ() {
+    fn streams_and_directions_have_different_content() {
         let first = |stream, direction| {
             let mut bytes = [0; 16];
             Pattern::new(stream, direction).fill(0, &mut bytes);

@@ -13,25 +13,25 @@ use super::{
     flow::{Broken, Inward, Outward, Reader, carry_out},
     header::{Header, Job, LENGTH},
     ledger::{Ledger, Record},
+    net_thread::NetThread,
     pattern::{Direction, Pattern},
-    room::Room,
 };
 
-/// Takes connections and does on each what its header says. Dropped, it closes them all.
+/// Accepts connections and does what the header of each one says. Dropping it closes all of them.
 pub struct Server {
-    room: Room,
+    net_thread: NetThread,
     port: u16,
 }
 
 impl Server {
-    /// Listens on `port` of the room's 127.0.0.1; 0: on any free one.
+    /// Listens on `port` of 127.0.0.1 in the network namespace of `net_thread`. 0 stands for any free port.
     ///
     /// # Errors
-    /// When the port cannot be had.
-    pub fn start(room: Room, ledger: &Ledger, port: u16) -> Result<Self> {
+    /// When the port cannot be bound.
+    pub fn start(net_thread: NetThread, ledger: &Ledger, port: u16) -> Result<Self> {
         let (tell, told) = std::sync::mpsc::channel();
         let ledger = ledger.clone();
-        room.start(async move {
+        net_thread.start(async move {
             let bound = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await;
             match bound.and_then(|listener| listener.local_addr().map(|at| (listener, at.port()))) {
                 Ok((listener, port)) => {
@@ -47,17 +47,17 @@ impl Server {
             .recv()
             .context("the oracle's thread ended")?
             .context("the oracle cannot listen")?;
-        Ok(Self { room, port })
+        Ok(Self { net_thread, port })
     }
 
-    /// Where it listens.
+    /// The port on which it listens.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// Where it runs.
-    pub fn room(&self) -> &Room {
-        &self.room
+    /// The thread on which it runs.
+    pub fn net_thread(&self) -> &NetThread {
+        &self.net_thread
     }
 }
 
@@ -67,7 +67,7 @@ async fn accept(listener: &TcpListener, ledger: &Ledger) {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => { streams.spawn(serve(stream, ledger.clone())); }
-                Err(error) => ledger.accuse(None, format!("the oracle cannot accept: {error}")),
+                Err(error) => ledger.report(None, format!("the oracle cannot accept: {error}")),
             },
             Some(_) = streams.join_next() => {}
         }
@@ -81,9 +81,9 @@ async fn serve(mut stream: TcpStream, ledger: Ledger) {
     while got < LENGTH {
         match stream.read(&mut header[got..]).await {
             Ok(0) if got == 0 => return,
-            Ok(0) => return ledger.accuse(None, format!("an end after {got} bytes of a header")),
+            Ok(0) => return ledger.report(None, format!("the stream ended after {got} bytes of its header")),
             Ok(more) => got += more,
-            // Of a stream that was reset before its header came nothing is known, so nothing can be wrong.
+            // Nothing is known about a stream that was reset before its header arrived, so this cannot be a violation.
             Err(_) => return,
         }
     }
@@ -91,7 +91,7 @@ async fn serve(mut stream: TcpStream, ledger: Ledger) {
         let record = ledger.find(header.stream)?;
         (record.job == header.job).then_some(record)
     }) else {
-        return ledger.accuse(None, "a header that nobody sent");
+        return ledger.report(None, "the header is invalid");
     };
     let side = &record.callee;
     side.set_reached();

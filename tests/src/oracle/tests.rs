@@ -1,4 +1,4 @@
-//! The oracle accepts correct streams and detects each fault that a proxy introduces.
+//! The oracle accepts correct streams and detects every fault that a proxy injects.
 
 use std::{
     io::{Read as _, Write as _},
@@ -9,25 +9,25 @@ use std::{
 
 use anyhow::{Result, ensure};
 
-use super::{Caller, End, Job, Ledger, Pace, Room, Server, Stream};
+use super::{Caller, End, Job, Ledger, NetThread, Pace, Server, Stream};
 use crate::eventually;
 
 const SOON: Duration = Duration::from_secs(20);
 
-/// What the proxy does to what goes to the caller.
+/// What the proxy does to the data for the caller.
 #[derive(Clone, Copy)]
 enum Wrong {
     Nothing,
     Flip(usize),
     Drop(usize),
     Double(usize),
-    /// An end of data after so many bytes.
+    /// A clean end after this many bytes.
     End(usize),
-    /// A reset after so many bytes.
+    /// A reset after this many bytes.
     Reset(usize),
 }
 
-/// Both sides and a proxy between them.
+/// Both sides, with a proxy between them.
 struct Setting {
     ledger: Ledger,
     caller: Caller,
@@ -36,7 +36,7 @@ struct Setting {
 
 fn setting(wrong: Wrong) -> Result<Setting> {
     let ledger = Ledger::default();
-    let server = Server::start(Room::here()?, &ledger, 0)?;
+    let server = Server::start(NetThread::here()?, &ledger, 0)?;
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let (port, target) = (listener.local_addr()?.port(), server.port());
     thread::spawn(move || {
@@ -51,7 +51,7 @@ fn setting(wrong: Wrong) -> Result<Setting> {
         }
     });
     Ok(Setting {
-        caller: Caller::new(Room::here()?, &ledger, port),
+        caller: Caller::new(NetThread::here()?, &ledger, port),
         ledger,
         _server: server,
     })
@@ -87,11 +87,11 @@ fn pass(mut from: TcpStream, mut to: TcpStream, wrong: Wrong) {
 }
 
 fn over(stream: &Stream) -> Result<()> {
-    eventually("the stream to be over", SOON, || stream.near().end() != End::Open)
+    eventually("the stream to end", SOON, || stream.near().end() != End::Open)
 }
 
 #[test]
-fn what_is_right_is_complete_in_every_job() -> Result<()> {
+fn a_correct_stream_of_every_job_is_complete() -> Result<()> {
     let Setting {
         ledger,
         caller,
@@ -128,7 +128,7 @@ fn what_is_right_is_complete_in_every_job() -> Result<()> {
 }
 
 #[test]
-fn a_changed_lost_or_doubled_byte_is_found_where_it_is() -> Result<()> {
+fn a_changed_lost_or_duplicated_byte_is_found_at_its_offset() -> Result<()> {
     for wrong in [Wrong::Flip(50_000), Wrong::Drop(50_000), Wrong::Double(50_000)] {
         let Setting {
             ledger,
@@ -138,7 +138,7 @@ fn a_changed_lost_or_doubled_byte_is_found_where_it_is() -> Result<()> {
         caller.open(Job::Bulk { up: 0, down: 200_000 });
         eventually("a violation", SOON, || !ledger.violations().is_empty())?;
         let found = ledger.violations();
-        // A byte that is doubled is right where it stands first.
+        // The first copy of a duplicated byte is correct.
         ensure!(
             found[0].what.contains(" 50000") || found[0].what.contains(" 50001"),
             "{found:?}"
@@ -148,7 +148,7 @@ fn a_changed_lost_or_doubled_byte_is_found_where_it_is() -> Result<()> {
 }
 
 #[test]
-fn a_clean_end_on_truncated_data_is_a_violation_and_a_reset_is_none() -> Result<()> {
+fn a_clean_end_of_truncated_data_is_a_violation_but_a_reset_is_not() -> Result<()> {
     let Setting {
         ledger,
         caller,
@@ -158,7 +158,7 @@ fn a_clean_end_on_truncated_data_is_a_violation_and_a_reset_is_none() -> Result<
     over(&stream)?;
     ensure!(stream.near().end() == End::Early);
     ensure!(
-        ledger.violations()[0].what.starts_with("an end at"),
+        ledger.violations()[0].what.starts_with("an early end at"),
         "{:?}",
         ledger.violations()
     );
@@ -172,18 +172,21 @@ fn a_clean_end_on_truncated_data_is_a_violation_and_a_reset_is_none() -> Result<
     over(&stream)?;
     ensure!(stream.near().end() == End::Reset);
     ensure!(ledger.violations().is_empty(), "{:?}", ledger.violations());
-    ensure!(stream.complete(SOON).is_err(), "a reset stream is not complete");
+    ensure!(
+        stream.complete(SOON).is_err(),
+        "a reset stream counts as complete"
+    );
     Ok(())
 }
 
 #[test]
-fn an_end_before_the_writer_has_ended_is_a_violation_even_with_nothing_missing() -> Result<()> {
+fn an_end_before_the_writer_has_ended_is_a_violation_even_if_no_byte_is_missing() -> Result<()> {
     let Setting {
         ledger,
         caller,
         _server,
     } = setting(Wrong::End(0))?;
-    // An echo that asks nothing: no byte is missing, but neither side has said that this is all.
+    // An echo without requests: no byte is missing, but neither side has ended.
     let idle = caller.idle();
     idle.ask();
     over(&idle)?;
@@ -192,7 +195,7 @@ fn an_end_before_the_writer_has_ended_is_a_violation_even_with_nothing_missing()
 }
 
 #[test]
-fn a_stopped_reader_takes_nothing_and_then_everything() -> Result<()> {
+fn a_stopped_reader_reads_nothing_until_it_continues() -> Result<()> {
     let Setting {
         ledger,
         caller,
@@ -203,7 +206,7 @@ fn a_stopped_reader_takes_nothing_and_then_everything() -> Result<()> {
         down: 20_000_000,
     });
     stream.near().order(|orders| orders.pace = Pace::Stopped);
-    eventually("the server to be held up", SOON, || {
+    eventually("the server to block", SOON, || {
         stream.near().forget_silence();
         let sent = stream.far().sent();
         eventually("more", Duration::from_millis(500), || stream.far().sent() > sent).is_err()
@@ -216,10 +219,10 @@ fn a_stopped_reader_takes_nothing_and_then_everything() -> Result<()> {
 }
 
 #[test]
-fn resets_on_command_arrive_as_resets_on_the_other_side() -> Result<()> {
+fn an_ordered_reset_arrives_as_a_reset_at_the_other_side() -> Result<()> {
     let ledger = Ledger::default();
-    let server = Server::start(Room::here()?, &ledger, 0)?;
-    let caller = Caller::new(Room::here()?, &ledger, server.port());
+    let server = Server::start(NetThread::here()?, &ledger, 0)?;
+    let caller = Caller::new(NetThread::here()?, &ledger, server.port());
     for from_near in [true, false] {
         let stream = caller.echo(Duration::from_millis(1));
         eventually("echoes", SOON, || stream.near().answers() > 3)?;
@@ -237,7 +240,7 @@ fn resets_on_command_arrive_as_resets_on_the_other_side() -> Result<()> {
 }
 
 #[test]
-fn a_slow_reader_takes_as_much_a_second_as_ordered() -> Result<()> {
+fn a_slow_reader_reads_at_the_ordered_rate() -> Result<()> {
     let Setting {
         ledger,
         caller,

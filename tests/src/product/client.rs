@@ -1,4 +1,4 @@
-//! A running `jq-client connect`: its events, its state, its end.
+//! A running `jq-client connect`: its events, its state, and how it ends.
 
 use std::{
     io::{BufRead, BufReader},
@@ -21,19 +21,19 @@ use super::{
 };
 use crate::{eventually, eventually_some, lab::Host, panics};
 
-/// How long a connect may take, with an upload and a first start of Jupyter on two busy cores.
+/// Time limit of a connect, including an upload and the first start of Jupyter, on two busy cores.
 const CONNECT: Duration = Duration::from_secs(180);
 
-/// How long the client may take to end.
+/// Time limit for the client to end.
 const END: Duration = Duration::from_secs(30);
 
-/// How long the last words of a client that has ended are waited for.
-const LAST_WORDS: Duration = Duration::from_millis(200);
+/// Time limit for reading the remaining output of a client that has ended.
+const STDERR_WAIT: Duration = Duration::from_millis(200);
 
-/// How many of a client's events a failure tells.
-const STORY: usize = 30;
+/// Number of events that an error message shows.
+const RECENT_EVENTS: usize = 30;
 
-/// A running `jq-client connect`. Dropped, it is killed, and the test fails if it panicked.
+/// A running `jq-client connect`. Dropping it kills the process, and fails the test if the client panicked.
 pub struct Client {
     child: Child,
     events: Receiver<Value>,
@@ -52,7 +52,7 @@ impl Client {
         Self::spawn(host.command("jq-client").arg("connect").args(args))
     }
 
-    /// Runs `command`, a `jq-client connect` whose events are to be read.
+    /// Runs `command`, a `jq-client connect`, and reads its events.
     ///
     /// # Errors
     /// When it cannot be started.
@@ -100,14 +100,14 @@ impl Client {
         Pid::from_child(&self.child)
     }
 
-    /// Waits until the connection stands.
+    /// Waits until the client is connected.
     ///
     /// # Errors
-    /// The client's failure, when it fails instead; that it took too long.
+    /// When the client fails instead, or takes too long.
     pub fn ready(&mut self) -> Result<Ready> {
         let event = self.wait_for(&["ready", "failure"], CONNECT)?;
         if event["event"] == "failure" {
-            bail!("jq-client failed: {event}; {}", self.last_words());
+            bail!("jq-client failed: {event}; {}", self.diagnostics());
         }
         Ok(serde_json::from_value(event)?)
     }
@@ -119,17 +119,17 @@ impl Client {
     pub fn failure(&mut self) -> Result<Failure> {
         let event = self.wait_for(&["ready", "failure"], CONNECT)?;
         if event["event"] == "ready" {
-            bail!("jq-client connected where it should fail: {event}");
+            bail!("jq-client connected, but it should fail: {event}");
         }
         let mut failure: Failure = serde_json::from_value(event)?;
         failure.status = self.wait()?.code();
         Ok(failure)
     }
 
-    /// Waits for the next event of one of these names.
+    /// Waits for the next event with one of these names.
     ///
     /// # Errors
-    /// When the client ends before, or the time is over.
+    /// When the client ends first, or after `within`.
     pub fn wait_for(&mut self, names: &[&str], within: Duration) -> Result<Value> {
         let deadline = Instant::now() + within;
         loop {
@@ -144,13 +144,16 @@ impl Client {
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => {
-                    bail!("no {names:?} within {within:?}; its events:\n{}", self.story())
+                    bail!(
+                        "no {names:?} within {within:?}; its events:\n{}",
+                        self.recent_events()
+                    )
                 }
                 Err(RecvTimeoutError::Disconnected) => {
                     let status = self.child.wait()?;
                     bail!(
                         "jq-client ended ({status}) before {names:?}; {}",
-                        self.last_words()
+                        self.diagnostics()
                     )
                 }
             }
@@ -163,7 +166,7 @@ impl Client {
         &self.seen
     }
 
-    /// The texts of the events of this name so far.
+    /// The texts of all events with this name so far.
     pub fn texts(&mut self, name: &str) -> Vec<String> {
         let events = self.events().iter().filter(|event| event["event"] == name);
         events
@@ -171,19 +174,19 @@ impl Client {
             .collect()
     }
 
-    /// Waits until the client is in this state (`connected`, `suspect`, `reconnecting`, `login_needed`, `lost`): the
-    /// last one that it told counts, and that at once.
+    /// Waits until the client is in this state (`connected`, `suspect`, `reconnecting`, `login_needed`, `lost`). Returns at
+    /// once if it is in this state already.
     ///
     /// # Errors
-    /// When the client ends before, or the time is over.
+    /// When the client ends first, or after `within`.
     pub fn wait_for_state(&mut self, state: &str, within: Duration) -> Result<Value> {
         self.wait_until(&format!("state {state}"), within, |last| last["state"] == state)
     }
 
-    /// Waits until the last path that the client told is one for which `right` holds. Gives it.
+    /// Waits until `right` holds for the path that the client reported last. Returns that path.
     ///
     /// # Errors
-    /// When the client ends before, or the time is over.
+    /// When the client ends first, or after `within`.
     pub fn wait_for_path(&mut self, within: Duration, right: impl Fn(&str) -> bool) -> Result<String> {
         let event = self.wait_until("another path", within, |last| {
             last["path"].as_str().is_some_and(&right)
@@ -191,7 +194,7 @@ impl Client {
         Ok(event["path"].as_str().unwrap_or_default().to_owned())
     }
 
-    /// The last path that the client told.
+    /// The path that the client reported last.
     pub fn path(&mut self) -> Option<String> {
         let told = self
             .events()
@@ -201,7 +204,7 @@ impl Client {
         told.map(str::to_owned)
     }
 
-    /// Waits for `right` of the last `ready` or `state`.
+    /// Waits until `right` holds for the last `ready` or `state` event.
     fn wait_until(&mut self, what: &str, within: Duration, right: impl Fn(&Value) -> bool) -> Result<Value> {
         let deadline = Instant::now() + within;
         loop {
@@ -217,26 +220,26 @@ impl Client {
         }
     }
 
-    /// Its newest events, a line each.
-    fn story(&mut self) -> String {
+    /// The newest events, one per line.
+    fn recent_events(&mut self) -> String {
         let events = self.events();
-        let newest = &events[events.len().saturating_sub(STORY)..];
+        let newest = &events[events.len().saturating_sub(RECENT_EVENTS)..];
         let lines: Vec<_> = newest.iter().map(|event| format!("    {event}")).collect();
         lines.join("\n")
     }
 
-    /// What it did last and what it wrote on stderr, for whoever reads of a failure. It is killed if it still runs.
-    fn last_words(&mut self) -> String {
-        // Fails only when it has ended already.
+    /// The newest events and stderr, for an error message. Kills the client if it is still running.
+    fn diagnostics(&mut self) -> String {
+        // Fails only if the process has ended already.
         let _ = self.child.kill();
         let stderr = self.stderr();
-        format!("its events:\n{}\nits stderr: {stderr}", self.story())
+        format!("its events:\n{}\nits stderr: {stderr}", self.recent_events())
     }
 
-    /// What it wrote on stderr, once it has ended.
+    /// Everything on stderr, once the client has ended.
     pub fn stderr(&mut self) -> String {
         if let Some(reader) = self.reader.take() {
-            // Whatever it read before a panic is there.
+            // The text that the thread read before a panic is still there.
             let _ = reader.join();
         }
         self.stderr_so_far()
@@ -246,7 +249,7 @@ impl Client {
         self.stderr.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The panics of the client, and those that it was told of, as far as they have been read.
+    /// The panics of the client, and those that its events report, as far as they have been read.
     fn panics(&mut self) -> Vec<String> {
         let told: Vec<_> = self.events().iter().map(ToString::to_string).collect();
         panics::in_text(&format!("{}{}", self.stderr_so_far(), told.join("\n")))
@@ -255,7 +258,7 @@ impl Client {
     /// Sends a signal.
     ///
     /// # Errors
-    /// When the process is gone.
+    /// When the process has ended.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         Ok(kill_process(self.pid(), signal)?)
     }
@@ -276,7 +279,7 @@ impl Client {
         self.signal(Signal::INT)?;
         let status = self.wait()?;
         if !status.success() {
-            bail!("jq-client ended with {status}; {}", self.last_words());
+            bail!("jq-client ended with {status}; {}", self.diagnostics());
         }
         Ok(())
     }
@@ -284,17 +287,17 @@ impl Client {
 
 impl Drop for Client {
     fn drop(&mut self) {
-        // Fails only when it has ended already.
+        // Fails only if the process has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
-        // An ssh that it left behind may hold stderr open; what the client wrote is read by then.
+        // An ssh process that the client left behind may keep stderr open. The client's own output is read by then.
         let read = || self.reader.as_ref().is_none_or(thread::JoinHandle::is_finished);
-        let _ = eventually("the client's last words", LAST_WORDS, read);
+        let _ = eventually("the client's remaining output", STDERR_WAIT, read);
         let panics = self.panics();
-        // A test that has failed already says why itself.
+        // A test that has failed already has its own message.
         assert!(
             panics.is_empty() || thread::panicking(),
-            "a panic:\n{}",
+            "the client panicked:\n{}",
             panics.join("\n")
         );
     }

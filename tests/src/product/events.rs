@@ -1,4 +1,4 @@
-//! The JSON events that a connect ends with: `ready` or `failure`.
+//! The JSON events that end a connect: `ready` or `failure`.
 
 use anyhow::{Context as _, Result};
 use serde::Deserialize;
@@ -6,19 +6,19 @@ use serde::Deserialize;
 /// The event `ready`.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Ready {
-    /// The page; none without Jupyter.
+    /// Jupyter's URL; none without Jupyter.
     pub url: Option<String>,
-    /// The engine, for people.
+    /// The engine's name and version, as shown to the user.
     pub engine: String,
     /// The container; none for a process.
     pub container: Option<Container>,
-    /// Whether Jupyter ran before.
+    /// Whether Jupyter was running before this connect.
     pub jupyter_was_running: Option<bool>,
-    /// GPUs seen inside.
+    /// GPUs that are visible to the workload.
     pub gpus: Vec<String>,
-    /// The way that packets take.
+    /// The path that packets take.
     pub path: String,
-    /// Ports of `-L`.
+    /// The forwards of `-L`.
     pub forwards: Vec<Forwarded>,
 }
 
@@ -40,18 +40,18 @@ pub struct Container {
 pub struct Forwarded {
     /// Local port.
     pub port: u16,
-    /// What it reaches.
+    /// The target.
     pub target: String,
 }
 
 /// The event `failure`, and how the process ended.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Failure {
-    /// Kind, for programs.
+    /// The kind of failure, as a code for programs.
     pub kind: String,
     /// What failed.
     pub what: String,
-    /// Where.
+    /// The host on which it failed.
     pub host: Option<String>,
     /// Why.
     pub why: String,
@@ -63,7 +63,7 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// Everything it tells the user.
+    /// The whole message that the user sees.
     #[must_use]
     pub fn all_words(&self) -> String {
         format!("{}\n{}\n{}", self.what, self.why, self.hint)

@@ -6,18 +6,18 @@ use anyhow::Result;
 
 use super::{modules::Modules, sources::Sources};
 
-/// One file of a crate names something of another. Tests are left out.
+/// An import: one file of a crate uses a name of another file. Tests are left out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Import {
-    /// The file that names it, below the crate's folder of sources.
+    /// The importing file, relative to the crate's source folder.
     pub file: String,
     /// The line, from 1.
     pub line: usize,
-    /// The path as it is written.
+    /// The path as written in the source.
     pub path: String,
-    /// The file that defines it, also where a file between the two passes it on (`pub use`).
+    /// The file that defines the name, also if another file re-exports it (`pub use`).
     pub defined_in: String,
-    /// This passes it on itself, and does nothing else with it.
+    /// Whether the importing file only re-exports the name.
     pub is_reexport: bool,
 }
 
@@ -34,7 +34,7 @@ impl std::fmt::Display for Import {
     }
 }
 
-/// All imports between the files of one crate.
+/// All imports between the files of a crate.
 #[derive(Debug)]
 pub struct Imports {
     files: Vec<String>,
@@ -42,10 +42,10 @@ pub struct Imports {
 }
 
 impl Imports {
-    /// Reads a crate that its own binary calls `crate_name`, from `lib.rs` and `main.rs` on.
+    /// Reads the crate `crate_name`, starting with `lib.rs` and `main.rs`.
     ///
     /// # Errors
-    /// Neither of the two is there, or a module's file is not where it belongs (`foo.rs` beside `foo/`).
+    /// Neither of the two exists, or a module's file is not where it belongs (`foo.rs` beside `foo/`).
     pub fn of(sources: &Sources, crate_name: &str) -> Result<Self> {
         let modules = Modules::of(sources, crate_name)?;
         let mut seen = BTreeSet::new();
@@ -77,43 +77,43 @@ impl Imports {
         Ok(Self { files, imports })
     }
 
-    /// The files of the crate that are not only for tests.
+    /// The files of the crate, without those that only tests use.
     pub fn files(&self) -> impl Iterator<Item = &str> {
         self.files.iter().map(String::as_str)
     }
 
-    /// Every pair of files once, with the first line that makes it so.
+    /// Every importing and imported file once, with the first such import.
     pub fn iter(&self) -> impl Iterator<Item = &Import> {
         self.imports.iter()
     }
 
-    /// Circles that share no import, so that one wrong import is one circle. Empty only if no file is in a circle.
-    /// What only passes a name on is no part of a circle.
-    pub fn circles(&self) -> Vec<Vec<&Import>> {
+    /// Import cycles that share no import, so that one wrong import gives one cycle. Empty only if there is no cycle.
+    /// Re-exports are not part of a cycle.
+    pub fn cycles(&self) -> Vec<Vec<&Import>> {
         let mut by_file: ByFile<'_> = BTreeMap::new();
         for import in self.iter().filter(|import| !import.is_reexport) {
             by_file.entry(&import.file).or_default().push(import);
         }
         let mut shown = BTreeSet::new();
-        let mut circles = Vec::new();
-        for circle in by_file.keys().filter_map(|file| circle_through(file, &by_file)) {
-            let pairs: Vec<_> = circle
+        let mut cycles = Vec::new();
+        for cycle in by_file.keys().filter_map(|file| cycle_through(file, &by_file)) {
+            let pairs: Vec<_> = cycle
                 .iter()
                 .map(|import| (&import.file, &import.defined_in))
                 .collect();
             if !pairs.iter().any(|pair| shown.contains(pair)) {
                 shown.extend(pairs);
-                circles.push(circle);
+                cycles.push(cycle);
             }
         }
-        circles
+        cycles
     }
 }
 
 type ByFile<'a> = BTreeMap<&'a str, Vec<&'a Import>>;
 
-/// The shortest way from a file along imports back to it.
-fn circle_through<'a>(file: &str, by_file: &ByFile<'a>) -> Option<Vec<&'a Import>> {
+/// The shortest cycle of imports through a file.
+fn cycle_through<'a>(file: &str, by_file: &ByFile<'a>) -> Option<Vec<&'a Import>> {
     let mut reached_by: BTreeMap<&str, &Import> = BTreeMap::new();
     let mut queue = VecDeque::from([file]);
     while let Some(from) = queue.pop_front() {
@@ -124,12 +124,12 @@ fn circle_through<'a>(file: &str, by_file: &ByFile<'a>) -> Option<Vec<&'a Import
             });
         }
     }
-    let mut circle = vec![*reached_by.get(file)?];
-    while circle[circle.len() - 1].file != file {
-        circle.push(reached_by[circle[circle.len() - 1].file.as_str()]);
+    let mut cycle = vec![*reached_by.get(file)?];
+    while cycle[cycle.len() - 1].file != file {
+        cycle.push(reached_by[cycle[cycle.len() - 1].file.as_str()]);
     }
-    circle.reverse();
-    Some(circle)
+    cycle.reverse();
+    Some(cycle)
 }
 
 #[cfg(test)]
@@ -140,10 +140,10 @@ mod tests {
         Imports::of(&Sources::from(files), "sample").unwrap()
     }
 
-    fn circles<const N: usize>(files: [(&str, &str); N]) -> Vec<String> {
+    fn cycles<const N: usize>(files: [(&str, &str); N]) -> Vec<String> {
         let imports = imports(files);
         imports
-            .circles()
+            .cycles()
             .concat()
             .iter()
             .map(|import| import.to_string())
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_circle_is_found_with_the_files_and_lines_that_make_it() {
+    fn a_cycle_is_reported_with_its_files_and_lines() {
         let files = [
             ("lib.rs", "mod a; mod b; mod c; mod d;"),
             ("a.rs", "use std::fmt;\nuse crate::{b::{self, B}, d::D};"),
@@ -164,7 +164,7 @@ mod tests {
             ("d.rs", "struct D;"),
         ];
         assert_eq!(
-            circles(files),
+            cycles(files),
             [
                 "a.rs:2 imports b.rs (crate::b)",
                 "b.rs:3 imports c.rs (super::c::g)",
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn two_circles_are_two_and_a_ladder_is_none() {
+    fn two_cycles_are_reported_separately_and_a_chain_is_no_cycle() {
         let root = ("lib.rs", "mod a; mod b; mod c; mod d;");
         let (a, b) = (("a.rs", "use crate::b::B;"), ("b.rs", "use super::a::A;"));
         let two = imports([
@@ -184,7 +184,7 @@ mod tests {
             ("c.rs", "use crate::d::D;"),
             ("d.rs", "use crate::c::C;"),
         ]);
-        assert_eq!(two.circles().len(), 2);
+        assert_eq!(two.cycles().len(), 2);
         let ladder = [
             root,
             a,
@@ -192,11 +192,11 @@ mod tests {
             ("c.rs", "use crate::d::D;"),
             ("d.rs", ""),
         ];
-        assert!(circles(ladder).is_empty());
+        assert!(cycles(ladder).is_empty());
     }
 
     #[test]
-    fn one_wrong_import_is_one_circle() {
+    fn one_wrong_import_is_one_cycle() {
         let files = [
             ("lib.rs", "mod a; mod b; mod c; mod d;"),
             ("a.rs", "use crate::{b::B, c::C};"),
@@ -204,24 +204,24 @@ mod tests {
             ("c.rs", "use crate::d::D;"),
             ("d.rs", "use crate::a::A;"),
         ];
-        assert_eq!(imports(files).circles().len(), 1);
+        assert_eq!(imports(files).cycles().len(), 1);
     }
 
     #[test]
-    fn a_parent_and_its_child_make_a_circle_too() {
+    fn a_parent_and_its_child_can_form_a_cycle() {
         let files = [
             ("lib.rs", "mod a;"),
             ("a.rs", "mod b;\nuse b::B;\npub struct A;"),
             ("a/b.rs", "use super::A;"),
         ];
         assert_eq!(
-            circles(files),
+            cycles(files),
             ["a.rs:2 imports a/b.rs (b::B)", "a/b.rs:1 imports a.rs (super::A)"]
         );
     }
 
     #[test]
-    fn what_is_passed_on_is_imported_from_the_file_that_defines_it() {
+    fn a_reexported_name_is_imported_from_the_file_that_defines_it() {
         let files = [
             ("lib.rs", "mod a; mod c;"),
             (
@@ -232,7 +232,7 @@ mod tests {
             ("a/d.rs", "pub struct D;"),
             ("c.rs", "use crate::a::{D,\n Other};"),
         ];
-        assert!(circles(files).is_empty());
+        assert!(cycles(files).is_empty());
         let imports = lines(files);
         assert!(imports.contains(&"a/b.rs:1 imports a/d.rs (super::D)".to_owned()));
         assert!(imports.contains(&"c.rs:1 imports a/d.rs (crate::a::D)".to_owned()));
@@ -240,17 +240,17 @@ mod tests {
     }
 
     #[test]
-    fn who_passes_on_and_uses_it_as_well_imports_it() {
+    fn a_file_that_reexports_a_name_and_uses_it_imports_it() {
         let files = [
             ("lib.rs", "mod a;"),
             ("a.rs", "mod b; pub use b::B; pub struct A;\nfn f(_: B) {}"),
             ("a/b.rs", "use super::A; pub struct B;"),
         ];
-        assert_eq!(circles(files).len(), 2);
+        assert_eq!(cycles(files).len(), 2);
     }
 
     #[test]
-    fn a_path_through_an_imported_module_leads_to_the_file_behind_it() {
+    fn a_path_through_an_imported_module_leads_to_the_file_of_its_target() {
         let files = [
             ("lib.rs", "mod a; mod c;"),
             ("a.rs", "pub mod b;"),
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn tests_comments_strings_and_other_crates_are_no_imports() {
+    fn tests_comments_strings_and_other_crates_are_not_imports() {
         let files = [
             ("lib.rs", "mod a; mod b; #[cfg(test)] mod t;"),
             (
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn the_binary_imports_the_library_by_its_name_and_an_inner_module_its_own_file() {
+    fn the_binary_imports_the_library_by_name_and_an_inline_module_imports_its_own_file() {
         let files = [
             ("lib.rs", "pub mod a;"),
             ("main.rs", "use sample::a::A;"),
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn a_module_without_a_file_is_an_error_and_so_is_a_crate_without_a_root() {
+    fn a_module_without_a_file_and_a_crate_without_a_root_are_errors() {
         let of = |sources| Imports::of(&sources, "sample").unwrap_err().to_string();
         assert_eq!(
             of(Sources::from([("lib.rs", "mod a;")])),

@@ -12,12 +12,12 @@ pub struct Mention {
 }
 
 impl Mention {
-    /// It looks like a path, not like a type.
+    /// Whether it looks like a path, and not like a type.
     pub fn is_path(&self) -> bool {
         self.text.contains('/') || self.text.ends_with(".rs")
     }
 
-    /// The paths of which one has to exist. A placeholder (`NAME.rs`, `…`, `*`) stands for anything in its folder.
+    /// The possible paths. One of them must exist. A placeholder (`NAME.rs`, `…`, `*`) stands for anything in its folder.
     pub fn candidates(&self) -> Vec<String> {
         let parts = self.text.trim_end_matches('/').split('/');
         let known: Vec<_> = parts.take_while(|part| !is_placeholder(part)).collect();
@@ -35,8 +35,8 @@ fn is_placeholder(part: &str) -> bool {
     is_capital || part.contains(['…', '*', '<'])
 }
 
-/// What stands in backticks in the table of "To add". A path there begins at the root, or in a crate that its row has
-/// named before.
+/// The names in backticks in the table "To add". A path there is relative to the root, or to a crate that its row has named
+/// before.
 pub fn to_add(document: &str) -> Vec<Mention> {
     let mut mentions = Vec::new();
     for (line, row) in section(document, "## To add").filter(|(_, row)| row.starts_with('|')) {
@@ -54,7 +54,7 @@ pub fn to_add(document: &str) -> Vec<Mention> {
 
 const CRATES: [&str; 3] = ["client", "agent", "common"];
 
-/// The names in the drawing of "Rooms": folders at four spaces, what is in them at six, up to two spaces in a row.
+/// The names in the drawing "Rooms": folders are indented by four spaces, their content by six. A name ends before two spaces.
 pub fn rooms(document: &str) -> Vec<Mention> {
     let mut mentions = Vec::new();
     let mut folder = String::new();

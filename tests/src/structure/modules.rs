@@ -10,45 +10,45 @@ use super::{
     token::{tokens, without_tests},
 };
 
-/// A module's name: its words below the file of the root (`["lib", "session", "core"]`).
+/// A module's name: its segments, starting at the root file (`["lib", "session", "core"]`).
 type Module = Vec<String>;
 
-/// One file, and the module that it is.
+/// A file and its module.
 #[derive(Debug)]
 pub(super) struct File {
-    /// Its path below the crate's folder of sources.
+    /// Its path relative to the crate's source folder.
     pub(super) name: String,
     module: Module,
     pub(super) content: FileContent,
 }
 
-/// Where a path of this crate leads.
+/// The target of a path in this crate.
 #[derive(Clone)]
 enum Target {
     Module(Module),
-    /// Something that this module defines.
+    /// An item that this module defines.
     ItemOf(Module),
 }
 
-/// What a name is in a module that has it.
+/// What a name means in a module.
 enum Named {
     Here(Target),
     OfAnotherCrate,
 }
 
-/// More imports than one name passes through; ends the search where two name each other.
+/// The maximum number of imports between a name and its definition. It ends the search if two imports refer to each other.
 const MOST_IMPORTS: usize = 16;
 
-/// The modules of one crate that are not only for tests.
+/// The modules of a crate, without those that only tests use.
 pub(super) struct Modules<'a> {
     crate_name: &'a str,
     pub(super) files: Vec<File>,
-    /// The index of the file that each module is written in.
+    /// The index of each module's file.
     file_of: BTreeMap<Module, usize>,
 }
 
 impl<'a> Modules<'a> {
-    /// Reads a crate that its own binary calls `crate_name`, from `lib.rs` and `main.rs` on.
+    /// Reads the crate `crate_name`, starting with `lib.rs` and `main.rs`.
     pub(super) fn of(sources: &Sources, crate_name: &'a str) -> Result<Self> {
         let mut modules = Self {
             crate_name,
@@ -68,7 +68,7 @@ impl<'a> Modules<'a> {
         Ok(modules)
     }
 
-    /// Adds a file and those that it declares.
+    /// Adds a file and the modules that it declares.
     fn add(&mut self, sources: &Sources, name: &str, source: &str, module: Module) -> Result<()> {
         let content = FileContent::of(&without_tests(&tokens(source)));
         let children: Vec<Module> = content
@@ -95,7 +95,7 @@ impl<'a> Modules<'a> {
         Ok(())
     }
 
-    /// The file that defines what `path` names. Nothing if that is another crate's, or not known.
+    /// The file that defines the target of `path`. None if it belongs to another crate or is unknown.
     pub(super) fn defined_in(&self, file: &File, path: &Path) -> Option<&str> {
         let module = join(&file.module, &path.inside);
         let (Target::Module(defined_in) | Target::ItemOf(defined_in)) =
@@ -103,7 +103,7 @@ impl<'a> Modules<'a> {
         Some(&self.file(&defined_in)?.name)
     }
 
-    /// Follows a path as it is written in `module`.
+    /// Resolves a path that is written in `module`.
     fn resolve(&self, module: &[String], segments: &[String], imports: usize) -> Option<Target> {
         let (first, behind) = segments.split_first()?;
         let begin = match first.as_str() {
@@ -121,7 +121,7 @@ impl<'a> Modules<'a> {
         self.walk(begin, &behind[supers..], imports)
     }
 
-    /// Follows a path from `module` down, through what its modules import.
+    /// Resolves a path from `module` downwards, through the imports of its modules.
     fn walk(&self, module: &[String], segments: &[String], imports: usize) -> Option<Target> {
         let Some((first, behind)) = segments.split_first().filter(|(first, _)| *first != "*") else {
             return Some(Target::Module(module.to_vec()));
@@ -134,7 +134,7 @@ impl<'a> Modules<'a> {
         }
     }
 
-    /// A module in `module`, or something that `module` imports. Nothing if it is neither.
+    /// A submodule of `module`, or a name that `module` imports. None if it is neither.
     fn named(&self, module: &[String], name: &str, imports: usize) -> Option<Named> {
         let inner = join(module, &[name.to_owned()]);
         if self.file_of.contains_key(&inner) {
@@ -152,7 +152,7 @@ impl<'a> Modules<'a> {
             .map(Named::Here)
     }
 
-    /// The item `name` of a module of which everything is imported.
+    /// The item `name` of a module that is imported with `*`.
     fn item_of(&self, everything_of: &Target, name: &str) -> Option<Target> {
         let Target::Module(module) = everything_of else {
             return None;

@@ -1,4 +1,4 @@
-//! Where sources name a crate, start a process, or define a type.
+//! Finds where sources name a crate, start a process, or define a type.
 
 use std::collections::BTreeSet;
 
@@ -11,8 +11,8 @@ use super::{
     token::{Kind, tokens},
 };
 
-/// The places where code, that of tests included, names one of these crates or one of their family (`tokio_util`): the
-/// file, the line, the word.
+/// The places where code, including tests, names one of these crates or a related one (`tokio_util`): file, line and
+/// word.
 pub fn crates_named(sources: &Sources, crates: &[&str]) -> Vec<(String, usize, String)> {
     let mut places = Vec::new();
     for (file, source) in sources.iter() {
@@ -26,7 +26,7 @@ pub fn crates_named(sources: &Sources, crates: &[&str]) -> Vec<(String, usize, S
     places
 }
 
-/// The words of a manifest that name one of these crates or one of their family, comments left out.
+/// The words of a manifest that name one of these crates or a related one. Comments are ignored.
 pub fn crates_in_manifest(manifest: &str, crates: &[&str]) -> Vec<String> {
     let code = manifest
         .lines()
@@ -42,7 +42,7 @@ fn is_of_family(word: &str, crates: &[&str]) -> bool {
     first.is_some_and(|first| crates.contains(&first))
 }
 
-/// The places where a crate, its tests left out, can start a process: the file, the line, the path.
+/// The places where a crate, without its tests, can start a process: file, line and path.
 ///
 /// # Errors
 /// As [`Imports::of`](super::Imports::of).
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_crate_is_named_in_code_but_not_in_comments_and_strings() {
+    fn a_crate_name_is_found_in_code_but_not_in_comments_and_strings() {
         let sources = Sources::from([(
             "a.rs",
             "// tokio\nuse std::fmt;\nuse tokio_util::x; \"tokio\"; tokios",
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_is_started_by_any_of_its_names_but_not_by_tests() {
+    fn the_start_of_a_process_is_found_under_any_name_but_not_in_tests() {
         let code = "use std::process::{self, ExitCode};\nuse std::{process::Command as C};\n\
                     fn f() { process::Command::new(x) }\nuse tokio::process;\nuse std::process::*;\n\
                     #[cfg(test)] mod tests;";
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_type_is_defined_where_its_item_is() {
+    fn types_traits_and_functions_are_found_where_they_are_defined() {
         let sources = Sources::from([("a.rs", "pub(crate) trait A { fn b(); } use c::D;")]);
         assert_eq!(defined(&sources), ["A", "b"].map(str::to_owned).into());
     }

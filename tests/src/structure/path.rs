@@ -1,17 +1,17 @@
-//! The paths of one file (`crate::a::B`): in its imports and in its code, with the module that they stand in.
+//! The paths in one file (`crate::a::B`): in imports and in code, with the inline module that contains them.
 
 use std::collections::BTreeSet;
 
 use super::token::{Kind, Token, end_of_group, end_of_visibility};
 
-/// A path as it is written.
+/// A path as written in the source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Path {
-    /// Its words. An import of everything ends with `*`; one of `self` ends before it.
+    /// Its segments. A glob import ends with `*`; an import of `self` ends before it.
     pub(super) segments: Vec<String>,
-    /// The line of its last word, from 1.
+    /// The line of its last segment, from 1.
     pub(super) line: usize,
-    /// The modules inside the file that it stands in, outermost first.
+    /// The inline modules that contain it, outermost first.
     pub(super) inside: Vec<String>,
 }
 
@@ -19,24 +19,24 @@ pub(super) struct Path {
 #[derive(Debug)]
 pub(super) struct Use {
     pub(super) path: Path,
-    /// The name that it has in this file; `*` for everything.
+    /// Its name in this file; `*` for a glob import.
     pub(super) name: String,
-    /// Others may find it here too (`pub`, `pub(crate)`).
+    /// Whether it is a re-export (`pub`, `pub(crate)`).
     pub(super) is_public: bool,
 }
 
-/// What one file says.
+/// The content of one file.
 #[derive(Debug, Default)]
 pub(super) struct FileContent {
-    /// What it imports.
+    /// Its imports.
     pub(super) uses: Vec<Use>,
-    /// The paths in its code, each where it stands first. A single word is one too if it could be a type.
+    /// The paths in its code, each at its first occurrence. A single word counts if it could be a type.
     pub(super) code: Vec<Path>,
-    /// The names of what it defines, at any depth.
+    /// The names of its definitions, at any depth.
     pub(super) items: BTreeSet<String>,
-    /// Modules in files of their own, each with the modules inside this file that it is declared in.
+    /// The modules in files of their own, each with the inline modules that contain its declaration.
     pub(super) children: Vec<Vec<String>>,
-    /// Modules inside this file.
+    /// The inline modules.
     pub(super) inner_modules: Vec<Vec<String>>,
 }
 
@@ -54,7 +54,7 @@ impl FileContent {
     }
 }
 
-/// What stands before the name of an item.
+/// The keywords that come before the name of an item.
 const DEFINITIONS: [&str; 8] = [
     "const", "enum", "fn", "static", "struct", "trait", "type", "union",
 ];
@@ -63,12 +63,12 @@ struct Reader<'t, 'a> {
     tokens: &'t [Token<'a>],
     at: usize,
     content: FileContent,
-    /// The paths of code that are in `content`, with the modules that they stand in.
+    /// The paths of code that are already in `content`, with the modules that contain them.
     seen: BTreeSet<(Vec<String>, Vec<String>)>,
 }
 
 impl<'a> Reader<'_, 'a> {
-    /// Reads up to the index `end`, inside of these modules.
+    /// Reads up to the index `end`, inside these modules.
     fn read(&mut self, end: usize, inside: &[String]) {
         while self.at < end {
             let item = end_of_visibility(self.tokens, self.at);
@@ -112,7 +112,7 @@ impl<'a> Reader<'_, 'a> {
             .map(|token| token.text)
     }
 
-    /// A field, a method, or the rest of a path.
+    /// Whether the word is a field, a method, or the rest of a path.
     fn continues_something(&self) -> bool {
         let before = self.at.checked_sub(1).map(|at| &self.tokens[at]);
         before.is_some_and(|token| token.is(".") || token.is("::"))
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_nested_group_is_every_path_in_it_on_its_own_line() {
+    fn a_nested_group_gives_every_path_with_its_own_line() {
         assert_eq!(
             uses("pub(crate) use crate::{\n  a::{self, B as C,\n  d::{E, f::*}},\n  g,\n};"),
             [
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn code_names_paths_and_types_but_no_fields_methods_and_visibilities() {
+    fn paths_and_types_in_code_are_found_but_not_fields_methods_and_visibilities() {
         assert_eq!(
             code("pub(in crate::a) fn b(c: D) { for e in 0..crate::f::g() { e.h.I(super::J::<K>::l) } }"),
             ["1 D", "1 crate::f::g", "1 super::J", "1 K"]
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn modules_inside_a_file_are_told_from_those_in_files_of_their_own() {
+    fn inline_modules_and_modules_in_files_are_distinguished() {
         let content = FileContent::of(&tokens("mod a; mod b { mod c; use super::D; } use e::F;"));
         assert_eq!(
             content.children,

@@ -6,16 +6,16 @@ use super::imports::Imports;
 /// (`session::core` before `session`). Lists of rooms are separated by spaces.
 #[derive(Clone, Copy, Debug)]
 pub struct Rooms<'a> {
-    /// These may import every room. No room may import them.
+    /// Files that may import every room. No room may import them.
     pub roots: &'a str,
-    /// A room, and the rooms that it may import besides leaves. Each row names rooms of later rows only.
+    /// Each room, and the rooms that it may import besides leaves. A row may name only rooms of later rows.
     pub rooms: &'a [(&'a str, &'a str)],
-    /// Every room may import these. They may import each other only.
+    /// Files that every room may import. They may import only each other.
     pub leaves: &'a str,
 }
 
 impl Rooms<'_> {
-    /// The imports between rooms that are not allowed, and what is wrong with the table itself.
+    /// The forbidden imports between rooms, and the errors in the table itself.
     pub fn violations(&self, imports: &Imports) -> Vec<String> {
         let mut violations = self.upward_rows();
         for file in imports.files().filter(|file| self.room_of(file).is_none()) {
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn imports_of_rooms_below_and_of_leaves_are_allowed() {
+    fn imports_of_lower_rooms_and_of_leaves_are_allowed() {
         assert!(violations(&ROOMS, "use crate::{upper::core::C, leaf::F};", "").is_empty());
     }
 
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_that_leads_up_and_a_file_without_a_room_are_found() {
+    fn an_upward_row_of_the_table_and_a_file_without_a_room_are_found() {
         let upward = Rooms {
             rooms: &[("upper::core", ""), ("lower", "upper::core"), ("upper", "lower")],
             leaves: "",

@@ -1,10 +1,10 @@
-//! Files of Rust source, by their names.
+//! Rust source files by name.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
 use anyhow::{Context as _, Result};
 
-/// The `.rs` files of one folder, by their paths below it.
+/// The `.rs` files of a folder, by their paths relative to it.
 #[derive(Debug, Default)]
 pub struct Sources(BTreeMap<String, String>);
 

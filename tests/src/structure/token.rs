@@ -1,17 +1,17 @@
-//! Rust source as words and marks, without comments; and without what only tests compile.
+//! The tokens of Rust source, without comments. Test code can be removed.
 
-/// What a token is.
+/// The kind of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     /// An identifier or a keyword.
     Word,
-    /// A string, character or number. Its text is never looked at as code.
+    /// A string, character or number. Its text is never treated as code.
     Literal,
     /// `::`, `..`, or any other single character.
     Mark,
 }
 
-/// One token, with the line that it begins on (from 1).
+/// A token, and the line on which it begins (from 1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Token<'a> {
     pub(super) kind: Kind,
@@ -25,7 +25,7 @@ impl Token<'_> {
     }
 }
 
-/// The tokens of `source`, tests included.
+/// The tokens of `source`, including tests.
 pub(super) fn tokens(source: &str) -> Vec<Token<'_>> {
     let mut tokens = Vec::new();
     let mut rest = source;
@@ -42,7 +42,7 @@ pub(super) fn tokens(source: &str) -> Vec<Token<'_>> {
     tokens
 }
 
-/// What `rest` begins with (nothing for a comment or white space), and its length in bytes.
+/// The kind of the token at the start of `rest` (none for a comment or white space), and its length in bytes.
 fn next(rest: &str, first: char) -> (Option<Kind>, usize) {
     if first.is_whitespace() {
         return (None, first.len_utf8());
@@ -97,7 +97,7 @@ fn block_comment(rest: &str) -> usize {
     rest.len()
 }
 
-/// The length of the string or character that `rest` begins with, prefix included.
+/// The length of the string or character at the start of `rest`, including its prefix.
 fn literal(rest: &str) -> Option<usize> {
     let prefix = ["br", "cr", "r", "b", "c"]
         .into_iter()
@@ -125,7 +125,7 @@ fn is_lifetime(body: &str) -> bool {
     first != Some('\\') && second != Some('\'')
 }
 
-/// `#"…"#` with any number of `#`. Nothing for a raw identifier (`r#type`).
+/// The length of `#"…"#` with any number of `#`. None for a raw identifier (`r#type`).
 fn raw_string(body: &str) -> Option<usize> {
     let hashes = body.len() - body.trim_start_matches('#').len();
     let begin = hashes + 1;
@@ -151,7 +151,7 @@ fn quoted(body: &str, quote: char) -> usize {
     body.len()
 }
 
-/// `tokens` without the items that only tests compile: those behind `#[cfg(test)]` or `#[test]`.
+/// `tokens` without test code: items with `#[cfg(test)]` or `#[test]`.
 pub(super) fn without_tests<'a>(tokens: &[Token<'a>]) -> Vec<Token<'a>> {
     let mut kept = Vec::new();
     let mut at = 0;
@@ -173,7 +173,7 @@ pub(super) fn without_tests<'a>(tokens: &[Token<'a>]) -> Vec<Token<'a>> {
     kept
 }
 
-/// The attribute that begins at `at`, and the index behind it.
+/// The attribute that begins at `at`, and the index after it.
 fn attribute<'t, 'a>(tokens: &'t [Token<'a>], at: usize) -> Option<(&'t [Token<'a>], usize)> {
     let open = match tokens.get(at..)? {
         [hash, bracket, ..] if hash.is("#") && bracket.is("[") => at + 1,
@@ -184,7 +184,7 @@ fn attribute<'t, 'a>(tokens: &'t [Token<'a>], at: usize) -> Option<(&'t [Token<'
     Some((&tokens[open..behind], behind))
 }
 
-/// `cfg` of tests (not `cfg(not(test))`), or the mark of a test such as `#[tokio::test]`.
+/// Whether it is `cfg(test)` or similar (not `cfg(not(test))`), or marks a test, such as `#[tokio::test]`.
 fn is_of_tests(attribute: &[Token<'_>]) -> bool {
     let words: Vec<_> = attribute
         .iter()
@@ -195,7 +195,7 @@ fn is_of_tests(attribute: &[Token<'_>]) -> bool {
     is_condition || words == ["test"] || words == ["tokio", "test"]
 }
 
-/// The index behind the item that begins at `at`: behind its `;`, its braces, or its `,` where it is a field or a variant.
+/// The index after the item that begins at `at`: after its `;`, its braces, or the `,` of a field or variant.
 fn end_of_item(tokens: &[Token<'_>], mut at: usize) -> usize {
     while let Some((_, behind)) = attribute(tokens, at) {
         at = behind;
@@ -216,13 +216,13 @@ fn end_of_item(tokens: &[Token<'_>], mut at: usize) -> usize {
     at
 }
 
-/// The words that an item begins with.
+/// The words with which an item can begin.
 const ITEMS: [&str; 15] = [
     "async", "const", "enum", "extern", "fn", "impl", "let", "mod", "static", "struct", "trait", "type",
     "union", "unsafe", "use",
 ];
 
-/// The index behind the `pub`, `pub(crate)` and the like that may stand at `at`.
+/// The index after an optional visibility (`pub`, `pub(crate)`) at `at`.
 pub(super) fn end_of_visibility(tokens: &[Token<'_>], at: usize) -> usize {
     match tokens.get(at..).unwrap_or_default() {
         [word, open, of, ..] if word.is("pub") && open.is("(") && VISIBLE_IN.contains(&of.text) => {
@@ -233,10 +233,10 @@ pub(super) fn end_of_visibility(tokens: &[Token<'_>], at: usize) -> usize {
     }
 }
 
-/// What stands between the brackets of `pub(…)`; anything else is the type of a field.
+/// The first word inside `pub(…)`. Any other word is the type of a field.
 const VISIBLE_IN: [&str; 4] = ["crate", "super", "self", "in"];
 
-/// The index behind the bracket that closes the one at `open`.
+/// The index after the bracket that closes the one at `open`.
 pub(super) fn end_of_group(tokens: &[Token<'_>], open: usize) -> usize {
     let mut depth = 0;
     for (at, token) in tokens.iter().enumerate().skip(open) {
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn comments_are_no_code_and_what_looks_like_one_in_a_string_is_none() {
+    fn comments_are_left_out_but_not_strings_that_look_like_comments() {
         let source =
             "a /* b /* c */ d */ \"// \\\" e\" r#\"/* \" f\"# '\"' '\\'' &'g h // i\nr#type 1.5 b'\"'";
         assert_eq!(
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_tests_compile_is_left_out_and_nothing_else() {
+    fn test_code_is_left_out_and_nothing_else() {
         assert_eq!(production("#[cfg(test)] mod tests { fn a() {} } b"), "b");
         assert_eq!(production("#[cfg(test)] #[x] pub(crate) use a::{b, c}; d"), "d");
         assert_eq!(

@@ -216,6 +216,8 @@ pub(crate) mod tests {
             let port = listen(listener);
             let none = probe(&HostProcesses::with_jupyter(port, uid), port, "secret").await;
             assert!(matches!(none, Listener::None(_)), "{none:?}");
+        } else {
+            crate::not_run::not_run("this machine has no ::1");
         }
         assert!(seen.try_recv().is_err());
         // Ours.

@@ -16,7 +16,9 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{host_program, log_tail::Tail, private_files, run_blocking::run_blocking};
+use jq_common::private_files;
+
+use crate::{host_program, log_tail::Tail, run_blocking::run_blocking};
 
 /// Time limit for pip; it downloads a hundred packages, perhaps over a slow line.
 const INSTALL: Duration = Duration::from_secs(30 * 60);

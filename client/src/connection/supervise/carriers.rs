@@ -15,7 +15,7 @@ use crate::{
         race::Carried,
         supervisor::{Candidate, ConnectionId, Continuity, DetachReason, Event},
     },
-    session::core::{ControlStream, Detached, Installed, Session},
+    resumable_session::{ControlStream, Detached, Installed, Session},
     status::Loss,
 };
 

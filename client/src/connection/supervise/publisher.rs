@@ -11,7 +11,7 @@ use tokio::{
 use super::carriers::Carriers;
 use crate::{
     connection::supervisor::Supervisor,
-    session::core::Session,
+    resumable_session::Session,
     status::{State, Status},
     ticker::{self, TICK},
 };

@@ -184,7 +184,7 @@ fn a_long_runtime_folder_is_replaced_by_a_short_one() {
     let long = PathBuf::from(format!("/home/{}", "x".repeat(60)));
     let short = folder(&long);
     assert!(short.starts_with("/tmp"));
-    let name = "n".repeat(name::LONGEST);
+    let name = "n".repeat(profile::LONGEST);
     assert!(socket(&short, &name).as_os_str().len() <= SOCKET_PATH_LIMIT);
 }
 

@@ -12,12 +12,11 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::{Args, Parser, Subcommand};
 use jq_tests::{
-    bench::{self, Bench, Results, Row, Work},
+    bench::{self, Benchmark, Options, Results, Row},
     require,
 };
 
-/// How fast the product is beside raw TCP and ssh, on hosts made on this machine. Needs root, and a machine with
-/// nothing else to do.
+/// Benchmarks the product, raw TCP, ssh and dumbpipe on simulated hosts. Needs root, and an otherwise idle machine.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Cli {
@@ -27,35 +26,35 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Measure: all works, or those whose names begin with one of NAMES. Exits with 1 if a bar is missed.
+    /// Run all benchmarks, or those whose names begin with one of NAMES. Exits with 1 if a bar is missed.
     Run(Run),
-    /// Show what there is, with bars and aims.
+    /// List the benchmarks with their bars and aims.
     List,
-    /// Have streams on which nothing happens.
+    /// Hold idle streams open.
     #[command(hide = true)]
     Idle {
-        /// Where they begin.
+        /// The address to which they connect.
         entrance: SocketAddr,
     },
 }
 
 #[derive(Debug, Args)]
 struct Run {
-    /// Names, or their beginnings.
+    /// Names of benchmarks, or prefixes of names.
     names: Vec<String>,
-    /// How often everything is measured, the peers by turns.
+    /// Number of rounds. In each round every peer is measured once.
     #[arg(long)]
     rounds: Option<usize>,
-    /// How long each time, in seconds.
+    /// Length of each measurement in seconds.
     #[arg(long)]
     seconds: Option<f64>,
-    /// Two short rounds and no peers with BBR: figures to work with, not to show.
+    /// Two short rounds without the peers that use BBR: rough figures for development.
     #[arg(long)]
     quick: bool,
-    /// Measure only this peer, by its name in results, and write nothing down: to look at one closely.
+    /// Measure only this peer, by its name in the results, and write no results.
     #[arg(long = "peer", value_name = "NAME")]
     peers: Vec<String>,
-    /// Where results are written; those of works that do not run now stay.
+    /// The folder for the results. Results of benchmarks that do not run now are kept.
     #[arg(long, default_value = "results", value_name = "DIR")]
     out: PathBuf,
 }
@@ -63,27 +62,30 @@ struct Run {
 fn main() -> Result<ExitCode> {
     match Cli::parse().command {
         Command::List => {
-            for work in bench::works() {
-                let Work {
+            for benchmark in bench::benchmarks() {
+                let Benchmark {
                     id, name, bar, aim, ..
-                } = work;
+                } = benchmark;
                 say(&format!("{id:<16} {name}: {bar} (aim: {aim})"));
             }
             Ok(ExitCode::SUCCESS)
         }
         Command::Run(run) => measure(&run),
         Command::Idle { entrance } => {
-            bench::have_idle_streams(entrance)?;
+            bench::hold_idle_streams(entrance)?;
             Ok(ExitCode::SUCCESS)
         }
     }
 }
 
 fn measure(run: &Run) -> Result<ExitCode> {
-    ensure!(require::lab(), "this machine lacks what a lab needs");
+    ensure!(
+        require::lab(),
+        "this machine does not meet the requirements of the lab (see above)"
+    );
     let chosen = chosen(&run.names)?;
     let (rounds, warm_up, length) = if run.quick { (2, 1.5, 4.0) } else { (3, 2.0, 8.0) };
-    let bench = Bench {
+    let options = Options {
         rounds: run.rounds.unwrap_or(rounds),
         warm_up: Duration::from_secs_f64(warm_up),
         length: Duration::from_secs_f64(run.seconds.unwrap_or(length)),
@@ -92,15 +94,15 @@ fn measure(run: &Run) -> Result<ExitCode> {
         say,
     };
     let (mut missed, mut failed) = (0, 0);
-    for work in chosen {
-        say(&format!("{}: {}", work.id, work.name));
-        let others = others(&bench)?;
-        match (work.run)(&bench) {
+    for benchmark in chosen {
+        say(&format!("{}: {}", benchmark.id, benchmark.name));
+        let others = others(&options)?;
+        match (benchmark.run)(&options) {
             Ok(sheet) => {
-                let row = Row::new(&work, &bench, others, sheet);
+                let row = Row::new(&benchmark, &options, others, sheet);
                 say(&format!("\n{}", row.table()));
                 missed += usize::from(!row.passed());
-                if bench.peers.is_empty() {
+                if options.peers.is_empty() {
                     keep(row, &run.out)?;
                 }
             }
@@ -111,7 +113,7 @@ fn measure(run: &Run) -> Result<ExitCode> {
         }
     }
     say(&format!(
-        "{missed} works missed a bar, {failed} failed; results: {}",
+        "{missed} benchmarks missed a bar, {failed} failed; results: {}",
         run.out.display()
     ));
     Ok(if missed + failed == 0 {
@@ -121,29 +123,29 @@ fn measure(run: &Run) -> Result<ExitCode> {
     })
 }
 
-/// After each work, so that an interrupted run leaves what it found.
+/// Saves a row. Called after each benchmark, so that an interrupted run keeps its results.
 fn keep(row: Row, folder: &Path) -> Result<()> {
     let mut results = Results::load(folder)?;
     results.put(row);
     results.save(folder)
 }
 
-fn chosen(names: &[String]) -> Result<Vec<Work>> {
-    let all = bench::works();
+fn chosen(names: &[String]) -> Result<Vec<Benchmark>> {
+    let all = bench::benchmarks();
     let unknown = names
         .iter()
-        .find(|name| !all.iter().any(|work| work.id.starts_with(*name)));
+        .find(|name| !all.iter().any(|benchmark| benchmark.id.starts_with(*name)));
     if let Some(unknown) = unknown {
-        bail!("no work begins with {unknown}; `jq-bench list` shows them all");
+        bail!("no benchmark's name begins with {unknown}; `jq-bench list` lists all");
     }
-    let wanted = |work: &Work| names.is_empty() || names.iter().any(|name| work.id.starts_with(name));
+    let wanted =
+        |benchmark: &Benchmark| names.is_empty() || names.iter().any(|name| benchmark.id.starts_with(name));
     Ok(all.into_iter().filter(wanted).collect())
 }
 
-/// How much of the machine is used while nothing is measured, in percent of one processor.
-fn others(bench: &Bench) -> Result<f64> {
-    // The kernel counts in hundredths of a second (proc(5)): user, nice, system, and behind idle and iowait irq and
-    // softirq.
+/// The processor time that other processes use before the measurement, in percent of one processor.
+fn others(options: &Options) -> Result<f64> {
+    // In hundredths of a second (proc(5)): user, nice, system, then (after idle and iowait) irq and softirq.
     let busy = || -> Result<f64> {
         let stat = fs::read_to_string("/proc/stat").context("cannot read /proc/stat")?;
         let line = stat.lines().next().unwrap_or_default();
@@ -152,11 +154,11 @@ fn others(bench: &Bench) -> Result<f64> {
         Ok(counted.iter().sum())
     };
     let before = busy()?;
-    bench::pass(bench.warm_up);
-    Ok((busy()? - before) / bench.warm_up.as_secs_f64())
+    bench::pass(options.warm_up);
+    Ok((busy()? - before) / options.warm_up.as_secs_f64())
 }
 
-/// Whether anybody listens is not our business.
+/// Prints a line on stdout. Ignores errors.
 fn say(text: &str) {
     let _ = writeln!(io::stdout(), "{text}");
 }

@@ -1,4 +1,4 @@
-//! `jq-faults`: runs scenarios of the fault table and prints a line for each.
+//! `jq-faults`: runs scenarios of the fault table and prints one line for each.
 
 use std::{
     fs,
@@ -16,7 +16,7 @@ use jq_tests::{
 };
 use serde::Serialize;
 
-/// What the product must survive, with real processes on hosts made on this machine. Needs root.
+/// Runs the fault table: faults that the product must survive, with real processes on simulated hosts. Needs root.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Cli {
@@ -28,27 +28,27 @@ struct Cli {
 enum Command {
     /// Run scenarios: all quick ones, or those named (F3, F3-5s). Exits with 1 if a bar is missed.
     Run {
-        /// Numbers, or whole ids.
+        /// Numbers of scenarios (F3), or ids (F3-5s).
         ids: Vec<String>,
-        /// The long ones too, and longer transfers.
+        /// Also run the long scenarios, and use longer transfers.
         #[arg(long)]
         long: bool,
-        /// How many seeds to try where dice settle what happens.
+        /// How many seeds to run for scenarios with random faults.
         #[arg(long, default_value_t = 1)]
         seeds: u64,
-        /// The first of them, to repeat a run that told it. Another one each time by default.
+        /// The first seed, to repeat an earlier run. Default: random.
         #[arg(long, value_name = "SEED")]
         first_seed: Option<u64>,
-        /// Only show what there is.
+        /// Only list the scenarios.
         #[arg(long)]
         list: bool,
-        /// Also write the results there.
+        /// Also write the results to this file, as JSON.
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
     },
 }
 
-/// A line of the result.
+/// A row of the results.
 #[derive(Serialize)]
 struct Row {
     id: &'static str,
@@ -91,7 +91,7 @@ fn main() -> Result<ExitCode> {
         say(&describe(&row));
         rows.push(row);
         if let Some(file) = &json {
-            // After each, so that an interrupted run leaves what it found.
+            // After each scenario, so that an interrupted run keeps its results.
             fs::write(file, serde_json::to_string_pretty(&rows)?)
                 .with_context(|| format!("cannot write {}", file.display()))?;
         }
@@ -108,7 +108,7 @@ fn main() -> Result<ExitCode> {
 fn chosen(ids: &[String], long: bool) -> Result<Vec<Scenario>> {
     let all = faults::all();
     if let Some(unknown) = ids.iter().find(|id| !all.iter().any(|scenario| scenario.is(id))) {
-        bail!("no scenario {unknown}; `jq-faults run --long --list` shows them all");
+        bail!("unknown scenario {unknown}; `jq-faults run --long --list` lists all");
     }
     let named = |scenario: &Scenario| ids.is_empty() || ids.iter().any(|id| scenario.is(id));
     let whole = |scenario: &Scenario| ids.iter().any(|id| scenario.id == id);
@@ -126,7 +126,9 @@ fn run(scenario: &Scenario, bench: &Bench) -> Row {
     let result = if met {
         (scenario.run)(bench)
     } else {
-        Err(anyhow::anyhow!("this machine lacks what is needed"))
+        Err(anyhow::anyhow!(
+            "this machine does not meet the requirements (see above)"
+        ))
     };
     let (outcome, error) = match result {
         Ok(outcome) => (Some(outcome), None),
@@ -163,7 +165,7 @@ fn describe(row: &Row) -> String {
     )
 }
 
-/// Whether anybody listens is not our business.
+/// Prints a line on stdout. Ignores errors.
 fn say(text: &str) {
     let _ = writeln!(io::stdout(), "{text}");
 }

@@ -6,11 +6,11 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use jq_tests::lab::{Conditions, Gpus, HostName, Loss, Topology};
 
-/// Real hosts on one machine: laptop, gateway and GPU host, with links, sshd and dockerd.
+/// Simulates hosts on one machine: laptop, gateway and GPU host, with links, sshd and dockerd.
 #[derive(Debug, Parser)]
 #[command(version)]
 pub(crate) struct Cli {
-    /// Which lab, where several are up (its four digits).
+    /// The lab to use if several are running (its four hexadecimal digits).
     #[arg(long, global = true)]
     pub(crate) lab: Option<String>,
     #[command(subcommand)]
@@ -19,24 +19,24 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Bring a lab up and leave it running.
+    /// Start a lab and leave it running.
     Up(UpArgs),
-    /// Hold a lab up until asked to bring it down.
+    /// Run a lab until a request asks to remove it.
     #[command(hide = true)]
     Hold(UpArgs),
-    /// Bring a lab down.
+    /// Remove a lab.
     Down {
-        /// All of them, and whatever killed and failed ones left behind, logs included.
+        /// Remove all labs, including the remains and logs of killed and failed ones.
         #[arg(long)]
         all: bool,
     },
-    /// Show the labs that are up, their hosts and links.
+    /// Show the running labs with their hosts and links.
     Status,
     /// Run a command on a host, as its user.
     Run {
         /// laptop, gateway or gpu.
         host: HostName,
-        /// As root instead, in the host's network.
+        /// As root, in the host's network.
         #[arg(long)]
         root: bool,
         /// The command and its arguments.
@@ -47,31 +47,31 @@ pub(crate) enum Command {
     Shell {
         /// laptop, gateway or gpu.
         host: HostName,
-        /// As root instead, in the host's network.
+        /// As root, in the host's network.
         #[arg(long)]
         root: bool,
     },
-    /// Run the docker command line against the GPU host's engine, as root.
+    /// Run the `docker` command with the GPU host's engine, as root.
     Docker {
         /// Its arguments.
         #[arg(last = true, required = true)]
         args: Vec<OsString>,
     },
-    /// Change a link; what is not named stays as it is.
+    /// Change a link. Conditions that are not given stay as they are.
     Link(LinkArgs),
-    /// Start or stop a host's sshd; stopping ends its sessions too.
+    /// Start or stop a host's sshd. Stopping it also ends its sessions.
     Sshd {
         /// gateway or gpu.
         host: HostName,
-        /// What to do.
+        /// Whether to start or stop it.
         run: Run,
     },
     /// Start or stop the GPU host's dockerd.
     Engine {
-        /// What to do.
+        /// Whether to start or stop it.
         run: Run,
     },
-    /// Build the images that the cache lacks.
+    /// Build the images that are not in the cache.
     Images,
 }
 
@@ -86,13 +86,13 @@ pub(crate) struct UpArgs {
     /// gateway (laptop - gateway - gpu), direct (laptop - gpu) or two-gateways (laptop - gw1 - gw2 - gpu).
     #[arg(long, default_value = "gateway")]
     pub(crate) topology: Topology,
-    /// Leave dockerd out.
+    /// Without dockerd.
     #[arg(long)]
     pub(crate) no_docker: bool,
-    /// GPUs that the GPU host seems to have: N, N:broken-hook, N:no-hook.
+    /// Simulated GPUs of the GPU host: N, N:broken-hook, N:no-hook.
     #[arg(long, default_value = "0")]
     pub(crate) gpus: Gpus,
-    /// What settles the links' dice.
+    /// Seed of the links' random events.
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
     #[command(flatten)]
@@ -101,10 +101,10 @@ pub(crate) struct UpArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct LinkArgs {
-    /// The link between gateway and GPU host instead of the laptop's.
+    /// Change the link between gateway and GPU host instead of the laptop's.
     #[arg(long)]
     pub(crate) near: bool,
-    /// Only the direction that leaves this host.
+    /// Change only the direction that leaves this host.
     #[arg(long)]
     pub(crate) from: Option<HostName>,
     #[command(flatten)]
@@ -114,40 +114,40 @@ pub(crate) struct LinkArgs {
 /// Conditions to change. Percentages are of packets.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ConditionArgs {
-    /// Round-trip time in milliseconds, half of it each way.
+    /// Round-trip time in milliseconds, half of it in each direction.
     #[arg(long)]
     rtt_ms: Option<f64>,
-    /// Milliseconds added to or taken from each way.
+    /// Jitter of each direction in milliseconds, added or subtracted.
     #[arg(long)]
     jitter_ms: Option<f64>,
-    /// Per cent lost.
+    /// Percentage lost.
     #[arg(long)]
     loss: Option<f64>,
-    /// Lose them so many at a time on average, instead of one by one.
+    /// Average length of bursts of lost packets. Default: packets are lost independently.
     #[arg(long, requires = "loss")]
     burst: Option<f64>,
     /// Mbit/s; 0 for no limit.
     #[arg(long)]
     rate_mbit: Option<f64>,
-    /// KB that may wait for their turn.
+    /// Size of the queue in KB.
     #[arg(long)]
     queue_kb: Option<u64>,
-    /// Per cent reordered.
+    /// Percentage reordered.
     #[arg(long)]
     reorder: Option<f64>,
-    /// Per cent doubled.
+    /// Percentage duplicated.
     #[arg(long)]
     duplicate: Option<f64>,
-    /// Per cent with a bit flipped.
+    /// Percentage with a flipped bit.
     #[arg(long)]
     corrupt: Option<f64>,
-    /// Longer packets vanish; 0 for no limit.
+    /// Maximum packet size in bytes; longer packets are dropped silently. 0 for no limit.
     #[arg(long)]
     mtu: Option<usize>,
-    /// Whether anything passes.
+    /// Whether the link is up.
     #[arg(long)]
     up: Option<bool>,
-    /// Whether UDP vanishes.
+    /// Whether UDP is dropped silently.
     #[arg(long)]
     block_udp: Option<bool>,
 }

@@ -14,17 +14,17 @@ use jq_tests::lab::{Lab, LabId, State, control};
 use jq_tests::product;
 
 use crate::cli::UpArgs;
-use crate::print::{complain, say};
+use crate::print::{print_error, say};
 
-/// Longer than another lab keeps its engine and all images take together.
+/// Longer than waiting for another lab's engine and building all images take together.
 const PATIENCE: Duration = Duration::from_secs(30 * 60);
 
-/// Brings a lab up in a process of its own that stays.
+/// Starts a lab in a separate process, which keeps running.
 pub(crate) fn up(_args: &UpArgs) -> Result<()> {
-    // A file and not a pipe, so that the holder can write when nobody reads any more.
+    // A file and not a pipe, so that the holder can still write after this process has ended.
     let errors = tempfile::NamedTempFile::new().context("no temporary file")?;
     let mut command = Command::new(std::env::current_exe().context("cannot find this program")?);
-    // The same arguments: whatever `up` was told goes for the holder.
+    // The holder gets the arguments of `up`.
     command.args(
         std::env::args_os()
             .skip(1)
@@ -38,43 +38,43 @@ pub(crate) fn up(_args: &UpArgs) -> Result<()> {
         .process_group(0);
     let mut holder = command
         .spawn()
-        .context("cannot start the process that holds the lab")?;
+        .context("cannot start the process that owns the lab")?;
     let stdout = holder.stdout.take().context("the holder has no stdout")?;
     let (tell, told) = mpsc::channel();
     thread::spawn(move || {
         let mut line = String::new();
-        // Without an id in the line it did not come up; what went wrong is on stderr.
+        // A line without an id means that the lab did not start. The reason is on stderr.
         let _ = BufReader::new(stdout).read_line(&mut line);
         let _ = tell.send(line);
     });
     let mut news = errors.reopen().context("no temporary file")?;
-    let line = eventually_some("the lab to come up", PATIENCE, || {
+    let line = eventually_some("the lab to start", PATIENCE, || {
         pass_on(&mut news);
         match told.try_recv() {
             Ok(line) => Ok(Some(line)),
             Err(TryRecvError::Empty) => Ok(None),
-            Err(TryRecvError::Disconnected) => bail!("the holder fell silent"),
+            Err(TryRecvError::Disconnected) => bail!("the holder closed its output"),
         }
     })?;
     let Some(id) = LabId::parse(line.trim()) else {
         holder.wait().context("cannot wait for the holder")?;
         pass_on(&mut news);
-        bail!("the lab did not come up");
+        bail!("the lab did not start");
     };
     say(&crate::manual(&State::load(&id)?));
     Ok(())
 }
 
-/// Shows what the holder has written since the last time.
+/// Prints what the holder has written since the last call.
 fn pass_on(news: &mut File) {
     let mut text = String::new();
-    // It is for a person to read; half a character at the end of the file comes with the next look.
+    // An incomplete character at the end of the file is only a display error.
     if news.read_to_string(&mut text).is_ok() && !text.is_empty() {
-        complain(text.trim_end());
+        print_error(text.trim_end());
     }
 }
 
-/// Makes the lab, says its id on stdout, and serves until told to bring it down.
+/// Creates the lab, prints its id on stdout, and serves requests until one asks to remove the lab.
 pub(crate) fn hold(args: UpArgs) -> Result<()> {
     let UpArgs {
         topology,
@@ -94,7 +94,7 @@ pub(crate) fn hold(args: UpArgs) -> Result<()> {
     let id = lab.id().as_str().to_owned();
     control::serve(lab, || {
         let mut stdout = std::io::stdout();
-        // Whoever started us may have gone; the lab is up all the same.
+        // The process that started this one may have ended. The lab stays up.
         let _ = writeln!(stdout, "{id}").and_then(|()| stdout.flush());
     })
 }

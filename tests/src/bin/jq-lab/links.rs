@@ -7,7 +7,7 @@ use jq_tests::lab::{HostName, State};
 use crate::cli::LinkArgs;
 use crate::print::say;
 
-/// Changes a link's conditions, or one direction of them, and shows what they are then.
+/// Changes the conditions of a link, or of one direction, and prints the new ones.
 pub(crate) fn change(lab: &State, args: &LinkArgs) -> Result<()> {
     let of_the_laptop = |way: &LinkStatus| [way.from, way.to].contains(&HostName::Laptop);
     let ways = control::ask(&lab.id, &Request::Links)?;
@@ -27,7 +27,7 @@ pub(crate) fn change(lab: &State, args: &LinkArgs) -> Result<()> {
     Ok(())
 }
 
-/// One direction of a link, in a line.
+/// Describes one direction of a link in one line.
 pub(crate) fn describe(way: &LinkStatus) -> String {
     let (it, counters) = (&way.conditions, &way.counters);
     let mut line = format!(
@@ -48,13 +48,13 @@ pub(crate) fn describe(way: &LinkStatus) -> String {
         .rate
         .map(|rate| format!("{} Mbit/s, queue {} KB", rate as f64 / 1e6, it.queue / 1000)));
     add((it.reorder > 0.0).then(|| format!("{} % reordered", it.reorder * 100.0)));
-    add((it.duplicate > 0.0).then(|| format!("{} % doubled", it.duplicate * 100.0)));
+    add((it.duplicate > 0.0).then(|| format!("{} % duplicated", it.duplicate * 100.0)));
     add((it.corrupt > 0.0).then(|| format!("{} % corrupted", it.corrupt * 100.0)));
     add(it.mtu.map(|mtu| format!("at most {mtu} bytes")));
     add((!it.up).then(|| "DOWN".into()));
     add(it.block_udp.then(|| "UDP blocked".into()));
     add(Some(format!(
-        "{} packets, {} lost, {} over the queue",
+        "{} packets, {} lost, {} dropped by the queue",
         counters.packets, counters.lost, counters.queue_full
     )));
     line

@@ -1,4 +1,4 @@
-//! `jq-lab`: the lab for use by hand.
+//! `jq-lab`: the lab for manual use.
 
 mod cli;
 mod hold;
@@ -14,13 +14,13 @@ use jq_tests::lab::control::{self, Request};
 use jq_tests::lab::{self, HostName, Lab, State, Topology};
 
 use cli::{Cli, Command, Run};
-use print::{complain, say};
+use print::{print_error, say};
 
 fn main() -> ExitCode {
     match run(Cli::parse()) {
         Ok(code) => code,
         Err(error) => {
-            complain(&format!("jq-lab: {error:#}"));
+            print_error(&format!("jq-lab: {error:#}"));
             ExitCode::FAILURE
         }
     }
@@ -59,7 +59,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Any lab with an engine builds what is missing.
+/// Builds the missing images, by starting a lab with an engine.
 fn images() -> Result<()> {
     let lab = Lab::builder().topology(Topology::Direct).docker(true).up()?;
     say(lab.docker(["images"])?.trim());
@@ -76,25 +76,25 @@ fn down(chosen: Option<&str>, all: bool) -> Result<()> {
     for lab in State::all().into_iter().filter(State::is_owned) {
         match control::ask(&lab.id, &Request::Down) {
             Ok(_) => say(&format!("lab {} is down", lab.id.as_str())),
-            Err(error) => complain(&format!(
-                "lab {} stays, a process has it: {error:#}",
+            Err(error) => print_error(&format!(
+                "lab {} was not removed, because a process owns it: {error:#}",
                 lab.id.as_str()
             )),
         }
     }
     lab::forget_logs()?;
     for id in lab::sweep_all()? {
-        say(&format!("removed what was left of lab {}", id.as_str()));
+        say(&format!("removed the remains of lab {}", id.as_str()));
     }
     Ok(())
 }
 
-/// What to type next.
+/// The commands to use next.
 fn manual(state: &State) -> String {
     let lines = [
         format!("lab {} is up", state.id.as_str()),
         "    jq-lab shell laptop              a shell as the laptop's user".into(),
-        "    jq-lab run laptop -- ssh gpu id  one command (--root: as root)".into(),
+        "    jq-lab run laptop -- ssh gpu id  a single command (--root: as root)".into(),
         "    jq-lab link --rtt-ms 40 --loss 1 --rate-mbit 100    the laptop's link; --up false cuts it"
             .into(),
         "    jq-lab status                    hosts, links, counters".into(),

@@ -1,13 +1,13 @@
-//! Prints. No other file does.
+//! The only file that prints.
 
 use std::io::Write as _;
 
-/// Says something on stdout. Whether anybody listens is not our business.
+/// Prints a line on stdout. Ignores errors.
 pub(crate) fn say(text: &str) {
     let _ = writeln!(std::io::stdout(), "{text}");
 }
 
-/// Says something on stderr.
-pub(crate) fn complain(text: &str) {
+/// Prints a line on stderr. Ignores errors.
+pub(crate) fn print_error(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }

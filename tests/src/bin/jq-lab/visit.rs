@@ -11,7 +11,7 @@ use jq_tests::lab::{Host, HostName, State};
 use crate::links::describe;
 use crate::print::say;
 
-/// The lab of that id, or the only one that `jq-lab up` holds. Those of running tests must be named.
+/// The lab with this id, or the only one that `jq-lab up` owns. Labs of running tests are found only by id.
 pub(crate) fn chosen(id: Option<&str>) -> Result<State> {
     let mut labs = State::all();
     labs.retain(|lab| match id {
@@ -19,11 +19,14 @@ pub(crate) fn chosen(id: Option<&str>) -> Result<State> {
         None => lab.is_held(),
     });
     match labs.len() {
-        0 => bail!("no lab is up; `jq-lab up` makes one"),
+        0 => bail!("no lab is running; `jq-lab up` starts one"),
         1 => Ok(labs.remove(0)),
         _ => {
             let ids: Vec<_> = labs.iter().map(|lab| lab.id.as_str()).collect();
-            bail!("several labs are up; choose one with --lab: {}", ids.join(", "))
+            bail!(
+                "several labs are running; choose one with --lab: {}",
+                ids.join(", ")
+            )
         }
     }
 }
@@ -50,12 +53,12 @@ pub(crate) fn shell(lab: &State, host: HostName, root: bool) -> Result<ExitCode>
     } else {
         host.command("bash")
     };
-    // A prompt that says where one is, after whatever the start-up files set.
+    // A prompt with the host's name, which overrides the start-up files.
     command.env("PROMPT_COMMAND", format!("PS1='{}:\\w\\$ '", host.name));
     replace(command.arg("-l"))
 }
 
-/// Runs the docker command line against the GPU host's engine in place of this process.
+/// Runs the `docker` command with the GPU host's engine in place of this process.
 pub(crate) fn docker(lab: &State, args: &[OsString]) -> Result<ExitCode> {
     let socket = lab.engine.as_ref().context("this lab has no engine")?;
     replace(
@@ -65,11 +68,11 @@ pub(crate) fn docker(lab: &State, args: &[OsString]) -> Result<ExitCode> {
     )
 }
 
-/// Shows what is up.
+/// Prints the running labs.
 pub(crate) fn status() -> Result<()> {
     let labs = State::all();
     if labs.is_empty() {
-        say("no lab is up");
+        say("no lab is running");
     }
     for lab in labs {
         let owned = if lab.is_owned() {

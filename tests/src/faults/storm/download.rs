@@ -17,12 +17,12 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{eventually_some, lab::Lab, lab::random::Random};
 
-/// Where it is served on the GPU host, and fetched on the laptop.
+/// The port of the HTTP server on the GPU host, and of the forward on the laptop.
 pub(super) const PORT: u16 = 9001;
 
 type Digest = [u8; 32];
 
-/// A download that is under way. Dropped, curl is killed.
+/// A running download. Dropping it kills curl.
 pub(super) struct Download {
     curl: Child,
     requests: Arc<AtomicUsize>,
@@ -61,7 +61,7 @@ impl Download {
         !matches!(self.curl.try_wait(), Ok(None))
     }
 
-    /// Waits until curl has everything. Fails unless it has exactly what was served, by one request.
+    /// Waits until curl has ended. Fails unless it received exactly the bytes that were served, with one request.
     pub(super) fn complete(mut self, within: Duration) -> Result<()> {
         let status = eventually_some("curl to end", within, || Ok(self.curl.try_wait()?))?;
         let mut words = String::new();
@@ -72,22 +72,25 @@ impl Download {
         let got = self
             .got
             .take()
-            .context("asked twice")?
+            .context("the result was taken already")?
             .join()
             .expect("no panic")?;
         ensure!(
             got.0 == self.amount,
-            "{} of {} bytes, with a clean end",
+            "only {} of {} bytes arrived, with a clean end",
             got.0,
             self.amount
         );
         let sent = self
             .served
             .take()
-            .context("asked twice")?
+            .context("the result was taken already")?
             .join()
             .expect("no panic")?;
-        ensure!(got.1 == sent, "the file arrived as another");
+        ensure!(
+            got.1 == sent,
+            "the file that arrived differs from the one that was served"
+        );
         let requests = self.requests.load(Ordering::Relaxed);
         ensure!(requests == 1, "{requests} requests");
         Ok(())
@@ -96,24 +99,24 @@ impl Download {
 
 impl Drop for Download {
     fn drop(&mut self) {
-        // Fails only when it has ended already.
+        // Fails only if the process has ended already.
         let _ = self.curl.kill();
         let _ = self.curl.wait();
     }
 }
 
-/// Answers the first request. Whatever else connects is counted.
+/// Answers the first request, and counts further connections.
 fn serve(listener: &TcpListener, requests: &AtomicUsize, seed: u64, amount: u64) -> Result<Digest> {
     let (mut stream, _) = listener.accept()?;
     requests.fetch_add(1, Ordering::Relaxed);
     read_head(&mut stream)?;
     let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {amount}\r\nConnection: close\r\n\r\n");
     stream.write_all(head.as_bytes())?;
-    let (mut dice, mut hash, mut left) = (Random::new(seed, 31), Sha256::new(), amount as usize);
+    let (mut random, mut hash, mut left) = (Random::new(seed, 31), Sha256::new(), amount as usize);
     let mut chunk = vec![0; 64 * 1024];
     while left > 0 {
         for word in chunk.chunks_exact_mut(8) {
-            word.copy_from_slice(&dice.next().to_le_bytes());
+            word.copy_from_slice(&random.next().to_le_bytes());
         }
         let piece = &chunk[..chunk.len().min(left)];
         hash.update(piece);

@@ -9,7 +9,7 @@ const PACKET: Packet = Packet {
     udp: false,
 };
 
-/// The fates of `count` packets handed in a millisecond apart.
+/// The fates of `count` packets that are sent one millisecond apart.
 fn fates(seed: u64, conditions: Conditions, count: u32) -> Vec<Fate> {
     let mut impair = Impair::new(seed, conditions);
     (0..count).map(|index| impair.fate(MS * index, PACKET)).collect()
@@ -38,7 +38,7 @@ fn arrivals(fates: &[Fate]) -> Vec<Duration> {
 fn a_perfect_link_delivers_at_once() {
     let mut impair = Impair::new(1, Conditions::default());
     let Fate::Delivered(delivery, None) = impair.fate(MS, PACKET) else {
-        panic!("dropped or doubled")
+        panic!("dropped or duplicated")
     };
     assert_eq!((delivery.at, delivery.flip), (MS, None));
 }
@@ -76,7 +76,7 @@ fn a_full_queue_drops_and_an_idle_link_never_does() {
 }
 
 #[test]
-fn loss_is_a_function_of_the_seed_and_of_nothing_else() {
+fn loss_depends_only_on_the_seed() {
     let lossy = Conditions {
         loss: Loss::Random(0.1),
         ..Conditions::default()
@@ -95,7 +95,7 @@ fn loss_is_a_function_of_the_seed_and_of_nothing_else() {
 }
 
 #[test]
-fn bursts_have_the_share_and_the_length_asked_for() {
+fn bursts_have_the_configured_share_and_length() {
     let lossy = Conditions {
         loss: Loss::bursts(0.05, 8.0),
         ..Conditions::default()
@@ -132,7 +132,7 @@ fn jitter_keeps_the_order_and_reordering_does_not() {
 }
 
 #[test]
-fn doubles_and_flips_come_at_their_share_and_stay_inside_the_packet() {
+fn duplication_and_corruption_have_the_configured_share_and_flips_stay_inside_the_packet() {
     let conditions = Conditions {
         duplicate: 0.05,
         corrupt: 0.02,
@@ -160,7 +160,7 @@ fn doubles_and_flips_come_at_their_share_and_stay_inside_the_packet() {
 }
 
 #[test]
-fn down_blocked_and_too_big_are_told_apart() {
+fn down_blocked_and_too_large_are_different_reasons() {
     let udp = Packet { udp: true, ..PACKET };
     let fate = |conditions, packet| Impair::new(1, conditions).fate(MS, packet);
     let down = Conditions {

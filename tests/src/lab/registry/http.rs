@@ -1,4 +1,4 @@
-//! HTTP as far as a registry needs it: one request, one answer, and the connection ends.
+//! A minimal HTTP server for the registry: one request and one response on each connection.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::TcpStream;
@@ -6,23 +6,23 @@ use std::net::TcpStream;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
-/// What a TLS client says first. dockerd tries TLS before it takes plain HTTP.
+/// The first byte from a TLS client. dockerd tries TLS before plain HTTP.
 const TLS_HANDSHAKE: u8 = 0x16;
 
-/// Longer than any request of dockerd's is.
+/// Longer than any request of dockerd.
 const HEAD: usize = 64 << 10;
 
-/// What is needed of a request.
+/// The parts of a request that the registry needs.
 pub(super) struct Request {
     pub(super) method: String,
     pub(super) path: String,
     pub(super) authorization: Option<String>,
-    /// The first byte that is wanted.
+    /// The offset of the first requested byte.
     pub(super) from: u64,
 }
 
 impl Request {
-    /// None when it is not HTTP.
+    /// None if the request is not HTTP.
     pub(super) fn read(stream: &mut TcpStream) -> io::Result<Option<Self>> {
         let (mut text, mut buffer) = (Vec::new(), [0; 4096]);
         while !text.ends_with(b"\r\n\r\n") {
@@ -69,7 +69,7 @@ impl Request {
         code: &str,
         message: &str,
     ) -> io::Result<()> {
-        // As registries do it: of an error without detail dockerd does not say what it was about.
+        // Like real registries, with `detail`: dockerd does not show the message of an error without it.
         let body = json!({ "errors": [{ "code": code, "message": message, "detail": {} }] });
         self.answer(stream, status, "application/json", body.to_string().as_bytes())
     }
@@ -114,7 +114,7 @@ mod tests {
     use super::{base64, digest};
 
     #[test]
-    fn credentials_are_written_as_in_the_standard() {
+    fn base64_matches_the_test_vectors_of_rfc_4648() {
         for (plain, coded) in [
             ("", ""),
             ("f", "Zg=="),

@@ -1,4 +1,4 @@
-//! An image of the engine's as the files that a registry serves.
+//! Converts an image of the engine to the files that a registry serves.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ pub(super) struct Saved {
     pub(super) layers: Vec<PathBuf>,
 }
 
-/// Unpacks an image of the engine's into `dir`. Gives what it consists of and its configuration.
+/// Unpacks an image of the engine into `dir`. Returns its parts and its configuration.
 pub(super) fn save(lab: &Lab, image: &str, dir: &Path) -> Result<(Saved, Value)> {
     let archive = dir.join("saved.tar");
     let (archive, into) = (archive.to_string_lossy(), dir.to_string_lossy());
@@ -31,7 +31,7 @@ pub(super) fn save(lab: &Lab, image: &str, dir: &Path) -> Result<(Saved, Value)>
     Ok((saved, serde_json::from_slice(&config)?))
 }
 
-/// A layer with one file of random bytes, which no compression makes smaller.
+/// A layer with one file of random, incompressible bytes.
 pub(super) fn random_layer(dir: &Path, size: usize) -> Result<PathBuf> {
     let mut bytes = vec![0; size];
     getrandom::fill(&mut bytes).context("no random numbers")?;

@@ -145,7 +145,7 @@ fn home_mounted(options: &str) -> Option<Home> {
         .args([unshare, "mount", "-t", "tmpfs", "none", "/mnt"])
         .output();
     if !may_mount.is_ok_and(|output| output.status.success()) {
-        crate::testing::not_run("this user may mount nothing");
+        crate::not_run::not_run("this user may mount nothing");
         return None;
     }
     let script: &'static str = format!(

@@ -11,7 +11,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use tokio::{sync::watch, time::timeout};
 
 use super::*;
-use crate::testing::not_run;
+use crate::not_run::not_run;
 
 const SOON: Duration = Duration::from_secs(10);
 

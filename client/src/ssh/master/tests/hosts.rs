@@ -36,7 +36,7 @@ impl Hosts {
     /// None if sshd is not installed; the test is then reported as skipped.
     pub(super) fn new() -> Option<Self> {
         if !Path::new(SSHD).exists() {
-            crate::testing::not_run("sshd is not installed");
+            crate::not_run::not_run("sshd is not installed");
             return None;
         }
         let folder = tempfile::tempdir().unwrap();

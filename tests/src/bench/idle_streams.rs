@@ -1,4 +1,4 @@
-//! Streams on which nothing happens.
+//! Idle streams.
 
 use std::{
     io::{self, BufRead as _, BufReader, Read as _, Write as _},
@@ -16,48 +16,49 @@ use super::{
     target::Wish,
 };
 
-/// How many.
+/// Number of idle streams.
 const STREAMS: usize = 10_000;
 
-/// Who open them at the same time.
+/// Number of threads that open them in parallel.
 const CALLERS: usize = 10;
 
-/// What the process that has them says when they are open.
+/// The line that the process prints when all streams are open.
 const OPEN: &str = "open";
 
-/// A process that has the streams' near ends, since this one has the far ones. Dropped, all are closed.
-pub(super) struct Idlers(Child);
+/// A separate process with the near ends of the streams, because this process has the far ends. Dropping it closes all
+/// streams.
+pub(super) struct IdleProcess(Child);
 
-impl Idlers {
-    /// Opens them all.
+impl IdleProcess {
+    /// Starts the process and waits until it has opened all streams.
     pub(super) fn start(place: &Place, peer: &Peer) -> Result<Self> {
         let own = std::env::current_exe().context("cannot find this program")?;
         let mut command = place.lab.laptop().root_command(own);
         command.arg("idle").arg(peer.entrance(place).to_string());
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let child = command.spawn();
-        let mut idlers = Self(child.context("cannot start the process that has the streams")?);
-        let said = idlers.0.stdout.take().context("no stdout")?;
+        let mut process = Self(child.context("cannot start the process for idle streams")?);
+        let said = process.0.stdout.take().context("no stdout")?;
         let mut line = String::new();
         BufReader::new(said).read_line(&mut line)?;
         ensure!(line.trim_end() == OPEN, "the streams could not be opened");
-        Ok(idlers)
+        Ok(process)
     }
 }
 
-impl Drop for Idlers {
+impl Drop for IdleProcess {
     fn drop(&mut self) {
-        // Fails only when it has ended already.
+        // Fails only if the process has ended already.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-/// What that process does: opens streams to `entrance` and has them until its standard input ends.
+/// The main function of that process: opens streams to `entrance` and keeps them open until its standard input ends.
 ///
 /// # Errors
-/// When one of them is not answered.
-pub fn have_idle_streams(entrance: SocketAddr) -> Result<()> {
+/// When a stream gets no response.
+pub fn hold_idle_streams(entrance: SocketAddr) -> Result<()> {
     raise_descriptors()?;
     let streams = open(entrance)?;
     let mut out = io::stdout();
@@ -85,7 +86,7 @@ fn open(entrance: SocketAddr) -> Result<Vec<TcpStream>> {
     })
 }
 
-/// For this process and for all that it starts: sshd hands its own on to agents.
+/// For this process and its children: agents inherit the limit from sshd.
 pub(super) fn raise_descriptors() -> Result<()> {
     let maximum = getrlimit(Resource::Nofile).maximum;
     let raised = Rlimit {

@@ -1,4 +1,4 @@
-//! Helpers for the tests of this crate.
+//! Tests that this machine cannot run. Part of the unit tests of common, agent and client.
 
 /// Reports that a test is skipped on this machine, because of `why`.
 ///

@@ -9,13 +9,10 @@ use jq_common::{
         stream::{Opened, ResetCode, StreamHeader},
         target::Target,
     },
-    session::{opening::Opening, socket::Socket, stream::Ended, streams::Streams},
+    session::{offers::Offers, opening::Opening, socket::Socket, stream::Ended, streams::Streams},
 };
 
-use super::{
-    Session,
-    streams::{Offers, ResetOnDrop},
-};
+use super::{Session, streams::ResetOnDrop};
 
 /// A connection that the agent has established, without a local socket yet. Dropping it resets it.
 pub struct Connected {

@@ -8,12 +8,13 @@ use std::{
 };
 
 use rustix::fs::OFlags;
+use tempfile::NamedTempFile;
 
 /// Creates the folder `path` and its missing parents with mode 0700, and checks that it belongs to this user alone.
 ///
 /// # Errors
 /// When it cannot be created, belongs to another user, or is a symbolic link.
-pub(crate) fn create_folder(path: &Path) -> io::Result<()> {
+pub fn create_folder(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)?;
     let found = std::fs::symlink_metadata(path)?;
     if !found.is_dir() || found.uid() != rustix::process::geteuid().as_raw() {
@@ -30,7 +31,7 @@ pub(crate) fn create_folder(path: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// When it cannot be opened or is a symbolic link.
-pub(crate) fn open_append(path: &Path) -> io::Result<File> {
+pub fn open_append(path: &Path) -> io::Result<File> {
     OpenOptions::new()
         .append(true)
         .create(true)
@@ -44,23 +45,38 @@ pub(crate) fn open_append(path: &Path) -> io::Result<File> {
 ///
 /// # Errors
 /// As [`open_append`].
-pub(crate) fn lock(path: &Path) -> io::Result<File> {
+pub fn lock(path: &Path) -> io::Result<File> {
     let file = open_append(path)?;
     file.lock()?;
     Ok(file)
 }
 
-/// Replaces a file atomically: a reader sees the old content or the new. The new file has mode 0600.
+/// Replaces the file `path` atomically: a reader sees the old content or the new, after a crash of the machine too. The new
+/// file has mode 0600. Creates its folder with [`create_folder`]. Blocks.
 ///
 /// # Errors
-/// When the folder cannot be written to.
-pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
-    let folder = path.parent().ok_or_else(|| io::Error::other("no folder"))?;
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
-    file.write_all(content)?;
+/// When the folder or the file cannot be written. The old file is still there then.
+pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let file = temporary(folder, ".new-", "", content)?;
     file.as_file().sync_all()?;
     file.persist(path)?;
     Ok(())
+}
+
+/// Writes a file with mode 0600 into `folder`, which it creates with [`create_folder`]. Its name is random between `prefix`
+/// and `suffix`. Dropping the result removes the file. Blocks.
+///
+/// # Errors
+/// When the folder or the file cannot be written.
+pub fn temporary(folder: &Path, prefix: &str, suffix: &str, content: &[u8]) -> io::Result<NamedTempFile> {
+    create_folder(folder)?;
+    let mut file = tempfile::Builder::new()
+        .prefix(prefix)
+        .suffix(suffix)
+        .tempfile_in(folder)?;
+    file.write_all(content)?;
+    Ok(file)
 }
 
 #[cfg(test)]
@@ -71,6 +87,29 @@ mod tests {
     };
 
     use super::*;
+
+    #[test]
+    fn a_private_file_and_its_folder_are_the_users_alone_and_nothing_else_is_left_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("a/b");
+        let path = folder.join("secret");
+        for content in ["first", "second"] {
+            replace(&path, content.as_bytes()).unwrap();
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), content);
+        }
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().mode() & 0o777;
+        assert_eq!((mode(&folder), mode(&path)), (0o700, 0o600));
+        assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_link_in_the_place_of_a_private_folder_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(dir.path(), &link).unwrap();
+        assert!(create_folder(&link).is_err());
+        assert!(replace(&link.join("file"), b"").is_err());
+    }
 
     #[test]
     fn a_folder_that_others_may_enter_is_made_private() {

@@ -1,4 +1,4 @@
-//! A thread in a host's or container's network namespace that runs tasks there.
+//! A thread in the network namespace of a host or container that runs tasks there.
 
 use std::{future::Future, pin::Pin, thread};
 
@@ -12,55 +12,56 @@ use crate::lab::{Host, Lab};
 
 type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// A runtime of one thread. Dropped, it ends its tasks, which closes their sockets, and waits for that.
-pub struct Room {
-    door: Option<UnboundedSender<Task>>,
+/// A single-threaded runtime in a network namespace. Dropping it ends its tasks, which closes their sockets, and waits for
+/// them.
+pub struct NetThread {
+    sender: Option<UnboundedSender<Task>>,
     thread: Option<thread::JoinHandle<()>>,
 }
 
-impl Room {
-    /// One whose sockets belong to this host's network.
+impl NetThread {
+    /// A thread in the network namespace of a host.
     ///
     /// # Errors
-    /// When the host's network cannot be entered.
+    /// When the host's network namespace cannot be entered.
     pub fn on(host: &Host) -> Result<Self> {
-        // A thread stays in the network of the one that started it.
+        // A new thread inherits the network namespace of the thread that starts it.
         host.enter(Self::here)?
     }
 
-    /// One whose sockets belong to the network of a running container: its loopback is the container's.
+    /// A thread in the network namespace of a running container: its loopback is the container's.
     ///
     /// # Errors
-    /// When there is no such container, or its network cannot be entered.
+    /// When the container does not exist, or its network namespace cannot be entered.
     pub fn in_container(lab: &Lab, id: &str) -> Result<Self> {
         lab.enter_container(id, Self::here)?
     }
 
-    /// One in the network that the caller stands in.
+    /// A thread in the caller's network namespace.
     ///
     /// # Errors
-    /// When there is no thread or runtime to be had.
+    /// When the thread or the runtime cannot be started.
     pub fn here() -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .context("cannot start a runtime")?;
-        let (door, tasks) = unbounded_channel();
+        let (sender, tasks) = unbounded_channel();
         let thread = thread::Builder::new()
             .name("oracle".into())
             .spawn(move || runtime.block_on(run(tasks)))
             .context("cannot start a thread")?;
         Ok(Self {
-            door: Some(door),
+            sender: Some(sender),
             thread: Some(thread),
         })
     }
 
-    /// Starts a task. It ends at the latest with the room.
+    /// Starts a task. It ends when this is dropped, at the latest.
     pub(crate) fn start(&self, task: impl Future<Output = ()> + Send + 'static) {
-        if let Some(door) = &self.door {
-            // Closed only when the thread panicked, which its join will tell.
-            let _ = door.send(Box::pin(task));
+        if let Some(sender) = &self.sender {
+            // Fails only if the thread has panicked, which joining it reports.
+            let _ = sender.send(Box::pin(task));
         }
     }
 }
@@ -78,9 +79,9 @@ async fn run(mut arriving: UnboundedReceiver<Task>) {
     }
 }
 
-impl Drop for Room {
+impl Drop for NetThread {
     fn drop(&mut self) {
-        self.door = None;
+        self.sender = None;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }

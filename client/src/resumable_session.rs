@@ -5,6 +5,7 @@ mod connected;
 mod control;
 mod request;
 mod streams;
+mod subscriptions;
 
 use std::{
     sync::{Arc, atomic::AtomicU64},
@@ -19,10 +20,10 @@ use jq_common::{
     },
     session::{
         buffer_budget::{self, BufferBudget},
+        offers::Carrier,
         streams::{Moved, Streams},
     },
 };
-use quinn::Connection;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
@@ -31,8 +32,8 @@ pub use self::{
     attach::{AttachError, Attached, Installed},
     connected::Connected,
     control::{ControlStream, Detached},
+    subscriptions::Subscriptions,
 };
-use super::subscriptions::Subscriptions;
 
 /// The session of this process.
 pub struct Session {
@@ -52,12 +53,6 @@ pub struct Session {
     serving: watch::Sender<bool>,
     /// Tasks of requests.
     tasks: TaskTracker,
-}
-
-#[derive(Clone)]
-struct Carrier {
-    generation: u64,
-    connection: Connection,
 }
 
 /// An agent that knows the session.

@@ -9,12 +9,12 @@ use jq_common::{
         limits,
         session::{Attach, AttachReply, Entry},
     },
-    session::control as frames,
+    session::{control as frames, offers::Carrier},
 };
 use quinn::{Connection, VarInt};
 use tokio::time::timeout;
 
-use super::{Agent, Carrier, Session, control::ControlStream};
+use super::{Agent, Session, control::ControlStream};
 
 /// How long an attach waits for another one at most.
 const TURN: Duration = Duration::from_millis(400);
