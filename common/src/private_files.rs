@@ -106,7 +106,7 @@ mod tests {
     fn a_link_in_the_place_of_a_private_folder_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let link = dir.path().join("link");
-        std::os::unix::fs::symlink(dir.path(), &link).unwrap();
+        symlink(dir.path(), &link).unwrap();
         assert!(create_folder(&link).is_err());
         assert!(replace(&link.join("file"), b"").is_err());
     }
