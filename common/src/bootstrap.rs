@@ -440,6 +440,20 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_relays_secret_is_in_no_log() {
+        let request = RelayRequest {
+            pair: [1; 16],
+            secret: [0xab; 32],
+            agent: ([192, 0, 2, 1], 60_000).into(),
+        };
+        let logged = format!("{:?}", BootstrapRequest::Relay(request));
+        assert!(
+            logged.contains("192.0.2.1") && !logged.contains("171") && !logged.contains("abab"),
+            "{logged}"
+        );
+    }
+
     proptest::proptest! {
         #[test]
         fn no_input_panics(pieces: Vec<Vec<u8>>) {

@@ -139,6 +139,11 @@ pub fn temporary(folder: &Path, prefix: &str, suffix: &str, content: &[u8]) -> i
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        io::Read,
+        os::unix::fs::{chown, symlink},
+    };
+
     use super::*;
 
     #[test]
@@ -159,7 +164,7 @@ mod tests {
     fn a_link_in_the_place_of_a_private_folder_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let link = dir.path().join("link");
-        std::os::unix::fs::symlink(dir.path(), &link).unwrap();
+        symlink(dir.path(), &link).unwrap();
         assert!(create_folder(&link).is_err());
         assert!(replace(&link.join("file"), b"").is_err());
     }
@@ -192,5 +197,66 @@ mod tests {
         replace(&path, b"second").unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"second");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_folder_that_others_may_enter_is_made_private() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("open");
+        DirBuilder::new().mode(0o777).create(&folder).unwrap();
+        std::fs::set_permissions(&folder, Permissions::from_mode(0o777)).unwrap();
+        create_folder(&folder).unwrap();
+        assert_eq!(folder.metadata().unwrap().mode() & 0o777, 0o700);
+        let inner = folder.join("a/b");
+        create_folder(&inner).unwrap();
+        for made in [&inner, &folder.join("a")] {
+            assert_eq!(made.metadata().unwrap().mode() & 0o777, 0o700);
+        }
+    }
+
+    #[test]
+    fn a_folder_of_another_user_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = match rustix::process::geteuid().is_root() {
+            true => {
+                let folder = dir.path().join("theirs");
+                std::fs::create_dir(&folder).unwrap();
+                chown(&folder, Some(65_534), None).unwrap();
+                folder
+            }
+            false => "/usr".into(),
+        };
+        let refused = create_folder(&folder).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::PermissionDenied);
+        assert!(
+            refused.to_string().contains("not a folder of this user"),
+            "{refused}"
+        );
+    }
+
+    #[test]
+    fn a_link_is_followed_neither_to_a_folder_nor_to_a_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let (folder, file) = (dir.path().join("folder"), dir.path().join("file"));
+        for link in [&folder, &file] {
+            symlink(dir.path().join("elsewhere"), link).unwrap();
+        }
+        assert!(open_append(&file).is_err());
+        std::fs::create_dir(dir.path().join("elsewhere")).unwrap();
+        assert!(create_folder(&folder).is_err());
+    }
+
+    #[test]
+    fn who_reads_a_file_while_it_is_replaced_has_all_of_the_old_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("record");
+        replace(&path, b"the old content").unwrap();
+        let mut reader = File::open(&path).unwrap();
+        replace(&path, b"the new").unwrap();
+        let mut read = String::new();
+        reader.read_to_string(&mut read).unwrap();
+        assert_eq!(read, "the old content");
+        assert_eq!(std::fs::read(&path).unwrap(), b"the new");
+        assert_eq!(path.metadata().unwrap().mode() & 0o777, 0o600);
     }
 }

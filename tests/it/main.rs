@@ -18,6 +18,7 @@ mod local;
 mod login;
 mod machines;
 mod moving;
+mod mutants;
 mod own_ssh;
 mod pull;
 mod structure;

@@ -13,6 +13,7 @@
 //! - [`oracle`]: streams whose every byte is verified; [`faults`]: the fault table, whose rows are scenarios with limits.
 //! - [`engines`]: the matrix of engines of several generations.
 //! - [`mod@bench`]: benchmarks of the product and of other tools.
+//! - [`mutants`]: the patches that switch defences off, and whether they still fit the sources.
 //! - [`require`]: what a test needs of the machine.
 //! - [`structure`]: static analysis of the product's sources: which file imports which.
 
@@ -23,6 +24,7 @@ mod eventually;
 pub mod faults;
 pub mod http;
 pub mod lab;
+pub mod mutants;
 pub mod oracle;
 pub mod panics;
 pub mod product;

@@ -185,3 +185,50 @@ async fn a_relay_refuses_to_be_its_own_next_one() {
     let refused = relay.announce([1; 16], relay.address()).await.unwrap_err();
     assert!(refused.why.contains("itself"), "{refused:?}");
 }
+
+#[tokio::test]
+async fn a_cookie_is_of_no_use_to_another_address() {
+    let relay = Running::start();
+    let (client, thief, agent) = (socket().await, socket().await, socket().await);
+    relay
+        .announce([1; 16], agent.local_addr().unwrap())
+        .await
+        .unwrap();
+    let request = Packet {
+        kind: Kind::Bind,
+        pair: [1; 16],
+        generation: 1,
+        cookie: [0; 32],
+    };
+    client
+        .send_to(&request.encode(&SECRET), relay.address())
+        .await
+        .unwrap();
+    let challenge = Packet::decode(&receive(&client).await.0, &SECRET).unwrap();
+    let kind = Kind::Answer;
+    let answer = Packet { kind, ..challenge }.encode(&SECRET);
+    // The client's answer, taken on its way and sent from elsewhere.
+    thief.send_to(&answer, relay.address()).await.unwrap();
+    thief.send_to(&sealed(1), relay.address()).await.unwrap();
+    client.send_to(&answer, relay.address()).await.unwrap();
+    let (wire, _) = receive(&client).await;
+    assert_eq!(Packet::decode(&wire, &SECRET).unwrap().kind, Kind::Bound);
+    client.send_to(&sealed(2), relay.address()).await.unwrap();
+    assert!(receive(&agent).await.0 == sealed(2), "the first that arrives");
+}
+
+#[tokio::test]
+async fn through_a_relay_a_client_is_reached_by_its_agent_only() {
+    let relay = Running::start();
+    let (client, agent, stranger) = (socket().await, socket().await, socket().await);
+    relay
+        .announce([1; 16], agent.local_addr().unwrap())
+        .await
+        .unwrap();
+    bind(&client, relay.address(), [1; 16], 1).await;
+    client.send_to(&sealed(1), relay.address()).await.unwrap();
+    let (_, upstream) = receive(&agent).await;
+    stranger.send_to(&sealed(2), upstream).await.unwrap();
+    agent.send_to(&sealed(3), upstream).await.unwrap();
+    assert!(receive(&client).await.0 == sealed(3), "the first that arrives");
+}

@@ -143,6 +143,7 @@ mod tests {
             |spec| spec.session = "x".repeat(49),
             |spec| spec.image = Some("a b".into()),
             |spec| spec.image = Some("../containers/json".into()),
+            |spec| spec.image = Some("a/../../containers/json".into()),
             |spec| spec.image = Some("-v".into()),
             |spec| spec.image = Some("a?b=c".into()),
             |spec| spec.existing_container = Some("box".into()),

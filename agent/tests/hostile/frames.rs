@@ -1,7 +1,7 @@
 //! Admitted clients that send arbitrary frames.
 
 use std::{
-    io::Write,
+    io::{ErrorKind, Write},
     time::{Duration, Instant},
 };
 
@@ -19,10 +19,10 @@ use jq_common::{
     session::block,
 };
 use quinn::{Connection, SendStream, VarInt};
-use tokio::task::JoinSet;
+use tokio::{io::AsyncReadExt, task::JoinSet, time::timeout};
 
 use crate::{
-    agent::{Address, Agent},
+    agent::{Address, Agent, PATIENCE},
     client::{self, Attached, Echo, Good, attach, block, connect, endpoint, open},
     random::Random,
 };
@@ -331,6 +331,28 @@ async fn compressed_bytes_are_not_expanded_before_the_target_accepts_them() {
     let grown = most - before;
     assert!(grown < 30_000_000, "memory grew by {} MB", grown / 1_000_000);
     drop((endpoint, listener, held));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn half_a_block_is_no_end() {
+    let mut agent = Agent::start();
+    let (_endpoint, attached) = reads_nothing(&agent).await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (mut send, _receive) = attached.connection.open_bi().await.unwrap();
+    codec::write(&mut send, &open(0, port), limits::HEADER_FRAME)
+        .await
+        .unwrap();
+    let whole = block(b"a line of which the second half never comes");
+    send.write_all(&whole[..whole.len() / 2]).await.unwrap();
+    send.finish().unwrap();
+    let (mut target, _) = timeout(PATIENCE, listener.accept()).await.unwrap().unwrap();
+    let mut got = Vec::new();
+    let ended = timeout(PATIENCE, target.read_to_end(&mut got))
+        .await
+        .expect("it ends");
+    assert_eq!(ended.unwrap_err().kind(), ErrorKind::ConnectionReset);
+    agent.assert_healthy();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -70,26 +70,29 @@ impl AsyncUdpSocket for DroppingSocket {
     }
 }
 
-/// An endpoint of an unknown client whose handshakes never complete.
-fn endpoint_without_replies(retries: bool) -> quinn::Endpoint {
+/// An endpoint of an unknown client whose handshakes never complete, and its socket.
+fn endpoint_without_replies(retries: bool) -> (quinn::Endpoint, Arc<DroppingSocket>) {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let socket = DroppingSocket {
+    let socket = Arc::new(DroppingSocket {
         socket: UdpCarrier::new(socket).unwrap(),
         retries,
         answered: AtomicBool::new(false),
-    };
-    quic::client_endpoint_on(Arc::new(socket), CarrierKind::Udp).unwrap()
+    });
+    let endpoint = quic::client_endpoint_on(socket.clone(), CarrierKind::Udp);
+    (endpoint.unwrap(), socket)
 }
 
-async fn flood(agent: &crate::agent::Address, retries: bool, count: usize) {
+/// Begins many handshakes. Returns whether the agent demanded proof of the address, where that gets through.
+async fn flood(agent: &crate::agent::Address, retries: bool, count: usize) -> bool {
     let stranger = Identity::generate().unwrap();
-    let endpoint = endpoint_without_replies(retries);
+    let (endpoint, socket) = endpoint_without_replies(retries);
     let mut handshakes = JoinSet::new();
     for _ in 0..count {
         let connecting = quic::connect(&endpoint, agent.udp(), &stranger, agent.0.agent).unwrap();
         handshakes.spawn(timeout(Duration::from_secs(3), connecting));
     }
     handshakes.join_all().await;
+    socket.answered.load(Ordering::Relaxed)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -158,7 +161,8 @@ async fn incomplete_handshakes_do_not_delay_an_admitted_client() {
             let endpoint = endpoint();
             let connection = connect(&endpoint, &address, &identity).await;
             assert!(attach(connection, [1; 16], 1).await.unwrap().is_some());
-            attack.join_all().await;
+            let demanded = attack.join_all().await;
+            assert_eq!(demanded, [retries], "proof of an address, under pressure");
         })
         .await;
         agent.assert_healthy();

@@ -47,6 +47,32 @@ async fn an_old_generation_is_refused_and_changes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_id_of_a_session_gives_another_client_no_way_to_it() {
+    let mut agent = Agent::start();
+    let (owner, other) = (Identity::generate().unwrap(), Identity::generate().unwrap());
+    let address = agent.admit(&owner).await;
+    agent.admit(&other).await;
+    let endpoint = endpoint();
+    let owned = attach(connect(&endpoint, &address, &owner).await, [1; 16], 1).await;
+    let owned = owned.unwrap().unwrap();
+    // Admitted as well, with the same id and a generation that is higher.
+    let own = attach(connect(&endpoint, &address, &other).await, [1; 16], 9).await;
+    let own = own.unwrap().expect("a session of its own");
+    // That of its owner goes on, at the generation that it has.
+    let again = attach(connect(&endpoint, &address, &owner).await, [1; 16], 2).await;
+    assert!(again.unwrap().is_some());
+    let closed = timeout(PATIENCE, owned.connection.closed())
+        .await
+        .expect("it was fenced");
+    assert!(
+        matches!(closed, ConnectionError::ApplicationClosed(_)),
+        "{closed:?}"
+    );
+    assert!(own.connection.close_reason().is_none());
+    agent.assert_healthy();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_refused_session_ends_no_other() {
     let mut agent = Agent::start();
     let identity = Identity::generate().unwrap();

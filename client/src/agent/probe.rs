@@ -273,6 +273,13 @@ mod tests {
         );
     }
 
+    #[test]
+    fn an_answer_without_an_end_is_given_up() {
+        let mut report = Report::default();
+        let given_up = (0..1000).position(|number| report.take(&format!("unfit\t/tmp/{number}\tit is full")));
+        assert_eq!((given_up, report.unfit.len()), (Some(MOST), MOST));
+    }
+
     proptest::proptest! {
         #[test]
         fn no_answer_panics(lines: Vec<String>) {

@@ -110,6 +110,36 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn other_machines_find_nothing_at_the_port() {
+        let listener = Listener::bind(0).await.unwrap();
+        assert!(
+            TcpStream::connect((Ipv4Addr::LOCALHOST, listener.port()))
+                .await
+                .is_ok()
+        );
+        let bound = [Some(&listener.v4), listener.v6.as_ref()];
+        for own in bound.into_iter().flatten() {
+            assert!(own.local_addr().unwrap().ip().is_loopback(), "{own:?}");
+        }
+        // An address of this machine that is not the one bound, as that of a network card is.
+        let other = TcpStream::connect((Ipv4Addr::new(127, 0, 0, 2), listener.port())).await;
+        assert!(other.is_err(), "{other:?}");
+    }
+
+    #[test]
+    fn a_peer_elsewhere_is_none_of_ours() {
+        for (peer, is_ours) in [
+            ("127.0.0.1:5", true),
+            ("[::1]:5", true),
+            ("[::ffff:127.0.0.1]:5", true),
+            ("192.0.2.1:5", false),
+            ("[2001:db8::1]:5", false),
+        ] {
+            assert_eq!(is_loopback(peer.parse().unwrap()), is_ours, "{peer}");
+        }
+    }
+
+    #[tokio::test]
     async fn a_port_in_use_on_ipv6_only_is_not_shared() {
         let Ok(taken) = TcpListener::bind("[::1]:0").await else {
             return crate::not_run::not_run("this machine has no ::1");

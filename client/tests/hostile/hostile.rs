@@ -1,6 +1,9 @@
 //! Attacks by a hostile agent, and their effect on the client.
 
-use std::time::{Duration, Instant};
+use std::{
+    io::ErrorKind,
+    time::{Duration, Instant},
+};
 
 use jq_client::resumable_session::{AttachError, Detached};
 use jq_common::{
@@ -175,6 +178,27 @@ async fn requests_sent_before_a_failed_first_attach_are_sent_again() {
     };
     timeout(PATIENCE, answered).await.expect("in time");
     assert_eq!(got, b"hello");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_another_beginning_of_the_session_claims_to_know_of_a_stream_is_not_believed() {
+    let pair = Pair::new();
+    let (_talk, host) = pair.carry(1, Vec::new()).await.unwrap();
+    let mut program = Program::connect(&pair.session).await;
+    program.tcp.write_all(b"hello").await.unwrap();
+    let (open, _send, _receive) = host.opened().await.expect("a stream");
+    let same = Entry {
+        stream: open.stream,
+        delivered: 5,
+        received: 5,
+        ended: false,
+        reset: None,
+    };
+    let (_talk, _host) = pair.carry(2, vec![same]).await.unwrap();
+    let ended = program.ended().await;
+    assert!(matches!(ended, Some(Err(_))), "{ended:?}");
+    let read = timeout(PATIENCE, program.tcp.read_to_end(&mut Vec::new())).await;
+    assert_eq!(read.unwrap().unwrap_err().kind(), ErrorKind::ConnectionReset);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

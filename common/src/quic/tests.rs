@@ -1,5 +1,7 @@
 mod outage;
 
+use rustls::client::WantsClientCert;
+
 use super::*;
 
 fn loopback() -> UdpSocket {
@@ -24,6 +26,28 @@ fn pair() -> Pair {
         client_identity: Identity::generate().unwrap(),
         allowed,
     }
+}
+
+/// The TLS settings of a client that pins the agent, with a certificate as `authenticate` says.
+fn client_tls(
+    pair: &Pair,
+    authenticate: impl FnOnce(
+        rustls::ConfigBuilder<rustls::ClientConfig, WantsClientCert>,
+    ) -> rustls::ClientConfig,
+) -> rustls::ClientConfig {
+    let pin = PinnedAgent::new(pair.agent_identity.fingerprint());
+    let builder = rustls::ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&TLS13])
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(pin));
+    let mut tls = authenticate(builder);
+    tls.alpn_protocols = vec![ALPN.to_vec()];
+    tls
+}
+
+fn client_config(tls: rustls::ClientConfig) -> ClientConfig {
+    ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()))
 }
 
 /// Connects, and returns whether a stream opened by the client reached the agent.
@@ -83,6 +107,49 @@ async fn a_stolen_certificate_without_its_key_is_refused() {
 }
 
 #[tokio::test]
+async fn a_client_without_a_certificate_is_refused() {
+    let pair = pair();
+    pair.allowed.allow(pair.client_identity.fingerprint());
+    let tls = client_tls(&pair, |builder| builder.with_no_client_auth());
+    let connecting =
+        pair.client
+            .connect_with(client_config(tls), pair.agent.local_addr().unwrap(), SERVER_NAME);
+    let (accepted, _) = tokio::join!(
+        async { pair.agent.accept().await.unwrap().await },
+        connecting.unwrap()
+    );
+    assert!(accepted.is_err());
+}
+
+#[tokio::test]
+async fn an_agent_that_was_met_before_takes_no_data_before_the_handshake() {
+    let pair = pair();
+    pair.allowed.allow(pair.client_identity.fingerprint());
+    let identity = pair.client_identity.resolver().unwrap();
+    let mut tls = client_tls(&pair, |builder| builder.with_client_cert_resolver(identity));
+    // A client that would repeat what it has of an earlier connection, and does not wait.
+    tls.enable_early_data = true;
+    let config = client_config(tls);
+    let address = pair.agent.local_addr().unwrap();
+    let connect = || {
+        let connecting = pair.client.connect_with(config.clone(), address, SERVER_NAME);
+        connecting.unwrap()
+    };
+    let (accepted, connected) = tokio::join!(
+        async { pair.agent.accept().await.unwrap().await.unwrap() },
+        connect()
+    );
+    let connected = connected.unwrap();
+    // What the agent has to say about a resumption comes before the stream.
+    let (mut send, mut receive) = connected.open_bi().await.unwrap();
+    send.write_all(b"x").await.unwrap();
+    let (mut answer, _) = accepted.accept_bi().await.unwrap();
+    answer.write_all(b"y").await.unwrap();
+    receive.read_exact(&mut [0]).await.unwrap();
+    assert!(connect().into_0rtt().is_err());
+}
+
+#[tokio::test]
 async fn an_agent_with_a_stolen_certificate_is_refused() {
     let pair = pair();
     let thief = Identity::generate()
@@ -127,16 +194,12 @@ async fn the_agent_cannot_open_a_stream_on_the_laptop() {
 async fn builds_with_different_protocol_versions_refuse_each_other_and_say_so() {
     let pair = pair();
     pair.allowed.allow(pair.client_identity.fingerprint());
-    let mut tls = rustls::ClientConfig::builder_with_provider(provider())
-        .with_protocol_versions(&[&TLS13])
-        .unwrap()
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(PinnedAgent::new(pair.agent_identity.fingerprint())))
-        .with_client_cert_resolver(pair.client_identity.resolver().unwrap());
+    let identity = pair.client_identity.resolver().unwrap();
+    let mut tls = client_tls(&pair, |builder| builder.with_client_cert_resolver(identity));
     tls.alpn_protocols = vec![b"jq/0".to_vec()];
-    let config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
     let address = pair.agent.local_addr().unwrap();
-    let connecting = pair.client.connect_with(config, address, SERVER_NAME).unwrap();
+    let connecting = pair.client.connect_with(client_config(tls), address, SERVER_NAME);
+    let connecting = connecting.unwrap();
     let (accepted, connected) = tokio::join!(async { pair.agent.accept().await.unwrap().await }, connecting);
     assert!(is_version_mismatch(&connected.unwrap_err()));
     assert!(is_version_mismatch(&accepted.unwrap_err()));

@@ -233,6 +233,8 @@ mod tests {
         assert_eq!(helper["NetworkMode"], "container:abc");
         assert_eq!(helper["CapDrop"], serde_json::json!(["ALL"]));
         assert_eq!(helper["ReadonlyRootfs"], true);
+        let security = helper["SecurityOpt"].as_array().unwrap();
+        assert!(security.contains(&"no-new-privileges".into()), "{security:?}");
         assert_eq!(helper["AutoRemove"], true);
     }
 }

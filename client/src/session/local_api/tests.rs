@@ -97,6 +97,32 @@ async fn only_the_user_may_reach_the_socket() {
     assert_eq!(mode(&socket(running.folder.path(), "gpu")), 0o600);
 }
 
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_socket_of_another_user_is_not_asked() {
+    if !geteuid().is_root() {
+        return crate::not_run::not_run("only root can be another user");
+    }
+    let folder = tempfile::tempdir_in("/tmp").unwrap();
+    fs::set_permissions(folder.path(), Permissions::from_mode(0o777)).unwrap();
+    let path = socket(folder.path(), "gpu");
+    let theirs = std::thread::spawn(move || {
+        // Of this thread alone.
+        let nobody = rustix::process::Uid::from_raw(65_534);
+        rustix::thread::set_thread_res_uid(nobody, nobody, nobody).unwrap();
+        unix::UnixListener::bind(path).unwrap()
+    });
+    let theirs = theirs.join().unwrap();
+    let refused = ask(folder.path(), "gpu").await.unwrap_err();
+    assert!(refused.to_string().contains("another user"), "{refused}");
+    let (mut stream, _) = theirs.accept().unwrap();
+    assert_eq!(
+        io::Read::read(&mut stream, &mut [0]).unwrap(),
+        0,
+        "nothing was sent"
+    );
+}
+
 #[tokio::test]
 async fn peers_that_send_nothing_or_invalid_data_block_nobody() {
     let running = running();

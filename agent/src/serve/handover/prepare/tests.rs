@@ -66,6 +66,16 @@ fn only_a_program_that_its_user_alone_may_change_is_executed() {
         program.as_file().set_permissions(permissions).unwrap();
         assert!(check(&request).is_err(), "{mode:o}");
     }
+    program
+        .as_file()
+        .set_permissions(std::fs::Permissions::from_mode(0o700))
+        .unwrap();
+    check(&request).unwrap();
+    // Only root can give a file away.
+    if rustix::process::geteuid().is_root() {
+        std::os::unix::fs::chown(program.path(), Some(65_534), None).unwrap();
+        assert!(check(&request).is_err(), "another user's");
+    }
     let gone = program.path().to_owned();
     drop(program);
     assert!(check(&request).unwrap_err().contains(&*gone.to_string_lossy()));
