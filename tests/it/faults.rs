@@ -102,6 +102,7 @@ fn every_quick_scenario_is_a_test() {
         include_str!("faults.rs"),
         include_str!("faults/alone.rs"),
         include_str!("faults/container.rs"),
+        include_str!("deployment.rs"),
     ];
     for scenario in faults::all().iter().filter(|scenario| scenario.quick) {
         let call = format!("hold(\"{}\")", scenario.id);

@@ -100,7 +100,8 @@ async fn of_endless_updates_only_the_newest_is_kept_in_memory() {
         .expect("the newest update does not arrive")
         .unwrap();
     let grown = memory().saturating_sub(before);
-    assert!(grown < 20_000_000, "memory grew by {} MB", grown / 1_000_000);
+    // All of them take 65 MB. The windows of both ends of the connection, which are in this process, may be full.
+    assert!(grown < 50_000_000, "memory grew by {} MB", grown / 1_000_000);
     works(&pair, &mut host).await;
 }
 

@@ -22,7 +22,10 @@ pub(crate) fn newer(name: &str) -> PathBuf {
 /// `deploy/test`, so that no dependency is compiled a second time (naming a test enables the features of tests). The
 /// programs themselves are put into a separate folder.
 fn built(name: &str, folder: &str, flags: &[&str]) -> PathBuf {
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR"))
+    let folder_of_tests = Path::new(env!("CARGO_TARGET_TMPDIR"))
+        .canonicalize()
+        .expect("cargo has created it");
+    let target = folder_of_tests
         .parent()
         .expect("the target directory contains tmp");
     let test = std::env::current_exe().expect("the test's own path is unknown");

@@ -53,6 +53,13 @@ pub(in crate::ssh) fn ended_shell(shell: EndedShell<'_>, words: &Words) -> Failu
     let said = || words.said.iter().map(String::as_str);
     let Some(nonce) = nonce else {
         let why = quoted(said()).unwrap_or_else(|| ended(status));
+        // ssh's own status for a connection that failed (ssh(1)).
+        if status.and_then(|status| status.code()) == Some(255) {
+            return Failure::new(Kind::ConnectionLost, "the SSH connection ended")
+                .on(host)
+                .because(why)
+                .hint("connect again");
+        }
         return Failure::new(Kind::AgentFailed, "the shell ended while it was at work")
             .on(host)
             .because(why)
