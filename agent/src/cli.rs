@@ -51,9 +51,9 @@ pub enum Command {
         #[arg(long)]
         run_dir: PathBuf,
     },
-    /// Dial in this network namespace on behalf of the agent that listens on the socket.
+    /// Dial in this network namespace on behalf of the agent that connects to the socket.
     Inside {
-        /// The agent's socket.
+        /// Where to listen.
         #[arg(long)]
         socket: PathBuf,
     },
@@ -117,7 +117,9 @@ pub fn host_context(run_dir: &Path) -> io::Result<HostContext> {
         user: user.unwrap_or_else(|| uid.to_string()),
         path: value("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into()),
         docker_host: value("DOCKER_HOST").and_then(|host| host.into_string().ok()),
+        docker_context: value("DOCKER_CONTEXT").and_then(|name| name.into_string().ok()),
         docker_config: path("DOCKER_CONFIG"),
+        registry_auth_file: path("REGISTRY_AUTH_FILE"),
         xdg_runtime_dir: path("XDG_RUNTIME_DIR"),
         run_dir: run_dir.to_owned(),
         // Not its path: a clean-up may delete the file while the agent runs.

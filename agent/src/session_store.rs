@@ -25,6 +25,18 @@ pub(crate) struct ContainerRecord {
     pub(crate) nonce: String,
     /// The container's full id; none while it is being created.
     pub(crate) id: Option<String>,
+    /// The engine that has it; none in a record of a build that did not write it.
+    #[serde(default)]
+    pub(crate) engine: Option<EngineRecord>,
+}
+
+/// Identifies an engine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct EngineRecord {
+    /// `docker` or `podman`.
+    pub(crate) kind: String,
+    /// Its socket.
+    pub(crate) socket: PathBuf,
 }
 
 /// Identifies the process of a session name.
@@ -186,6 +198,7 @@ mod tests {
         let record = ContainerRecord {
             nonce: "n".into(),
             id: Some("i".into()),
+            engine: None,
         };
         store.set_container("a", &record).await.unwrap();
         assert_eq!(store.container("a"), Some(record));
@@ -198,6 +211,10 @@ mod tests {
         let container = ContainerRecord {
             nonce: "0123456789abcdef".to_owned(),
             id: Some("fedcba9876543210".to_owned()),
+            engine: Some(EngineRecord {
+                kind: "docker".to_owned(),
+                socket: "/var/run/docker.sock".into(),
+            }),
         };
         let process = ProcessRecord {
             pid: 4242,
@@ -217,6 +234,7 @@ mod tests {
         });
         let older = ContainerRecord {
             id: None,
+            engine: None,
             ..container
         };
         golden.is_read_as("older_container.json", &older, |text| {

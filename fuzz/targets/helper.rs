@@ -1,32 +1,26 @@
 //! What the helper in a container's network replies: the agent's side of that conversation.
 #![no_main]
 
-use std::{cell::LazyCell, io::Write as _, os::unix::net::UnixStream, time::Duration};
+use std::io::Write as _;
 
-use jq_agent::{fuzzing::HELPER_SOCKET, netns_helper::HelperListener};
+use jq_agent::netns_helper::HelperConnection;
 use libfuzzer_sys::fuzz_target;
-use tempfile::TempDir;
-use tokio::runtime::{Builder, Runtime};
-
-/// Ends at once: the helper is there, and says all that it will ever say.
-const SOON: Duration = Duration::from_secs(5);
+use tokio::{
+    net::UnixStream,
+    runtime::{Builder, Runtime},
+};
 
 thread_local! {
-    static PLACE: LazyCell<(Runtime, TempDir)> = LazyCell::new(|| {
-        let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
-        (runtime, tempfile::tempdir().expect("a folder"))
-    });
+    static RUNTIME: Runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
 }
 
 fuzz_target!(|data: &[u8]| {
-    PLACE.with(|place| {
-        let (runtime, folder) = &**place;
+    RUNTIME.with(|runtime| {
         runtime.block_on(async {
-            let listener = HelperListener::bind(folder.path()).expect("a socket");
-            let mut helper = UnixStream::connect(folder.path().join(HELPER_SOCKET)).expect("it listens");
-            let agent = listener.accept(SOON).await.expect("the helper has connected");
+            let (agent, helper) = UnixStream::pair().expect("a pair of sockets");
+            let agent = HelperConnection::over(agent);
             // Longer than the kernel takes at once is more than any number of replies needs.
-            helper.set_nonblocking(true).expect("a socket");
+            let mut helper = helper.into_std().expect("a socket");
             let _ = helper.write(data);
             drop(helper);
             // No reply carries a socket, so none of them is a connection.

@@ -8,6 +8,7 @@ pub(crate) mod files;
 pub(crate) mod helper;
 pub(crate) mod injected_user;
 pub(crate) mod limits;
+pub(crate) mod masks;
 pub(crate) mod options;
 pub(crate) mod ownership;
 pub(crate) mod plan;

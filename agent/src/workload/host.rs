@@ -17,8 +17,12 @@ pub struct HostContext {
     pub(crate) path: OsString,
     /// `DOCKER_HOST`.
     pub(crate) docker_host: Option<String>,
+    /// `DOCKER_CONTEXT`.
+    pub(crate) docker_context: Option<String>,
     /// `DOCKER_CONFIG`; none for `~/.docker`.
     pub(crate) docker_config: Option<PathBuf>,
+    /// `REGISTRY_AUTH_FILE`.
+    pub(crate) registry_auth_file: Option<PathBuf>,
     /// `XDG_RUNTIME_DIR`.
     pub(crate) xdg_runtime_dir: Option<PathBuf>,
     /// Private folder (0700) that outlives agents: tokens, records of containers and processes.
@@ -27,4 +31,18 @@ pub struct HostContext {
     pub(crate) run_dir: PathBuf,
     /// This program's binary, for the helper's image.
     pub(crate) agent_binary: PathBuf,
+}
+
+impl HostContext {
+    /// The folder of the `docker` command's settings.
+    pub(crate) fn docker_config(&self) -> PathBuf {
+        let own = self.docker_config.clone();
+        own.unwrap_or_else(|| self.home.join(".docker"))
+    }
+
+    /// The user's folder for sockets and other short-lived files.
+    pub(crate) fn runtime_dir(&self) -> PathBuf {
+        let own = self.xdg_runtime_dir.clone();
+        own.unwrap_or_else(|| format!("/run/user/{}", self.uid).into())
+    }
 }

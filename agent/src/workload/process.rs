@@ -75,6 +75,20 @@ pub(crate) async fn start(
     })
 }
 
+/// The processes of this host as a workload that was started before; starts nothing.
+pub(crate) fn find(
+    host: &HostContext,
+    store: &SessionStore,
+    spec: &WorkloadSpec,
+) -> Arc<dyn RunningWorkload> {
+    let jupyter = store
+        .process(&spec.session)
+        .filter(|_| spec.jupyter != JupyterKind::None);
+    Arc::new(jupyter.map_or_else(HostProcesses::without_jupyter, |record| {
+        HostProcesses::with_jupyter(record.port, host.uid)
+    }))
+}
+
 /// Refuses options that only a container can fulfil: ignoring them silently would be worse.
 fn check(host: &HostContext, spec: &WorkloadSpec) -> Result<(), Failure> {
     let refuse = |what: &str, why: &str, hint: &str| Err(fail(FailureKind::BadRequest, what, why, hint));

@@ -5,8 +5,11 @@ use std::sync::Arc;
 use jq_common::protocol::workload::{Failure, FailureKind, WorkloadSpec};
 
 use super::{
-    EventSink, HostContext, Started,
-    container::{helper::Helpers, run::Run},
+    EventSink, HostContext, RunningWorkload, Started,
+    container::{
+        helper::Helpers,
+        run::{self, Run},
+    },
     gpu::detect,
     process,
     select_engine::{self, Runner},
@@ -54,7 +57,13 @@ impl Workloads {
                 entry.lock().lock().await
             }
         };
-        let _in_all_agents = self.store.lock(&spec.session).await.map_err(|error| {
+        let locked = events
+            .waiting(
+                "waiting for another agent of yours, which is starting this session",
+                self.store.lock(&spec.session),
+            )
+            .await;
+        let _in_all_agents = locked.map_err(|error| {
             fail(
                 FailureKind::HostUnfit,
                 "cannot keep this session's state",
@@ -64,7 +73,12 @@ impl Workloads {
         })?;
         match select_engine::select(&self.host, &self.store, spec, events).await? {
             Runner::Engine(engine) => {
-                let gpus = detect::of_host(&spec.gpus, &self.host.path).await;
+                let gpus = events
+                    .waiting(
+                        "asking nvidia-smi for the host's GPUs",
+                        detect::of_host(&spec.gpus, &self.host.path),
+                    )
+                    .await;
                 let run = Run {
                     engine,
                     host: &self.host,
@@ -78,6 +92,23 @@ impl Workloads {
             }
             Runner::Process => Box::pin(process::start(&self.host, &self.store, spec, events)).await,
         }
+    }
+
+    /// Finds a workload that was started before, as it is now: in a container or not. Starts, pulls and creates nothing;
+    /// what the user has stopped stays as it is.
+    ///
+    /// # Errors
+    /// Why it cannot be reached at present.
+    pub(crate) async fn find(
+        &self,
+        spec: &WorkloadSpec,
+        in_container: bool,
+    ) -> Result<Arc<dyn RunningWorkload>, Failure> {
+        if !in_container {
+            return Ok(process::find(&self.host, &self.store, spec));
+        }
+        let engine = select_engine::find(&self.host, &self.store, spec).await?;
+        run::find(engine, &self.host, &self.store, &*self.helpers, spec).await
     }
 
     /// Removes the helper containers of this agent and nothing else: containers, processes and their kernels keep

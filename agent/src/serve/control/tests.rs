@@ -24,6 +24,8 @@ fn host(folder: &Path) -> HostContext {
         user: "user".to_owned(),
         path: "/usr/bin:/bin".into(),
         docker_host: None,
+        docker_context: None,
+        registry_auth_file: None,
         docker_config: None,
         xdg_runtime_dir: None,
         state_dir: folder.join("state"),

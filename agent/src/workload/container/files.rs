@@ -39,6 +39,15 @@ pub(crate) fn injected_user_entries(
     entries
 }
 
+/// Opens what belongs to a user for everybody in the container: where the engine maps the owners of files and not the
+/// users of this container, the owner cannot be set.
+pub(crate) fn open_to_all(entries: &mut [Entry]) {
+    for entry in entries.iter_mut().filter(|entry| entry.uid != 0) {
+        let owners = entry.mode >> 6 & 0o7;
+        entry.mode |= owners << 3 | owners;
+    }
+}
+
 fn folder_entry(path: &str, mode: u32, (uid, gid): (u32, u32)) -> Entry {
     Entry {
         path: path.to_owned(),
@@ -83,6 +92,7 @@ mod tests {
             source: MountSource::Volume("homes".into()),
             destination: "/home".into(),
             read_only: false,
+            options: Vec::new(),
         };
         assert_eq!(paths(&[covering]), ["/etc/passwd", "/etc/group"]);
         // A list with only our line, in place of one that could not be read, would lose root.
@@ -96,5 +106,14 @@ mod tests {
         let file = &entries[1];
         assert_eq!((file.mode, file.uid, file.gid), (0o400, 1234, 1235));
         assert_eq!(file.content.as_deref(), Some(b"secret".as_slice()));
+    }
+
+    #[test]
+    fn what_cannot_be_given_to_its_owner_is_open_to_all_in_the_container() {
+        let mut entries = token_entries("secret", (1234, 1235));
+        entries.push(folder_entry(HOME, 0o700, (1234, 1235)));
+        open_to_all(&mut entries);
+        let modes: Vec<_> = entries.iter().map(|entry| entry.mode).collect();
+        assert_eq!(modes, [0o755, 0o444, 0o777]);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use jq_common::protocol::workload::WorkloadSpec;
+use jq_common::protocol::workload::{GpuAsk, WorkloadSpec};
 
 use super::{
     etc_passwd::is_root,
@@ -19,6 +19,8 @@ use crate::{
 
 /// Most shared memory that a container gets by default, in bytes.
 const SHM_MOST: u64 = 16 << 30;
+/// The variable by which NVIDIA's runtime learns of a container's GPUs; `void` makes it leave the container alone.
+const NVIDIA_DEVICES: &str = "NVIDIA_VISIBLE_DEVICES";
 /// The home whose owner start.sh of the Jupyter Docker Stacks may change.
 const STACKS_HOME: &str = "/home/jovyan";
 
@@ -32,6 +34,8 @@ pub(crate) struct ContainerInputs<'a> {
     pub(crate) mounts: Vec<Mount>,
     pub(crate) user: &'a UserPlan,
     pub(crate) gpus: &'a GpuPlan,
+    /// Paths in the container that are hidden.
+    pub(crate) masked: Vec<String>,
     pub(crate) nonce: &'a str,
     pub(crate) hard: HardLimits,
 }
@@ -49,7 +53,13 @@ pub(crate) fn build(inputs: ContainerInputs) -> ContainerSpec {
     let as_root = user.runs_as.map_or(is_root(&image.user), |(uid, _)| uid == 0);
     let command = jupyter::command(spec.jupyter, jupyter::PORT, workdir.as_deref(), as_root);
     let command = command.map(|command| user.wrapper.iter().cloned().chain(command).collect());
-    let mut env = user.env.clone();
+    let mut env = inputs.engine.proxies.clone();
+    for (key, value) in &user.env {
+        set(&mut env, key, value);
+    }
+    if spec.gpus == GpuAsk::None && (inputs.engine.nvidia_by_default || asks_for_gpus(image)) {
+        set(&mut env, NVIDIA_DEVICES, "void");
+    }
     if inputs.mounts.iter().any(|mount| mount.covers(STACKS_HOME)) {
         // It would change the owner of a folder of the host.
         env.retain(|(key, _)| key != "CHOWN_HOME");
@@ -77,8 +87,17 @@ pub(crate) fn build(inputs: ContainerInputs) -> ContainerSpec {
         limits: limits(inputs.engine.rootless, inputs.hard),
         init: !has_init(&image.entrypoint),
         gpus: inputs.gpus.request.clone(),
+        host_users: user.host_users,
+        masked: inputs.masked,
+        // A user that the image does not know is in nobody's sudoers(5), so nothing is lost.
+        no_new_privileges: user.injected_user.is_some(),
         ..ContainerSpec::default()
     }
+}
+
+/// Whether NVIDIA's runtime would give a container of this image GPUs without being asked.
+fn asks_for_gpus(image: &ImageFacts) -> bool {
+    image.env.iter().any(|(key, _)| key == NVIDIA_DEVICES)
 }
 
 /// The working directory: `-w`; else the first writable volume that is a folder; else the injected user's home; else

@@ -4,7 +4,7 @@ use jq_common::protocol::workload::{Failure, FailureKind, JupyterKind};
 
 use super::Run;
 use crate::{
-    engine::{ContainerSpec, EngineError, GpuRequest, ImageFacts},
+    engine::{ContainerSpec, EngineError, EngineFacts, GpuRequest, ImageFacts, Mount},
     failure::fail,
     random_hex::random_hex,
     run_blocking::run_blocking,
@@ -12,8 +12,9 @@ use crate::{
     workload::{
         container::{
             etc_passwd::{self, is_root},
-            files::{injected_user_entries, token_entries},
+            files::{injected_user_entries, open_to_all, token_entries},
             limits::{HardLimits, remove_refused},
+            masks,
             options::Options,
             spec::{self, ContainerInputs},
             user::{self, UserPlan},
@@ -48,14 +49,9 @@ impl Run<'_> {
                 .await;
         }
         let mounts = volumes::resolve(&self.spec.volumes, &self.host.home)?;
-        let (wanted, home) = (mounts.clone(), self.host.home.clone());
-        for created in run_blocking(move || volumes::prepare(&wanted, &home)).await? {
-            self.events
-                .note(format!("created {} on the host", created.display()))
-                .await;
-        }
+        let masked = self.prepare(&mounts, facts).await?;
         let image = self.image(reference).await?;
-        let user = user::plan(self.spec.user, self.host, facts, &image, !mounts.is_empty());
+        let user = user::plan(self.spec.user, self.host, facts, &image, &mounts);
         if let Some(note) = &user.note {
             self.events.note(note.clone()).await;
         }
@@ -69,6 +65,7 @@ impl Run<'_> {
             mounts,
             user: &user,
             gpus: &gpus,
+            masked,
             nonce: &nonce,
             hard: HardLimits::read(),
         });
@@ -76,6 +73,28 @@ impl Run<'_> {
             .step(format!("creating the container {}", spec.name))
             .await;
         self.attempts(spec, &user, &image, &gpus, &nonce, token).await
+    }
+
+    /// Creates the missing folders of the volumes. Returns the paths in the container that are to be hidden.
+    async fn prepare(&self, mounts: &[Mount], facts: &EngineFacts) -> Result<Vec<String>, Failure> {
+        if let Some(note) = volumes::selinux_note(mounts, facts) {
+            self.events.note(note).await;
+        }
+        let (wanted, host) = (mounts.to_vec(), self.host.clone());
+        let prepared = run_blocking(move || {
+            let created = volumes::prepare(&wanted, &host.home)?;
+            Ok::<_, Failure>((created, masks::masked(&wanted, &host)?))
+        });
+        let (created, masked) = self
+            .events
+            .waiting("looking at the folders of the volumes", prepared)
+            .await?;
+        for folder in created {
+            self.events
+                .note(format!("created {} on the host", folder.display()))
+                .await;
+        }
+        Ok(masked)
     }
 
     async fn image(&self, reference: &str) -> Result<ImageFacts, Failure> {
@@ -155,6 +174,9 @@ impl Run<'_> {
                 EngineError::CommandMissing(why) if self.spec.jupyter != JupyterKind::None => {
                     return Err(readiness::missing(self.spec.jupyter, &spec.image, &why));
                 }
+                EngineError::MountRefused(why) => {
+                    return Err(volumes::refused(&spec.mounts, &why, self.engine.facts()));
+                }
                 error => return Err(failure::engine("cannot start the container", &error)),
             }
         }
@@ -196,6 +218,7 @@ impl Run<'_> {
         let record = ContainerRecord {
             nonce: nonce.to_owned(),
             id: id.map(str::to_owned),
+            engine: Some(self.engine_record()),
         };
         let kept = self.store.set_container(&self.spec.session, &record).await;
         kept.map_err(|error| failure::state(&error))
@@ -229,6 +252,9 @@ impl Run<'_> {
         }
         if entries.is_empty() {
             return Ok(());
+        }
+        if spec.host_users {
+            open_to_all(&mut entries);
         }
         self.engine.put(id, entries).await
     }
