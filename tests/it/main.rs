@@ -5,6 +5,7 @@ mod browser;
 mod connect;
 mod containers;
 mod endings;
+mod engine;
 mod faults;
 mod forwards;
 mod gpus;

@@ -32,7 +32,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
         id: "F16",
         name: "dockerd is restarted, and containers outlive it (--live-restore)",
-        bar: "no stream notices, and new connections reach the container",
+        bar: "no stream notices, and new connections reach the container, also while dockerd is away",
         quick: true,
         engine: true,
         run: engine_restarted,
@@ -101,6 +101,7 @@ fn engine_restarted(_: &Bench) -> Result<Outcome> {
         stream.near().forget_silence();
     }
     site.lab.engine().stop()?;
+    reached(&site, Instant::now())?;
     site.lab.engine().launch()?;
     let pause = trio
         .down

@@ -30,6 +30,7 @@ pub struct Engine {
     id: LabId,
     hook: Option<PathBuf>,
     options: Vec<String>,
+    launcher: Vec<String>,
     daemon: Option<Daemon>,
     _turn: Lock,
 }
@@ -46,6 +47,7 @@ impl Engine {
             id,
             hook,
             options: Vec::new(),
+            launcher: Vec::new(),
             daemon: None,
             _turn: turn,
         };
@@ -71,7 +73,15 @@ impl Engine {
         if self.daemon.is_some() {
             return Ok(());
         }
-        let mut command = self.host.root_command(tools::must_find("dockerd")?);
+        let dockerd = tools::must_find("dockerd")?;
+        let mut command = match self.launcher.split_first() {
+            Some((program, words)) => {
+                let mut command = self.host.root_command(program);
+                command.args(words).arg(dockerd);
+                command
+            }
+            None => self.host.root_command(dockerd),
+        };
         let dir = &self.host.dir;
         let config = dir.join("daemon.json");
         fs::write(&config, "{}").with_context(|| format!("cannot write {}", config.display()))?;
@@ -111,6 +121,22 @@ impl Engine {
         self.options = options.into_iter().map(Into::into).collect();
     }
 
+    /// From its next start on, dockerd has a /tmp of its own, as with `PrivateTmp` and as from snap.
+    pub fn hide_tmp(&mut self) {
+        let line = "mount -t tmpfs -o mode=1777 jq-lab /tmp && exec \"$@\"";
+        let words = [
+            "unshare",
+            "--mount",
+            "--propagation",
+            "slave",
+            "sh",
+            "-c",
+            line,
+            "sh",
+        ];
+        self.launcher = words.map(str::to_owned).into();
+    }
+
     /// The process id of dockerd; none while it is stopped.
     pub fn pid(&self) -> Option<rustix::process::Pid> {
         self.daemon.as_ref().and_then(Daemon::pid)
@@ -143,14 +169,16 @@ impl Engine {
         let listed = |args: &[&str]| -> Result<Vec<String>> {
             Ok(self.docker(args)?.lines().map(str::to_owned).collect())
         };
-        let containers = listed(&["ps", "--all", "--quiet", "--no-trunc"])?;
-        if !containers.is_empty() {
-            self.docker(
-                ["rm", "--force", "--volumes"]
-                    .into_iter()
-                    .chain(containers.iter().map(String::as_str)),
-            )?;
-        }
+        // One that is just removing itself cannot be removed.
+        eventually_some("the lab's containers to be gone", STOP, || {
+            let containers = listed(&["ps", "--all", "--quiet", "--no-trunc"])?;
+            if containers.is_empty() {
+                return Ok(Some(()));
+            }
+            let words = ["rm", "--force", "--volumes"].into_iter();
+            self.docker(words.chain(containers.iter().map(String::as_str)))?;
+            Ok(None)
+        })?;
         for kind in ["network", "volume"] {
             self.docker([kind, "prune", "--force"])?;
         }

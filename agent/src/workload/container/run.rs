@@ -53,7 +53,10 @@ impl Run<'_> {
         };
         let observed = self
             .events
-            .waiting("waiting for the engine to say what it has", self.observe(&desired))
+            .waiting(
+                "waiting for the engine to say what it has",
+                self.observe(&desired),
+            )
             .await?;
         let steps = plan(&desired, &observed)?;
         let token = self.store.token(&self.spec.session).await.map_err(|error| {

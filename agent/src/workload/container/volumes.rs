@@ -156,12 +156,17 @@ pub(crate) fn refused(mounts: &[Mount], why: &str, engine: &EngineFacts) -> Fail
         .find(|path| why.contains(path))
         .or_else(|| sources.clone().find(is_named));
     let low = why.to_lowercase();
+    let says = |words: &str| low.contains(words);
+    // What it may not look at, it takes for missing, and fails to create it.
+    let denied = says("permission denied")
+        || says("operation not permitted")
+        || (says("creating mount source path") && says("file exists"));
     let (what, hint) = match named {
-        Some(path) if low.contains("permission denied") || low.contains("operation not permitted") => (
+        Some(path) if denied => (
             format!("the engine may not enter {path}"),
             may_not_enter(engine.rootless),
         ),
-        Some(path) if low.contains("does not exist") || low.contains("no such file") => (
+        Some(path) if says("does not exist") || says("no such file") => (
             format!(
                 "{path} is on the host, but {} does not see it",
                 engine.kind.name()
@@ -259,6 +264,7 @@ mod tests {
             r#"invalid mount config for type "bind": stat /home/ada/work: permission denied"#,
             "error while creating mount source path '/home/ada/work': mkdir /home/ada: permission denied",
             r#"invalid mount config for type "bind": stat /home/ada: permission denied"#,
+            "error while creating mount source path '/home/ada/work': mkdir /home/ada/work: file exists",
         ] {
             let failure = refused(&mounts, why, &engine);
             assert_eq!(failure.kind, FailureKind::VolumeUnavailable);

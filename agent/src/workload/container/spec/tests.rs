@@ -155,7 +155,7 @@ fn the_users_proxies_are_in_the_container_and_e_takes_precedence() {
         ..engine()
     };
     let made = made_by(&engine, |spec, _| {
-        spec.env = vec![pair("HTTP_PROXY", "http://mine")]
+        spec.env = vec![pair("HTTP_PROXY", "http://mine")];
     });
     assert_eq!(value(&made, "HTTP_PROXY").as_deref(), Some("http://mine"));
     assert_eq!(value(&made, "http_proxy").as_deref(), Some("http://p"));
@@ -180,7 +180,7 @@ fn without_gpus_a_runtime_or_image_that_gives_them_unasked_is_told_so() {
     let all = made_by(&by_default, |spec, _| spec.gpus = GpuAsk::All);
     assert_eq!(devices(all), None);
     let by_hand = made_by(&by_default, |spec, _| {
-        spec.env = vec![(NVIDIA_DEVICES.into(), "0".into())]
+        spec.env = vec![(NVIDIA_DEVICES.into(), "0".into())];
     });
     assert_eq!(devices(by_hand).as_deref(), Some("0"));
 }
