@@ -66,9 +66,9 @@ pub enum Command {
         #[arg(long)]
         run_dir: PathBuf,
     },
-    /// Dial in this network namespace on behalf of the agent that listens on the socket.
+    /// Dial in this network namespace on behalf of the agent that connects to the socket.
     Inside {
-        /// The agent's socket.
+        /// Where to listen.
         #[arg(long)]
         socket: PathBuf,
     },
@@ -218,7 +218,9 @@ pub fn host_context(run_dir: &Path, umask: Option<u32>) -> io::Result<HostContex
         path: value("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into()),
         shell: path("SHELL"),
         docker_host: value("DOCKER_HOST").and_then(|host| host.into_string().ok()),
+        docker_context: value("DOCKER_CONTEXT").and_then(|name| name.into_string().ok()),
         docker_config: path("DOCKER_CONFIG"),
+        registry_auth_file: path("REGISTRY_AUTH_FILE"),
         xdg_runtime_dir: path("XDG_RUNTIME_DIR"),
         run_dir: run_dir.to_owned(),
         login: login(umask),

@@ -4,7 +4,9 @@
 //! engine's API.
 
 mod archive;
+pub(crate) mod credentials;
 pub(crate) mod docker;
+pub(crate) mod docker_config;
 pub(crate) mod socket;
 mod spec;
 
@@ -16,6 +18,7 @@ use crate::log_tail::Tail;
 
 #[cfg(feature = "fuzzing")]
 pub(crate) use self::archive::unpack_file;
+use self::credentials::Credential;
 pub(crate) use self::spec::{ContainerSpec, Entry, Exec, GpuRequest, ImportSpec, Limit, Mount, MountSource};
 
 /// The result of a call to an engine.
@@ -32,11 +35,12 @@ pub(crate) trait Images: Send + Sync {
     /// Looks up an image by reference; None when the engine does not have it.
     fn image<'a>(&'a self, reference: &'a str) -> Answer<'a, Option<ImageFacts>>;
 
-    /// Pulls an image with the user's own registry credentials. An error inside the engine's stream is an error.
-    /// `progress` is called often; it must not block.
+    /// Pulls an image. An error inside the engine's stream is an error, and so is a stream in which nothing happens for
+    /// too long. `progress` is called often; it must not block.
     fn pull<'a>(
         &'a self,
         reference: &'a str,
+        credential: Option<&'a Credential>,
         progress: &'a (dyn Fn(PullProgress) + Send + Sync),
     ) -> Answer<'a, ()>;
 
@@ -104,6 +108,14 @@ pub(crate) struct EngineFacts {
     pub(crate) cdi: bool,
     /// The NVIDIA runtime is registered with it.
     pub(crate) nvidia_runtime: bool,
+    /// The NVIDIA runtime runs every container for which no other runtime is named.
+    pub(crate) nvidia_by_default: bool,
+    /// It labels containers for SELinux.
+    pub(crate) selinux: bool,
+    /// No process of any container may gain privileges.
+    pub(crate) no_new_privileges: bool,
+    /// Variables that the user's own tools set in each container: their proxies. They may hold passwords.
+    pub(crate) proxies: Vec<(String, String)>,
 }
 
 impl EngineFacts {
@@ -145,6 +157,15 @@ impl EngineKind {
         match self {
             Self::Docker => "Docker",
             Self::Podman => "Podman",
+        }
+    }
+
+    /// Its command.
+    #[must_use]
+    pub(crate) fn command(self) -> &'static str {
+        match self {
+            Self::Docker => "docker",
+            Self::Podman => "podman",
         }
     }
 }
@@ -200,6 +221,8 @@ pub(crate) struct ContainerState {
     pub(crate) user: String,
     /// Its working directory; empty for `/`.
     pub(crate) workdir: String,
+    /// Its first process, as the engine's host numbers it; none while it does not run.
+    pub(crate) pid: Option<u32>,
 }
 
 /// Phase of a container.

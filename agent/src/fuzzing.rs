@@ -2,10 +2,7 @@
 
 use std::io;
 
-use crate::{engine, netns_helper, serve};
-
-/// The name of the socket in the folder that agent and helper share.
-pub const HELPER_SOCKET: &str = netns_helper::SOCKET;
+use crate::{engine, serve};
 
 /// Extracts the regular file from a tar that an engine returns for a path in a container; None when the tar holds
 /// something else.

@@ -27,6 +27,18 @@ pub(crate) struct ContainerRecord {
     pub(crate) nonce: String,
     /// The container's full id; none while it is being created.
     pub(crate) id: Option<String>,
+    /// The engine that has it; none in a record of a build that did not write it.
+    #[serde(default)]
+    pub(crate) engine: Option<EngineRecord>,
+}
+
+/// Identifies an engine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct EngineRecord {
+    /// `docker` or `podman`.
+    pub(crate) kind: String,
+    /// Its socket.
+    pub(crate) socket: PathBuf,
 }
 
 /// Identifies the process of a session name.

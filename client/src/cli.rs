@@ -52,8 +52,9 @@ pub struct ConnectArgs {
     #[arg(long, value_name = "all|none|N|ID,ID", help_heading = "Container")]
     pub gpus: Option<String>,
 
-    /// Mount a folder of the host into the container; `~/` is your home on the host. Repeatable.
-    #[arg(short, long, value_name = "SRC:DST[:ro]", help_heading = "Container")]
+    /// Mount a folder of the host into the container; `~/` is your home on the host. OPTIONS are those of `docker run
+    /// -v`: ro, z, Z, cached, rslave, nocopy and so on. Repeatable.
+    #[arg(short, long, value_name = "SRC:DST[:OPTIONS]", help_heading = "Container")]
     pub volume: Vec<String>,
 
     /// Set an environment variable in the container; without a value, take it from this machine. Repeatable.

@@ -2,6 +2,7 @@
 //! `--agent-dir`.
 
 mod parse;
+mod volume;
 
 use std::{
     env,
@@ -12,9 +13,12 @@ use std::{
 
 use jq_common::protocol::workload::{GpuAsk, PullPolicy, Volume, WorkloadSpec};
 
-use self::parse::{
-    checked_count, checked_length, checked_name, checked_workdir, parse_env, parse_gpus, parse_size,
-    parse_time, parse_user, parse_volume, usage,
+use self::{
+    parse::{
+        checked_count, checked_length, checked_name, checked_workdir, parse_env, parse_gpus, parse_size,
+        parse_time, parse_user, usage,
+    },
+    volume::parse_volume,
 };
 use crate::{
     cli::{self, ConnectArgs},

@@ -20,4 +20,5 @@ pub mod stream;
 pub mod target;
 pub mod topics;
 pub mod version;
+pub mod volume;
 pub mod workload;

@@ -3,7 +3,7 @@
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
-use jq_agent::netns_helper::HelperListener;
+use jq_agent::netns_helper::HelperConnection;
 use jq_tests::{product::agent_binary, require};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -67,11 +67,11 @@ async fn the_inside_role_connects_from_an_empty_root_and_passes_the_socket_out()
         return Ok(());
     }
     let root = empty_root()?;
-    let listener = HelperListener::bind(root.path())?;
     let mut role = in_root(root.path())
         .args(["inside", "--socket", "/inside.sock"])
         .spawn()?;
-    let inside = listener.accept(Duration::from_secs(10)).await?;
+    let socket = root.path().join("inside.sock");
+    let inside = HelperConnection::connect(&socket, Some(role.id()), Duration::from_secs(10)).await?;
     let service = TcpListener::bind("127.0.0.1:0").await?;
     let mut dialled = inside.dial(service.local_addr()?.port()).await?;
     let (mut accepted, _) = service.accept().await?;

@@ -1,8 +1,11 @@
 //! `--gpus` with a real dockerd and a simulated NVIDIA hook: the requested GPUs are visible in the container, or there is a
 //! warning or an error.
 
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
 use jq_tests::{
+    eventually,
     lab::{Gpus, Lab, Topology},
     product::{Client, Ready},
     require,
@@ -113,4 +116,60 @@ fn an_engine_that_cannot_pass_gpus_to_containers_is_always_reported() -> Result<
         );
     }
     Ok(())
+}
+
+#[test]
+fn an_nvidia_smi_that_hangs_is_given_up_after_five_seconds_said_and_ended() -> Result<()> {
+    if !require::docker() {
+        return Ok(());
+    }
+    let lab = lab(Gpus::Working(2))?;
+    lab.gpu()
+        .install_script("nvidia-smi", "#!/bin/sh\nsleep 4321\n")?;
+    let says_so = |words: &str| words.contains("nvidia-smi on the host did not answer within 5 seconds");
+    let (_, warnings) = connect(&lab, "default", &[])?;
+    ensure!(warnings.iter().any(|text| says_so(text)), "{warnings:?}");
+    let mut client = Client::connect(
+        lab.laptop(),
+        &["gpu", "--image", IMAGE, "--name", "b", "--gpus", "1"],
+    )?;
+    let failure = client.failure()?;
+    ensure!(
+        failure.kind == "gpu_unavailable" && says_so(&failure.why),
+        "{failure:#?}"
+    );
+    let steps = client.texts("step");
+    ensure!(steps.iter().any(|step| step.contains("nvidia-smi")), "{steps:?}");
+    eventually("its children are ended", Duration::from_secs(10), || {
+        lab.gpu().run(r#"! pgrep -u "$(id -u)" -f '^sleep 4321'"#).is_ok()
+    })?;
+    lab.down()
+}
+
+#[test]
+fn without_gpus_an_image_that_asks_for_them_is_told_that_there_are_none() -> Result<()> {
+    if !require::docker() {
+        return Ok(());
+    }
+    let lab = lab(Gpus::Working(2))?;
+    let made = lab.docker(["create", "jq-lab/static"])?;
+    let change = "ENV NVIDIA_VISIBLE_DEVICES=all";
+    lab.docker(["commit", "--change", change, made.trim(), "wants-gpus:1"])?;
+    let mut client = Client::connect(
+        lab.laptop(),
+        &[
+            "gpu",
+            "--image",
+            "wants-gpus:1",
+            "--jupyter",
+            "none",
+            "--gpus",
+            "none",
+        ],
+    )?;
+    let id = client.ready()?.container.expect("a container").id;
+    let env = lab.docker(["inspect", "-f", "{{json .Config.Env}}", &id])?;
+    ensure!(env.contains("NVIDIA_VISIBLE_DEVICES=void"), "{env}");
+    client.disconnect()?;
+    lab.down()
 }

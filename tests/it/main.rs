@@ -7,6 +7,7 @@ mod containers;
 mod conversation;
 mod deployment;
 mod endings;
+mod engine;
 mod engines;
 mod faults;
 mod follows;

@@ -46,6 +46,18 @@ pub fn browser() -> bool {
     docker() && met(missing(&["chromium"]))
 }
 
+/// For tests with a folder that root may not enter: everything of [`docker`], and FUSE.
+///
+/// # Panics
+/// When something is missing and `CI` is `true`.
+pub fn fuse() -> bool {
+    let device = || {
+        let is_there = Path::new("/dev/fuse").exists();
+        (!is_there).then(|| "/dev/fuse is missing: the kernel has no FUSE".to_owned())
+    };
+    docker() && met(missing(&["bindfs", "fusermount"]).or_else(device))
+}
+
 fn lab_problem() -> Option<String> {
     if !rustix::process::geteuid().is_root() {
         return Some("root is needed to create hosts (network namespaces, users)".into());

@@ -19,10 +19,13 @@ use std::{
 use bollard::{API_DEFAULT_VERSION, Docker as Client, models};
 use tokio::{net::UnixStream, time::timeout};
 
-use super::{ContainerEngine, EngineError, EngineFacts, EngineKind, socket::Candidate};
+use super::{
+    ContainerEngine, EngineError, EngineFacts, EngineKind, docker_config::DockerConfig, socket::Candidate,
+};
+use crate::run_blocking::run_blocking;
 
-/// Time limit for an engine to identify itself.
-const GREETING: Duration = Duration::from_secs(10);
+/// Time limit for an engine to identify itself; a busy one takes many seconds.
+const GREETING: Duration = Duration::from_secs(30);
 
 /// Time limit for the headers of a response, in seconds. A start with hooks on a busy disk may take long; the bodies of
 /// streams are not limited.
@@ -32,8 +35,6 @@ const HEADERS: u64 = 300;
 pub(crate) struct Docker {
     client: Client,
     facts: EngineFacts,
-    /// The folder with the user's `config.json`, for registry credentials.
-    config: PathBuf,
 }
 
 /// Why no engine could be connected to.
@@ -48,7 +49,7 @@ pub(crate) enum ConnectError {
 }
 
 impl Docker {
-    /// Connects to the first of `candidates` that answers.
+    /// Connects to the first of `candidates` that answers. `config` is the folder of the user's `config.json`.
     ///
     /// # Errors
     /// The most specific error: an engine that does not answer, then one that may not be used, then none at all.
@@ -59,7 +60,7 @@ impl Docker {
             .map(|candidate| candidate.socket.clone());
         let mut nearest = ConnectError::Missing(named);
         for candidate in candidates {
-            match Self::try_one(candidate, config).await {
+            match Self::connect_to(candidate, config).await {
                 Ok(docker) => return Ok(docker),
                 Err(error) => {
                     tracing::debug!(socket = %candidate.socket.display(), ?error, "no engine at this socket");
@@ -72,7 +73,11 @@ impl Docker {
         Err(nearest)
     }
 
-    async fn try_one(candidate: &Candidate, config: &Path) -> Result<Self, ConnectError> {
+    /// Connects to the engine at this socket.
+    ///
+    /// # Errors
+    /// That there is no socket, that this user may not open it, or that nothing answers.
+    pub(crate) async fn connect_to(candidate: &Candidate, config: &Path) -> Result<Self, ConnectError> {
         let socket = &candidate.socket;
         let stopped = |why: String| ConnectError::Stopped(socket.clone(), why);
         // A plain connect first, because bollard's error does not distinguish these cases.
@@ -99,12 +104,18 @@ impl Docker {
             .await
             .map_err(|_| stopped("it accepts connections and does not answer".into()))?
             .map_err(|error| stopped(error.to_string()))?;
-        let owner = std::fs::metadata(socket).map_or(0, |metadata| metadata.uid());
-        Ok(Self {
-            client,
-            facts: facts(candidate, owner, &version, info),
-            config: config.to_owned(),
+        let (path, config) = (socket.clone(), config.to_owned());
+        let (owner, proxies) = run_blocking(move || {
+            let owner = std::fs::metadata(&path).map_or(0, |metadata| metadata.uid());
+            (owner, DockerConfig::read(&config).proxies(&path))
         })
+        .await;
+        let mut facts = facts(candidate, owner, &version, info);
+        if facts.kind == EngineKind::Docker {
+            // Podman's own command does not read them.
+            facts.proxies = proxies;
+        }
+        Ok(Self { client, facts })
     }
 }
 
@@ -148,7 +159,7 @@ fn facts(
         .filter(|device| device.source.as_deref() == Some("cdi"))
         .filter_map(|device| device.id)
         .collect();
-    EngineFacts {
+    let mut facts = EngineFacts {
         kind: if podman.is_some() {
             EngineKind::Podman
         } else {
@@ -161,7 +172,8 @@ fn facts(
             .unwrap_or_else(|| "of unknown version".into()),
         socket: candidate.socket.clone(),
         found_by: candidate.found_by.clone(),
-        rootless: secured("name=rootless") || socket_owner != 0,
+        // Not by the socket's owner: an administrator may give a user the socket of an engine that runs as root.
+        rootless: secured("name=rootless"),
         remapped: secured("name=userns"),
         memory: info
             .mem_total
@@ -172,7 +184,18 @@ fn facts(
         nvidia_runtime: info
             .runtimes
             .is_some_and(|runtimes| runtimes.contains_key("nvidia")),
+        nvidia_by_default: info
+            .default_runtime
+            .is_some_and(|runtime| runtime.contains("nvidia")),
+        selinux: secured("name=selinux"),
+        no_new_privileges: secured("name=no-new-privileges"),
+        proxies: Vec::new(),
+    };
+    if facts.kind == EngineKind::Podman && facts.version_pair() < (3, 1) {
+        // Before that version, Podman does not say it.
+        facts.rootless = socket_owner != 0;
     }
+    facts
 }
 
 /// Converts bollard's error into ours.
@@ -216,15 +239,45 @@ mod tests {
         assert!(matches!(stopped.err(), Some(ConnectError::Stopped(socket, _)) if socket == dead));
     }
 
+    fn facts_of(version: &str, info: &str, owner: u32) -> EngineFacts {
+        let (version, info) = (serde_json::from_str(version), serde_json::from_str(info));
+        let at = candidate(Path::new("/run/docker.sock"), false);
+        facts(&at, owner, &version.unwrap(), info.unwrap())
+    }
+
+    const PODMAN: &str = r#"{"Version":"4.9.3","ApiVersion":"1.41","Components":[{"Name":"Podman Engine","Version":"4.9.3"}]}"#;
+    const ROOTLESS: &str = r#"{"SecurityOptions":["name=seccomp,profile=default","name=rootless"]}"#;
+
     #[test]
-    fn podman_and_rootless_are_recognised() {
-        let version: models::SystemVersion = serde_json::from_str(
-            r#"{"Version":"4.9.3","ApiVersion":"1.41","Components":[{"Name":"Podman Engine","Version":"4.9.3"}]}"#,
-        )
-        .unwrap();
-        let at = candidate(Path::new("/run/user/7/podman/podman.sock"), false);
-        let podman = facts(&at, 7, &version, models::SystemInfo::default());
+    fn podman_is_recognised() {
+        let podman = facts_of(PODMAN, ROOTLESS, 7);
         assert_eq!((podman.kind, podman.rootless), (EngineKind::Podman, true));
         assert_eq!(podman.version_pair(), (4, 9));
+        let old = PODMAN.replace("4.9.3", "3.0.1");
+        assert!(facts_of(&old, "{}", 7).rootless && !facts_of(&old, "{}", 0).rootless);
+    }
+
+    #[test]
+    fn an_engine_is_rootless_when_it_says_so_and_not_by_the_owner_of_its_socket() {
+        let docker = r#"{"Version":"20.10.24"}"#;
+        assert!(
+            !facts_of(
+                docker,
+                r#"{"SecurityOptions":["name=seccomp,profile=default"]}"#,
+                7
+            )
+            .rootless
+        );
+        assert!(facts_of(docker, ROOTLESS, 0).rootless);
+        assert!(!facts_of(PODMAN, "{}", 7).rootless);
+    }
+
+    #[test]
+    fn what_an_engine_says_of_its_security_and_runtimes_is_known() {
+        let info = r#"{"SecurityOptions":["name=selinux","name=userns","name=no-new-privileges"],
+            "Runtimes":{"nvidia":{"path":"nvidia-container-runtime"}},"DefaultRuntime":"nvidia"}"#;
+        let facts = facts_of(r#"{"Version":"28.5.2"}"#, info, 0);
+        assert!(facts.selinux && facts.remapped && facts.no_new_privileges);
+        assert!(facts.nvidia_runtime && facts.nvidia_by_default);
     }
 }

@@ -67,6 +67,10 @@ pub(crate) struct ContainerSpec {
     pub(crate) confined: bool,
     /// Uses the host's user ids even where the engine remaps them.
     pub(crate) host_users: bool,
+    /// Absolute paths in the container that are hidden behind an empty folder.
+    pub(crate) masked: Vec<String>,
+    /// No process may gain privileges, by a set-user-id program for example.
+    pub(crate) no_new_privileges: bool,
 }
 
 /// A mounted folder or volume.
@@ -78,9 +82,23 @@ pub(crate) struct Mount {
     pub(crate) destination: String,
     /// Mounted read-only.
     pub(crate) read_only: bool,
+    /// Further options, as the engine's own command line has them: `z`, `cached`, `rslave`.
+    pub(crate) options: Vec<String>,
 }
 
 impl Mount {
+    /// As the engine's command line has it: `SOURCE:DESTINATION[:OPTION,…]`, the options in order.
+    pub(crate) fn as_option(&self) -> String {
+        let (MountSource::Host(source) | MountSource::Volume(source)) = &self.source;
+        let mut options: Vec<&str> = self.options.iter().map(String::as_str).collect();
+        options.sort_unstable();
+        if self.read_only {
+            options.insert(0, "ro");
+        }
+        let mode = if options.is_empty() { "" } else { ":" };
+        format!("{source}:{}{mode}{}", self.destination, options.join(","))
+    }
+
     /// Whether `path` in the container is inside this mount.
     pub(crate) fn covers(&self, path: &str) -> bool {
         Path::new(path).starts_with(&self.destination)

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     io,
-    os::{fd::OwnedFd, unix::fs::PermissionsExt},
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -11,45 +11,22 @@ use std::{
 
 use tokio::{
     io::{AsyncWriteExt, Interest},
-    net::{TcpStream, UnixListener, UnixStream, unix::OwnedReadHalf},
+    net::{TcpStream, UnixStream, unix::OwnedReadHalf},
     sync::{mpsc, oneshot},
     task::JoinSet,
-    time::timeout,
+    time::{sleep, timeout},
 };
 
-use super::message::{MESSAGE, SOCKET};
+use super::message::MESSAGE;
 use crate::fd_passing;
 
-/// Waits for a helper to connect.
-pub struct HelperListener {
-    listener: UnixListener,
-    path: PathBuf,
-}
+/// Interval between attempts to connect to a helper that is starting.
+const RETRY: Duration = Duration::from_millis(20);
 
-impl HelperListener {
-    /// Creates the socket `inside.sock` in `dir`, which only this user may enter.
-    ///
-    /// # Errors
-    /// When the socket cannot be created.
-    pub fn bind(dir: &Path) -> io::Result<Self> {
-        let path = dir.join(SOCKET);
-        let listener = UnixListener::bind(&path)?;
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
-        Ok(Self { listener, path })
-    }
-
-    /// Waits for the helper. Removes the socket afterwards, so that nobody else can connect.
-    ///
-    /// # Errors
-    /// `TimedOut` when the helper does not connect.
-    pub async fn accept(self, deadline: Duration) -> io::Result<HelperConnection> {
-        let (stream, _) = timeout(deadline, self.listener.accept())
-            .await
-            .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "the helper did not connect"))??;
-        // Best effort: the folder is removed with the helper.
-        let _ = std::fs::remove_file(&self.path);
-        Ok(HelperConnection::new(stream))
-    }
+/// Where the socket `path` of a container is seen on this host, by the root of the process `pid` in that container
+/// (proc_pid_root(5)). Only the process's own user may look there, and root.
+pub(crate) fn in_container(pid: u32, path: &str) -> PathBuf {
+    format!("/proc/{pid}/root{path}").into()
 }
 
 type Pending = HashMap<u32, oneshot::Sender<io::Result<TcpStream>>>;
@@ -61,7 +38,43 @@ pub struct HelperConnection {
 }
 
 impl HelperConnection {
-    fn new(stream: UnixStream) -> Self {
+    /// Connects to the helper that listens at `socket`, as soon as it does. With `pid`, to that process only.
+    ///
+    /// # Errors
+    /// `PermissionDenied` when this user may not reach it, or when another user or process listens there; `TimedOut`
+    /// when nobody listens in time.
+    pub async fn connect(socket: &Path, pid: Option<u32>, deadline: Duration) -> io::Result<Self> {
+        let connect = async {
+            loop {
+                match UnixStream::connect(socket).await {
+                    Err(error)
+                        if matches!(
+                            error.kind(),
+                            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+                        ) =>
+                    {
+                        sleep(RETRY).await;
+                    }
+                    other => return other,
+                }
+            }
+        };
+        let stream = timeout(deadline, connect)
+            .await
+            .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "the helper does not listen"))??;
+        let peer = stream.peer_cred()?;
+        let own = rustix::process::geteuid().as_raw();
+        let process = peer.pid().map(i32::cast_unsigned);
+        if peer.uid() != own || (pid.is_some() && process != pid) {
+            let why = "another process listens in the place of the helper";
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
+        }
+        Ok(Self::over(stream))
+    }
+
+    /// The agent's side of a connection to a helper.
+    #[must_use]
+    pub fn over(stream: UnixStream) -> Self {
         let (requests, requested) = mpsc::channel(256);
         let mut tasks = JoinSet::new();
         tasks.spawn(exchange(stream, requested));

@@ -1,23 +1,46 @@
 //! The helper process.
 
-use std::{io, os::fd::AsFd, path::Path};
+use std::{
+    fs::Permissions,
+    io,
+    os::{fd::AsFd, unix::fs::PermissionsExt},
+    path::Path,
+    time::Duration,
+};
 
+use jq_common::peer_cred;
 use tokio::{
     io::{AsyncReadExt, Interest},
-    net::{TcpStream, UnixStream},
+    net::{TcpStream, UnixListener, UnixStream},
     sync::mpsc,
     task::JoinSet,
+    time::timeout,
 };
 
 use super::{loopback::dial_loopback, message::MESSAGE};
 use crate::fd_passing;
 
-/// Runs the role until the agent closes the socket at `path`.
+/// How long an agent may take to connect.
+const AGENT: Duration = Duration::from_secs(60);
+
+/// Runs the role: listens at `path` for one agent of the same user, and ends with its connection.
 ///
 /// # Errors
-/// When the agent cannot be reached, or its socket fails.
+/// `TimedOut` when no agent connects; an error of the socket.
 pub async fn run(path: &Path) -> io::Result<()> {
-    let (mut requests, replies) = UnixStream::connect(path).await?.into_split();
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, Permissions::from_mode(0o600))?;
+    let agent = timeout(AGENT, peer_cred::accept_own(&listener))
+        .await
+        .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no agent has connected"));
+    // Nobody else is to connect. Best effort: the file goes with the container.
+    let _ = std::fs::remove_file(path);
+    drop(listener);
+    serve(agent?).await
+}
+
+async fn serve(agent: UnixStream) -> io::Result<()> {
+    let (mut requests, replies) = agent.into_split();
     let (done, mut dialled) = mpsc::channel::<(u32, io::Result<TcpStream>)>(256);
     let mut dials = JoinSet::new();
 

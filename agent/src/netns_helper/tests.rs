@@ -1,10 +1,10 @@
 //! A helper in this machine's own network namespace.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, path::Path, sync::Arc, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpListener,
+    net::{TcpListener, UnixListener},
     task::JoinSet,
 };
 
@@ -13,11 +13,43 @@ use super::*;
 /// Starts a helper in this machine's own network namespace; returns the agent's side and the helper's task.
 async fn helper() -> (HelperConnection, JoinSet<io::Result<()>>, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
-    let listener = HelperListener::bind(dir.path()).unwrap();
-    let path = dir.path().join(SOCKET);
+    let path = dir.path().join("inside.sock");
     let mut role = JoinSet::new();
-    role.spawn(async move { run(&path).await });
-    (listener.accept(Duration::from_secs(10)).await.unwrap(), role, dir)
+    role.spawn({
+        let path = path.clone();
+        async move { run(&path).await }
+    });
+    (connect(&path, Some(std::process::id())).await.unwrap(), role, dir)
+}
+
+async fn connect(path: &Path, pid: Option<u32>) -> io::Result<HelperConnection> {
+    HelperConnection::connect(path, pid, Duration::from_secs(10)).await
+}
+
+#[tokio::test]
+async fn a_socket_of_another_process_in_the_place_of_the_helper_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("inside.sock");
+    let _listener = UnixListener::bind(&path).unwrap();
+    let refused = connect(&path, Some(1)).await.err().unwrap();
+    assert_eq!(refused.kind(), io::ErrorKind::PermissionDenied);
+}
+
+#[tokio::test]
+async fn the_helper_is_reached_through_the_root_of_its_process_and_its_socket_is_gone_then() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("inside.sock");
+    let mut role = JoinSet::new();
+    role.spawn({
+        let path = path.clone();
+        async move { run(&path).await }
+    });
+    let pid = std::process::id();
+    let seen = in_container(pid, path.to_str().unwrap());
+    let inside = connect(&seen, Some(pid)).await.unwrap();
+    // Once it answers, it has removed the file.
+    assert!(inside.dial(1).await.is_err());
+    assert!(!path.exists());
 }
 
 #[tokio::test]

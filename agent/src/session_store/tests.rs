@@ -82,6 +82,7 @@ async fn records_are_read_back_and_damaged_ones_are_ignored() {
     let record = ContainerRecord {
         nonce: "n".into(),
         id: Some("i".into()),
+        engine: None,
     };
     store.set_container("a", &record).await.unwrap();
     assert_eq!(store.container("a").await, Some(record));
@@ -94,6 +95,10 @@ fn records_are_what_their_golden_files_say() {
     let container = ContainerRecord {
         nonce: "0123456789abcdef".to_owned(),
         id: Some("fedcba9876543210".to_owned()),
+        engine: Some(EngineRecord {
+            kind: "docker".to_owned(),
+            socket: "/var/run/docker.sock".into(),
+        }),
     };
     let process = ProcessRecord {
         pid: 4242,
@@ -114,6 +119,7 @@ fn records_are_what_their_golden_files_say() {
     });
     let older = ContainerRecord {
         id: None,
+        engine: None,
         ..container
     };
     golden.is_read_as("older_container.json", &older, |text| {

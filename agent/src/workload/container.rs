@@ -10,6 +10,7 @@ pub(crate) mod helper;
 pub(crate) mod host_network;
 pub(crate) mod injected_user;
 pub(crate) mod limits;
+pub(crate) mod masks;
 pub(crate) mod options;
 pub(crate) mod ownership;
 pub(crate) mod plan;

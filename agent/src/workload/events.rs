@@ -1,15 +1,23 @@
 //! Reports events to the client.
 
 use std::{
+    future::Future,
+    pin::pin,
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use jq_common::protocol::workload::{Event, Progress, Unit};
-use tokio::sync::mpsc::{Sender, error::TrySendError};
+use tokio::{
+    sync::mpsc::{Sender, error::TrySendError},
+    time::timeout,
+};
 
 /// How long a client that does not read may delay the work for one event.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long the user waits without being told what for.
+const UNNAMED: Duration = Duration::from_secs(2);
 
 /// Sends events to a client. Cheap to clone. A client that is gone, or does not read, never stops the work.
 #[derive(Clone)]
@@ -25,6 +33,18 @@ impl EventSink {
     /// Reports that a step has started.
     pub(crate) async fn step(&self, text: impl Into<String>) {
         self.send(Event::Step(text.into())).await;
+    }
+
+    /// Does `work`, which may take long. After two seconds the user is told `what` is waited for.
+    pub(crate) async fn waiting<T>(&self, what: &str, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        match timeout(UNNAMED, &mut work).await {
+            Ok(done) => done,
+            Err(_) => {
+                self.step(what).await;
+                work.await
+            }
+        }
     }
 
     /// Reports something that the user should know.
@@ -105,6 +125,20 @@ mod tests {
         let sink = EventSink::new(sender);
         sink.step("pulling").await;
         sink.detail(1, "line");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wait_is_named_after_two_seconds_and_not_before() {
+        let (sender, mut receiver) = mpsc::channel(8);
+        let sink = EventSink::new(sender);
+        let for_seconds = |seconds| tokio::time::sleep(Duration::from_secs(seconds));
+        sink.waiting("waiting for nothing", for_seconds(1)).await;
+        assert!(receiver.try_recv().is_err());
+        sink.waiting("waiting for Docker", for_seconds(3)).await;
+        assert_eq!(
+            receiver.recv().await,
+            Some(Event::Step("waiting for Docker".into()))
+        );
     }
 
     #[tokio::test(start_paused = true)]

@@ -18,7 +18,9 @@ pub(crate) fn host() -> HostContext {
         path: "/nonexistent".into(),
         shell: None,
         docker_host: None,
+        docker_context: None,
         docker_config: None,
+        registry_auth_file: None,
         xdg_runtime_dir: None,
         state_dir: "/nonexistent/state".into(),
         run_dir: "/nonexistent/run".into(),
@@ -40,6 +42,10 @@ pub(crate) fn engine() -> EngineFacts {
         cdi_devices: Vec::new(),
         cdi: false,
         nvidia_runtime: false,
+        nvidia_by_default: false,
+        selinux: false,
+        no_new_privileges: false,
+        proxies: Vec::new(),
     }
 }
 

@@ -21,8 +21,12 @@ pub struct HostContext {
     pub(crate) shell: Option<PathBuf>,
     /// `DOCKER_HOST`.
     pub(crate) docker_host: Option<String>,
+    /// `DOCKER_CONTEXT`.
+    pub(crate) docker_context: Option<String>,
     /// `DOCKER_CONFIG`; none for `~/.docker`.
     pub(crate) docker_config: Option<PathBuf>,
+    /// `REGISTRY_AUTH_FILE`.
+    pub(crate) registry_auth_file: Option<PathBuf>,
     /// `XDG_RUNTIME_DIR`.
     pub(crate) xdg_runtime_dir: Option<PathBuf>,
     /// Private folder (0700) that outlives agents: tokens, records of containers and processes.
@@ -43,5 +47,17 @@ impl HostContext {
     #[must_use]
     pub(crate) fn umask(&self) -> u32 {
         self.login.umask.unwrap_or(USUAL_UMASK)
+    }
+
+    /// The folder of the `docker` command's settings.
+    pub(crate) fn docker_config(&self) -> PathBuf {
+        let own = self.docker_config.clone();
+        own.unwrap_or_else(|| self.home.join(".docker"))
+    }
+
+    /// The user's folder for sockets and other short-lived files.
+    pub(crate) fn runtime_dir(&self) -> PathBuf {
+        let own = self.xdg_runtime_dir.clone();
+        own.unwrap_or_else(|| format!("/run/user/{}", self.uid).into())
     }
 }

@@ -76,6 +76,31 @@ pub(crate) async fn start(
     })
 }
 
+/// The processes of this host as a workload that was started before; starts nothing.
+pub(crate) async fn find(
+    host: &HostContext,
+    store: &SessionStore,
+    spec: &WorkloadSpec,
+) -> Arc<dyn RunningWorkload> {
+    let record = match spec.jupyter {
+        JupyterKind::None => None,
+        _ => store.process(&spec.session).await,
+    };
+    Arc::new(match record {
+        None => HostProcesses::without_jupyter(),
+        Some(record) => recorded(&record, host),
+    })
+}
+
+/// How the process of a record is reached.
+fn recorded(record: &ProcessRecord, host: &HostContext) -> HostProcesses {
+    match &record.socket {
+        Some(socket) => HostProcesses::with_socket(socket.clone(), host.uid),
+        // Of a build before sockets.
+        None => HostProcesses::with_port(record.port, host.uid),
+    }
+}
+
 /// Refuses options that only a container can fulfil: ignoring them silently would be worse.
 fn check(host: &HostContext, spec: &WorkloadSpec) -> Result<(), Failure> {
     let refuse = |what: &str, why: &str, hint: &str| Err(fail(FailureKind::BadRequest, what, why, hint));
@@ -123,11 +148,7 @@ impl Run<'_> {
             let Some(token) = self.store.token(&self.spec.session, TokenOf::Process).await else {
                 return Err(lost_token(record.pid));
             };
-            let running = Arc::new(match &record.socket {
-                Some(socket) => HostProcesses::with_socket(socket.clone(), self.host.uid),
-                // Of a build before sockets.
-                None => HostProcesses::with_port(record.port, self.host.uid),
-            });
+            let running = Arc::new(recorded(&record, self.host));
             if probe(&*running, record.port, &token).await != Listener::Ours {
                 let outcome = self.wait(&*running, record.port, &token, None).await;
                 self.check_outcome(outcome, kind)?;

@@ -160,7 +160,7 @@ mod tests {
                 spec.volumes.push(Volume {
                     source: "~/work".into(),
                     destination: "work".into(),
-                    read_only: false,
+                    ..Volume::default()
                 });
             },
             |spec| spec.env.push(("A=B".into(), String::new())),

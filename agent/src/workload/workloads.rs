@@ -6,8 +6,11 @@ use jq_common::protocol::workload::{Failure, FailureKind, WorkloadSpec};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
-    EventSink, HostContext, Started,
-    container::{helper::Helpers, run::Run},
+    EventSink, HostContext, RunningWorkload, Started,
+    container::{
+        helper::Helpers,
+        run::{self, Run},
+    },
     gpu::detect,
     jupyter::{self, probe},
     process,
@@ -78,7 +81,12 @@ impl Workloads {
         })?;
         let mut started = match select_engine::select(&self.host, &self.store, spec, events).await? {
             Runner::Engine(engine) => {
-                let gpus = detect::of_host(&spec.gpus, &self.host.path).await;
+                let gpus = events
+                    .waiting(
+                        "asking nvidia-smi for the host's GPUs",
+                        detect::of_host(&spec.gpus, &self.host.path),
+                    )
+                    .await;
                 let run = Run {
                     engine,
                     host: &self.host,
@@ -130,6 +138,23 @@ impl Workloads {
         }
         let why = "another agent of yours on this host has been starting this session for an hour";
         Err(io::Error::new(io::ErrorKind::TimedOut, why))
+    }
+
+    /// Finds a workload that was started before, as it is now: in a container or not. Starts, pulls and creates nothing;
+    /// what the user has stopped stays as it is.
+    ///
+    /// # Errors
+    /// Why it cannot be reached at present.
+    pub(crate) async fn find(
+        &self,
+        spec: &WorkloadSpec,
+        in_container: bool,
+    ) -> Result<Arc<dyn RunningWorkload>, Failure> {
+        if !in_container {
+            return Ok(process::find(&self.host, &self.store, spec).await);
+        }
+        let engine = select_engine::find(&self.host, &self.store, spec).await?;
+        run::find(engine, &self.host, &self.store, &*self.helpers, spec).await
     }
 
     /// Removes the helper containers of this agent and nothing else: containers, processes and their kernels keep

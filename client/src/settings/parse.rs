@@ -1,12 +1,12 @@
 //! Parsers for the values of flags: text in, a typed value or a usage failure out.
 
-use std::{fmt, path::Path, time::Duration};
+use std::{fmt, time::Duration};
 
 use jq_common::{
     codec,
     protocol::{
         limits, profile,
-        workload::{GpuAsk, MOST_LISTED, UserSpec, Volume, WorkloadSpec},
+        workload::{GpuAsk, MOST_LISTED, UserSpec, WorkloadSpec},
     },
 };
 
@@ -51,55 +51,6 @@ pub(super) fn checked_name(name: String) -> Result<String, Failure> {
     }
     let why = format!("a name has {}", profile::RULE);
     Err(usage(format!("--name {name}"), why))
-}
-
-/// Parses `SRC:DST[:ro]`. The local shell expands a leading `~` to the home on this machine, but the user means the home
-/// on the host: a source below the local home is mapped there, with a note.
-pub(super) fn parse_volume(
-    text: &str,
-    laptop_home: Option<&Path>,
-) -> Result<(Volume, Option<String>), Failure> {
-    let wrong = |why: &str| usage(format!("-v {text}"), why);
-    let mut parts = text.split(':');
-    let (Some(source), Some(destination)) = (parts.next(), parts.next()) else {
-        return Err(wrong("expected SRC:DST or SRC:DST:ro"));
-    };
-    let read_only = match (parts.next(), parts.next()) {
-        (None | Some("rw"), None) => false,
-        (Some("ro"), None) => true,
-        _ => return Err(wrong("expected SRC:DST or SRC:DST:ro")),
-    };
-    if !destination.starts_with('/') {
-        return Err(wrong("the folder in the container must begin with `/`"));
-    }
-    let source = if source == "~" { "~/" } else { source };
-    let known = source.starts_with('/')
-        || source.starts_with("~/")
-        || (profile::is_name(source) && !source.contains('/'));
-    if !known {
-        return Err(wrong(
-            "the folder on the host must begin with `/` or `~/`, or be the name of a volume",
-        ));
-    }
-    let below_home = laptop_home
-        .filter(|home| home.parent().is_some())
-        .and_then(|home| Path::new(source).strip_prefix(home).ok());
-    let (source, note) = match below_home {
-        Some(below) => {
-            let meant = format!("~/{}", below.display());
-            let note = format!("-v {source}: read as {meant} in your home on the host");
-            (meant, Some(note))
-        }
-        None => (source.to_owned(), None),
-    };
-    Ok((
-        Volume {
-            source,
-            destination: destination.to_owned(),
-            read_only,
-        },
-        note,
-    ))
 }
 
 pub(super) fn parse_gpus(text: &str) -> Result<GpuAsk, Failure> {
@@ -269,7 +220,6 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn no_text_panics(text: String) {
-            let _ = parse_volume(&text, Some(Path::new("/home/ann")));
             let _ = (parse_gpus(&text), parse_size(&text), parse_user(&text), parse_time(&text));
         }
     }

@@ -83,7 +83,7 @@ mod tests {
             exec::{ExecSpec, MOST_WORDS},
             session::{Control, Entry, MOST_ENTRIES, StreamAck},
             topics::{MOST_TOPICS, Topic},
-            workload::{Event, GpuAsk, MOST_LISTED, Ready, Volume, WorkloadSpec},
+            workload::{Event, GpuAsk, MOST_LISTED, MOST_OPTIONS, Ready, Volume, WorkloadSpec},
         },
     };
 
@@ -117,11 +117,7 @@ mod tests {
     #[test]
     fn no_list_of_a_message_is_longer_than_the_protocol_says() {
         let pair = (String::new(), String::new());
-        let volume = Volume {
-            source: String::new(),
-            destination: String::new(),
-            read_only: false,
-        };
+        let volume = Volume::default();
         let entry = Entry {
             stream: 1,
             delivered: 0,
@@ -146,6 +142,11 @@ mod tests {
             };
             assert_eq!(with(&|spec| spec.env = vec![pair.clone(); many]), is_read);
             assert_eq!(with(&|spec| spec.volumes = vec![volume.clone(); many]), is_read);
+            let optioned = Volume {
+                options: vec![String::new(); MOST_OPTIONS + over],
+                ..Volume::default()
+            };
+            assert_eq!(with(&|spec| spec.volumes = vec![optioned.clone()]), is_read);
             assert_eq!(
                 with(&|spec| spec.gpus = GpuAsk::Ids(vec![String::new(); many])),
                 is_read

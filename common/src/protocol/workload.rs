@@ -98,8 +98,11 @@ pub enum GpuAsk {
     Ids(#[serde(deserialize_with = "at_most::<MOST_LISTED, _, _>")] Vec<String>),
 }
 
-/// One `-v SRC:DST[:ro]`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Most options of one volume.
+pub const MOST_OPTIONS: usize = 16;
+
+/// One `-v SRC:DST[:OPTION,…]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Volume {
     /// Path on the GPU host, absolute or starting with `~/` (the caller's home there), or the name of a volume of the
     /// engine (no slash).
@@ -109,6 +112,14 @@ pub struct Volume {
     /// Mounted read-only.
     #[serde(default)]
     pub read_only: bool,
+    /// The options besides `ro` and `rw`, as the engine's own command line has them ([`super::volume`]); at most
+    /// [`MOST_OPTIONS`].
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "at_most::<MOST_OPTIONS, _, _>"
+    )]
+    pub options: Vec<String>,
 }
 
 /// User and group in the container, as numbers.

@@ -56,6 +56,7 @@ fn spec() -> WorkloadSpec {
             source: "~/data".to_owned(),
             destination: "/data".to_owned(),
             read_only: true,
+            options: vec!["z".to_owned()],
         }],
         env: vec![("NAME".to_owned(), "value".to_owned())],
         workdir: Some("/work".to_owned()),

@@ -55,6 +55,7 @@ fn spec() -> WorkloadSpec {
             source: "~/data".to_owned(),
             destination: "/data".to_owned(),
             read_only: true,
+            options: vec!["z".to_owned(), "cached".to_owned()],
         }],
         env: vec![("A".to_owned(), "b".to_owned())],
         workdir: Some("/work".to_owned()),

@@ -32,7 +32,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
         id: "F16",
         name: "dockerd is restarted while containers keep running (--live-restore)",
-        bar: "no stream is interrupted, and new connections reach the container",
+        bar: "no stream is interrupted, and new connections reach the container, also while dockerd is away",
         quick: true,
         engine: true,
         run: engine_restarted,
@@ -104,6 +104,7 @@ fn engine_restarted(_: &Bench) -> Result<Outcome> {
         stream.near().forget_silence();
     }
     site.lab.engine().stop()?;
+    reached(&site, Instant::now())?;
     site.lab.engine().launch()?;
     let pause = trio
         .down

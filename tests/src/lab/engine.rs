@@ -38,6 +38,7 @@ pub struct Engine {
     hook: Option<PathBuf>,
     cdi: Option<PathBuf>,
     options: Vec<String>,
+    launcher: Vec<String>,
     daemon: Option<Daemon>,
     _lock: Lock,
 }
@@ -54,6 +55,7 @@ impl Engine {
             hook: None,
             cdi: None,
             options: Vec::new(),
+            launcher: Vec::new(),
             daemon: None,
             _lock: lock,
         };
@@ -144,6 +146,22 @@ impl Engine {
         self.options = options.into_iter().map(Into::into).collect();
     }
 
+    /// From its next start on, dockerd has a /tmp of its own, as with `PrivateTmp` and as from snap.
+    pub fn hide_tmp(&mut self) {
+        let line = "mount -t tmpfs -o mode=1777 jq-lab /tmp && exec \"$@\"";
+        let words = [
+            "unshare",
+            "--mount",
+            "--propagation",
+            "slave",
+            "sh",
+            "-c",
+            line,
+            "sh",
+        ];
+        self.launcher = words.map(str::to_owned).into();
+    }
+
     /// The process id of dockerd; none while it is stopped.
     pub fn pid(&self) -> Option<rustix::process::Pid> {
         self.daemon.as_ref().and_then(Daemon::pid)
@@ -183,16 +201,16 @@ impl Engine {
             Ok(self.docker(args)?.lines().map(str::to_owned).collect())
         };
         match self.generation.family() {
-            Family::Docker => {
+            // One that is just removing itself cannot be removed.
+            Family::Docker => eventually_some("the lab's containers to be gone", STOP, || {
                 let containers = listed(&["ps", "--all", "--quiet", "--no-trunc"])?;
-                if !containers.is_empty() {
-                    self.docker(
-                        ["rm", "--force", "--volumes"]
-                            .into_iter()
-                            .chain(containers.iter().map(String::as_str)),
-                    )?;
+                if containers.is_empty() {
+                    return Ok(Some(()));
                 }
-            }
+                let words = ["rm", "--force", "--volumes"].into_iter();
+                self.docker(words.chain(containers.iter().map(String::as_str)))?;
+                Ok(None)
+            })?,
             // Removes a helper before the container whose network it shares, and waits for none to end by itself.
             Family::Podman => {
                 self.docker(["rm", "--all", "--force", "--volumes", "--ignore", "--time=0"])?;

@@ -47,6 +47,21 @@ impl Host {
         fs::remove_dir_all(&*kept).context("cannot remove the copy of the keys")
     }
 
+    /// Makes a folder of the home one that its user may enter and root may not, as on NFS with `root_squash`. Undone by
+    /// [`Self::let_root_into`].
+    pub fn keep_root_out_of(&self, folder: &str) -> Result<()> {
+        // As every distribution has it.
+        self.run_as_root("chmod 666 /dev/fuse")?;
+        let line =
+            format!("mkdir -p .kept/{folder} {folder} && bindfs --no-allow-other .kept/{folder} {folder}");
+        self.run(&line).map(drop)
+    }
+
+    /// Makes the folder an ordinary one again.
+    pub fn let_root_into(&self, folder: &str) -> Result<()> {
+        self.run(&format!("fusermount -u {folder}")).map(drop)
+    }
+
     /// Mounts a file system with `noexec` on the home, empty except for `~/.ssh`.
     pub fn make_home_noexec(&self) -> Result<()> {
         self.limit_home(256 * 1024)?;

@@ -8,8 +8,13 @@ use crate::engine::{ContainerSpec, ContainerState, GpuRequest, ImageFacts, Mount
 
 /// The request body that creates `spec`. It never publishes ports, sets a restart policy or asks for privileges.
 pub(super) fn create_body(spec: &ContainerSpec) -> models::ContainerCreateBody {
+    // A mount has no words for the options of `-v`; a bind has, but the engine would create a missing source.
+    let (binds, mounts): (Vec<&Mount>, Vec<&Mount>) =
+        spec.mounts.iter().partition(|mount| !mount.options.is_empty());
     let mut host = models::HostConfig {
-        mounts: Some(spec.mounts.iter().map(mount).collect()),
+        binds: (!binds.is_empty()).then(|| binds.iter().map(|mount| mount.as_option()).collect()),
+        mounts: Some(mounts.into_iter().map(mount).collect()),
+        tmpfs: masks(&spec.masked),
         shm_size: spec.shm_size.map(saturate),
         ulimits: Some(
             spec.limits
@@ -32,13 +37,8 @@ pub(super) fn create_body(spec: &ContainerSpec) -> models::ContainerCreateBody {
         host.cap_drop = Some(vec!["ALL".into()]);
         // SELinux would keep a labelled container from the agent's socket; without SELinux the label has no effect.
         host.security_opt = Some(vec!["no-new-privileges".into(), "label=disable".into()]);
-    } else if spec
-        .mounts
-        .iter()
-        .any(|mount| matches!(mount.source, MountSource::Host(_)))
-    {
-        // The same for the user's folders, whose labels are not ours to change.
-        host.security_opt = Some(vec!["label=disable".into()]);
+    } else if spec.no_new_privileges {
+        host.security_opt = Some(vec!["no-new-privileges".into()]);
     }
     if let Some(request) = &spec.gpus {
         request_gpus(&mut host, request);
@@ -90,6 +90,12 @@ fn request_gpus(host: &mut models::HostConfig, request: &GpuRequest) {
             host.group_add = Some(groups.iter().map(u32::to_string).collect());
         }
     }
+}
+
+/// Empty read-only file systems over these paths.
+fn masks(paths: &[String]) -> Option<HashMap<String, String>> {
+    let mask = |path: &String| (path.clone(), "ro,size=4k,mode=555".to_owned());
+    (!paths.is_empty()).then(|| paths.iter().map(mask).collect())
 }
 
 fn mount(mount: &Mount) -> models::Mount {
@@ -154,6 +160,10 @@ pub(super) fn container_state(container: models::ContainerInspectResponse) -> Co
         labels: sorted(config.labels),
         user: config.user.unwrap_or_default(),
         workdir: config.working_dir.unwrap_or_default(),
+        pid: state
+            .pid
+            .and_then(|pid| u32::try_from(pid).ok())
+            .filter(|pid| *pid != 0),
     }
 }
 
@@ -236,5 +246,73 @@ mod tests {
         let security = helper["SecurityOpt"].as_array().unwrap();
         assert!(security.contains(&"no-new-privileges".into()), "{security:?}");
         assert_eq!(helper["AutoRemove"], true);
+        assert!(helper.get("Binds").is_none(), "no folder of the host is in it");
+        assert_eq!(helper["Mounts"], serde_json::json!([]));
+    }
+
+    fn host_config(spec: &ContainerSpec) -> serde_json::Value {
+        serde_json::to_value(create_body(spec)).unwrap()["HostConfig"].clone()
+    }
+
+    #[test]
+    fn volume_options_are_passed_on_in_the_words_of_the_command_line() {
+        let volume = |source, options: &[&str], read_only| Mount {
+            source,
+            destination: "/d".into(),
+            read_only,
+            options: options.iter().map(|&option| option.to_owned()).collect(),
+        };
+        let data = || MountSource::Host("/data".into());
+        let host = host_config(&ContainerSpec {
+            mounts: vec![
+                volume(data(), &[], true),
+                volume(data(), &["z"], true),
+                volume(data(), &["rslave", "cached"], false),
+                volume(MountSource::Volume("cache".into()), &["nocopy"], false),
+            ],
+            ..ContainerSpec::default()
+        });
+        let binds = ["/data:/d:ro,z", "/data:/d:cached,rslave", "cache:/d:nocopy"];
+        assert_eq!(host["Binds"], serde_json::json!(binds));
+        assert_eq!(
+            host["Mounts"].as_array().unwrap().len(),
+            1,
+            "its source is never created"
+        );
+    }
+
+    #[test]
+    fn selinux_stays_on_for_a_container_with_folders_of_the_host() {
+        let folder = Mount {
+            source: MountSource::Host("/data".into()),
+            destination: "/d".into(),
+            read_only: false,
+            options: Vec::new(),
+        };
+        for options in [vec![], vec!["Z".to_owned()]] {
+            let mount = Mount {
+                options,
+                ..folder.clone()
+            };
+            let host = host_config(&ContainerSpec {
+                mounts: vec![mount],
+                ..ContainerSpec::default()
+            });
+            assert!(host.get("SecurityOpt").is_none(), "{host}");
+        }
+    }
+
+    #[test]
+    fn masks_are_empty_folders_and_privileges_are_refused_where_asked() {
+        let host = host_config(&ContainerSpec {
+            masked: vec!["/d/.cache/jq".into()],
+            no_new_privileges: true,
+            ..ContainerSpec::default()
+        });
+        assert_eq!(
+            host["Tmpfs"],
+            serde_json::json!({"/d/.cache/jq": "ro,size=4k,mode=555"})
+        );
+        assert_eq!(host["SecurityOpt"], serde_json::json!(["no-new-privileges"]));
     }
 }

@@ -39,7 +39,13 @@ pub(super) fn classify(status: Option<u16>, message: &str) -> EngineError {
     } else if says(&[
         "bind source path does not exist",
         "invalid mount config",
+        "invalid volume specification",
+        "invalid mode",
+        "invalid volume mode",
+        "invalid option",
         "error mounting",
+        "creating mount source path",
+        "error evaluating symlinks from mount source",
         "statfs",
     ]) {
         EngineError::MountRefused(text)
@@ -100,6 +106,12 @@ mod tests {
                 r#"invalid mount config for type "bind": bind source path does not exist: /data"#,
                 "MountRefused",
             ),
+            (
+                500,
+                "error while creating mount source path '/home/ada/work': mkdir /home/ada: permission denied",
+                "MountRefused",
+            ),
+            (400, "invalid mode: U", "MountRefused"),
             (404, "No such container: x", "NotFound"),
             (
                 409,

@@ -1,22 +1,28 @@
 //! Images: find, pull, import, prune.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
 use bollard::{
     auth::DockerCredentials,
     query_parameters::{CreateImageOptionsBuilder, ListImagesOptionsBuilder, RemoveImageOptionsBuilder},
 };
-use docker_credential::DockerCredential;
 use futures_util::{StreamExt, TryStreamExt};
+use tokio::time::timeout;
 
 use super::{
     Docker, convert, engine_error,
     pull::{LayerReport, Layers},
 };
-use crate::{
-    engine::{Answer, EngineError, Entry, ImageFacts, Images, ImportSpec, PullProgress, archive},
-    run_blocking::run_blocking,
+use crate::engine::{
+    Answer, EngineError, Entry, ImageFacts, Images, ImportSpec, PullProgress, archive,
+    credentials::{Credential, Secret},
 };
+
+/// How long a pull may go without any sign of life: a big layer on a slow disk takes minutes to verify.
+const PULL_SILENCE: Duration = Duration::from_secs(15 * 60);
 
 impl Images for Docker {
     fn image<'a>(&'a self, reference: &'a str) -> Answer<'a, Option<ImageFacts>> {
@@ -32,15 +38,16 @@ impl Images for Docker {
     fn pull<'a>(
         &'a self,
         reference: &'a str,
+        credential: Option<&'a Credential>,
         progress: &'a (dyn Fn(PullProgress) + Send + Sync),
     ) -> Answer<'a, ()> {
         Box::pin(async move {
             let reference = with_tag(reference);
             let options = CreateImageOptionsBuilder::new().from_image(&reference).build();
-            let credentials = self.credentials(registry(&reference)).await;
+            let credentials = credential.map(credentials);
             let mut stream = self.client.create_image(Some(options), None, credentials);
             let mut layers = Layers::default();
-            while let Some(info) = stream.next().await {
+            while let Some(info) = timeout(PULL_SILENCE, stream.next()).await.map_err(|_| silent())? {
                 let info = info.map_err(engine_error)?;
                 let bytes = |count: Option<i64>| count.and_then(|count| u64::try_from(count).ok());
                 let detail = info.progress_detail.unwrap_or_default();
@@ -112,32 +119,27 @@ impl Images for Docker {
     }
 }
 
-impl Docker {
-    /// The user's own credentials for a registry. None when there are none or their helper fails: many images need
-    /// none, and otherwise the registry's error explains it.
-    async fn credentials(&self, registry: String) -> Option<DockerCredentials> {
-        let file = self.config.join("config.json");
-        let server = registry.clone();
-        let read = run_blocking(move || {
-            let file = std::fs::File::open(file).ok()?;
-            docker_credential::get_credential_from_reader(std::io::BufReader::new(file), &server)
-                .inspect_err(|error| tracing::debug!(%error, "no registry credentials"))
-                .ok()
-        });
-        let credential = read.await?;
-        let mut credentials = DockerCredentials {
-            serveraddress: Some(registry),
-            ..Default::default()
-        };
-        match credential {
-            DockerCredential::IdentityToken(token) => credentials.identitytoken = Some(token),
-            DockerCredential::UsernamePassword(user, password) => {
-                credentials.username = Some(user);
-                credentials.password = Some(password);
-            }
+fn silent() -> EngineError {
+    EngineError::Lost(format!(
+        "nothing happened for {} minutes",
+        PULL_SILENCE.as_secs() / 60
+    ))
+}
+
+/// In the form of the API.
+fn credentials(credential: &Credential) -> DockerCredentials {
+    let mut credentials = DockerCredentials {
+        serveraddress: Some(credential.server.clone()),
+        ..DockerCredentials::default()
+    };
+    match &credential.secret {
+        Secret::Token(token) => credentials.identitytoken = Some(token.clone()),
+        Secret::Password { user, password } => {
+            credentials.username = Some(user.clone());
+            credentials.password = Some(password.clone());
         }
-        Some(credentials)
     }
+    credentials
 }
 
 /// Adds `:latest` to a reference with neither tag nor digest; without a tag the engine would pull all of them.
@@ -147,14 +149,6 @@ fn with_tag(reference: &str) -> String {
         reference.to_owned()
     } else {
         format!("{reference}:latest")
-    }
-}
-
-/// The registry of a reference, by the name that `docker login` uses.
-fn registry(reference: &str) -> String {
-    match reference.split_once('/') {
-        Some((host, _)) if host.contains(['.', ':']) || host == "localhost" => host.to_owned(),
-        _ => "https://index.docker.io/v1/".to_owned(),
     }
 }
 
@@ -168,13 +162,5 @@ mod tests {
         assert_eq!(with_tag("localhost:5000/x"), "localhost:5000/x:latest");
         assert_eq!(with_tag("x:1"), "x:1");
         assert_eq!(with_tag("x@sha256:0"), "x@sha256:0");
-    }
-
-    #[test]
-    fn credentials_are_looked_up_where_docker_login_puts_them() {
-        assert_eq!(registry("quay.io/jupyter/base"), "quay.io");
-        assert_eq!(registry("localhost:5000/x"), "localhost:5000");
-        assert_eq!(registry("jupyter/base"), "https://index.docker.io/v1/");
-        assert_eq!(registry("ubuntu:24.04"), "https://index.docker.io/v1/");
     }
 }

@@ -36,6 +36,8 @@ fn host(folder: &Path) -> HostContext {
         path: "/usr/bin:/bin".into(),
         shell: None,
         docker_host: None,
+        docker_context: None,
+        registry_auth_file: None,
         docker_config: None,
         xdg_runtime_dir: None,
         state_dir: folder.join("state"),

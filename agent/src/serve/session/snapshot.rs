@@ -18,7 +18,6 @@ use jq_common::{
 use quinn::Connection;
 use tokio::{
     net::{TcpStream, UnixStream},
-    sync::mpsc,
     time::{sleep, timeout},
 };
 
@@ -28,7 +27,7 @@ use crate::{
         context::Context,
         handover::header::{SessionState, StreamState, WorkState},
     },
-    workload::{EventSink, RunningWorkload},
+    workload::RunningWorkload,
 };
 
 /// Time limit for a connection to wait until the workload is found again.
@@ -193,15 +192,19 @@ impl Session {
         });
     }
 
+    /// Finds the workload as it is now. Never starts it: what the user stopped or removed meanwhile stays so.
     async fn restore_workload(self: &Arc<Self>, context: &Arc<Context>) {
         let (mut pause, longest) = FIND_INTERVALS;
         loop {
-            let Some(spec) = self.workload.borrow().spec.clone() else {
+            let (spec, in_container) = {
+                let workload = self.workload.borrow();
+                (workload.spec.clone(), workload.container.is_some())
+            };
+            let Some(spec) = spec else {
                 return;
             };
-            let (events, _) = mpsc::channel(1);
-            let started = context.workloads.start(&spec, &EventSink::new(events)).await;
-            if let Err(failure) = &started {
+            let found = context.workloads.find(&spec, in_container).await;
+            if let Err(failure) = &found {
                 tracing::warn!(?failure, "the workload was not found again");
             }
             let lacked = self.change_workload(|workload| {
@@ -209,16 +212,16 @@ impl Session {
                 let lacks = workload.running.is_none();
                 if lacks {
                     workload.restoring = false;
-                    if let Ok(started) = &started {
-                        workload.runs(started);
+                    if let Ok(running) = &found {
+                        workload.running = Some(running.clone());
                     }
                 }
                 lacks
             });
-            if lacked && started.is_ok() {
+            if lacked && found.is_ok() {
                 self.watch(context);
             }
-            if started.is_ok() || !lacked {
+            if found.is_ok() || !lacked {
                 return;
             }
             sleep(pause).await;

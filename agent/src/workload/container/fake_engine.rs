@@ -13,7 +13,7 @@ use tokio::{io::AsyncWriteExt, process::Command, sync::Notify, task::JoinSet};
 use crate::{
     engine::{
         Answer, ContainerEngine, ContainerSpec, ContainerState, Containers, EngineError, EngineFacts, Entry,
-        Exec, Exit, ImageFacts, Images, ImportSpec, MountSource, Phase, PullProgress,
+        Exec, Exit, ImageFacts, Images, ImportSpec, Phase, PullProgress, credentials::Credential,
     },
     log_tail::Tail,
     netns_helper,
@@ -46,6 +46,8 @@ pub(crate) struct State {
     pub(crate) log: Vec<String>,
     /// Output of `nvidia-smi -L` in every container.
     pub(crate) gpus_inside: String,
+    /// What the kernel's driver shows of its GPUs in every container.
+    pub(crate) driver_inside: String,
     /// Paths of programs in every image.
     pub(crate) programs: Vec<String>,
     /// Tasks of the network helpers, by container.
@@ -139,12 +141,17 @@ impl ContainerEngine for Fake {
 
 impl Images for Fake {
     fn image<'a>(&'a self, reference: &'a str) -> Answer<'a, Option<ImageFacts>> {
-        Box::pin(async move { Ok(self.state().images.get(reference).cloned()) })
+        Box::pin(async move {
+            let state = self.state();
+            let by_id = || state.images.values().find(|image| image.id == reference);
+            Ok(state.images.get(reference).or_else(by_id).cloned())
+        })
     }
 
     fn pull<'a>(
         &'a self,
         reference: &'a str,
+        _: Option<&'a Credential>,
         progress: &'a (dyn Fn(PullProgress) + Send + Sync),
     ) -> Answer<'a, ()> {
         Box::pin(async move {
@@ -204,6 +211,8 @@ impl Containers for Fake {
                 labels: container.spec.labels.clone(),
                 user: container.spec.user.clone().unwrap_or_default(),
                 workdir: container.spec.workdir.clone().unwrap_or_default(),
+                // Its processes are tasks of this one.
+                pid: (container.phase == Phase::Running).then(std::process::id),
             }))
         })
     }
@@ -253,15 +262,11 @@ impl Containers for Fake {
                 container.starts += 1;
             })?;
             let spec = self.with(id, |container| container.spec.clone())?;
-            if let (true, Some(MountSource::Host(shared))) = (
-                spec.confined,
-                spec.mounts.into_iter().next().map(|mount| mount.source),
-            ) {
-                let socket = Path::new(&shared).join(netns_helper::SOCKET);
+            if let (true, Some(socket)) = (spec.confined, spec.command.and_then(|mut words| words.pop())) {
                 let mut role = JoinSet::new();
                 role.spawn(async move {
                     // Ends when the agent closes the connection.
-                    let _ = netns_helper::run(&socket).await;
+                    let _ = netns_helper::run(Path::new(&socket)).await;
                 });
                 self.state().roles.insert(id.to_owned(), role);
             } else if let Some(exit) = end {
@@ -313,6 +318,14 @@ impl Containers for Fake {
                 let mut state = self.state();
                 if command.command[0] == "nvidia-smi" {
                     output.write(state.gpus_inside.as_bytes());
+                    return Ok(Some(0));
+                }
+                if command
+                    .command
+                    .iter()
+                    .any(|word| word.contains("/proc/driver/nvidia"))
+                {
+                    output.write(state.driver_inside.as_bytes());
                     return Ok(Some(0));
                 }
                 state

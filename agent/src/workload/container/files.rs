@@ -77,6 +77,15 @@ pub(crate) fn injected_user_entries(
     entries
 }
 
+/// Opens what belongs to a user for everybody in the container: where the engine maps the owners of files and not the
+/// users of this container, the owner cannot be set.
+pub(crate) fn open_to_all(entries: &mut [Entry]) {
+    for entry in entries.iter_mut().filter(|entry| entry.uid != 0) {
+        let owners = entry.mode >> 6 & 0o7;
+        entry.mode |= owners << 3 | owners;
+    }
+}
+
 fn folder_entry(path: &str, mode: u32, (uid, gid): (u32, u32)) -> Entry {
     Entry {
         path: path.to_owned(),
@@ -121,6 +130,7 @@ mod tests {
             source: MountSource::Volume("homes".into()),
             destination: "/home".into(),
             read_only: false,
+            options: Vec::new(),
         };
         assert_eq!(paths(&[covering]), ["/etc/passwd", "/etc/group"]);
         // A list with only our line, in place of one that could not be read, would lose root.
@@ -148,11 +158,21 @@ mod tests {
             source: MountSource::Host("/data".into()),
             destination: destination.into(),
             read_only: false,
+            options: Vec::new(),
         };
         assert_eq!(jupyter_folder(&[], &[]), "/run/jq");
         assert_eq!(jupyter_folder(&[mount("/running")], &[]), "/run/jq");
         assert_eq!(jupyter_folder(&[mount("/run")], &[]), "/opt/jq");
         let (mounts, volumes) = ([mount("/opt"), mount("/run/jq")], ["/srv".to_owned()]);
         assert_eq!(jupyter_folder(&mounts, &volumes), "/var/lib/jq");
+    }
+
+    #[test]
+    fn what_cannot_be_given_to_its_owner_is_open_to_all_in_the_container() {
+        let mut entries = jupyter_entries("/run/jq", "secret", (1234, 1235));
+        entries.push(folder_entry(HOME, 0o700, (1234, 1235)));
+        open_to_all(&mut entries);
+        let modes: Vec<_> = entries.iter().map(|entry| entry.mode).collect();
+        assert_eq!(modes, [0o755, 0o444, 0o444, 0o666, 0o777]);
     }
 }

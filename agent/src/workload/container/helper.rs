@@ -4,6 +4,7 @@
 mod access;
 mod error;
 mod image;
+mod imported;
 mod lifecycle;
 mod spec;
 

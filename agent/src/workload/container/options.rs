@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::volumes;
-use crate::engine::MountSource;
 
 /// Options that distinguish one container from another. Those that matter only during creation (`--pull`) are left out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,7 +14,7 @@ pub(crate) struct Options {
     pub(crate) image: String,
     #[serde(default)]
     pub(crate) gpus: String,
-    /// `SOURCE:DESTINATION[:ro]`, sorted.
+    /// `SOURCE:DESTINATION[:OPTION,…]`, sorted.
     #[serde(default)]
     pub(crate) volumes: Vec<String>,
     /// `NAME=value`, sorted; the last value wins.
@@ -38,11 +37,7 @@ impl Options {
     pub(crate) fn of(spec: &WorkloadSpec, image: &str, home: &Path) -> Result<Self, Failure> {
         let mut volumes: Vec<String> = volumes::resolve(&spec.volumes, home)?
             .into_iter()
-            .map(|mount| {
-                let (MountSource::Host(source) | MountSource::Volume(source)) = mount.source;
-                let mode = if mount.read_only { ":ro" } else { "" };
-                format!("{source}:{}{mode}", mount.destination)
-            })
+            .map(|mount| mount.as_option())
             .collect();
         volumes.sort();
         let mut env: Vec<String> = Vec::new();
@@ -209,6 +204,30 @@ mod tests {
         assert_eq!(Options::from_label("{}"), None);
         let older = Options::from_label(r#"{"image":"i","of_a_newer_version":1}"#).unwrap();
         assert_eq!((older.image.as_str(), older.jupyter), ("i", JupyterKind::Lab));
+    }
+
+    #[test]
+    fn the_options_of_a_volume_are_compared_whatever_their_order() {
+        let with = |words: &[&str]| {
+            let mut spec = spec();
+            spec.volumes = vec![jq_common::protocol::workload::Volume {
+                source: "/data".into(),
+                destination: "/data".into(),
+                read_only: true,
+                options: words.iter().map(|&word| word.to_owned()).collect(),
+            }];
+            options(&spec)
+        };
+        assert_eq!(with(&["rslave", "z"]).volumes, ["/data:/data:ro,rslave,z"]);
+        assert!(
+            with(&["z", "cached"])
+                .differences(&with(&["cached", "z"]))
+                .is_empty()
+        );
+        assert_eq!(
+            with(&[]).differences(&with(&["z"])),
+            ["volumes: /data:/data:ro, asked for /data:/data:ro,z"]
+        );
     }
 
     #[test]

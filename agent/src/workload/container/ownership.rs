@@ -152,6 +152,7 @@ mod tests {
         let record = |id: Option<&str>| ContainerRecord {
             nonce: "n".into(),
             id: id.map(Into::into),
+            engine: None,
         };
         let known = record(Some("i"));
         let ours = container(labels("7", "s", "n"), "i");

@@ -2,7 +2,10 @@
 
 mod beside;
 mod create;
+mod find;
+mod gpus;
 mod jupyter;
+mod pull;
 mod remedies;
 
 use std::sync::Arc;
@@ -11,25 +14,22 @@ use jq_common::protocol::workload::{
     ContainerInfo, Failure, FailureKind, GpuAsk, Origin, Ready, WorkloadSpec,
 };
 
+pub(crate) use self::find::find;
 use self::remedies::{NotStarted, Remedies};
 use super::{
     etc_passwd,
-    files::jupyter_entries,
+    files::{jupyter_entries, open_to_all},
     helper::ContainerAccess,
     options::Options,
     ownership,
     plan::{Desired, Observed, Step, Target, plan},
+    volumes,
 };
 use crate::{
-    engine::{ContainerEngine, ContainerState, PullProgress},
+    engine::{ContainerEngine, ContainerState},
     failure::fail,
-    session_store::{SessionStore, TokenOf},
-    workload::{
-        EventSink, HostContext, Started,
-        events::Throttle,
-        failure,
-        gpu::{self, Gpu, HostGpus, detect},
-    },
+    session_store::{ContainerRecord, EngineRecord, SessionStore, TokenOf},
+    workload::{EventSink, HostContext, Started, failure, gpu::HostGpus},
 };
 
 /// One request for a container.
@@ -54,7 +54,14 @@ impl Run<'_> {
             target: self.target()?,
             pull: self.spec.pull,
         };
-        let steps = plan(&desired, &self.observe(&desired).await?)?;
+        let observed = self
+            .events
+            .waiting(
+                "waiting for the engine to say what it has",
+                self.observe(&desired),
+            )
+            .await?;
+        let steps = plan(&desired, &observed)?;
         let mut runs = None;
         let mut gpus_wanted = true;
         let mut remedies = Remedies::default();
@@ -94,7 +101,10 @@ impl Run<'_> {
         })?;
         loop {
             let NotStarted { failure, remedy } = match self.finish(&id, origin, gpus_wanted).await {
-                Ok(started) => return Ok(started),
+                Ok(started) => {
+                    self.name_engine().await;
+                    return Ok(started);
+                }
                 Err(not_started) => not_started,
             };
             let Some(remedy) = remedy.filter(|_| origin == Origin::Created) else {
@@ -109,6 +119,30 @@ impl Run<'_> {
             let created = self.create(remedies).await?;
             gpus_wanted = created.with_gpus;
             id = created.id;
+        }
+    }
+
+    /// The engine, as records name it.
+    fn engine_record(&self) -> EngineRecord {
+        let facts = self.engine.facts();
+        EngineRecord {
+            kind: facts.kind.command().to_owned(),
+            socket: facts.socket.clone(),
+        }
+    }
+
+    /// Writes the engine into the session's record where it names none or another: an older build wrote it, or the
+    /// engine's socket has moved.
+    async fn name_engine(&self) {
+        let engine = Some(self.engine_record());
+        let Some(record) = self.store.container(&self.spec.session).await else {
+            return;
+        };
+        if self.spec.existing_container.is_none() && record.engine != engine {
+            let record = ContainerRecord { engine, ..record };
+            if let Err(error) = self.store.set_container(&self.spec.session, &record).await {
+                tracing::warn!(%error, "the engine of a session's container is not recorded");
+            }
         }
     }
 
@@ -129,6 +163,8 @@ impl Run<'_> {
                 "write it like `-w /work`",
             ));
         }
+        let mounts = volumes::resolve(&self.spec.volumes, &self.host.home)?;
+        volumes::check_options(&mounts, self.engine.facts().kind)?;
         let image = self.spec.image.as_deref();
         let options = Options::of(self.spec, image.unwrap_or_default(), &self.host.home)?;
         Ok(match (image, &self.spec.gpus) {
@@ -160,49 +196,6 @@ impl Run<'_> {
         })
     }
 
-    async fn pull(&self) -> Result<(), Failure> {
-        let image = self.spec.image.as_deref().unwrap_or_default();
-        self.events.step(format!("pulling {image}")).await;
-        let sink = self.events.clone();
-        let throttle = Throttle::default();
-        let progress = move |progress: PullProgress| {
-            if throttle.due() {
-                sink.bytes(progress.done, progress.total, progress.detail);
-            }
-        };
-        self.engine.pull(image, &progress).await.map_err(|error| {
-            let why = error.to_string();
-            if matches!(
-                error,
-                crate::engine::EngineError::NoSpace(_) | crate::engine::EngineError::Lost(_)
-            ) {
-                return failure::engine(&format!("cannot pull `{image}`"), &error);
-            }
-            let low = why.to_lowercase();
-            let hint = if [
-                "denied",
-                "unauthorized",
-                "authentication",
-                "no basic auth credentials",
-                "not found",
-                "manifest unknown",
-            ]
-            .iter()
-            .any(|word| low.contains(word))
-            {
-                "check the image's name; if it is private, run `docker login` on the host"
-            } else {
-                "if the host is offline, bring the image with `docker save` and `docker load`"
-            };
-            fail(
-                FailureKind::ImageUnavailable,
-                format!("cannot pull `{image}`"),
-                why,
-                hint,
-            )
-        })
-    }
-
     /// Starts a stopped container of ours. Writes again what starts Jupyter, which may be of an earlier build.
     async fn start(&self, id: &str) -> Result<(), Failure> {
         let failed = |error| failure::engine("cannot start the session's container again", &error);
@@ -222,7 +215,10 @@ impl Run<'_> {
                 .map_err(|error| failure::state(&error))?,
         };
         let owner = self.runs_as(&state).await;
-        let entries = jupyter_entries(ownership::folder(&state), &token, owner);
+        let mut entries = jupyter_entries(ownership::folder(&state), &token, owner);
+        if self.engine.facts().remapped && ownership::runs_as(&state).is_some() {
+            open_to_all(&mut entries);
+        }
         self.engine.put(id, entries).await.map_err(failed)?;
         self.engine.start(id).await.map_err(failed)
     }
@@ -259,7 +255,7 @@ impl Run<'_> {
         );
         let (running, jupyter) = jupyter?;
         let gpus = match seen {
-            Some(seen) => self.verify_gpus(id, origin, &seen, created_with.as_ref()).await?,
+            Some(seen) => self.verify_gpus(id, origin, seen, created_with.as_ref()).await?,
             None => Vec::new(),
         };
         let ready = Ready {
@@ -274,67 +270,6 @@ impl Run<'_> {
             gpus,
         };
         Ok(Started { ready, running })
-    }
-
-    /// The GPUs visible inside; None when none are wanted, or when there is nothing to compare them with.
-    async fn detect_gpus(&self, id: &str, wanted: bool, created_with: Option<&Options>) -> Option<Vec<Gpu>> {
-        let unwanted = !wanted
-            || self.spec.gpus == GpuAsk::None
-            || created_with.is_some_and(|options| options.gpus == "none");
-        if unwanted || self.gpus.nvidia.is_empty() {
-            return None;
-        }
-        Some(detect::inside(&*self.engine, id).await)
-    }
-
-    /// Lists the GPUs visible inside. Missing ones are a warning, or a failure if they were requested by number or id.
-    async fn verify_gpus(
-        &self,
-        id: &str,
-        origin: Origin,
-        seen: &[Gpu],
-        created_with: Option<&Options>,
-    ) -> Result<Vec<String>, Failure> {
-        let lines = gpu::lines(seen);
-        match self.spec.gpus {
-            // An existing container that was not created with all GPUs keeps what it has; this request did not ask for
-            // GPUs.
-            GpuAsk::Default
-                if origin != Origin::Created && created_with.is_none_or(|options| options.gpus != "all") =>
-            {
-                return Ok(lines);
-            }
-            GpuAsk::Count(count) if origin != Origin::Created && seen.len() >= count as usize => {
-                return Ok(lines);
-            }
-            _ => {}
-        }
-        let expected: Vec<String> = gpu::choose(&self.spec.gpus, self.gpus)?
-            .into_iter()
-            .map(|gpu| gpu.uuid)
-            .collect();
-        let Some(missing) = gpu::missing(&expected, seen) else {
-            return Ok(lines);
-        };
-        if matches!(self.spec.gpus, GpuAsk::Count(_) | GpuAsk::Ids(_)) {
-            if origin == Origin::Created {
-                // Created without the required GPUs, and never used.
-                self.discard(id).await;
-            }
-            return Err(gpu::refused(&missing));
-        }
-        let remedy = if origin == Origin::Created {
-            "install the NVIDIA Container Toolkit on the host"
-        } else {
-            "the container was created without them; a new one (`--name`) may get them"
-        };
-        self.events
-            .warning(format!(
-                "{missing}, though the host has {} of them: {remedy}",
-                self.gpus.nvidia.len()
-            ))
-            .await;
-        Ok(lines)
     }
 
     /// Removes a container that was created for this request.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use jq_common::protocol::workload::WorkloadSpec;
+use jq_common::protocol::workload::{GpuAsk, WorkloadSpec};
 
 use super::{
     entry_point::{self, Launch},
@@ -24,6 +24,8 @@ use crate::{
 
 /// Most shared memory that a container gets by default, in bytes.
 const SHM_MOST: u64 = 16 << 30;
+/// The variable by which NVIDIA's runtime learns of a container's GPUs; `void` makes it leave the container alone.
+const NVIDIA_DEVICES: &str = "NVIDIA_VISIBLE_DEVICES";
 /// The home whose owner start.sh of the Jupyter Docker Stacks may change.
 const STACKS_HOME: &str = "/home/jovyan";
 
@@ -39,6 +41,8 @@ pub(crate) struct ContainerInputs<'a> {
     /// Replaces the image's entry point, as `--entrypoint` does.
     pub(crate) entrypoint: Option<&'a str>,
     pub(crate) gpus: &'a GpuPlan,
+    /// Paths in the container that are hidden.
+    pub(crate) masked: Vec<String>,
     pub(crate) nonce: &'a str,
     pub(crate) hard: HardLimits,
 }
@@ -80,7 +84,13 @@ pub(crate) fn build(inputs: ContainerInputs) -> (ContainerSpec, Option<String>) 
         command,
         note,
     } = entry_point::launch(image, inputs.entrypoint, command);
-    let mut env = user.env.clone();
+    let mut env = inputs.engine.proxies.clone();
+    for (key, value) in &user.env {
+        set(&mut env, key, value);
+    }
+    if spec.gpus == GpuAsk::None && (inputs.engine.nvidia_by_default || asks_for_gpus(image)) {
+        set(&mut env, NVIDIA_DEVICES, "void");
+    }
     if inputs.mounts.iter().any(|mount| mount.covers(STACKS_HOME)) {
         // It would change the owner of a folder of the host.
         env.retain(|(key, _)| key != "CHOWN_HOME");
@@ -108,9 +118,18 @@ pub(crate) fn build(inputs: ContainerInputs) -> (ContainerSpec, Option<String>) 
         ),
         limits: limits(inputs.engine.rootless, inputs.hard),
         gpus: inputs.gpus.request.clone(),
+        host_users: user.host_users,
+        masked: inputs.masked,
+        // A user that the image does not know is in nobody's sudoers(5), so nothing is lost.
+        no_new_privileges: user.injected_user.is_some(),
         ..ContainerSpec::default()
     };
     (built, note)
+}
+
+/// Whether NVIDIA's runtime would give a container of this image GPUs without being asked.
+fn asks_for_gpus(image: &ImageFacts) -> bool {
+    image.env.iter().any(|(key, _)| key == NVIDIA_DEVICES)
 }
 
 /// The working directory: `-w`; else the first writable volume that is a folder; else the injected user's home; else

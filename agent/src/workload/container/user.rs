@@ -8,7 +8,7 @@ use super::{
     injected_user::{HOME, InjectedUser},
 };
 use crate::{
-    engine::{EngineFacts, ImageFacts},
+    engine::{EngineFacts, ImageFacts, Mount, MountSource},
     workload::HostContext,
 };
 
@@ -25,6 +25,8 @@ pub(crate) struct UserPlan {
     pub(crate) injected_user: Option<InjectedUser>,
     /// A program of the image that the command is handed to; none where the entry point does that.
     pub(crate) wrapper: Option<String>,
+    /// The host's user ids are used, though the engine maps those of every other container.
+    pub(crate) host_users: bool,
     /// A note for the user when files may not belong to the caller.
     pub(crate) note: Option<String>,
 }
@@ -35,8 +37,9 @@ pub(crate) fn plan(
     host: &HostContext,
     engine: &EngineFacts,
     image: &ImageFacts,
-    has_volumes: bool,
+    mounts: &[Mount],
 ) -> UserPlan {
+    let has_volumes = !mounts.is_empty();
     if let Some(user) = asked {
         let gid = user.gid.unwrap_or(user.uid);
         return exactly(user.uid, gid, &login_name(host, user.uid));
@@ -53,6 +56,24 @@ pub(crate) fn plan(
         return UserPlan {
             note,
             ..UserPlan::default()
+        };
+    }
+    let starter = stacks_starter(image);
+    if engine.remapped
+        && host.uid != 0
+        && (is_root(&image.user) || starter.is_some())
+        && mounts
+            .iter()
+            .any(|mount| matches!(mount.source, MountSource::Host(_)))
+    {
+        return UserPlan {
+            host_users: true,
+            note: Some(
+                "the engine maps users (userns-remap); this container has the host's, as with `--userns=host`, so \
+                 that what it writes to your folders is yours"
+                    .into(),
+            ),
+            ..exactly(host.uid, host.gid, &login_name(host, host.uid))
         };
     }
     if host.uid == 0 || engine.remapped {
@@ -74,7 +95,7 @@ pub(crate) fn plan(
             ..UserPlan::default()
         };
     }
-    if let Some(starter) = stacks_starter(image) {
+    if let (Some(starter), false) = (&starter, engine.no_new_privileges) {
         let (uid, gid) = (host.uid, host.gid);
         return UserPlan {
             // The image's start.sh changes its user to the caller's ids and then runs as that user.
@@ -85,12 +106,12 @@ pub(crate) fn plan(
                 ("NB_GID".into(), gid.to_string()),
                 ("CHOWN_HOME".into(), "yes".into()),
             ],
-            injected_user: None,
-            wrapper: starter,
-            note: None,
+            wrapper: starter.clone(),
+            ..UserPlan::default()
         };
     }
-    if is_root(&image.user) {
+    // Without new privileges start.sh cannot become another user, but it runs as any.
+    if is_root(&image.user) || starter.is_some() {
         return exactly(host.uid, host.gid, &login_name(host, host.uid));
     }
     let note = has_volumes.then(|| {
@@ -223,13 +244,13 @@ mod tests {
                 Some("5:6".into()),
             ),
         ] {
-            assert_eq!(plan(asked, host, engine, image, false).user, expected, "{what}");
+            assert_eq!(plan(asked, host, engine, image, &[]).user, expected, "{what}");
         }
     }
 
     #[test]
     fn a_caller_that_the_image_does_not_know_gets_a_home() {
-        let plan = plan(None, &host(), &engine(), &image("", &[], &[]), true);
+        let plan = plan(None, &host(), &engine(), &image("", &[], &[]), &[folder()]);
         assert_eq!(plan.runs_as, Some((1234, 1235)));
         assert!(plan.env.contains(&("HOME".into(), HOME.into())));
         assert_eq!(plan.injected_user.unwrap().name, "ada");
@@ -238,16 +259,50 @@ mod tests {
 
     #[test]
     fn files_that_may_not_belong_to_the_caller_are_noted() {
-        let noted = plan(None, &host(), &engine(), &image("app", &[], &[]), true);
+        let noted = plan(None, &host(), &engine(), &image("app", &[], &[]), &[folder()]);
         assert!(noted.note.unwrap().contains("--user 1234:1235"));
         let remapped = EngineFacts {
             remapped: true,
             ..engine()
         };
-        assert!(
-            plan(None, &host(), &remapped, &image("", &[], &[]), true)
-                .note
-                .is_some()
-        );
+        let other = plan(None, &host(), &remapped, &image("app", &[], &[]), &[folder()]);
+        assert!(other.note.is_some() && !other.host_users);
+    }
+
+    #[test]
+    fn an_engine_that_maps_users_leaves_the_owner_of_the_callers_folders_alone() {
+        let remapped = EngineFacts {
+            remapped: true,
+            ..engine()
+        };
+        let stacks = image("1000", &["NB_USER", "NB_UID"], &["tini", "-g", "--", "start.sh"]);
+        for image in [image("", &[], &[]), stacks] {
+            let with = plan(None, &host(), &remapped, &image, &[folder()]);
+            assert_eq!(with.user.as_deref(), Some("1234:1235"));
+            assert!(with.host_users && with.note.unwrap().contains("--userns=host"));
+            let without = plan(None, &host(), &remapped, &image, &[]);
+            assert!(!without.host_users && without.user.is_none());
+        }
+    }
+
+    #[test]
+    fn where_no_privileges_are_gained_start_sh_runs_as_the_caller_itself() {
+        let strict = EngineFacts {
+            no_new_privileges: true,
+            ..engine()
+        };
+        let stacks = image("1000", &["NB_USER", "NB_UID"], &["tini", "-g", "--", "start.sh"]);
+        let plan = plan(None, &host(), &strict, &stacks, &[folder()]);
+        assert_eq!(plan.user.as_deref(), Some("1234:1235"));
+        assert!(plan.injected_user.is_some() && plan.wrapper.is_none());
+    }
+
+    fn folder() -> Mount {
+        Mount {
+            source: MountSource::Host("/home/ada/work".into()),
+            destination: "/work".into(),
+            read_only: false,
+            options: Vec::new(),
+        }
     }
 }

@@ -88,10 +88,7 @@ pub(crate) fn plan(ask: &GpuAsk, host: &HostGpus, engine: &EngineFacts) -> Resul
         return Ok(GpuPlan::default());
     }
     if host.is_empty() {
-        return warned(
-            "no GPU was found on the host (`nvidia-smi -L` lists none): the container runs without GPUs"
-                .into(),
-        );
+        return warned(format!("{}: the container runs without GPUs", host.why_none()));
     }
     if chosen.is_empty() {
         let request = GpuRequest::Nodes {
@@ -111,7 +108,8 @@ pub(crate) fn plan(ask: &GpuAsk, host: &HostGpus, engine: &EngineFacts) -> Resul
     Ok(GpuPlan {
         request: Some(request),
         expected: chosen.into_iter().map(|gpu| gpu.uuid).collect(),
-        warning: None,
+        // The driver lists them nevertheless.
+        warning: host.problem.clone(),
         required,
     })
 }

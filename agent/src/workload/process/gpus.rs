@@ -13,12 +13,15 @@ pub(crate) async fn chosen(
     spec: &WorkloadSpec,
     events: &EventSink,
 ) -> Result<Vec<Gpu>, Failure> {
-    let there = of_host(&spec.gpus, &host.path).await;
+    let there = events
+        .waiting(
+            "asking nvidia-smi for the host's GPUs",
+            of_host(&spec.gpus, &host.path),
+        )
+        .await;
     let chosen = gpu::choose(&spec.gpus, &there)?;
     if there.is_empty() && spec.gpus != GpuAsk::None {
-        events
-            .warning("no GPU was found on the host (`nvidia-smi -L` lists none)")
-            .await;
+        events.warning(there.why_none()).await;
     }
     Ok(chosen)
 }

@@ -24,7 +24,15 @@ impl Engine {
     pub(super) fn service(&self) -> Result<Command> {
         match (self.generation, self.generation.family()) {
             (Generation::Docker20, _) => {
-                let mut command = self.host.root_command(tools::must_find("dockerd")?);
+                let dockerd = tools::must_find("dockerd")?;
+                let mut command = match self.launcher.split_first() {
+                    Some((program, words)) => {
+                        let mut command = self.host.root_command(program);
+                        command.args(words).arg(dockerd);
+                        command
+                    }
+                    None => self.host.root_command(dockerd),
+                };
                 self.configure_dockerd(&mut command)?;
                 Ok(command)
             }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, Weak},
 };
 
 use futures_util::future::BoxFuture;
@@ -33,8 +33,9 @@ pub(crate) struct Helpers {
     pub(super) host: Arc<HostContext>,
     /// First 16 hex digits of the SHA-256 of this binary.
     hash: Arc<OnceCell<String>>,
-    helpers: Mutex<HashMap<String, Arc<Helper>>>,
-    /// Starts of helpers, which continue when the caller is gone.
+    /// By container, for as long as somebody uses them.
+    helpers: Mutex<HashMap<String, Weak<Helper>>>,
+    /// Starts and removals of helpers, which continue when the caller is gone.
     tasks: TaskTracker,
 }
 
@@ -53,7 +54,10 @@ impl Helpers {
         self.tasks.close();
         let helpers: Vec<Arc<Helper>> = {
             let mut helpers = self.helpers.lock().unwrap_or_else(PoisonError::into_inner);
-            helpers.drain().map(|(_, helper)| helper).collect()
+            helpers
+                .drain()
+                .filter_map(|(_, helper)| helper.upgrade())
+                .collect()
         };
         for helper in helpers {
             helper.end().await;
@@ -80,23 +84,28 @@ impl ContainerAccess for Helpers {
                         "run the same command again",
                     ));
                 }
-                helpers
-                    .entry(container.id.clone())
-                    .or_insert_with(|| {
-                        let target = (container.id.clone(), session.to_owned());
-                        let hash = self.hash.clone();
-                        Arc::new(Helper::new(
-                            self.host.clone(),
-                            hash,
-                            engine.clone(),
-                            target,
-                            self.tasks.clone(),
-                        ))
-                    })
-                    .clone()
+                helpers.retain(|_, helper| helper.strong_count() > 0);
+                let known = helpers.get(&container.id).and_then(Weak::upgrade);
+                known.unwrap_or_else(|| {
+                    let target = (container.id.clone(), session.to_owned());
+                    let helper = Arc::new(Helper::new(
+                        self.host.clone(),
+                        self.hash.clone(),
+                        engine.clone(),
+                        target,
+                        self.tasks.clone(),
+                    ));
+                    helpers.insert(container.id.clone(), Arc::downgrade(&helper));
+                    helper
+                })
             };
+            // From here on it is in use.
+            let workload = Arc::new(ContainerWorkload::new(
+                helper.clone(),
+                container.started_at.clone(),
+            ));
             helper.remove_outdated(&container.started_at).await;
-            helper.clone().running().await.map_err(|error| {
+            helper.running().await.map_err(|error| {
                 fail(
                     FailureKind::StartFailed,
                     "cannot access the container's network",
@@ -104,8 +113,7 @@ impl ContainerAccess for Helpers {
                     "check that the engine can start containers: `docker run --rm hello-world` on the host",
                 )
             })?;
-            let started_at = container.started_at.clone();
-            Ok(Arc::new(ContainerWorkload { helper, started_at }) as Arc<dyn RunningWorkload>)
+            Ok(workload as Arc<dyn RunningWorkload>)
         })
     }
 }

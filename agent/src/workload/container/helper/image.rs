@@ -5,9 +5,10 @@ use std::{io, path::Path};
 use sha2::{Digest, Sha256};
 use tokio::sync::OnceCell;
 
-use super::error::engine_failed;
+use super::{error::engine_failed, imported::ImportedImages};
 use crate::{
     engine::{ContainerEngine, Entry, ImportSpec},
+    random_hex::random_hex,
     workload::{HostContext, container::ownership},
 };
 
@@ -17,31 +18,21 @@ pub(super) const BINARY: &str = "/jq-agent";
 /// Name of the image; its tag is the binary's hash.
 const IMAGE: &str = "jq-inside";
 
-/// Returns the id of the helper's image, and imports it if the engine does not have it. An image with this name but
-/// without our labels is neither used nor replaced: ours then has this user's id in its tag.
+/// Returns the id of the helper's image, and imports it if the engine does not have one that this user has imported. An
+/// image that somebody else gave this name or our labels is neither used nor replaced: an id is the hash of an image.
 pub(super) async fn find_or_import(
     engine: &dyn ContainerEngine,
     host: &HostContext,
     hash: &OnceCell<String>,
 ) -> io::Result<String> {
     let hash = hash.get_or_try_init(|| binary_hash(&host.agent_binary)).await?;
-    let labels = ownership::helper_image_labels(host);
-    let mut tag = hash.clone();
-    for own in [hash.clone(), format!("{hash}-{}", host.uid)] {
-        let name = format!("{IMAGE}:{own}");
-        tag = own;
-        match engine.image(&name).await.map_err(engine_failed)? {
-            None => break,
-            Some(image)
-                if labels
-                    .iter()
-                    .all(|(key, value)| image.labels.get(key) == Some(value)) =>
-            {
-                return Ok(image.id);
-            }
-            Some(_) => {}
+    let imported = ImportedImages::new(&host.state_dir);
+    for id in imported.of(hash).await {
+        if engine.image(&id).await.map_err(engine_failed)?.is_some() {
+            return Ok(id);
         }
     }
+    let labels = ownership::helper_image_labels(host);
     let binary = tokio::fs::read(&host.agent_binary).await?;
     let entry = Entry {
         path: BINARY.to_owned(),
@@ -52,14 +43,26 @@ pub(super) async fn find_or_import(
     };
     let import = ImportSpec {
         repository: IMAGE.to_owned(),
-        tag,
+        tag: free_tag(engine, host, hash).await?,
         labels: labels.clone(),
     };
     let id = engine.import(&import, vec![entry]).await.map_err(engine_failed)?;
+    imported.add(hash, &id).await?;
     if let Err(error) = engine.prune(&labels, &id).await {
         tracing::debug!(%error, "older helper images were not removed");
     }
     Ok(id)
+}
+
+/// A tag that no image has: the binary's hash, with more behind it where that is taken.
+async fn free_tag(engine: &dyn ContainerEngine, host: &HostContext, hash: &str) -> io::Result<String> {
+    for tag in [hash.to_owned(), format!("{hash}-{}", host.uid)] {
+        let taken = engine.image(&format!("{IMAGE}:{tag}")).await;
+        if taken.map_err(engine_failed)?.is_none() {
+            return Ok(tag);
+        }
+    }
+    Ok(format!("{hash}-{}-{}", host.uid, random_hex::<4>()?))
 }
 
 pub(super) async fn binary_hash(binary: &Path) -> io::Result<String> {

@@ -1,14 +1,27 @@
-//! The network helper of one container: started on demand, and again when it is gone or in an outdated network.
+//! The network helper of one container: started on demand, and again when it is gone or in an outdated network; removed
+//! when its container has ended, and when nobody has used it for a while.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use futures_util::future::BoxFuture;
 use tokio::{
     net::TcpStream,
+    runtime::Handle,
     sync::OnceCell,
     time::{Instant, sleep, timeout},
 };
-use tokio_util::{either::Either, task::TaskTracker};
+use tokio_util::{
+    either::Either,
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
 
 use super::{
     error::{engine_failed, not_connected},
@@ -16,7 +29,7 @@ use super::{
 };
 use crate::{
     engine::{ContainerEngine, Phase},
-    netns_helper::{HelperConnection, HelperListener},
+    netns_helper::{HelperConnection, in_container},
     workload::{Connected, HostContext, RunningWorkload},
 };
 
@@ -30,11 +43,40 @@ const RESTART_CHECK: Duration = Duration::from_secs(1);
 /// Interval between looks at a container that has stopped: at first, and at most.
 const STOPPED_INTERVALS: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
 
-/// A running container, reached through its network helper.
+/// How long a helper that nobody uses is kept: most clients that leave are back soon.
+pub(super) const UNUSED: Duration = Duration::from_secs(30);
+/// Pause before the engine is asked again when the container's end is waited for and the engine is away.
+const WATCH_AGAIN: Duration = Duration::from_secs(5);
+
+/// A running container, reached through its network helper. The helper is kept for as long as there is one of these.
 pub(super) struct ContainerWorkload {
-    pub(super) helper: Arc<Helper>,
+    helper: Arc<Helper>,
     /// Start time of the run of the container that this is about.
-    pub(super) started_at: String,
+    started_at: String,
+}
+
+impl ContainerWorkload {
+    /// Uses this helper, for the run of its container that began at `started_at`.
+    pub(super) fn new(helper: Arc<Helper>, started_at: String) -> Self {
+        helper.uses.fetch_add(1, Ordering::Relaxed);
+        Self { helper, started_at }
+    }
+}
+
+impl Drop for ContainerWorkload {
+    fn drop(&mut self) {
+        let helper = self.helper.clone();
+        // Without a runtime the process is ending, and its helpers with it.
+        if helper.uses.fetch_sub(1, Ordering::Relaxed) == 1
+            && let Ok(runtime) = Handle::try_current()
+        {
+            let removal = async move {
+                sleep(UNUSED).await;
+                helper.remove_unused().await;
+            };
+            self.helper.tasks.spawn_on(removal, &runtime);
+        }
+    }
 }
 
 impl RunningWorkload for ContainerWorkload {
@@ -56,6 +98,8 @@ pub(crate) struct Helper {
     session: String,
     state: tokio::sync::Mutex<State>,
     tasks: TaskTracker,
+    /// How many workloads use it.
+    uses: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -73,6 +117,9 @@ struct Running {
     id: String,
     /// Start time of the container whose network the helper is in.
     target_started_at: String,
+    /// Cancelled with this: ends the wait for the end of that container.
+    watch: CancellationToken,
+    _until: DropGuard,
 }
 
 impl Helper {
@@ -92,6 +139,7 @@ impl Helper {
             session,
             state: tokio::sync::Mutex::default(),
             tasks,
+            uses: AtomicUsize::new(0),
         }
     }
 
@@ -140,6 +188,7 @@ impl Helper {
                 }
                 match helper.start().await {
                     Ok(running) => {
+                        helper.watch_target(&running);
                         let connection = running.connection.clone();
                         state.failed = None;
                         state.running = Some(running);
@@ -223,6 +272,42 @@ impl Helper {
         self.state.lock().await.running.is_none()
     }
 
+    /// Removes the helper once its container has ended.
+    fn watch_target(self: &Arc<Self>, running: &Running) {
+        let (id, stop) = (running.id.clone(), running.watch.clone());
+        let helper = Arc::downgrade(self);
+        let (engine, target) = (self.engine.clone(), self.target.clone());
+        self.tasks.spawn(stop.run_until_cancelled_owned(async move {
+            while let Err(error) = engine.exited(&target).await {
+                tracing::debug!(%error, "the engine is away");
+                sleep(WATCH_AGAIN).await;
+            }
+            if let Some(helper) = helper.upgrade() {
+                helper.remove_ended(&id).await;
+            }
+        }));
+    }
+
+    /// Removes the helper `id`, whose container has ended, unless another one has taken its place.
+    async fn remove_ended(&self, id: &str) {
+        let mut state = self.state.lock().await;
+        if state.running.as_ref().is_some_and(|running| running.id == id)
+            && let Some(ended) = state.running.take()
+        {
+            self.remove(ended).await;
+        }
+    }
+
+    /// Removes the helper unless somebody uses it again.
+    async fn remove_unused(&self) {
+        let mut state = self.state.lock().await;
+        if self.uses.load(Ordering::Relaxed) == 0
+            && let Some(unused) = state.running.take()
+        {
+            self.remove(unused).await;
+        }
+    }
+
     pub(super) async fn end(&self) {
         let mut state = self.state.lock().await;
         state.ended = true;
@@ -243,26 +328,36 @@ impl Helper {
         drop(running);
     }
 
+    /// Connects to the helper in the container `id`.
+    async fn connect(&self, id: &str, socket: &str) -> io::Result<HelperConnection> {
+        let container = self.engine.container(id).await.map_err(engine_failed)?;
+        let pid = container
+            .and_then(|container| container.pid)
+            .ok_or_else(|| not_connected("the engine names no process of the network helper".into()))?;
+        HelperConnection::connect(&in_container(pid, socket), Some(pid), START_TIMEOUT)
+            .await
+            .map_err(|error| unreachable(pid, &error))
+    }
+
     async fn start(&self) -> io::Result<Running> {
         let target = self.engine.container(&self.target).await.map_err(engine_failed)?;
         let target = target
             .filter(|target| target.phase == Phase::Running)
             .ok_or_else(|| not_connected("the container is not running".into()))?;
         let image = image::find_or_import(&*self.engine, &self.host, &self.hash).await?;
-        let shared = spec::shared_folder(&self.host)?;
-        let listener = HelperListener::bind(shared.path())?;
+        let socket = spec::socket_path()?;
         let spec = spec::spec(
             &self.host,
             self.engine.facts(),
             (&self.target, &self.session),
             &image,
-            shared.path(),
+            &socket,
         )?;
         let id = self.engine.create(&spec).await.map_err(engine_failed)?;
         let connected = async {
             self.engine.start(&id).await.map_err(engine_failed)?;
             tokio::select! {
-                connection = listener.accept(START_TIMEOUT) => connection,
+                connection = self.connect(&id, &socket) => connection,
                 exit = self.engine.exited(&id) => Err(io::Error::other(match exit {
                     Ok(exit) => format!("the network helper exited immediately{}", code(exit.code)),
                     Err(error) => error.to_string(),
@@ -270,14 +365,17 @@ impl Helper {
             }
         };
         let connected = connected.await;
-        // The folder is not needed any more, whether or not the helper has connected.
-        drop(shared);
         match connected {
-            Ok(connection) => Ok(Running {
-                connection: Arc::new(connection),
-                id,
-                target_started_at: target.started_at,
-            }),
+            Ok(connection) => {
+                let watch = CancellationToken::new();
+                Ok(Running {
+                    connection: Arc::new(connection),
+                    id,
+                    target_started_at: target.started_at,
+                    _until: watch.clone().drop_guard(),
+                    watch,
+                })
+            }
             Err(error) => {
                 if let Err(left) = self.engine.remove(&id).await {
                     tracing::warn!(error = %left, helper = %id, "a network helper could not be removed");
@@ -286,6 +384,23 @@ impl Helper {
             }
         }
     }
+}
+
+/// Why the socket of a helper's process cannot be opened.
+fn unreachable(pid: u32, error: &io::Error) -> io::Error {
+    let hint = match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            " (your own processes in containers must be visible to you in /proc)"
+        }
+        io::ErrorKind::TimedOut => " (the engine may run in another process namespace or on another machine)",
+        _ => "",
+    };
+    io::Error::new(
+        error.kind(),
+        format!(
+            "the network helper, process {pid}, cannot be reached through /proc/{pid}/root: {error}{hint}"
+        ),
+    )
 }
 
 fn code(code: Option<i64>) -> String {

@@ -27,7 +27,7 @@ impl Bench {
         let dir = tempfile::tempdir().unwrap();
         let mut host = host();
         host.agent_binary = dir.path().join("agent");
-        host.run_dir = dir.path().to_owned();
+        host.state_dir = dir.path().join("state");
         std::fs::write(&host.agent_binary, "a binary").unwrap();
         let engine = Fake::new(engine());
         engine.add("box", "box", Phase::Running);
@@ -42,6 +42,17 @@ impl Bench {
         let engine: Arc<dyn ContainerEngine> = self.engine.clone();
         let state = engine.container("box").await.unwrap().unwrap();
         self.helpers.open(&engine, &state, "gpu").await
+    }
+
+    async fn without_helpers(&self) {
+        let gone = async {
+            while !self.helper_ids().is_empty() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(10), gone)
+            .await
+            .expect("the helper is removed");
     }
 
     fn helper_ids(&self) -> Vec<String> {
@@ -87,8 +98,10 @@ async fn each_container_has_one_confined_helper_that_is_removed_at_the_end() {
         let spec = &state.containers[&ids[0]].spec;
         assert_eq!(spec.network_of.as_deref(), Some("box"));
         assert_eq!(spec.user.as_deref(), Some("1234:1235"));
-        assert_eq!(spec.mounts.len(), 1);
-        assert_eq!(spec.mounts[0].destination, "/run/jq");
+        assert!(
+            spec.mounts.is_empty(),
+            "it needs no folder that the engine may not see"
+        );
         let imports = state.calls.iter().filter(|call| call.starts_with("import"));
         assert_eq!(imports.count(), 1);
     }
@@ -129,22 +142,72 @@ async fn a_restarted_container_gets_a_new_helper_once_a_port_is_refused() {
 }
 
 #[tokio::test]
-async fn an_image_of_the_same_name_that_is_not_ours_is_neither_used_nor_replaced() {
+async fn an_image_that_this_user_did_not_import_is_neither_used_nor_replaced_whatever_its_labels() {
     let bench = Bench::new();
-    let hash = image::binary_hash(&bench.helpers.host.agent_binary)
-        .await
-        .unwrap();
-    let theirs = ImageFacts {
-        id: "theirs".into(),
-        ..ImageFacts::default()
-    };
-    let name = format!("jq-inside:{hash}");
-    bench.engine.state().images.insert(name.clone(), theirs);
+    let host = &bench.helpers.host;
+    let hash = image::binary_hash(&host.agent_binary).await.unwrap();
+    for labels in [
+        crate::workload::container::ownership::helper_image_labels(host),
+        std::collections::BTreeMap::new(),
+    ] {
+        let forged = ImageFacts {
+            id: "forged".into(),
+            labels,
+            ..ImageFacts::default()
+        };
+        for name in [format!("jq-inside:{hash}"), format!("jq-inside:{hash}-1234")] {
+            bench.engine.state().images.insert(name, forged.clone());
+        }
+        bench.open().await.unwrap();
+        let state = bench.engine.state();
+        let of_name = |name: &str| state.images[name].id.clone();
+        assert_eq!(of_name(&format!("jq-inside:{hash}")), "forged");
+        assert_eq!(of_name(&format!("jq-inside:{hash}-1234")), "forged");
+        let helper = state.containers.values().find(|it| it.spec.confined).unwrap();
+        let image = &helper.spec.image;
+        assert!(image.starts_with(&format!("sha256:{hash}-1234-")), "{image}");
+    }
+}
+
+#[tokio::test]
+async fn the_image_is_imported_once_and_found_by_its_id() {
+    let bench = Bench::new();
     bench.open().await.unwrap();
-    let state = bench.engine.state();
-    assert_eq!(state.images[&name].id, "theirs");
-    let helper = state.containers.values().find(|it| it.spec.confined).unwrap();
-    assert_eq!(helper.spec.image, format!("sha256:{hash}-1234"));
+    bench.helpers.remove_all().await;
+    let again = Helpers::new(bench.helpers.host.clone());
+    let engine: Arc<dyn ContainerEngine> = bench.engine.clone();
+    let state = engine.container("box").await.unwrap().unwrap();
+    let _used = again.open(&engine, &state, "gpu").await.unwrap();
+    let calls = bench.engine.state().calls.clone();
+    let imports = calls.iter().filter(|call| call.starts_with("import"));
+    assert_eq!(imports.count(), 1, "{calls:?}");
+}
+
+#[tokio::test]
+async fn a_helper_goes_with_the_container_that_it_is_for() {
+    let bench = Bench::new();
+    let _workload = bench.open().await.unwrap();
+    assert_eq!(bench.helper_ids().len(), 1);
+    bench.engine.end("box", Exit::default());
+    bench.without_helpers().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_helper_that_nobody_uses_any_more_is_removed_after_a_while() {
+    let bench = Bench::new();
+    let (first, second) = (bench.open().await.unwrap(), bench.open().await.unwrap());
+    drop(first);
+    tokio::time::sleep(2 * lifecycle::UNUSED).await;
+    assert_eq!(bench.helper_ids().len(), 1, "one client still has it");
+    drop(second);
+    tokio::time::sleep(lifecycle::UNUSED / 2).await;
+    let back = bench.open().await.unwrap();
+    tokio::time::sleep(2 * lifecycle::UNUSED).await;
+    assert_eq!(bench.helper_ids().len(), 1, "the client came back in time");
+    drop(back);
+    tokio::time::sleep(2 * lifecycle::UNUSED).await;
+    assert!(bench.helper_ids().is_empty());
+    assert_eq!(bench.engine.state().containers.len(), 1, "the target stays");
 }
 
 #[tokio::test]

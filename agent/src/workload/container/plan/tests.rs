@@ -41,6 +41,7 @@ fn record() -> ContainerRecord {
     ContainerRecord {
         nonce: "n".into(),
         id: Some("id".into()),
+        engine: None,
     }
 }
 

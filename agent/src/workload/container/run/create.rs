@@ -4,7 +4,7 @@ use jq_common::protocol::workload::{Failure, FailureKind, JupyterKind, UserSpec}
 
 use super::{Run, remedies::Remedies};
 use crate::{
-    engine::{ContainerSpec, EngineError, GpuRequest, ImageFacts},
+    engine::{ContainerSpec, EngineError, EngineFacts, GpuRequest, ImageFacts, Mount},
     failure::fail,
     random_hex::random_hex,
     run_blocking::run_blocking,
@@ -12,8 +12,9 @@ use crate::{
     workload::{
         container::{
             etc_passwd::{self, is_root},
-            files::{injected_user_entries, jupyter_entries, jupyter_folder},
+            files::{injected_user_entries, jupyter_entries, jupyter_folder, open_to_all},
             limits::{HardLimits, remove_refused},
+            masks,
             options::Options,
             spec::{self, ContainerInputs},
             user::{self, UserPlan},
@@ -48,19 +49,14 @@ impl Run<'_> {
                 .await;
         }
         let mounts = volumes::resolve(&self.spec.volumes, &self.host.home)?;
-        let (wanted, home) = (mounts.clone(), self.host.home.clone());
-        for created in run_blocking(move || volumes::prepare(&wanted, &home)).await? {
-            self.events
-                .note(format!("created {} on the host", created.display()))
-                .await;
-        }
+        let masked = self.prepare(&mounts, facts).await?;
         let image = self.image(reference).await?;
         let entrypoint = if remedies.without_entrypoint {
             Some("")
         } else {
             self.spec.entrypoint.as_deref()
         };
-        let user = self.user(remedies, &image, entrypoint, !mounts.is_empty());
+        let user = self.user(remedies, &image, entrypoint, &mounts);
         if let Some(note) = &user.note {
             self.events.note(note.clone()).await;
         }
@@ -75,6 +71,7 @@ impl Run<'_> {
             user: &user,
             entrypoint,
             gpus: &gpus,
+            masked,
             nonce: &nonce,
             hard: HardLimits::read(),
         });
@@ -96,7 +93,7 @@ impl Run<'_> {
         remedies: Remedies,
         image: &ImageFacts,
         entrypoint: Option<&str>,
-        has_volumes: bool,
+        mounts: &[Mount],
     ) -> UserPlan {
         let asked = self.spec.user.or_else(|| {
             remedies.as_caller.then_some(UserSpec {
@@ -113,7 +110,29 @@ impl Run<'_> {
                 ..image.clone()
             },
         };
-        user::plan(asked, self.host, self.engine.facts(), &used, has_volumes)
+        user::plan(asked, self.host, self.engine.facts(), &used, mounts)
+    }
+
+    /// Creates the missing folders of the volumes. Returns the paths in the container that are to be hidden.
+    async fn prepare(&self, mounts: &[Mount], facts: &EngineFacts) -> Result<Vec<String>, Failure> {
+        if let Some(note) = volumes::selinux_note(mounts, facts) {
+            self.events.note(note).await;
+        }
+        let (wanted, host) = (mounts.to_vec(), self.host.clone());
+        let prepared = run_blocking(move || {
+            let created = volumes::prepare(&wanted, &host.home)?;
+            Ok::<_, Failure>((created, masks::masked(&wanted, &host)?))
+        });
+        let (created, masked) = self
+            .events
+            .waiting("looking at the folders of the volumes", prepared)
+            .await?;
+        for folder in created {
+            self.events
+                .note(format!("created {} on the host", folder.display()))
+                .await;
+        }
+        Ok(masked)
     }
 
     async fn image(&self, reference: &str) -> Result<ImageFacts, Failure> {
@@ -193,6 +212,9 @@ impl Run<'_> {
                 EngineError::CommandMissing(why) if self.spec.jupyter != JupyterKind::None => {
                     return Err(command_missing(self.spec.jupyter, &spec, image, &why));
                 }
+                EngineError::MountRefused(why) => {
+                    return Err(volumes::refused(&spec.mounts, &why, self.engine.facts()));
+                }
                 error => return Err(failure::engine("cannot start the container", &error)),
             }
         }
@@ -234,6 +256,7 @@ impl Run<'_> {
         let record = ContainerRecord {
             nonce: nonce.to_owned(),
             id: id.map(str::to_owned),
+            engine: Some(self.engine_record()),
         };
         let kept = self.store.set_container(&self.spec.session, &record).await;
         kept.map_err(|error| failure::state(&error))
@@ -268,6 +291,9 @@ impl Run<'_> {
         }
         if entries.is_empty() {
             return Ok(());
+        }
+        if spec.host_users {
+            open_to_all(&mut entries);
         }
         self.engine.put(id, entries).await
     }

@@ -1,6 +1,8 @@
 //! Requests on an engine in memory, with a stand-in for Jupyter on a real port.
 
+mod again;
 mod beside;
+mod gpus;
 mod remedies;
 
 use std::{path::Path, sync::Mutex};
@@ -16,6 +18,7 @@ use crate::{
         RunningWorkload,
         container::fake_engine::Fake,
         fixtures::{self, engine, host},
+        gpu,
         jupyter::probe::tests::{answer, stand_in},
         running::StandIn,
     },
@@ -307,40 +310,6 @@ async fn what_the_engine_cannot_provide_is_left_out_and_reported() {
 }
 
 #[tokio::test]
-async fn gpus_requested_by_number_are_provided_or_an_error() {
-    let mut bench = Bench::new().await;
-    bench.gpus.nvidia = gpu::devices::parse_list("GPU 0: A (UUID: GPU-a)\nGPU 1: A (UUID: GPU-b)");
-    bench.spec.gpus = GpuAsk::Ids(vec!["1".into()]);
-    bench.engine.state().refuse_start = vec![EngineError::GpuRefused("no driver".into())];
-    assert_eq!(bench.failure().await.kind, FailureKind::GpuUnavailable);
-    assert!(bench.engine.state().containers.is_empty());
-
-    // The engine accepts the request but provides another GPU.
-    bench.engine.state().gpus_inside = "GPU 0: A (UUID: GPU-a)".into();
-    let failure = bench.failure().await;
-    assert_eq!(failure.kind, FailureKind::GpuUnavailable);
-    assert!(failure.why.contains("GPU-b"));
-    assert!(bench.engine.state().containers.is_empty());
-
-    bench.engine.state().gpus_inside = "GPU 0: A (UUID: GPU-b)".into();
-    assert_eq!(bench.ready().await.0.gpus, ["GPU 0: A (UUID: GPU-b)"]);
-    let state = bench.engine.state();
-    let spec = &state.containers.values().next().unwrap().spec;
-    assert_eq!(spec.gpus, Some(GpuRequest::Nvidia(vec!["GPU-b".into()])));
-}
-
-#[tokio::test]
-async fn gpus_that_are_not_visible_inside_are_a_warning() {
-    let mut bench = Bench::new().await;
-    bench.gpus.nvidia = gpu::devices::parse_list("GPU 0: A (UUID: GPU-a)");
-    bench.spec.gpus = GpuAsk::Default;
-    let (ready, events) = bench.ready().await;
-    assert!(warned(&events) && ready.gpus.is_empty());
-    // An existing container without them is reported again, unless none are requested.
-    assert!(warned(&bench.ready().await.1));
-}
-
-#[tokio::test]
 async fn without_jupyter_the_images_own_command_must_keep_running() {
     let mut bench = Bench::new().await;
     bench.spec.jupyter = JupyterKind::None;
@@ -379,7 +348,7 @@ async fn a_missing_volume_is_refused_before_anything_is_created() {
     bench.spec.volumes = vec![jq_common::protocol::workload::Volume {
         source: "/nonexistent/data".into(),
         destination: "/data".into(),
-        read_only: false,
+        ..Default::default()
     }];
     assert_eq!(bench.failure().await.kind, FailureKind::VolumeUnavailable);
     assert!(bench.engine.state().containers.is_empty());

@@ -14,18 +14,31 @@ fn made(change: impl FnOnce(&mut WorkloadSpec, &mut ImageFacts)) -> ContainerSpe
 fn made_and_noted(
     change: impl FnOnce(&mut WorkloadSpec, &mut ImageFacts),
 ) -> (ContainerSpec, Option<String>) {
+    made_and_noted_by(&engine(), change)
+}
+
+fn made_by(engine: &EngineFacts, change: impl FnOnce(&mut WorkloadSpec, &mut ImageFacts)) -> ContainerSpec {
+    made_and_noted_by(engine, change).0
+}
+
+fn made_and_noted_by(
+    engine: &EngineFacts,
+    change: impl FnOnce(&mut WorkloadSpec, &mut ImageFacts),
+) -> (ContainerSpec, Option<String>) {
     let mut spec = fixtures::spec();
     let mut image = ImageFacts::default();
     change(&mut spec, &mut image);
-    let (host, engine) = (host(), engine());
+    let host = host();
     let options = Options::of(&spec, "image:1", &host.home).unwrap();
-    let user = user::plan(spec.user, &host, &engine, &image, !spec.volumes.is_empty());
+    let mounts = volumes::resolve(&spec.volumes, &host.home).unwrap();
+    let user = user::plan(spec.user, &host, engine, &image, &mounts);
     build(ContainerInputs {
-        mounts: volumes::resolve(&spec.volumes, &host.home).unwrap(),
+        mounts,
+        masked: Vec::new(),
         spec: &spec,
         options: &options,
         host: &host,
-        engine: &engine,
+        engine,
         image: &image,
         user: &user,
         entrypoint: spec.entrypoint.as_deref(),
@@ -72,6 +85,7 @@ fn a_read_only_volume_is_not_the_working_directory() {
         source: source.into(),
         destination: destination.into(),
         read_only,
+        options: Vec::new(),
     };
     let made = made(|spec, _| {
         spec.volumes = vec![volume("/data", "/data", true), volume("~/work", "/work", false)];
@@ -86,7 +100,7 @@ fn a_host_folder_mounted_at_jovyans_home_keeps_its_owner() {
         spec.volumes = vec![Volume {
             source: "/data/team".into(),
             destination: "/home/jovyan".into(),
-            read_only: false,
+            ..Volume::default()
         }];
     });
     assert!(made.env.iter().any(|(key, _)| key == "NB_UID"));
@@ -117,7 +131,7 @@ fn the_users_own_options_take_precedence() {
         spec.volumes = vec![Volume {
             source: "~/work".into(),
             destination: "/work".into(),
-            read_only: false,
+            ..Volume::default()
         }];
         spec.shm_size = Some(1);
     });
@@ -154,4 +168,55 @@ fn an_entry_point_of_its_own_is_replaced_with_a_note_and_the_container_gets_an_i
 fn an_image_with_an_init_gets_no_second_init() {
     let made = made(|_, image| image.entrypoint = vec!["/usr/bin/tini".into(), "--".into()]);
     assert!(!made.init);
+}
+
+fn value(made: &ContainerSpec, name: &str) -> Option<String> {
+    let found = made.env.iter().find(|(key, _)| key == name);
+    found.map(|(_, value)| value.clone())
+}
+
+#[test]
+fn the_users_proxies_are_in_the_container_and_e_takes_precedence() {
+    let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let engine = EngineFacts {
+        proxies: vec![pair("HTTP_PROXY", "http://p"), pair("http_proxy", "http://p")],
+        ..engine()
+    };
+    let made = made_by(&engine, |spec, _| {
+        spec.env = vec![pair("HTTP_PROXY", "http://mine")];
+    });
+    assert_eq!(value(&made, "HTTP_PROXY").as_deref(), Some("http://mine"));
+    assert_eq!(value(&made, "http_proxy").as_deref(), Some("http://p"));
+    assert!(
+        !format!("{:?}", made.labels).contains("http://p"),
+        "no label has a proxy"
+    );
+}
+
+#[test]
+fn without_gpus_a_runtime_or_image_that_gives_them_unasked_is_told_so() {
+    use jq_common::protocol::workload::GpuAsk;
+    let by_default = EngineFacts {
+        nvidia_by_default: true,
+        ..engine()
+    };
+    let cuda = |image: &mut ImageFacts| image.env = vec![(NVIDIA_DEVICES.into(), "all".into())];
+    let devices = |made: ContainerSpec| value(&made, NVIDIA_DEVICES);
+    assert_eq!(devices(made_by(&by_default, |_, _| {})).as_deref(), Some("void"));
+    assert_eq!(devices(made(|_, image| cuda(image))).as_deref(), Some("void"));
+    assert_eq!(devices(made(|_, _| {})), None, "nothing would give any");
+    let all = made_by(&by_default, |spec, _| spec.gpus = GpuAsk::All);
+    assert_eq!(devices(all), None);
+    let by_hand = made_by(&by_default, |spec, _| {
+        spec.env = vec![(NVIDIA_DEVICES.into(), "0".into())];
+    });
+    assert_eq!(devices(by_hand).as_deref(), Some("0"));
+}
+
+#[test]
+fn no_privileges_are_gained_where_the_image_needs_none() {
+    assert!(made(|_, _| {}).no_new_privileges);
+    let stacks = made(|_, image| image.entrypoint = vec!["start.sh".into()]);
+    assert!(!stacks.no_new_privileges, "start.sh becomes the user by sudo");
+    assert!(!made(|_, image| image.user = "app".into()).no_new_privileges);
 }

@@ -3,7 +3,10 @@
 use jq_common::protocol::workload::MOST_LISTED;
 
 use super::*;
-use crate::workload::gpu::devices::{lines, missing, parse_list, parse_proc};
+use crate::workload::{
+    fixtures,
+    gpu::devices::{lines, missing, parse_list, parse_proc},
+};
 
 const LIST: &str = "GPU 0: NVIDIA A100-SXM4-40GB (UUID: GPU-aaaa-1)\n  \
     MIG 1g.5gb      Device  0: (UUID: MIG-cccc-3)\nGPU 1: NVIDIA A100-SXM4-40GB (UUID: GPU-bbbb-2)\n";
@@ -19,14 +22,7 @@ fn engine(kind: EngineKind, version: &str) -> EngineFacts {
     EngineFacts {
         kind,
         version: version.into(),
-        socket: "/s".into(),
-        found_by: "test".into(),
-        rootless: false,
-        remapped: false,
-        memory: 0,
-        cdi_devices: Vec::new(),
-        cdi: false,
-        nvidia_runtime: false,
+        ..fixtures::engine()
     }
 }
 
