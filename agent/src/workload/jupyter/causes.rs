@@ -102,6 +102,31 @@ pub(crate) fn missing(kind: JupyterKind, image: &str, said: &str) -> Failure {
     )
 }
 
+/// The failure when the entry point that the user named has ended without running Jupyter.
+pub(crate) fn not_led_to(
+    kind: JupyterKind,
+    image: &str,
+    program: &str,
+    exit: &Exit,
+    output: &Output,
+) -> Failure {
+    let code = exit
+        .code
+        .map_or_else(|| "gone".to_owned(), |code| format!("exit code {code}"));
+    fail(
+        FailureKind::CommandMissing,
+        format!(
+            "the entry point `{program}` does not lead to {} in `{image}`",
+            name(kind)
+        ),
+        format!(
+            "it ended without running the command that it was given: {code}{}",
+            output.says()
+        ),
+        "`--entrypoint PROGRAM` names another program of the image, and `--entrypoint \"\"` leaves it out",
+    )
+}
+
 /// The failure when Jupyter is in a folder of the image that its user may not enter.
 pub(crate) fn out_of_reach(kind: JupyterKind, image: &str, program: &str, uid: u32) -> Failure {
     fail(

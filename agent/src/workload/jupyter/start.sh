@@ -151,7 +151,8 @@ configure() {
         '    before(self, config)' \
         'App.update_config = update_config' \
         >"$private/jupyter_server_config.py") &&
-        cp "$private/jupyter_server_config.py" "$private/jupyter_notebook_config.py"
+        cp "$private/jupyter_server_config.py" "$private/jupyter_notebook_config.py" &&
+        cp "$private/jupyter_server_config.py" "$private/jupyter_config.py"
 }
 if [ "$app" = NotebookApp ]; then
     configure 'from notebook.notebookapp import NotebookApp as App' \

@@ -180,6 +180,14 @@ impl Run<'_> {
     ) -> Failure {
         let report = output.report();
         let reached = report.uid.is_some();
+        let named = self
+            .spec
+            .entrypoint
+            .as_deref()
+            .filter(|program| !program.is_empty());
+        if let Some(program) = named.filter(|_| !reached && kind != JupyterKind::None) {
+            return causes::not_led_to(kind, &container.image, program, exit, output);
+        }
         let folders = match report.lacks_jupyter_in {
             Some(folders) => folders,
             None if reached || kind == JupyterKind::None => Vec::new(),

@@ -55,7 +55,8 @@ async fn an_entry_point_that_the_user_has_named_is_not_left_out() {
     let mut bench = failing_first("/serve", "usage: mine").await;
     bench.spec.entrypoint = Some("/mine".into());
     let failure = bench.failure().await;
-    assert!(failure.why.contains("usage: mine") && failure.hint.contains("--entrypoint"));
+    assert!(failure.what.contains("`/mine`") && failure.hint.contains("--entrypoint"));
+    assert!(failure.why.contains("usage: mine"));
     assert!(bench.engine.state().containers.is_empty());
 }
 
