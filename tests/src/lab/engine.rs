@@ -4,7 +4,7 @@
 //! belongs to the lab.
 
 mod generations;
-pub(super) mod podman;
+mod podman;
 mod root;
 
 use std::ffi::OsStr;
@@ -47,7 +47,7 @@ impl Engine {
     /// Waits until no other lab uses an engine, starts the GPU host's, and builds or loads the missing images.
     pub(crate) fn start(id: &LabId, host: &Host, generation: Generation, gpus: Gpus) -> Result<Self> {
         let lock = engine_lock()?;
-        clear_mounts()?;
+        clear_remains()?;
         let mut engine = Self {
             host: host.clone(),
             id: id.clone(),
@@ -200,22 +200,20 @@ impl Engine {
         let listed = |args: &[&str]| -> Result<Vec<String>> {
             Ok(self.docker(args)?.lines().map(str::to_owned).collect())
         };
-        match self.generation.family() {
-            // One that is just removing itself cannot be removed.
-            Family::Docker => eventually_some("the lab's containers to be gone", STOP, || {
-                let containers = listed(&["ps", "--all", "--quiet", "--no-trunc"])?;
-                if containers.is_empty() {
-                    return Ok(Some(()));
-                }
-                let words = ["rm", "--force", "--volumes"].into_iter();
-                self.docker(words.chain(containers.iter().map(String::as_str)))?;
-                Ok(None)
-            })?,
-            // Removes a helper before the container whose network it shares, and waits for none to end by itself.
-            Family::Podman => {
-                self.docker(["rm", "--all", "--force", "--volumes", "--ignore", "--time=0"])?;
+        // One that is just removing itself cannot be removed.
+        eventually_some("the lab's containers to be gone", STOP, || {
+            let containers = listed(&["ps", "--all", "--quiet", "--no-trunc"])?;
+            if containers.is_empty() {
+                return Ok(Some(()));
             }
-        }
+            let words: &[&str] = match self.generation.family() {
+                Family::Docker => &["rm", "--force", "--volumes"],
+                // A helper is removed with the container whose network it shares, and none is waited for.
+                Family::Podman => &["rm", "--force", "--volumes", "--depend", "--ignore", "--time=0"],
+            };
+            self.docker(words.iter().copied().chain(containers.iter().map(String::as_str)))?;
+            Ok(None)
+        })?;
         for kind in ["network", "volume"] {
             self.docker([kind, "prune", "--force"])?;
         }
@@ -261,8 +259,10 @@ pub(super) fn data_root() -> PathBuf {
     place::cache().join("docker")
 }
 
-/// Removes mounts that a killed engine left. The caller holds the engine lock, so they belong to no running engine.
-fn clear_mounts() -> Result<()> {
+/// Removes the processes of containers and the mounts that a killed engine left. The caller holds the engine lock, so they belong
+/// to no running engine.
+fn clear_remains() -> Result<()> {
+    sweep::kill_groups(&podman::control_groups(&generations::data_roots()))?;
     for root in [data_root(), generations::data_roots()] {
         for mount in sweep::mounts_under(&root).into_iter().rev() {
             sweep::unmount(&mount)?;

@@ -9,7 +9,6 @@ use anyhow::{Context as _, Result, bail};
 use rustix::mount::UnmountFlags;
 use rustix::process::{Pid, Signal, getpid, kill_process};
 
-use super::engine::podman;
 use super::place::{self, LabId};
 use super::plan::HostName;
 use super::{netns, user};
@@ -126,23 +125,34 @@ fn processes(id: &LabId) -> HashSet<Pid> {
         .into_iter()
         .filter_map(|host| user::id_of(&id.user(host)));
     found.extend(uids.flat_map(netns::processes_of));
-    for dir in cgroups(id) {
-        let listed = fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
-        found.extend(
-            listed
-                .lines()
-                .filter_map(|line| Pid::from_raw(line.parse().ok()?)),
-        );
-    }
+    found.extend(members(&cgroups(id)));
     found.remove(&getpid());
     found
 }
 
 /// The control groups of the lab's containers, in every hierarchy, parents first.
 fn cgroups(id: &LabId) -> Vec<PathBuf> {
+    groups_below(&[id.netns("engine")])
+}
+
+/// Kills the processes in these control groups, whose names are relative to a hierarchy's root.
+pub(crate) fn kill_groups(names: &[String]) -> Result<()> {
+    eventually(
+        "the containers' processes to end",
+        Duration::from_secs(10),
+        || {
+            let living = members(&groups_below(names));
+            for pid in &living {
+                let _ = kill_process(*pid, Signal::KILL);
+            }
+            living.is_empty()
+        },
+    )
+}
+
+/// These control groups and those in them, in every hierarchy, parents first.
+fn groups_below(names: &[String]) -> Vec<PathBuf> {
     let mut found = Vec::new();
-    let mut groups = podman::control_groups(id);
-    groups.push(id.netns("engine"));
     // Version 2 has one hierarchy at the root, version 1 has one for each controller below it.
     let root = PathBuf::from("/sys/fs/cgroup");
     let below: Vec<_> = fs::read_dir(&root)
@@ -152,9 +162,23 @@ fn cgroups(id: &LabId) -> Vec<PathBuf> {
         .map(|entry| entry.path())
         .collect();
     for hierarchy in std::iter::once(root).chain(below) {
-        for group in &groups {
-            collect_dirs(&hierarchy.join(group), &mut found);
+        for name in names {
+            collect_dirs(&hierarchy.join(name), &mut found);
         }
+    }
+    found
+}
+
+/// The processes in control groups.
+fn members(groups: &[PathBuf]) -> HashSet<Pid> {
+    let mut found = HashSet::new();
+    for dir in groups {
+        let listed = fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
+        found.extend(
+            listed
+                .lines()
+                .filter_map(|line| Pid::from_raw(line.parse().ok()?)),
+        );
     }
     found
 }

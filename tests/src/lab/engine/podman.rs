@@ -7,13 +7,8 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 use rustix::process::{Resource, getrlimit};
 
-use super::super::place::LabId;
-use super::super::plan::HostName;
 use super::super::tools;
 use super::Engine;
-
-/// The directory of Podman's files in a host's directory.
-const DIRECTORY: &str = "podman";
 
 /// Processes and threads of a container.
 const PROCESSES: u64 = 8192;
@@ -47,33 +42,26 @@ impl Engine {
     }
 
     fn podman_dir(&self) -> PathBuf {
-        self.host.dir.join(DIRECTORY)
+        self.host.dir.join("podman")
     }
 
     fn write_podman_settings(&self) -> Result<[(&'static str, PathBuf); 2]> {
         let dir = self.podman_dir();
         fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
         let files = self.podman_environment();
-        for ((_, file), text) in files
-            .iter()
-            .zip([containers(&dir), storage(&dir, &self.data_root())])
-        {
+        for ((_, file), text) in files.iter().zip([containers(&dir), storage(&self.data_root())]) {
             fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))?;
         }
         Ok(files)
     }
 }
 
-/// The control groups of Podman's containers in a lab, relative to a hierarchy's root. Podman's parent group is the same for all
-/// labs, so these are found by the containers' ids.
-pub(in crate::lab) fn control_groups(id: &LabId) -> Vec<String> {
-    let containers = id
-        .dir()
-        .join(HostName::Gpu.as_str())
-        .join(DIRECTORY)
-        .join("run/overlay-containers");
-    let entries = fs::read_dir(containers).into_iter().flatten().flatten();
-    let ids = entries.filter_map(|entry| entry.file_name().into_string().ok());
+/// The control groups of Podman's containers, relative to a hierarchy's root. Podman's parent group is the same for all labs, so
+/// these are found by the containers that the data roots have.
+pub(super) fn control_groups(data_roots: &Path) -> Vec<String> {
+    let entries = |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten();
+    let containers = entries(data_roots).flat_map(|root| entries(&root.path().join("overlay-containers")));
+    let ids = containers.filter_map(|entry| entry.file_name().into_string().ok());
     ids.map(|id| format!("libpod_parent/libpod-{id}")).collect()
 }
 
@@ -85,16 +73,15 @@ fn containers(dir: &Path) -> String {
         "[containers]\ndefault_ulimits = [\"nofile={files}:{files}\", \"nproc={PROCESSES}:{PROCESSES}\"]\n\
          [network]\nnetwork_backend = \"netavark\"\nnetwork_config_dir = \"{dir}/networks\"\n\
          [engine]\nruntime = \"runc\"\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"file\"\n\
-         tmp_dir = \"{dir}/tmp\"\nlock_type = \"file\"\n",
+         lock_type = \"file\"\n",
         dir = dir.display()
     )
 }
 
-/// containers-storage.conf(5). Images are kept in `data`, everything else goes with the lab.
-fn storage(dir: &Path, data: &Path) -> String {
+/// containers-storage.conf(5). The database in `data` keeps the path of `runroot` for all labs. /run is empty at each start.
+fn storage(data: &Path) -> String {
     format!(
-        "[storage]\ndriver = \"overlay\"\ngraphroot = \"{}\"\nrunroot = \"{}/run\"\n",
-        data.display(),
-        dir.display()
+        "[storage]\ndriver = \"overlay\"\ngraphroot = \"{}\"\nrunroot = \"/run/containers/storage\"\n",
+        data.display()
     )
 }
