@@ -6,7 +6,10 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
-use jq_tests::{lab::Topology, require};
+use jq_tests::{
+    lab::{HostName, Topology},
+    require,
+};
 
 use super::{IMAGE, fails, hosts, says, with_engine};
 
@@ -15,8 +18,11 @@ fn on_a_host_without_an_engine_the_error_names_the_alternatives() -> Result<()> 
     if !require::lab() {
         return Ok(());
     }
-    // The hosts of a lab share this machine's programs. Docker is installed, Podman is not.
-    let lab = hosts(Topology::Direct)?;
+    let mut lab = hosts(Topology::Direct)?;
+    // The hosts of a lab share this machine's programs: logins do not see its Podman.
+    let hide = "for file in /usr/bin/podman; do [ ! -e $file ] || mount --bind /dev/null $file; done; exec \"$0\" \"$@\"";
+    lab.sshd(HostName::Gpu)
+        .launch_under(&["unshare", "--mount", "/bin/sh", "-c", hide])?;
     let failure = fails(&lab, &["gpu", "--image", IMAGE, "--engine", "podman"])?;
     says(
         &failure,
