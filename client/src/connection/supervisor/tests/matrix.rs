@@ -139,7 +139,7 @@ fn rare() -> Vec<Vec<Happening>> {
 #[test]
 fn every_event_meets_every_phase_in_which_it_can_happen() {
     let config = Config {
-        cases: 4000,
+        cases: 20_000,
         failure_persistence: None,
         ..Config::default()
     };
