@@ -14,7 +14,7 @@ use tokio::{
     net::{TcpStream, UnixStream, unix::OwnedReadHalf},
     sync::{mpsc, oneshot},
     task::JoinSet,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 use super::message::MESSAGE;
@@ -22,6 +22,10 @@ use crate::fd_passing;
 
 /// Interval between attempts to connect to a helper that is starting.
 const RETRY: Duration = Duration::from_millis(20);
+
+/// How long a process of a container may be closed to its own user: until the container runtime has executed the helper in
+/// it (PR_SET_DUMPABLE(2const)).
+const STARTING: Duration = Duration::from_secs(5);
 
 /// Where the socket `path` of a container is seen on this host, by the root of the process `pid` in that container
 /// (proc_pid_root(5)). Only the process's own user may look there, and root.
@@ -44,17 +48,16 @@ impl HelperConnection {
     /// `PermissionDenied` when this user may not reach it, or when another user or process listens there; `TimedOut`
     /// when nobody listens in time.
     pub async fn connect(socket: &Path, pid: Option<u32>, deadline: Duration) -> io::Result<Self> {
+        let began = Instant::now();
+        let is_starting = |error: &io::Error| match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => true,
+            io::ErrorKind::PermissionDenied => began.elapsed() < STARTING,
+            _ => false,
+        };
         let connect = async {
             loop {
                 match UnixStream::connect(socket).await {
-                    Err(error)
-                        if matches!(
-                            error.kind(),
-                            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
-                        ) =>
-                    {
-                        sleep(RETRY).await;
-                    }
+                    Err(error) if is_starting(&error) => sleep(RETRY).await,
                     other => return other,
                 }
             }
