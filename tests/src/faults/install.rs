@@ -83,9 +83,9 @@ fn cut(_: &Bench) -> Result<Outcome> {
             client.wait()?;
             kill_all(&lab, HostName::Laptop);
         } else {
-            // The second attempt finds that the login has ended.
+            // The login has ended, and the upload with it.
             let failure = client.failure()?;
-            ensure!(failure.kind == "no_shell", "{failure:?}");
+            ensure!(failure.kind == "connection_lost", "{failure:?}");
             kill_all(&lab, HostName::Laptop);
         }
         no_partial(&lab)?;
