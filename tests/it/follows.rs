@@ -162,10 +162,13 @@ fn an_engine_that_was_put_right_after_a_failure_is_found_by_the_next_connect() -
     lab.gpu().run("rm .bashrc")?;
     let mut client = Client::connect(lab.laptop(), &arguments)?;
     let ready = client.ready()?;
-    ensure!(ready.container.is_some(), "{ready:?}");
+    let container = ready.container.context("a container")?;
     client.disconnect()?;
 
     // The ticket of a connect that worked leads to an agent whose engine is gone; a login leads to the one that is there.
+    lab.docker(["rm", "--force", &container.id])?;
+    lab.gpu()
+        .run("rm .local/state/jq/hosts/*/sessions/gpu.container")?;
     lab.gpu()
         .write(".bashrc", "export DOCKER_HOST=unix:///nowhere/docker.sock\n")?;
     another(&lab, "other")?.disconnect()?;

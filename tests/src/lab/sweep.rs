@@ -69,7 +69,10 @@ pub(crate) fn remove(id: &LabId) -> Result<()> {
         }));
     }
     if id.dir().exists() {
-        then(fs::remove_dir_all(id.dir()).with_context(|| format!("cannot remove {}", id.dir().display())));
+        // Renamed first: a lab without its lock file would look abandoned to another process.
+        let removed = id.dir().with_file_name(format!(".removed-{}", id.as_str()));
+        let gone = fs::rename(id.dir(), &removed).and_then(|()| fs::remove_dir_all(&removed));
+        then(gone.with_context(|| format!("cannot remove {}", id.dir().display())));
     }
     first.with_context(|| format!("lab {} could not be removed completely", id.as_str()))
 }
